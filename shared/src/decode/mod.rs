@@ -1,0 +1,78 @@
+//! Bytes with positions → Arrow record batches of the input schema, plus rejects. Knows nothing of files' names, topics
+//! or stores: [`ReadAt`] is all it sees of a file, and a stream record is just its bytes and offset.
+
+use std::io;
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+
+use crate::reject::Reject;
+
+/// Rows and rejects decoded from a run of records. `records = batch.num_rows() + rejects.len()` (H8).
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// The rows, in order of position, with the input schema.
+    pub batch: RecordBatch,
+    /// Position of each row of `batch`: byte offset (text), row number (columnar), log offset (stream).
+    pub offsets: Vec<u64>,
+    /// The original bytes behind the rows, so that a later refusal (transform, `reject` rule) can keep them.
+    pub raw: RawRecords,
+    /// Refused records, in order of position.
+    pub rejects: Vec<Reject>,
+}
+
+/// Where the original bytes of decoded rows are.
+#[derive(Debug, Clone)]
+pub enum RawRecords {
+    /// Row `i` is `lengths[i]` bytes at `offsets[i] - base_offset` of `bytes`.
+    Text {
+        /// Offset of the first byte of `bytes`.
+        base_offset: u64,
+        /// The decoded run of text.
+        bytes: Bytes,
+        /// Length of each row's record in bytes, without its separator.
+        lengths: Vec<u32>,
+    },
+    /// Row `i` is `records[i]`.
+    Records(Vec<Bytes>),
+    /// A columnar format: a row's bytes are its JSON rendering, made on demand.
+    Columnar,
+}
+
+impl Decoded {
+    /// Records read: rows and rejects.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        (self.batch.num_rows() + self.rejects.len()) as u64
+    }
+}
+
+/// Random access to the bytes of one immutable input. Blocking: call it off the async runtime.
+pub trait ReadAt: Send + Sync {
+    /// Length in bytes.
+    fn len(&self) -> u64;
+
+    /// True if there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Exactly `length` bytes from `offset` on; the caller stays within `len()`.
+    ///
+    /// # Errors
+    /// Whatever the store reports; never a short read.
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes>;
+}
+
+impl ReadAt for Bytes {
+    fn len(&self) -> u64 {
+        Bytes::len(self) as u64
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let end = start.checked_add(length).filter(|end| *end <= Bytes::len(self));
+        let end = end.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        Ok(self.slice(start..end))
+    }
+}

@@ -1,0 +1,34 @@
+//! The small public vocabulary of failure. Each module has a precise `thiserror` enum of its own; what a caller must
+//! *do* about any of them is one of these kinds.
+
+/// What a caller can do about an error. Exit codes and HTTP statuses are derived from it, in one place each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The request or definition is wrong; trying again will not help. Nothing was touched.
+    Invalid,
+    /// The named object does not exist.
+    NotFound,
+    /// Somebody else changed the object first; read again and decide anew.
+    Conflict,
+    /// The other side is unavailable or slow; the same call may succeed later.
+    Retryable,
+    /// Stored bytes are not what they must be.
+    Corrupt,
+    /// Written by a newer version, or a feature this build lacks.
+    Unsupported,
+    /// A limit (memory, time, bytes) was reached.
+    Exhausted,
+    /// A defect of ours.
+    Internal,
+}
+
+/// Implemented by every public error of the workspace.
+pub trait ErrorKind: std::error::Error + Send + Sync + 'static {
+    /// The coarse kind, for exit codes, HTTP statuses and retries.
+    fn kind(&self) -> Kind;
+
+    /// What the user can do about it, when there is something to say beyond the message.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}

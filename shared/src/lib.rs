@@ -1,0 +1,16 @@
+//! Domain types and ports of Tidemark: what a dataset is, where a record stands in its log, how bytes become rows,
+//! and the interfaces behind which stores, catalogs and tables live.
+//!
+//! Decisions here are pure functions over observed facts. The crate links no broker, S3, SQL-database or HTTP server
+//! client; adapters do, in the crates that sit on top.
+
+
+
+pub mod dataset;
+pub mod decode;
+pub mod error;
+
+pub mod position;
+pub mod reject;
+
+pub mod transform;
