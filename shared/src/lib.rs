@@ -9,6 +9,7 @@
 pub mod dataset;
 pub mod decode;
 pub mod error;
+pub mod layout;
 
 pub mod position;
 pub mod reject;

@@ -1,0 +1,109 @@
+//! Names of objects in the store. Every key that Tidemark reads or writes is made here, so that no key is ever a
+//! prefix folder of another (H1: stores differ on that).
+//!
+//! ```text
+//! definitions/<dataset>/<n, 8 digits>.json                      applied definitions, by conditional put
+//! raw/<dataset>/files/ledger/<n, 20 digits>.json                the file ledger, by conditional put
+//! raw/<dataset>/files/data/<sha256>/<name>                      the files' bytes, by content
+//! curated/<dataset>/current/<n, 8 digits>.json                  which generation answers, by conditional put
+//! curated/<dataset>/<generation>/table/…                        a Delta table
+//! curated/<dataset>/<generation>/rejects/…                      its rejects
+//! ```
+
+use object_store::path::Path;
+
+/// Digits of a ledger sequence number or segment start in a key: enough for any `u64`.
+pub const SEQUENCE_DIGITS: usize = 20;
+/// Digits of a definition's or generation pointer's number in a key.
+pub const NUMBER_DIGITS: usize = 8;
+
+/// Folder of a dataset's applied definitions.
+#[must_use]
+pub fn definitions(dataset: &str) -> Path {
+    Path::from_iter(["definitions", dataset])
+}
+
+/// The `n`-th applied definition.
+#[must_use]
+pub fn definition(dataset: &str, n: u64) -> Path {
+    definitions(dataset).join(format!("{n:0NUMBER_DIGITS$}.json"))
+}
+
+/// Folder of a dataset's file ledger.
+#[must_use]
+pub fn ledger(dataset: &str) -> Path {
+    Path::from_iter(["raw", dataset, "files", "ledger"])
+}
+
+/// The `n`-th entry of the file ledger.
+#[must_use]
+pub fn ledger_entry(dataset: &str, n: u64) -> Path {
+    ledger(dataset).join(format!("{n:0SEQUENCE_DIGITS$}.json"))
+}
+
+/// The bytes of a raw file: addressed by content, with its name last so that people and tools can tell what it is.
+#[must_use]
+pub fn raw_file(dataset: &str, sha256_hex: &str, name: &str) -> Path {
+    let folder = Path::from_iter(["raw", dataset, "files", "data", sha256_hex]);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    folder.join(last)
+}
+
+/// Folder of all raw file bytes of a dataset.
+#[must_use]
+pub fn raw_files(dataset: &str) -> Path {
+    Path::from_iter(["raw", dataset, "files", "data"])
+}
+
+/// Folder of everything curated of a dataset.
+#[must_use]
+pub fn curated(dataset: &str) -> Path {
+    Path::from_iter(["curated", dataset])
+}
+
+/// Folder of the pointers to the current generation.
+#[must_use]
+pub fn currents(dataset: &str) -> Path {
+    curated(dataset).join("current")
+}
+
+/// The `n`-th pointer to the current generation; the highest counts.
+#[must_use]
+pub fn current(dataset: &str, n: u64) -> Path {
+    currents(dataset).join(format!("{n:0NUMBER_DIGITS$}.json"))
+}
+
+/// Root of a generation's Delta table.
+#[must_use]
+pub fn table(dataset: &str, generation: &str) -> Path {
+    curated(dataset).join(generation).join("table")
+}
+
+/// Folder of a generation's rejects.
+#[must_use]
+pub fn rejects(dataset: &str, generation: &str) -> Path {
+    curated(dataset).join(generation).join("rejects")
+}
+
+/// The number that a key made by [`definition`], [`ledger_entry`] or [`current`] ends with.
+#[must_use]
+pub fn number_of(key: &Path) -> Option<u64> {
+    key.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip_and_sort_as_text() {
+        let keys: Vec<Path> = [0, 9, 10, 99_999].iter().map(|n| ledger_entry("trips", *n)).collect();
+        assert!(keys.windows(2).all(|pair| pair[0].as_ref() < pair[1].as_ref()));
+        assert_eq!(keys.iter().map(number_of).collect::<Vec<_>>(), [Some(0), Some(9), Some(10), Some(99_999)]);
+    }
+
+    #[test]
+    fn a_raw_file_keeps_only_its_last_name() {
+        assert_eq!(raw_file("trips", "ab", "2019/x.csv").as_ref(), "raw/trips/files/data/ab/x.csv");
+    }
+}
