@@ -44,7 +44,7 @@ impl Counts {
 
 /// What became of one file given to ingest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FileOutcome {
     /// Entered; its rows count. `bad_file` says that the whole file is one reject.
     Added {
@@ -86,7 +86,6 @@ pub struct FileReport {
     /// Length in bytes.
     pub bytes: u64,
     /// What became of it.
-    #[serde(flatten)]
     pub outcome: FileOutcome,
     /// What its records became; of a held file, what they would become.
     pub counts: Counts,
@@ -153,6 +152,109 @@ pub struct VacuumReport {
     pub too_young: u64,
     /// True if nothing was removed because the caller only asked.
     pub dry_run: bool,
+}
+
+/// A published reject, as people and scripts see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RejectRow {
+    /// Source: `files`, or a topic.
+    pub source: String,
+    /// Partition: the file's number in the ledger, or the topic's partition.
+    pub partition: u64,
+    /// Name of the file, where the source is `files`.
+    pub file: Option<String>,
+    /// Offset: byte offset in a text file, row number in a columnar one.
+    pub offset: u64,
+    /// Reason code.
+    pub reason: String,
+    /// Input column at fault, where one is.
+    pub column: Option<String>,
+    /// What exactly was wrong.
+    pub message: String,
+    /// The record's bytes.
+    #[serde(serialize_with = "bytes_for_people")]
+    pub bytes: Vec<u8>,
+    /// True if the gate holds the file, so that its rows and rejects do not count yet.
+    pub held: bool,
+}
+
+/// UTF-8 as it is; other bytes as `\xNN`, and a backslash as `\\`, so that nothing is lost.
+fn bytes_for_people<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&render_bytes(bytes))
+}
+
+/// Renders bytes as text without loss: UTF-8 as it is; other bytes as `\xNN`, and a backslash as `\\`.
+#[must_use]
+pub fn render_bytes(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '\\' {
+                text.push_str("\\\\");
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// Which rejects to show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RejectQuery {
+    /// Only this reason code.
+    pub reason: Option<String>,
+    /// Only this file (name in the ledger).
+    pub file: Option<String>,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// Also those of held files.
+    pub held: bool,
+}
+
+/// How a dataset stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DatasetStatus {
+    /// Dataset.
+    pub dataset: String,
+    /// Version of the definition that the current generation was made by; `None` before the first ingest.
+    pub active_definition: Option<String>,
+    /// Version of the newest applied definition, where it is another one: `recompute` activates it.
+    pub pending_definition: Option<String>,
+    /// Current generation.
+    pub generation: Option<String>,
+    /// Version of the Delta table.
+    pub table_version: Option<u64>,
+    /// Coverage of the curated table.
+    pub coverage: tidemark_shared::position::Coverage,
+    /// Number of entries in the file ledger.
+    pub ledger_end: u64,
+    /// Ledger entries above the coverage: `batch run` curates them.
+    pub behind: u64,
+    /// Files whose rows count.
+    pub files_included: u64,
+    /// Files that the gate holds, with the rules they break.
+    pub files_held: Vec<HeldFile>,
+    /// Rows of the curated table.
+    pub rows: u64,
+    /// Data files of the curated table.
+    pub data_files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A file that the gate holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldFile {
+    /// Name in the ledger.
+    pub name: String,
+    /// Number in the ledger.
+    pub number: u64,
+    /// The rules it breaks.
+    pub breaches: Vec<Breach>,
 }
 
 /// Receives progress; called often, from any thread, and must be cheap.
