@@ -11,6 +11,7 @@ pub mod ambient;
 pub mod decode;
 pub mod error;
 pub mod layout;
+pub mod ledger;
 
 pub mod position;
 pub mod reject;
