@@ -6,6 +6,7 @@
 
 
 
+pub mod catalog;
 pub mod dataset;
 pub mod decode;
 pub mod error;
@@ -14,4 +15,5 @@ pub mod layout;
 pub mod position;
 pub mod reject;
 
+pub mod store;
 pub mod transform;
