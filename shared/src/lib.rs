@@ -8,6 +8,7 @@
 
 pub mod catalog;
 pub mod dataset;
+pub mod ambient;
 pub mod decode;
 pub mod error;
 pub mod layout;
