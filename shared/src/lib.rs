@@ -6,6 +6,7 @@
 
 
 
+pub mod catalog;
 pub mod dataset;
 pub mod ambient;
 pub mod decode;
@@ -16,4 +17,5 @@ pub mod ledger;
 pub mod position;
 pub mod reject;
 
+pub mod store;
 pub mod transform;
