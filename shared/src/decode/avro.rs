@@ -51,7 +51,10 @@ pub(crate) struct Run {
 pub(crate) enum Found {
     Run(Run),
     /// The file is damaged from this row on.
-    Damage { row: u64, message: String },
+    Damage {
+        row: u64,
+        message: String,
+    },
 }
 
 /// Reads an Avro `long`: zigzag, least significant group first. `None` if `bytes` end inside it or it is too long.
@@ -125,7 +128,15 @@ impl AvroFile {
     /// A reader at the first block.
     pub(crate) fn blocks(&self, source: Guarded, chunk_bytes: usize) -> BlockReader {
         let sync = self.header.slice(self.header.len() - SYNC_BYTES..);
-        BlockReader { source, sync, position: self.header.len() as u64, row: 0, chunk_bytes, done: false, pending: None }
+        BlockReader {
+            source,
+            sync,
+            position: self.header.len() as u64,
+            row: 0,
+            chunk_bytes,
+            done: false,
+            pending: None,
+        }
     }
 
     /// Rows of a run; a damaged block is one reject at its first row.
@@ -149,7 +160,13 @@ impl AvroFile {
         done
     }
 
-    fn decode_bytes(&self, plan: &ColumnarPlan, bytes: &[u8], first_row: u64, rows: u64) -> Result<Vec<Decoded>, String> {
+    fn decode_bytes(
+        &self,
+        plan: &ColumnarPlan,
+        bytes: &[u8],
+        first_row: u64,
+        rows: u64,
+    ) -> Result<Vec<Decoded>, String> {
         let read = || -> Result<Vec<Decoded>, String> {
             let mut done = Vec::new();
             let mut row = first_row;
@@ -255,7 +272,9 @@ impl BlockReader {
                 return (blocks, stop);
             };
             let sizes = u64::try_from(rows).ok().zip(usize::try_from(size).ok());
-            let Some((rows, size)) = sizes.filter(|(rows, size)| *size <= BLOCK_BYTES_MAX && *rows <= u64::from(u32::MAX)) else {
+            let Some((rows, size)) =
+                sizes.filter(|(rows, size)| *size <= BLOCK_BYTES_MAX && *rows <= u64::from(u32::MAX))
+            else {
                 return (blocks, Stop::Damage("a block's head is damaged".to_owned()));
             };
             let end = position + size + SYNC_BYTES;

@@ -113,8 +113,7 @@ impl ColumnarPlan {
 
     /// No rows and one reject: the part of the file from row `row` on can't be read.
     pub(crate) fn unreadable(&self, row: u64, message: String) -> Decoded {
-        let reject =
-            Reject { offset: row, reason: Reason::BrokenStream, column: None, message, bytes: Bytes::new() };
+        let reject = Reject { offset: row, reason: Reason::BrokenStream, column: None, message, bytes: Bytes::new() };
         Decoded {
             batch: RecordBatch::new_empty(Arc::clone(&self.schema)),
             offsets: Vec::new(),
@@ -183,7 +182,8 @@ fn convert(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError>
             return convert(&plain, target);
         }
         DataType::LargeUtf8 | DataType::Utf8View => {
-            let text = cast_with_options(source, &DataType::Utf8, &CastOptions { safe: false, ..CastOptions::default() })?;
+            let text =
+                cast_with_options(source, &DataType::Utf8, &CastOptions { safe: false, ..CastOptions::default() })?;
             return convert(&text, target);
         }
         DataType::Utf8 if Column::new(target, 0).is_some_and(|column| !column.is_text()) && !target.is_nested() => {

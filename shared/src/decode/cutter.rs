@@ -111,6 +111,12 @@ impl Cutter {
             from = window.bytes;
         }
         let fault = too_long();
-        Ok(TextChunk::Reject(Reject { offset, reason: fault.reason, column: None, message: fault.message, bytes: kept }))
+        Ok(TextChunk::Reject(Reject {
+            offset,
+            reason: fault.reason,
+            column: None,
+            message: fault.message,
+            bytes: kept,
+        }))
     }
 }

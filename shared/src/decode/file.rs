@@ -171,7 +171,8 @@ impl FileDecoder {
                 ReaderKind::Text(Box::new(Cutter::new(text, decoder.framing, self.chunk_bytes)))
             }
             DecoderKind::Parquet { file, .. } => {
-                let chunks: Vec<_> = file.pieces.iter().cloned().map(|piece| Chunk(ChunkKind::Parquet(piece))).collect();
+                let chunks: Vec<_> =
+                    file.pieces.iter().cloned().map(|piece| Chunk(ChunkKind::Parquet(piece))).collect();
                 ReaderKind::List(chunks.into_iter())
             }
             DecoderKind::Orc { file, .. } => {

@@ -82,10 +82,7 @@ impl OrcFile {
         let mut row = stripe.first_row;
         let end = stripe.first_row.saturating_add(stripe.rows);
         let read = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
-            let projection = ProjectionMask::roots(
-                self.metadata.root_data_type(),
-                self.column_indices(plan),
-            );
+            let projection = ProjectionMask::roots(self.metadata.root_data_type(), self.column_indices(plan));
             let reader = ArrowReaderBuilder::try_new(source.clone())
                 .map_err(|error| error.to_string())?
                 .with_projection(projection)
@@ -108,7 +105,8 @@ impl OrcFile {
             Err(_) => Some("the stripe is damaged".to_owned()),
         };
         if let Some(error) = damage {
-            let message = format!("rows {row} to {} of stripe {} can't be read: {error}", end.saturating_sub(1), stripe.index);
+            let message =
+                format!("rows {row} to {} of stripe {} can't be read: {error}", end.saturating_sub(1), stripe.index);
             done.push(plan.unreadable(row, message));
         }
         Ok(done)

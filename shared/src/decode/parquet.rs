@@ -105,7 +105,8 @@ impl ParquetFile {
         };
         if let Some(error) = damage {
             let group = piece.row_group;
-            let message = format!("rows {row} to {} of row group {group} can't be read: {error}", end.saturating_sub(1));
+            let message =
+                format!("rows {row} to {} of row group {group} can't be read: {error}", end.saturating_sub(1));
             done.push(plan.unreadable(row, message));
         }
         Ok(done)

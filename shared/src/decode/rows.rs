@@ -167,7 +167,13 @@ impl BatchBuilder {
 
     /// Ends the record that was just parsed into the sink.
     #[inline]
-    pub(crate) fn end_record(&mut self, offset: u64, record: &Bytes, range: std::ops::Range<usize>, parsed: Result<(), Fault>) {
+    pub(crate) fn end_record(
+        &mut self,
+        offset: u64,
+        record: &Bytes,
+        range: std::ops::Range<usize>,
+        parsed: Result<(), Fault>,
+    ) {
         match parsed {
             Ok(()) => {
                 self.sink.commit();
