@@ -1,1 +1,3 @@
-//! placeholder
+//! The batch layer: raw zone → curated tables → SQL.
+
+pub mod report;
