@@ -1,1 +1,3 @@
-//! placeholder
+//! The batch layer.
+
+pub mod sql;

@@ -5,7 +5,7 @@
 //! client; adapters do, in the crates that sit on top.
 
 
-
+pub mod curated;
 pub mod dataset;
 pub mod decode;
 pub mod error;
