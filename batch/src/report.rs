@@ -1,0 +1,285 @@
+//! What the batch layer tells of its work: reports for people and scripts, and progress while it runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tidemark_shared::ledger::Breach;
+
+/// How many records became what. `records = accepted + filtered + rejected`, always (H8).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Records read.
+    pub records: u64,
+    /// Rows in the curated table.
+    pub accepted: u64,
+    /// Records for which the transform's `WHERE` yields no row.
+    pub filtered: u64,
+    /// Rejects, by reason code.
+    pub rejected: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// All rejects, whatever their reason.
+    #[must_use]
+    pub fn rejected_total(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Adds `other` to these.
+    pub fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.accepted += other.accepted;
+        self.filtered += other.filtered;
+        for (reason, count) in &other.rejected {
+            *self.rejected.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    /// True if every record is accounted for.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        self.records == self.accepted + self.filtered + self.rejected_total()
+    }
+}
+
+/// What became of one file given to ingest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FileOutcome {
+    /// Entered; its rows count. `bad_file` says that the whole file is one reject.
+    Added {
+        /// The whole file could not be opened as its format.
+        bad_file: bool,
+        /// File that it replaced, if one.
+        replaced: Option<u64>,
+    },
+    /// Entered, but the gate holds its rows back.
+    Held {
+        /// The rules it breaks.
+        breaches: Vec<Breach>,
+    },
+    /// Known already; nothing was done.
+    AlreadyThere {
+        /// True if the gate held it.
+        held: bool,
+    },
+    /// A held file whose rows count from now on.
+    Accepted,
+    /// Its rows were taken out.
+    Withdrawn,
+    /// Refused; nothing was done.
+    Refused {
+        /// `content_changed`, `duplicate_content` or `duplicate_name`.
+        code: String,
+        /// What is wrong and how to go on.
+        message: String,
+    },
+}
+
+/// One file of an ingest report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileReport {
+    /// Name in the ledger.
+    pub name: String,
+    /// Number in the ledger, where it has one.
+    pub number: Option<u64>,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// What became of it.
+    pub outcome: FileOutcome,
+    /// What its records became; of a held file, what they would become.
+    pub counts: Counts,
+    /// Remarks of the decoder: unknown columns, missing optional ones, surplus empty fields.
+    pub notes: Vec<String>,
+}
+
+/// What an ingest or a batch run did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct IngestReport {
+    /// Dataset.
+    pub dataset: String,
+    /// Files given, in order.
+    pub files: Vec<FileReport>,
+    /// Records that this run curated, over all files whose rows came in, given now or waiting in the ledger.
+    pub counts: Counts,
+    /// The part of `counts` that is not of the files given: ledger entries that an earlier run left above the coverage.
+    pub other_counts: Counts,
+    /// Rows that this run took out (withdrawn or replaced files).
+    pub rows_removed: u64,
+    /// Bytes of the raw files that this run curated.
+    pub raw_bytes: u64,
+    /// Bytes of Parquet that this run wrote into the curated table.
+    pub curated_bytes: u64,
+    /// Version of the Delta table after the run; `None` where there is no table yet.
+    pub table_version: Option<u64>,
+    /// Generation of the curated table.
+    pub generation: Option<String>,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// What a recompute did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecomputeReport {
+    /// Dataset.
+    pub dataset: String,
+    /// The generation that answers now.
+    pub generation: String,
+    /// The one that answered before.
+    pub previous_generation: Option<String>,
+    /// Version of the definition that made it.
+    pub definition: String,
+    /// All records of the new generation.
+    pub counts: Counts,
+    /// All records of the previous one.
+    pub previous_counts: Counts,
+    /// Records that were rejects before and are none now.
+    pub rejects_taken_up: u64,
+    /// Bytes of Parquet written.
+    pub curated_bytes: u64,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// What a vacuum found and removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VacuumReport {
+    /// Dataset.
+    pub dataset: String,
+    /// Keys removed (or, in a dry run, that would be).
+    pub removed: Vec<String>,
+    /// Their bytes.
+    pub removed_bytes: u64,
+    /// Orphans younger than the safe age, left alone.
+    pub too_young: u64,
+    /// True if nothing was removed because the caller only asked.
+    pub dry_run: bool,
+}
+
+/// A published reject, as people and scripts see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RejectRow {
+    /// Source: `files`, or a topic.
+    pub source: String,
+    /// Partition: the file's number in the ledger, or the topic's partition.
+    pub partition: u64,
+    /// Name of the file, where the source is `files`.
+    pub file: Option<String>,
+    /// Offset: byte offset in a text file, row number in a columnar one.
+    pub offset: u64,
+    /// Reason code.
+    pub reason: String,
+    /// Input column at fault, where one is.
+    pub column: Option<String>,
+    /// What exactly was wrong.
+    pub message: String,
+    /// The record's bytes.
+    #[serde(serialize_with = "bytes_for_people")]
+    pub bytes: Vec<u8>,
+    /// True if the gate holds the file, so that its rows and rejects do not count yet.
+    pub held: bool,
+}
+
+/// UTF-8 as it is; other bytes as `\xNN`, and a backslash as `\\`, so that nothing is lost.
+fn bytes_for_people<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&render_bytes(bytes))
+}
+
+/// Renders bytes as text without loss: UTF-8 as it is; other bytes as `\xNN`, and a backslash as `\\`.
+#[must_use]
+pub fn render_bytes(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '\\' {
+                text.push_str("\\\\");
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// Which rejects to show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RejectQuery {
+    /// Only this reason code.
+    pub reason: Option<String>,
+    /// Only this file (name in the ledger).
+    pub file: Option<String>,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// Also those of held files.
+    pub held: bool,
+}
+
+/// How a dataset stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DatasetStatus {
+    /// Dataset.
+    pub dataset: String,
+    /// Version of the definition that the current generation was made by; `None` before the first ingest.
+    pub active_definition: Option<String>,
+    /// Version of the newest applied definition, where it is another one: `recompute` activates it.
+    pub pending_definition: Option<String>,
+    /// Current generation.
+    pub generation: Option<String>,
+    /// Version of the Delta table.
+    pub table_version: Option<u64>,
+    /// Coverage of the curated table.
+    pub coverage: tidemark_shared::position::Coverage,
+    /// Number of entries in the file ledger.
+    pub ledger_end: u64,
+    /// Ledger entries above the coverage: `batch run` curates them.
+    pub behind: u64,
+    /// Files whose rows count.
+    pub files_included: u64,
+    /// Files that the gate holds, with the rules they break.
+    pub files_held: Vec<HeldFile>,
+    /// Rows of the curated table.
+    pub rows: u64,
+    /// Data files of the curated table.
+    pub data_files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A file that the gate holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldFile {
+    /// Name in the ledger.
+    pub name: String,
+    /// Number in the ledger.
+    pub number: u64,
+    /// The rules it breaks.
+    pub breaches: Vec<Breach>,
+}
+
+/// Receives progress; called often, from any thread, and must be cheap.
+pub trait Progress: Send + Sync {
+    /// A phase begins: `hash`, `copy`, `curate`, `commit`; `total_bytes` where it is known.
+    fn phase(&self, name: &'static str, total_bytes: Option<u64>);
+    /// `bytes` more of the phase are done.
+    fn advance(&self, bytes: u64);
+    /// A line for people, e.g. that a race was lost and the run plans again.
+    fn remark(&self, line: &str);
+}
+
+/// Progress that nobody sees.
+#[must_use]
+pub fn quiet() -> std::sync::Arc<dyn Progress> {
+    std::sync::Arc::new(Quiet)
+}
+
+/// Ignores progress.
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn phase(&self, _name: &'static str, _total_bytes: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {}
+    fn remark(&self, _line: &str) {}
+}

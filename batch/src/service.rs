@@ -1,0 +1,90 @@
+//! The batch layer's face: what the command line, a scheduler or a door asks of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_shared::ambient::{Ambient, System};
+use tidemark_shared::catalog::Catalog;
+use tidemark_shared::ledger::Ledger;
+use tidemark_shared::store::{Store, Stores};
+
+/// Settings of the batch layer. Plain data; see `tidemark.toml`, section `[batch]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Threads that decode, transform and encode. 0: as many as there are cores.
+    pub threads: usize,
+    /// Bytes of rows that a run may hold before it writes row groups early.
+    pub buffer_bytes_max: usize,
+    /// Raw bytes after which a run commits what it has and goes on.
+    pub commit_bytes: u64,
+    /// Size that a data file should reach before the next one is begun, in bytes.
+    pub file_bytes_target: u64,
+    /// How long a generation that no longer answers, and a removed data file, are kept for running queries.
+    pub grace: Duration,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            buffer_bytes_max: 192 << 20,
+            commit_bytes: 4 << 30,
+            file_bytes_target: 128 << 20,
+            grace: Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// Files to take in, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngestRequest {
+    /// Files, folders (all files below, by path), or `s3://bucket/prefix`; with `accept`, also names of held files.
+    pub paths: Vec<String>,
+    /// Name in the ledger instead of the path's; for exactly one file.
+    pub name: Option<String>,
+    /// Changed content under a known name replaces the old file.
+    pub replace: bool,
+    /// Known content under a new name is a file of its own.
+    pub allow_duplicate: bool,
+    /// Lets the rows of files count that the gate holds, now or before.
+    pub accept: bool,
+    /// Leaves remote files where they are; needs a versioned bucket.
+    pub in_place: bool,
+}
+
+/// The batch layer of one store.
+#[derive(Clone)]
+pub struct Batch {
+    pub(crate) store: Store,
+    pub(crate) stores: Arc<dyn Stores>,
+    pub(crate) catalog: Option<Arc<dyn Catalog>>,
+    pub(crate) settings: BatchSettings,
+    pub(crate) ambient: Arc<dyn Ambient>,
+}
+
+impl Batch {
+    /// The batch layer on `store`. `stores` opens what remote paths name; curated tables register in `catalog`.
+    #[must_use]
+    pub fn new(store: Store, stores: Arc<dyn Stores>, catalog: Option<Arc<dyn Catalog>>, settings: BatchSettings) -> Self {
+        Self { store, stores, catalog, settings, ambient: Arc::new(System) }
+    }
+
+    /// The same with another source of time and ids.
+    #[must_use]
+    pub fn with_ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
+        self.ambient = ambient;
+        self
+    }
+
+    pub(crate) fn ledger(&self, dataset: &str) -> Ledger {
+        Ledger::new(self.store.clone(), dataset)
+    }
+
+    /// Threads that decode and encode.
+    pub(crate) fn threads(&self) -> usize {
+        match self.settings.threads {
+            0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The ledger in the store: entries are created by conditional put, one after the other, and never change.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::{Entry, LEDGER_FORMAT, LedgerState, StoredEntry};
+use crate::error::{ErrorKind, Kind};
+use crate::layout;
+use crate::store::{PutNew, Store, StoreError};
+
+/// How often an append may lose the race for the next number before it gives up. Each loss means that somebody else
+/// appended, so only an endless stream of other writers gets here.
+const APPEND_ATTEMPTS_MAX: u32 = 10_000;
+
+/// A dataset's file ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    store: Store,
+    dataset: String,
+}
+
+impl Ledger {
+    /// The ledger of `dataset` in `store`; nothing is read or written yet.
+    #[must_use]
+    pub fn new(store: Store, dataset: &str) -> Self {
+        Self { store, dataset: dataset.to_owned() }
+    }
+
+    /// All entries, in order.
+    ///
+    /// # Errors
+    /// The store's, or [`LedgerError`] where an entry is missing, unreadable or of a newer format.
+    pub async fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
+        let keys = self.store.list(&layout::ledger(&self.dataset)).await?;
+        let mut numbers: Vec<u64> = keys.iter().filter_map(|meta| layout::number_of(&meta.location)).collect();
+        numbers.sort_unstable();
+        let mut entries = Vec::with_capacity(numbers.len());
+        for (expected, number) in (0u64..).zip(numbers) {
+            if number != expected {
+                return Err(LedgerError::Missing { dataset: self.dataset.clone(), number: expected });
+            }
+            entries.push(self.entry(number).await?.entry);
+        }
+        Ok(entries)
+    }
+
+    /// The state after the first `end` entries, or after all of them, read in one go.
+    ///
+    /// # Errors
+    /// As [`Ledger::entries`].
+    pub async fn state(&self) -> Result<LedgerState, LedgerError> {
+        Ok(LedgerState::replay(&self.entries().await?))
+    }
+
+    async fn entry(&self, number: u64) -> Result<StoredEntry, LedgerError> {
+        let key = layout::ledger_entry(&self.dataset, number);
+        let missing = || LedgerError::Missing { dataset: self.dataset.clone(), number };
+        let bytes = self.store.get(&key).await?.ok_or_else(missing)?;
+        parse(&bytes).map_err(|error| error.with_key(key.as_ref()))
+    }
+
+    /// Tries to make `entry` the one of number `number`.
+    ///
+    /// Returns whether it is: false means that another entry has the number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn put(&self, number: u64, entry: &Entry, id: &str, at: DateTime<Utc>) -> Result<bool, LedgerError> {
+        let stored = StoredEntry { format: LEDGER_FORMAT, id: id.to_owned(), at, entry: entry.clone() };
+        let bytes = serde_json::to_vec_pretty(&stored).expect("a ledger entry is plain data");
+        let key = layout::ledger_entry(&self.dataset, number);
+        Ok(matches!(self.store.put_new(&key, Bytes::from(bytes)).await?, PutNew::Created))
+    }
+
+    /// Appends what `make` decides, on the ledger as it stands when the entry goes in: after a lost race it is asked
+    /// again with the new state. `None` from `make` means that there is nothing left to say.
+    ///
+    /// Returns the number of the entry.
+    ///
+    /// # Errors
+    /// The store's, or [`LedgerError::Contended`].
+    pub async fn append(
+        &self,
+        id: &str,
+        at: DateTime<Utc>,
+        mut make: impl FnMut(&LedgerState) -> Option<Entry>,
+    ) -> Result<Option<u64>, LedgerError> {
+        let mut state = self.state().await?;
+        for _ in 0..APPEND_ATTEMPTS_MAX {
+            let Some(entry) = make(&state) else { return Ok(None) };
+            let number = state.end();
+            if self.put(number, &entry, id, at).await? {
+                return Ok(Some(number));
+            }
+            self.catch_up(&mut state).await?;
+        }
+        Err(LedgerError::Contended { dataset: self.dataset.clone(), attempts: APPEND_ATTEMPTS_MAX })
+    }
+
+    /// Applies the entries that came since `state` was read.
+    ///
+    /// # Errors
+    /// As [`Ledger::entries`].
+    pub async fn catch_up(&self, state: &mut LedgerState) -> Result<(), LedgerError> {
+        loop {
+            let key = layout::ledger_entry(&self.dataset, state.end());
+            let Some(bytes) = self.store.get(&key).await? else { return Ok(()) };
+            let stored = parse(&bytes).map_err(|error| error.with_key(key.as_ref()))?;
+            state.apply(&stored.entry);
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<StoredEntry, ParseError> {
+    // The format is looked at first: a newer entry may have fields that this build would call unknown.
+    #[derive(serde::Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let Format { format } = serde_json::from_slice(bytes).map_err(ParseError::Json)?;
+    if format > LEDGER_FORMAT {
+        return Err(ParseError::Newer(format));
+    }
+    serde_json::from_slice(bytes).map_err(ParseError::Json)
+}
+
+enum ParseError {
+    Json(serde_json::Error),
+    Newer(u32),
+}
+
+impl ParseError {
+    fn with_key(self, key: &str) -> LedgerError {
+        match self {
+            Self::Json(source) => LedgerError::Unreadable { key: key.to_owned(), source },
+            Self::Newer(format) => LedgerError::Newer { key: key.to_owned(), format },
+        }
+    }
+}
+
+/// What can go wrong with a ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There are entries above a number that has none.
+    #[error("the file ledger of `{dataset}` has no entry {number}, but later ones")]
+    Missing {
+        /// Dataset.
+        dataset: String,
+        /// The number without an entry.
+        number: u64,
+    },
+    /// Not a ledger entry.
+    #[error("ledger entry `{key}` is unreadable")]
+    Unreadable {
+        /// Key in the store.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a newer release.
+    #[error("ledger entry `{key}` has format {format}; this build reads up to {LEDGER_FORMAT}")]
+    Newer {
+        /// Key in the store.
+        key: String,
+        /// Its format.
+        format: u32,
+    },
+    /// Others kept winning.
+    #[error("the file ledger of `{dataset}` was changed by others {attempts} times in a row")]
+    Contended {
+        /// Dataset.
+        dataset: String,
+        /// Attempts made.
+        attempts: u32,
+    },
+}
+
+impl ErrorKind for LedgerError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Missing { .. } | Self::Unreadable { .. } => Kind::Corrupt,
+            Self::Newer { .. } => Kind::Unsupported,
+            Self::Contended { .. } => Kind::Retryable,
+        }
+    }
+}
