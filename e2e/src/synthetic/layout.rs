@@ -11,6 +11,9 @@ pub(super) struct Layout {
     pub(super) gzip: bool,
     /// Surcharge for congestion not yet introduced: its field is empty.
     pub(super) congestion_empty: bool,
+    /// Some lines break off, are too wide, blank or hold no number. The second year's files are whole, so that a plain
+    /// CSV reader can be compared on them.
+    pub(super) broken_lines: bool,
     /// The meter's operator no longer tells the number of passengers in some records.
     pub(super) passengers_gaps: bool,
 }
@@ -23,6 +26,7 @@ impl Layout {
             crlf: index == 2 && months > 3,
             gzip: index == 3,
             congestion_empty: index < 12,
+            broken_lines: index < 12,
             passengers_gaps: index >= 18 || (months < 18 && index + 1 == months),
         }
     }

@@ -58,7 +58,7 @@ impl MonthText {
         out.text.extend_from_slice(layout.header().as_bytes());
         out.text.extend_from_slice(layout.line_end().as_bytes());
         for record in 0..records {
-            if random.once_in(5_000) {
+            if layout.broken_lines && random.once_in(5_000) {
                 out.text.extend_from_slice(layout.line_end().as_bytes());
             }
             let second = i64::try_from(random.below(seconds)).expect("a month has few seconds");
@@ -70,12 +70,13 @@ impl MonthText {
             }
             soil(&mut trip, &mut random, layout, start);
             let dirt = match skipped {
-                Some(gap) if record % 10_000 == 7 => {
+                Some(gap) if layout.broken_lines && record % 10_000 == 7 => {
                     trip.pickup = gap + 60 + second % 3_000;
                     trip.dropoff = gap + 7_200;
                     Dirt::SkippedHour
                 }
-                _ => choose(&mut random),
+                _ if layout.broken_lines => choose(&mut random),
+                _ => Dirt::Clean,
             };
             out.add(&trip, dirt, layout);
         }
@@ -127,9 +128,9 @@ fn soil(trip: &mut Trip, random: &mut Random, layout: Layout, month_start: i64) 
     }
 }
 
-/// Dirt that makes a record a reject: about one in 600.
+/// Dirt that makes a record of a broken file a reject: about one in 300.
 fn choose(random: &mut Random) -> Dirt {
-    match random.below(3_000) {
+    match random.below(1_500) {
         0 | 1 => Dirt::Cut,
         2 => Dirt::Wide,
         3 | 4 => Dirt::Fare,

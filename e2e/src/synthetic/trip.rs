@@ -66,14 +66,9 @@ impl Trip {
 
     /// Turns the trip into a refund: every amount is negative.
     pub(super) fn negate(&mut self) {
-        for amount in [
-            &mut self.fare,
-            &mut self.extra,
-            &mut self.mta_tax,
-            &mut self.tip,
-            &mut self.tolls,
-            &mut self.improvement,
-        ] {
+        for amount in
+            [&mut self.fare, &mut self.extra, &mut self.mta_tax, &mut self.tip, &mut self.tolls, &mut self.improvement]
+        {
             *amount = -*amount;
         }
         self.congestion = self.congestion.map(|amount| -amount);
@@ -92,9 +87,7 @@ impl Trip {
         push(text, self.vendor);
         self.write_times(text);
         let flag: &[u8] = if self.forwarded { b"Y" } else { b"N" };
-        for code in [self.rate_code] {
-            comma_push(text, code);
-        }
+        comma_push(text, self.rate_code);
         text.push(b',');
         text.extend_from_slice(flag);
         for code in [self.pickup_zone, self.dropoff_zone, self.payment] {
@@ -233,7 +226,9 @@ fn time(text: &mut Vec<u8>, seconds: i64) {
     let (year, month, day) = date_of(seconds.div_euclid(86_400));
     let of_day = seconds.rem_euclid(86_400);
     push(text, u64::try_from(year).expect("years are positive"));
-    for (mark, part) in [(b'-', month), (b'-', day), (b' ', of_day / 3_600), (b':', of_day / 60 % 60), (b':', of_day % 60)] {
+    for (mark, part) in
+        [(b'-', month), (b'-', day), (b' ', of_day / 3_600), (b':', of_day / 60 % 60), (b':', of_day % 60)]
+    {
         text.push(mark);
         two(text, part);
     }
