@@ -60,13 +60,7 @@ struct Answer {
 
 /// Asks all questions both ways and prints time and bytes read. Where `known`, the files hold exactly the year's trips
 /// and an answer that differs is an error; real files may hold a few trips of a neighbouring year.
-pub(crate) fn ask(
-    tidemark: &Tidemark,
-    csv: &Path,
-    year: &str,
-    out: &Path,
-    known: bool,
-) -> Result<(), Box<dyn Error>> {
+pub(crate) fn ask(tidemark: &Tidemark, csv: &Path, year: &str, out: &Path, known: bool) -> Result<(), Box<dyn Error>> {
     heading(&format!("Four questions about {year}: CSV in place against the curated table"));
     let folder = out.join("csv-in-question");
     let csv_bytes = link_year(csv, year, &folder)?;
