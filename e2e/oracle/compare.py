@@ -3,8 +3,8 @@
     python e2e/oracle/compare.py --csv DIR --table DIR [--manifest FILE]
 
 The table is read three times: by DuckDB and by PyArrow through `DeltaTable(…).to_pyarrow_dataset()`, and by Polars.
-Compared are the number of rows, rows a pickup month, count and sum of every numeric column (decimals exactly), and
-rows a payment type. Exit code 0: all agree; 1: something differs; 2: something could not be read.
+Compared are the number of rows, rows a pickup month, count and sum of every numeric column (decimals exactly), first
+and last times, and rows a vendor, tariff, kind of payment and flag. Exit code 0: all agree; 1: something differs; 2: something could not be read.
 """
 
 from __future__ import annotations
@@ -22,32 +22,35 @@ from deltalake import DeltaTable
 import rules
 
 NUMERIC = rules.INTEGERS + rules.ROUNDED + rules.MONEY
+# columns of few values, compared by the number of rows of each
+CODES = ["vendor", "rate_code", "payment_type", "store_and_fwd"]
+TIMES = ["pickup_at", "dropoff_at"]
 
 
-def facts_by_sql(connection: duckdb.DuckDBPyConnection, relation: str, names: dict[str, str]) -> dict:
-    """Rows, rows a month, counts and sums of `relation`; `names` maps the rules' names to the relation's columns."""
+def facts_by_sql(connection: duckdb.DuckDBPyConnection, relation: str) -> dict:
+    """Rows, rows a month and a code, counts and sums of columns, first and last times."""
 
     def amount(name: str) -> str:
-        column = names[name]
         if name in rules.ROUNDED:
             # doubles: a sum depends on the order of its terms, a sum of integers does not
-            return f"sum(CAST(round({column} * 100) AS HUGEINT))"
-        return f"sum({column})"
+            return f"sum(CAST(round({name} * 100) AS HUGEINT))"
+        return f"sum({name})"
 
-    sums = ", ".join(f"count({names[n]}), {amount(n)}" for n in NUMERIC)
-    row = connection.execute(f"SELECT count(*), {sums} FROM {relation}").fetchone()
-    months = connection.execute(
-        f"SELECT {names['pickup_year']} || '-' || {names['pickup_month']} AS m, count(*) FROM {relation} GROUP BY m"
-    ).fetchall()
-    paid = connection.execute(
-        f"SELECT coalesce(CAST({names['payment_name']} AS VARCHAR), '(none)') AS p, count(*) FROM {relation} GROUP BY p"
-    ).fetchall()
-    return {
+    sums = ", ".join(f"count({n}), {amount(n)}" for n in NUMERIC)
+    times = ", ".join(f"CAST(min({t}) AS VARCHAR), CAST(max({t}) AS VARCHAR)" for t in TIMES)
+    row = connection.execute(f"SELECT count(*), {sums}, {times} FROM {relation}").fetchone()
+
+    def grouped(key: str) -> dict:
+        sql = f"SELECT coalesce(CAST({key} AS VARCHAR), '(none)') AS k, count(*) FROM {relation} GROUP BY k"
+        return dict(connection.execute(sql).fetchall())
+
+    facts = {
         "rows": row[0],
-        "months": dict(months),
+        "months": grouped("pickup_year || '-' || pickup_month"),
         "columns": {n: (row[1 + 2 * i], plain(row[2 + 2 * i])) for i, n in enumerate(NUMERIC)},
-        "payments": dict(paid),
+        "times": {t: row[1 + 2 * (len(NUMERIC) + i) : 3 + 2 * (len(NUMERIC) + i)] for i, t in enumerate(TIMES)},
     }
+    return facts | {code: grouped(code) for code in CODES}
 
 
 def plain(value: object) -> Decimal | None:
@@ -55,32 +58,36 @@ def plain(value: object) -> Decimal | None:
     return None if value is None else Decimal(str(value))
 
 
-def facts_by_polars(table: str, names: dict[str, str]) -> dict:
+def facts_by_polars(table: str) -> dict:
     """The same facts, computed by Polars."""
     frame = polars.scan_delta(table)
     column = polars.col
 
     def amount(name: str) -> polars.Expr:
-        this = column(names[name])
         if name in rules.ROUNDED:
-            return (this * 100).round().cast(polars.Int64).sum()
-        return this.cast(polars.Int64).sum() if name in rules.INTEGERS else this.sum()
+            return (column(name) * 100).round().cast(polars.Int64).sum()
+        return column(name).cast(polars.Int64).sum() if name in rules.INTEGERS else column(name).sum()
 
     exprs = [polars.len().alias("rows")]
     for name in NUMERIC:
-        exprs += [column(names[name]).count().alias(f"n_{name}"), amount(name).alias(f"s_{name}")]
+        exprs += [column(name).count().alias(f"n_{name}"), amount(name).alias(f"s_{name}")]
+    for name in TIMES:
+        exprs += [column(name).min().alias(f"min_{name}"), column(name).max().alias(f"max_{name}")]
     row = frame.select(exprs).collect().row(0, named=True)
-    month = (column(names["pickup_year"]) + "-" + column(names["pickup_month"])).alias("m")
-    months = frame.group_by(month).agg(polars.len().alias("n")).collect()
-    payment = column(names["payment_name"]).cast(polars.String).fill_null("(none)").alias("p")
-    paid = frame.group_by(payment).agg(polars.len().alias("n")).collect()
-    empty_is_null = {n: row[f"n_{n}"] for n in NUMERIC}
-    return {
+
+    def grouped(key: polars.Expr) -> dict:
+        text = key.cast(polars.String).fill_null("(none)").alias("k")
+        counted = frame.group_by(text).agg(polars.len().alias("n")).collect()
+        return dict(zip(counted["k"].to_list(), counted["n"].to_list()))
+
+    counts = {n: row[f"n_{n}"] for n in NUMERIC}
+    facts = {
         "rows": row["rows"],
-        "months": dict(zip(months["m"].to_list(), months["n"].to_list())),
-        "columns": {n: (empty_is_null[n], plain(row[f"s_{n}"]) if empty_is_null[n] else None) for n in NUMERIC},
-        "payments": dict(zip(paid["p"].to_list(), paid["n"].to_list())),
+        "months": grouped(column("pickup_year") + "-" + column("pickup_month")),
+        "columns": {n: (counts[n], plain(row[f"s_{n}"]) if counts[n] else None) for n in NUMERIC},
+        "times": {t: tuple(str(row[f"{end}_{t}"]) for end in ("min", "max")) for t in TIMES},
     }
+    return facts | {code: grouped(column(code)) for code in CODES}
 
 
 def rows_by_pyarrow(table: DeltaTable) -> int:
@@ -96,30 +103,12 @@ def positions_are_unique(connection: duckdb.DuckDBPyConnection) -> int:
     ).fetchone()[0]
 
 
-def column_names(present: list[str]) -> dict[str, str]:
-    """Maps the rules' names to the table's: each under its own name or a known other one."""
-    others = {
-        "pickup_zone": ["pickup_location_id", "pickup_zone_id", "pu_location_id"],
-        "dropoff_zone": ["dropoff_location_id", "dropoff_zone_id", "do_location_id"],
-        "payment_name": ["payment_type", "payment"],
-        "trip_distance": ["trip_miles", "distance_miles"],
-    }
-    found: dict[str, str] = {}
-    for name in NUMERIC + ["pickup_year", "pickup_month", "payment_name"]:
-        candidates = [name] + others.get(name, [])
-        match = next((c for c in candidates if c in present), None)
-        if match is None:
-            raise ValueError(f"the table has no column for {name}: it has {', '.join(present)}")
-        found[name] = match
-    return found
-
-
 def differences(what: str, wanted: dict, found: dict) -> list[str]:
     """One line for each fact that differs."""
     lines = []
     if wanted["rows"] != found["rows"]:
         lines.append(f"{what}: {found['rows']} rows, {wanted['rows']} wanted")
-    for part in ("months", "columns", "payments"):
+    for part in ["months", "columns", "times"] + CODES:
         for key in sorted(set(wanted[part]) | set(found[part])):
             if wanted[part].get(key) != found[part].get(key):
                 lines.append(f"{what}: {part} {key}: {found[part].get(key)}, {wanted[part].get(key)} wanted")
@@ -150,17 +139,14 @@ def main() -> int:
     connection = duckdb.connect()
     connection.execute("SET threads = 2")
     connection.execute(f"CREATE TABLE wanted AS {rules.trips(args.csv)}")
-    own = {n: n for n in NUMERIC + ["pickup_year", "pickup_month", "payment_name"]}
-    wanted = facts_by_sql(connection, "wanted", own)
+    wanted = facts_by_sql(connection, "wanted")
     lines = manifest_differences(args.manifest, wanted) if args.manifest else []
     print(f"oracle: {wanted['rows']} rows in {len(wanted['months'])} months")
     if args.table:
         table = DeltaTable(args.table)
-        dataset = table.to_pyarrow_dataset()
-        names = column_names(dataset.schema.names)
-        connection.register("curated", dataset)
-        lines += differences("duckdb", wanted, facts_by_sql(connection, "curated", names))
-        lines += differences("polars", wanted, facts_by_polars(args.table, names))
+        connection.register("curated", table.to_pyarrow_dataset())
+        lines += differences("duckdb", wanted, facts_by_sql(connection, "curated"))
+        lines += differences("polars", wanted, facts_by_polars(args.table))
         rows = rows_by_pyarrow(table)
         if rows != wanted["rows"]:
             lines.append(f"pyarrow: {rows} rows, {wanted['rows']} wanted")

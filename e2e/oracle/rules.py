@@ -19,8 +19,8 @@ NEW_LAYOUT = {
     "trip_distance": ("trip_distance", "DOUBLE"),
     "rate_code": ("RatecodeID", "INTEGER"),
     "flag": ("store_and_fwd_flag", "VARCHAR"),
-    "pickup_zone": ("PULocationID", "INTEGER"),
-    "dropoff_zone": ("DOLocationID", "INTEGER"),
+    "pickup_location_id": ("PULocationID", "INTEGER"),
+    "dropoff_location_id": ("DOLocationID", "INTEGER"),
     "payment": ("payment_type", "INTEGER"),
     "fare_amount": ("fare_amount", "DOUBLE"),
     "extra": ("extra", "DOUBLE"),
@@ -66,7 +66,7 @@ MONEY = [
 ]
 
 # Exact integers and codes; compared by count and sum.
-INTEGERS = ["passenger_count", "pickup_zone", "dropoff_zone"]
+INTEGERS = ["passenger_count", "pickup_location_id", "dropoff_location_id"]
 
 # Hundredths of a mile in the sample; compared after rounding to that, which makes the sum exact.
 ROUNDED = ["trip_distance"]
@@ -113,16 +113,16 @@ def one_layout(files: list[Path], layout: dict[str, tuple[str, str]]) -> str:
         return sql if name in layout else f"CAST(NULL AS {kind})"
 
     columns = [
-        "CAST(vendor AS VARCHAR) AS vendor_code",
+        f"{vendor_name()} AS vendor",
         "pickup_at",
         "dropoff_at",
         "passenger_count",
         "round(trip_distance, 2) AS trip_distance",
-        "rate_code AS rate_number",
-        "flag",
-        has("pickup_zone", "pickup_zone", "INTEGER") + " AS pickup_zone",
-        has("dropoff_zone", "dropoff_zone", "INTEGER") + " AS dropoff_zone",
-        "CAST(payment AS VARCHAR) AS payment_code",
+        f"{rate_name()} AS rate_code",
+        "flag = 'Y' AS store_and_fwd",
+        has("pickup_location_id", "pickup_location_id", "INTEGER") + " AS pickup_location_id",
+        has("dropoff_location_id", "dropoff_location_id", "INTEGER") + " AS dropoff_location_id",
+        f"{payment_name()} AS payment_type",
     ]
     columns += [has(m, f"CAST(round({m}, 2) AS DECIMAL(10, 2))", "DECIMAL(10, 2)") + f" AS {m}" for m in MONEY]
     return f"SELECT {', '.join(columns)} FROM {read(files, layout)}"
@@ -135,15 +135,28 @@ def skipped_hour(column: str) -> str:
     return f"(year({column}) >= 2007 AND CAST({column} AS DATE) = {second_sunday} AND hour({column}) = 2)"
 
 
+def by_code(column: str, names: dict[str, str]) -> str:
+    """A word for each code; a code without one stays as it is."""
+    whens = " ".join(f"WHEN {quoted(code)} THEN {quoted(name)}" for code, name in names.items())
+    return f"CASE CAST({column} AS VARCHAR) {whens} ELSE CAST({column} AS VARCHAR) END"
+
+
+def vendor_name() -> str:
+    """The meter's maker: a number in new files."""
+    return by_code("vendor", {"1": "CMT", "2": "VTS"})
+
+
+def rate_name() -> str:
+    """The tariff."""
+    names = ["standard", "jfk", "newark", "nassau or westchester", "negotiated", "group"]
+    return by_code("rate_code", {str(code): name for code, name in enumerate(names, 1)} | {"99": "unknown"})
+
+
 def payment_name() -> str:
-    """How a passenger paid, in words: the files have numbers or abbreviations."""
-    return """CASE lower(payment_code)
-        WHEN '1' THEN 'credit card' WHEN 'crd' THEN 'credit card' WHEN 'cre' THEN 'credit card'
-        WHEN 'credit' THEN 'credit card'
-        WHEN '2' THEN 'cash' WHEN 'csh' THEN 'cash' WHEN 'cas' THEN 'cash' WHEN 'cash' THEN 'cash'
-        WHEN '3' THEN 'no charge' WHEN 'noc' THEN 'no charge' WHEN 'no ' THEN 'no charge' WHEN 'no charge' THEN 'no charge'
-        WHEN '4' THEN 'dispute' WHEN 'dis' THEN 'dispute' WHEN 'dispute' THEN 'dispute'
-        END"""
+    """How a passenger paid: the files have numbers or abbreviations."""
+    names = ["credit card", "cash", "no charge", "dispute", "unknown", "voided"]
+    words = {"CRD": "credit card", "CSH": "cash", "NOC": "no charge", "DIS": "dispute"}
+    return by_code("payment", {str(code): name for code, name in enumerate(names, 1)} | words)
 
 
 def trips(folder: Path) -> str:
@@ -160,7 +173,6 @@ def trips(folder: Path) -> str:
     union = " UNION ALL ".join(one_layout(files, layout) for layout, files in groups)
     return f"""SELECT *,
         strftime(pickup_at, '%Y') AS pickup_year,
-        strftime(pickup_at, '%m') AS pickup_month,
-        {payment_name()} AS payment_name
+        strftime(pickup_at, '%m') AS pickup_month
       FROM ({union})
       WHERE pickup_at IS NOT NULL AND NOT coalesce({skipped_hour('pickup_at')}, false)"""
