@@ -96,17 +96,17 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def read(files: list[Path], layout: dict[str, tuple[str, str]]) -> str:
-    """Reads files of one layout with explicit types; lines that do not fit are left out."""
+def read(files: list[Path], layout: dict[str, tuple[str, str]], strict: bool) -> str:
+    """Reads files of one layout with explicit types; lines that do not fit are left out, or with `strict` an error."""
     types = ", ".join(f"{name}: '{kind}'" for name, (_, kind) in layout.items())
     paths = ", ".join(quoted(str(p)) for p in files)
     return (
         f"read_csv([{paths}], header = true, auto_detect = false, delim = ',', quote = '\"', "
-        f"ignore_errors = true, null_padding = false, columns = {{{types}}})"
+        f"ignore_errors = {str(not strict).lower()}, null_padding = false, columns = {{{types}}})"
     )
 
 
-def one_layout(files: list[Path], layout: dict[str, tuple[str, str]]) -> str:
+def one_layout(files: list[Path], layout: dict[str, tuple[str, str]], strict: bool) -> str:
     """The curated columns from files of one layout."""
 
     def has(name: str, sql: str, kind: str) -> str:
@@ -125,7 +125,7 @@ def one_layout(files: list[Path], layout: dict[str, tuple[str, str]]) -> str:
         f"{payment_name()} AS payment_type",
     ]
     columns += [has(m, f"CAST(round({m}, 2) AS DECIMAL(10, 2))", "DECIMAL(10, 2)") + f" AS {m}" for m in MONEY]
-    return f"SELECT {', '.join(columns)} FROM {read(files, layout)}"
+    return f"SELECT {', '.join(columns)} FROM {read(files, layout, strict)}"
 
 
 def skipped_hour(column: str) -> str:
@@ -159,7 +159,7 @@ def payment_name() -> str:
     return by_code("payment", {str(code): name for code, name in enumerate(names, 1)} | words)
 
 
-def trips(folder: Path) -> str:
+def trips(folder: Path, strict: bool = False) -> str:
     """All accepted records of a folder of CSV files, as rows with the compared columns."""
     groups: list[tuple[dict[str, tuple[str, str]], list[Path]]] = []
     for path in csv_files(folder):
@@ -170,7 +170,7 @@ def trips(folder: Path) -> str:
                 break
         else:
             groups.append((layout, [path]))
-    union = " UNION ALL ".join(one_layout(files, layout) for layout, files in groups)
+    union = " UNION ALL ".join(one_layout(files, layout, strict) for layout, files in groups)
     return f"""SELECT *,
         strftime(pickup_at, '%Y') AS pickup_year,
         strftime(pickup_at, '%m') AS pickup_month
