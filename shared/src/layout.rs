@@ -85,6 +85,12 @@ pub fn rejects(dataset: &str, generation: &str) -> Path {
     curated(dataset).join(generation).join("rejects")
 }
 
+/// Rejects and counts of file `n` in a generation.
+#[must_use]
+pub fn file_rejects(dataset: &str, generation: &str, n: u64) -> Path {
+    rejects(dataset, generation).join("files").join(format!("{n:0SEQUENCE_DIGITS$}.parquet"))
+}
+
 /// The number that a key made by [`definition`], [`ledger_entry`] or [`current`] ends with.
 #[must_use]
 pub fn number_of(key: &Path) -> Option<u64> {

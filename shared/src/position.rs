@@ -13,6 +13,13 @@ use serde::{Deserialize, Serialize};
 /// Name of the source that the file ledger is.
 pub const FILES_SOURCE: &str = "files";
 
+/// Column of every curated and real-time row: the source's name.
+pub const SOURCE_COLUMN: &str = "_source";
+/// Column of every curated and real-time row: the file's ledger number, or the topic's partition; `Int64`.
+pub const PARTITION_COLUMN: &str = "_partition";
+/// Column of every curated and real-time row: the offset; `Int64`.
+pub const OFFSET_COLUMN: &str = "_offset";
+
 /// Where a row came from, part one: the file ledger (`files`) or a topic's incarnation (`trips`, `trips~2`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

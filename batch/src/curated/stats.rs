@@ -1,0 +1,163 @@
+//! Statistics of a data file for the Delta log, from its Parquet footer.
+//!
+//! Source: Delta transaction log protocol, "Per-file Statistics". Bounds must hold for every value, so a maximum is
+//! rounded up where its text is coarser than the value (timestamps have milliseconds there).
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{
+    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::file::metadata::ParquetMetaData;
+
+/// Longest string bound that goes into the log, in bytes; a column with a longer one gets no bounds in this file.
+const STRING_BOUND_BYTES_MAX: usize = 64;
+
+/// The `stats` text of an `add` action for a file with this footer and this (physical) schema.
+///
+/// Columns of types that Delta readers do not compare (binary, nested) get only a null count.
+pub(crate) fn delta_stats(schema: &SchemaRef, footer: &ParquetMetaData) -> String {
+    let mut min_values = BTreeMap::new();
+    let mut max_values = BTreeMap::new();
+    let mut null_counts = BTreeMap::new();
+    for field in schema.fields() {
+        let Ok(converter) = StatisticsConverter::try_new(field.name(), schema, footer.file_metadata().schema_descr())
+        else {
+            continue;
+        };
+        let groups = footer.row_groups();
+        if let Ok(nulls) = converter.row_group_null_counts(groups) {
+            let total: u64 = nulls.iter().flatten().sum();
+            null_counts.insert(field.name().clone(), total.to_string());
+        }
+        let (Ok(mins), Ok(maxes)) = (converter.row_group_mins(groups), converter.row_group_maxes(groups)) else {
+            continue;
+        };
+        // A row group of nulls alone has no bounds and needs none; one with values but without bounds voids both.
+        let unknown = groups.iter().enumerate().any(|(i, group)| {
+            let all_null = converter
+                .row_group_null_counts([group])
+                .is_ok_and(|nulls| nulls.len() == 1 && nulls.value(0) == u64::try_from(group.num_rows()).unwrap_or(0));
+            !all_null && (mins.is_null(i) || maxes.is_null(i))
+        });
+        if unknown {
+            continue;
+        }
+        if let (Some(min), Some(max)) = (bound(field, &mins, Side::Min), bound(field, &maxes, Side::Max)) {
+            min_values.insert(field.name().clone(), min);
+            max_values.insert(field.name().clone(), max);
+        }
+    }
+    format!(
+        r#"{{"numRecords":{},"minValues":{},"maxValues":{},"nullCount":{}}}"#,
+        footer.file_metadata().num_rows(),
+        object(&min_values),
+        object(&max_values),
+        object(&null_counts)
+    )
+}
+
+/// A JSON object of values that are JSON text already: decimals keep all their digits that way.
+fn object(entries: &BTreeMap<String, String>) -> String {
+    let fields: Vec<String> =
+        entries.iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str()))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Min,
+    Max,
+}
+
+fn bound(field: &Field, values: &ArrayRef, side: Side) -> Option<String> {
+    match field.data_type() {
+        DataType::Boolean => {
+            let flags: Vec<bool> = values.as_boolean().iter().flatten().collect();
+            Some(if side == Side::Min { flags.iter().all(|f| *f) } else { flags.iter().any(|f| *f) }.to_string())
+                .filter(|_| !flags.is_empty())
+        }
+        DataType::Int32 => extreme(values.as_primitive::<Int32Type>().iter(), side).map(|v| v.to_string()),
+        DataType::Int64 => extreme(values.as_primitive::<Int64Type>().iter(), side).map(|v| v.to_string()),
+        DataType::Float64 => {
+            let finite = values.as_primitive::<Float64Type>().iter().flatten().try_fold(None, |best: Option<f64>, v| {
+                let better = best.map_or(v, |b| if side == Side::Min { b.min(v) } else { b.max(v) });
+                v.is_finite().then_some(Some(better))
+            });
+            finite.flatten().map(|v| format!("{v:?}"))
+        }
+        DataType::Decimal128(_, scale) => {
+            let scale = u32::try_from(*scale).ok()?;
+            extreme(values.as_primitive::<Decimal128Type>().iter(), side).map(|v| decimal_text(v, scale))
+        }
+        DataType::Date32 => {
+            let days = extreme(values.as_primitive::<Date32Type>().iter(), side)?;
+            let date = chrono::NaiveDate::from_num_days_from_ce_opt(days.checked_add(719_163)?)?;
+            Some(quoted(&date.format("%Y-%m-%d").to_string()))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let micros = extreme(values.as_primitive::<TimestampMicrosecondType>().iter(), side)?;
+            timestamp_text(micros, side, zone.is_some())
+        }
+        DataType::Utf8 => {
+            let texts = values.as_string_opt::<i32>()?.iter().flatten();
+            let text = if side == Side::Min { texts.min() } else { texts.max() }?;
+            (text.len() <= STRING_BOUND_BYTES_MAX).then(|| quoted(text))
+        }
+        _ => None,
+    }
+}
+
+fn extreme<T: Ord>(values: impl Iterator<Item = Option<T>>, side: Side) -> Option<T> {
+    if side == Side::Min { values.flatten().min() } else { values.flatten().max() }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// `-12345` with scale 2 is `-123.45`.
+fn decimal_text(value: i128, scale: u32) -> String {
+    if scale == 0 {
+        return value.to_string();
+    }
+    let digits = format!("{:0width$}", value.unsigned_abs(), width = scale as usize + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale as usize);
+    format!("{}{whole}.{fraction}", if value < 0 { "-" } else { "" })
+}
+
+/// ISO text with milliseconds; a maximum is rounded up to the next one.
+fn timestamp_text(micros: i64, side: Side, utc: bool) -> Option<String> {
+    let mut millis = micros.div_euclid(1_000);
+    if side == Side::Max && micros.rem_euclid(1_000) != 0 {
+        millis = millis.checked_add(1)?;
+    }
+    let time = chrono::DateTime::from_timestamp_millis(millis)?;
+    let text = time.format(if utc { "%Y-%m-%dT%H:%M:%S%.3fZ" } else { "%Y-%m-%dT%H:%M:%S%.3f" }).to_string();
+    // A year beyond 9999 is signed in chrono's text, which no reader parses.
+    (text.len() == if utc { 24 } else { 23 }).then(|| quoted(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_keep_their_digits_and_sign() {
+        assert_eq!(decimal_text(-12_345, 2), "-123.45");
+        assert_eq!(decimal_text(-5, 2), "-0.05");
+        assert_eq!(decimal_text(7, 0), "7");
+        assert_eq!(decimal_text(i128::from(u64::MAX) * 10, 1), "18446744073709551615.0");
+    }
+
+    #[test]
+    fn a_timestamp_maximum_is_rounded_up_and_a_minimum_down() {
+        assert_eq!(timestamp_text(1_500, Side::Max, true).as_deref(), Some("\"1970-01-01T00:00:00.002Z\""));
+        assert_eq!(timestamp_text(1_500, Side::Min, false).as_deref(), Some("\"1970-01-01T00:00:00.001\""));
+        assert_eq!(timestamp_text(-1, Side::Min, false).as_deref(), Some("\"1969-12-31T23:59:59.999\""));
+        assert_eq!(timestamp_text(i64::MAX, Side::Max, false), None);
+    }
+}

@@ -1,0 +1,254 @@
+//! A generation's Delta table: creation, and commits that move data and coverage together (H2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use chrono::{DateTime, Utc};
+use deltalake::errors::DeltaTableError;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::{Action, EagerSnapshot, MetadataExt as _, Remove, StructType, Transaction};
+use deltalake::logstore::LogStoreRef;
+use deltalake::operations::create::CreateBuilder;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::state::DeltaTableState;
+use futures::TryStreamExt as _;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tidemark_shared::curated::{LAYOUT_TRANSACTION, log_store, transaction_id};
+use tidemark_shared::layout;
+use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
+
+use super::writer::StagedFile;
+use crate::error::BatchError;
+
+/// Table property: the generation that takes over. A table that has one is sealed: nobody extends it any more.
+const SUCCESSOR_KEY: &str = "tidemark.successor";
+/// Table property: the definition version that made the generation.
+const DEFINITION_KEY: &str = "tidemark.definition";
+/// Delta writes a checkpoint every so many commits.
+const CHECKPOINT_INTERVAL: &str = "50";
+
+/// A table as of one version, ready to be extended.
+pub(crate) struct CuratedTable {
+    pub(crate) dataset: String,
+    pub(crate) generation: String,
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) root: Path,
+    log_store: LogStoreRef,
+    pub(crate) snapshot: EagerSnapshot,
+    files_end: u64,
+    layout_version: i64,
+}
+
+/// What a commit changes. Everything in it becomes visible at once, or nothing does.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) adds: Vec<StagedFile>,
+    pub(crate) removes: Vec<Remove>,
+    /// The partitions that moved, with their new exclusive ends.
+    pub(crate) coverage: Vec<(LogPartition, u64)>,
+}
+
+/// How a commit ended.
+pub(crate) enum Committed {
+    /// It is version so much of the table.
+    Version(u64),
+    /// Somebody else changed what it builds on: read the table again and decide anew.
+    Conflict,
+}
+
+/// All columns of a curated table: the transform's output, then the position.
+pub(crate) fn table_schema(output: &Schema) -> SchemaRef {
+    let position = [
+        Field::new(SOURCE_COLUMN, DataType::Utf8, false),
+        Field::new(PARTITION_COLUMN, DataType::Int64, false),
+        Field::new(OFFSET_COLUMN, DataType::Int64, false),
+    ];
+    let fields = output.fields().iter().map(|f| f.as_ref().clone()).chain(position);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+impl CuratedTable {
+    /// Opens the newest version; `None` where there is no table.
+    pub(crate) async fn open(
+        objects: &Arc<dyn ObjectStore>,
+        dataset: &str,
+        generation: &str,
+    ) -> Result<Option<Self>, BatchError> {
+        let root = layout::table(dataset, generation);
+        let failed = |e: DeltaTableError| BatchError::Delta { table: root.to_string(), source: Box::new(e) };
+        let log_store = log_store(Arc::clone(objects), dataset, generation)?;
+        if !log_store.is_delta_table_location().await.map_err(failed)? {
+            return Ok(None);
+        }
+        let snapshot = EagerSnapshot::try_new(log_store.as_ref(), None).await.map_err(failed)?;
+        let read = |app_id: String| snapshot.transaction_version(log_store.as_ref(), app_id);
+        let files = read(transaction_id(&LogPartition::files())).await.map_err(failed)?;
+        let layout_version = read(LAYOUT_TRANSACTION.to_owned()).await.map_err(failed)?.unwrap_or(0);
+        let files_end = u64::try_from(files.unwrap_or(0)).map_err(|_| BatchError::Damaged {
+            dataset: dataset.to_owned(),
+            what: "negative coverage".to_owned(),
+        })?;
+        Ok(Some(Self {
+            dataset: dataset.to_owned(),
+            generation: generation.to_owned(),
+            objects: Arc::clone(objects),
+            root,
+            log_store,
+            snapshot,
+            files_end,
+            layout_version,
+        }))
+    }
+
+    /// Creates the empty table, or opens the one that somebody else created meanwhile.
+    pub(crate) async fn create(
+        objects: &Arc<dyn ObjectStore>,
+        dataset: &str,
+        generation: &str,
+        schema: &SchemaRef,
+        partition_columns: &[String],
+        definition: &str,
+    ) -> Result<Self, BatchError> {
+        let root = layout::table(dataset, generation);
+        let failed = |e: DeltaTableError| BatchError::Delta { table: root.to_string(), source: Box::new(e) };
+        let columns: StructType =
+            schema.as_ref().try_into_kernel().map_err(|e| failed(DeltaTableError::generic(e.to_string())))?;
+        let properties = [
+            ("delta.checkpointInterval", CHECKPOINT_INTERVAL),
+            ("delta.dataSkippingNumIndexedCols", "-1"),
+            (DEFINITION_KEY, definition),
+        ];
+        let created = CreateBuilder::new()
+            .with_log_store(log_store(Arc::clone(objects), dataset, generation)?)
+            .with_table_name(dataset)
+            .with_columns(columns.fields().cloned())
+            .with_partition_columns(partition_columns)
+            .with_raise_if_key_not_exists(false)
+            .with_configuration(properties.map(|(key, value)| (key.to_owned(), Some(value.to_owned()))))
+            .with_save_mode(SaveMode::Ignore)
+            .with_commit_properties(CommitProperties::default().with_max_retries(0))
+            .await;
+        match created {
+            Ok(_) => {}
+            // Lost the race for version 0: the winner's table is as good, both follow from one definition.
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Self::open(objects, dataset, generation).await?.ok_or_else(|| BatchError::Damaged {
+            dataset: dataset.to_owned(),
+            what: format!("{root} has no table after its creation"),
+        })
+    }
+
+    /// The exclusive end of the covered ledger prefix.
+    pub(crate) fn files_end(&self) -> u64 {
+        self.files_end
+    }
+
+    /// Coverage of this version.
+    pub(crate) fn coverage(&self) -> Coverage {
+        [(LogPartition::files(), self.files_end)].into_iter().collect()
+    }
+
+    /// Version of the Delta table.
+    pub(crate) fn version(&self) -> u64 {
+        self.snapshot.version()
+    }
+
+    /// True if the data file at `path`, relative to the table's root, is part of this version.
+    pub(crate) fn has_file(&self, path: &str) -> bool {
+        self.snapshot.log_data().iter().any(|view| view.path() == path)
+    }
+
+    /// Keys of the data files that commits removed at or after `since`: running queries may still read them.
+    pub(crate) async fn removed_since(&self, since: DateTime<Utc>) -> Result<Vec<Path>, BatchError> {
+        let state = DeltaTableState::new(self.snapshot.clone());
+        let tombstones: Vec<_> =
+            state.all_tombstones(self.log_store.as_ref()).try_collect().await.map_err(|e| self.failed(e))?;
+        let recent = tombstones.iter().filter(|t| t.deletion_timestamp().is_none_or(|at| at >= since.timestamp_millis()));
+        let key = |path: &str| Path::parse(path).map(|p| self.root.parts().chain(p.parts()).collect());
+        Ok(recent.filter_map(|t| key(&t.path()).ok()).collect())
+    }
+
+    /// The generation that takes over, if the table is sealed.
+    pub(crate) fn successor(&self) -> Option<&str> {
+        self.snapshot.metadata().configuration().get(SUCCESSOR_KEY).map(String::as_str)
+    }
+
+    /// The definition version that made the generation.
+    pub(crate) fn definition(&self) -> Option<&str> {
+        self.snapshot.metadata().configuration().get(DEFINITION_KEY).map(String::as_str)
+    }
+
+    /// Commits `change` onto exactly this version's coverage and layout.
+    pub(crate) async fn commit(&self, change: &Change) -> Result<Committed, BatchError> {
+        let mut actions: Vec<Action> = change.adds.iter().map(|file| Action::Add(file.add.clone())).collect();
+        actions.extend(change.removes.iter().cloned().map(Action::Remove));
+        let mut transactions: Vec<Transaction> = change
+            .coverage
+            .iter()
+            .map(|(partition, end)| {
+                let end = i64::try_from(*end).expect("offsets stay below 2^63");
+                Transaction::new(transaction_id(partition), end)
+            })
+            .collect();
+        if !change.removes.is_empty() {
+            transactions.push(Transaction::new(LAYOUT_TRANSACTION, self.layout_version + 1));
+        }
+        let partition_by = self.snapshot.metadata().partition_columns().to_vec();
+        let operation =
+            DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by), predicate: None };
+        self.submit(actions, transactions, operation).await
+    }
+
+    /// Seals the table in favour of `successor`: no commit that was planned on an earlier version goes through
+    /// afterwards, because changed metadata conflicts with all of them.
+    pub(crate) async fn seal(&self, successor: &str) -> Result<Committed, BatchError> {
+        let metadata = self.snapshot.metadata().clone();
+        let sealed = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
+        let sealed = sealed.map_err(|e| self.failed(e))?;
+        let files = i64::try_from(self.files_end).expect("offsets stay below 2^63");
+        let transaction = Transaction::new(transaction_id(&LogPartition::files()), files);
+        let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);
+        let operation = DeltaOperation::SetTableProperties { properties };
+        self.submit(vec![Action::Metadata(sealed)], vec![transaction], operation).await
+    }
+
+    async fn submit(
+        &self,
+        actions: Vec<Action>,
+        transactions: Vec<Transaction>,
+        operation: DeltaOperation,
+    ) -> Result<Committed, BatchError> {
+        let builder: CommitBuilder =
+            CommitProperties::default().with_application_transactions(transactions).with_create_checkpoint(true).into();
+        let outcome =
+            builder.with_actions(actions).build(Some(&self.snapshot), Arc::clone(&self.log_store), operation).await;
+        match outcome {
+            Ok(finalized) => Ok(Committed::Version(finalized.version())),
+            Err(error) if is_conflict(&error) => Ok(Committed::Conflict),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, error: DeltaTableError) -> BatchError {
+        BatchError::Delta { table: self.root.to_string(), source: Box::new(error) }
+    }
+}
+
+/// True if somebody else's commit is the reason.
+fn is_conflict(error: &DeltaTableError) -> bool {
+    match error {
+        DeltaTableError::VersionAlreadyExists(_) => true,
+        DeltaTableError::Transaction { source } => matches!(
+            source,
+            TransactionError::CommitConflict(_)
+                | TransactionError::MaxCommitAttempts(_)
+                | TransactionError::VersionAlreadyExists(_)
+        ),
+        _ => false,
+    }
+}

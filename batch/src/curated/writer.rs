@@ -1,0 +1,368 @@
+//! Writes rows into partitioned Parquet files with bounded memory.
+//!
+//! Rows are gathered per partition until they make a row group; row groups are encoded on blocking threads, several
+//! partitions at once, and leave for the store as they come. When the gathered rows of all partitions reach the
+//! budget, the largest partition's are encoded early: many partitions cost smaller row groups, never more memory.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use bytes::Bytes;
+use deltalake::kernel::Add;
+use object_store::ObjectStore;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+use tidemark_shared::position::OFFSET_COLUMN;
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinHandle;
+
+use super::paths::{self, PartitionKey};
+use super::stats::delta_stats;
+use crate::error::BatchError;
+
+/// Rows of a full row group.
+const ROW_GROUP_ROWS: usize = 256 * 1024;
+/// Most files open at once; a further partition closes the one that was written to longest ago.
+const OPEN_FILES_MAX: usize = 256;
+/// Encoded bytes that wait before a multipart upload begins, per file.
+const UPLOAD_PART_BYTES: usize = 8 << 20;
+
+/// How a table's files are laid out.
+#[derive(Clone)]
+pub(crate) struct TableLayout {
+    /// The store, and the table's root in it.
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    /// Root of the Delta table.
+    pub(crate) root: Path,
+    /// All columns, partition columns included.
+    pub(crate) schema: SchemaRef,
+    /// Names of the partition columns, all strings.
+    pub(crate) partition_columns: Vec<String>,
+    /// Bytes of gathered rows, over all partitions.
+    pub(crate) buffer_bytes_max: usize,
+    /// Bytes at which a file is full.
+    pub(crate) file_bytes_target: u64,
+    /// Row groups encoded at once.
+    pub(crate) encoders: usize,
+}
+
+/// A data file in the store that no commit names yet.
+#[derive(Debug, Clone)]
+pub(crate) struct StagedFile {
+    /// The action that publishes it.
+    pub(crate) add: Add,
+    /// Its rows.
+    pub(crate) rows: u64,
+}
+
+/// See the module's text.
+pub(crate) struct TableWriter {
+    layout: TableLayout,
+    file_schema: SchemaRef,
+    file_columns: Vec<usize>,
+    partition_columns: Vec<usize>,
+    properties: WriterProperties,
+    open: HashMap<PartitionKey, OpenPartition>,
+    gathered_bytes: usize,
+    encoding: VecDeque<PartitionKey>,
+    staged: Vec<StagedFile>,
+    clock: u64,
+}
+
+struct OpenPartition {
+    rows: Vec<RecordBatch>,
+    row_count: usize,
+    bytes: usize,
+    file: Option<OpenFile>,
+    task: Option<JoinHandle<Result<OpenFile, BatchError>>>,
+    used_at: u64,
+}
+
+struct OpenFile {
+    path: Path,
+    encoder: ArrowWriter<Vec<u8>>,
+    out: BufWriter,
+    encoded_bytes: u64,
+}
+
+impl TableWriter {
+    pub(crate) fn new(layout: TableLayout) -> Self {
+        let is_partition = |name: &str| layout.partition_columns.iter().any(|c| c == name);
+        let index = |name: &String| layout.schema.index_of(name).expect("partition columns were checked at apply");
+        let file_columns: Vec<usize> =
+            (0..layout.schema.fields().len()).filter(|i| !is_partition(layout.schema.field(*i).name())).collect();
+        let partition_columns = layout.partition_columns.iter().map(index).collect();
+        let fields: Vec<_> = file_columns.iter().map(|i| Arc::clone(&layout.schema.fields()[*i])).collect();
+        let file_schema: SchemaRef = Arc::new(Schema::new(fields));
+        Self {
+            properties: writer_properties(&file_schema),
+            layout,
+            file_schema,
+            file_columns,
+            partition_columns,
+            open: HashMap::new(),
+            gathered_bytes: 0,
+            encoding: VecDeque::new(),
+            staged: Vec::new(),
+            clock: 0,
+        }
+    }
+
+    /// Takes rows with all columns of the table's schema.
+    ///
+    /// # Errors
+    /// The store's or the encoder's; the writer is of no use afterwards.
+    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), BatchError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let file_batch = RecordBatch::try_new(
+            Arc::clone(&self.file_schema),
+            self.file_columns.iter().map(|i| Arc::clone(batch.column(*i))).collect(),
+        )?;
+        let keys: Vec<&ArrayRef> = self.partition_columns.iter().map(|i| batch.column(*i)).collect();
+        for (key, rows) in partitions(&keys, batch.num_rows()) {
+            let part = match rows {
+                None => file_batch.clone(),
+                Some(rows) => arrow::compute::take_record_batch(&file_batch, &rows)?,
+            };
+            self.gather(key, part).await?;
+        }
+        Ok(())
+    }
+
+    async fn gather(&mut self, key: PartitionKey, part: RecordBatch) -> Result<(), BatchError> {
+        self.clock += 1;
+        if !self.open.contains_key(&key) && self.open.len() >= OPEN_FILES_MAX {
+            self.close_oldest().await?;
+        }
+        let entry = self.open.entry(key.clone()).or_insert_with(|| OpenPartition {
+            rows: Vec::new(),
+            row_count: 0,
+            bytes: 0,
+            file: None,
+            task: None,
+            used_at: 0,
+        });
+        let bytes = part.get_array_memory_size();
+        entry.used_at = self.clock;
+        entry.row_count += part.num_rows();
+        entry.bytes += bytes;
+        entry.rows.push(part);
+        self.gathered_bytes += bytes;
+        if entry.row_count >= ROW_GROUP_ROWS {
+            self.encode(&key).await?;
+        }
+        while self.gathered_bytes > self.layout.buffer_bytes_max {
+            let largest = self.open.iter().max_by_key(|(_, p)| p.bytes).map(|(key, _)| key.clone());
+            let Some(largest) = largest else { break };
+            self.encode(&largest).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts encoding what is gathered for `key` as one row group.
+    async fn encode(&mut self, key: &PartitionKey) -> Result<(), BatchError> {
+        while self.encoding.len() >= self.layout.encoders.max(1) {
+            let oldest = self.encoding.pop_front().expect("the queue was not empty");
+            self.settle(&oldest).await?;
+        }
+        self.settle(key).await?;
+        let full = |file: &OpenFile| file.encoded_bytes >= self.layout.file_bytes_target;
+        if self.open.get(key).and_then(|p| p.file.as_ref()).is_some_and(full) {
+            self.close_file(key).await?;
+        }
+        let fresh = match self.open.get(key) {
+            Some(partition) if partition.file.is_none() => Some(self.open_file(key)?),
+            _ => None,
+        };
+        let Some(partition) = self.open.get_mut(key) else { return Ok(()) };
+        let rows = std::mem::take(&mut partition.rows);
+        self.gathered_bytes -= std::mem::take(&mut partition.bytes);
+        partition.row_count = 0;
+        let mut file = fresh.or_else(|| partition.file.take()).expect("opened just now or before");
+        let handle = tokio::runtime::Handle::current();
+        partition.task = Some(tokio::task::spawn_blocking(move || {
+            for batch in &rows {
+                file.encoder.write(batch)?;
+            }
+            drop(rows);
+            file.encoder.flush()?;
+            let encoded = std::mem::take(file.encoder.inner_mut());
+            file.encoded_bytes += encoded.len() as u64;
+            handle.block_on(file.out.put(Bytes::from(encoded))).map_err(|e| BatchError::store("write", &file.path, e))?;
+            Ok(file)
+        }));
+        self.encoding.push_back(key.clone());
+        Ok(())
+    }
+
+    fn open_file(&self, key: &PartitionKey) -> Result<OpenFile, BatchError> {
+        let name = format!("part-{}.parquet", uuid::Uuid::now_v7());
+        let path = paths::data_file(&self.layout.partition_columns, key, &name);
+        let full: Path = self.layout.root.parts().chain(path.parts()).collect();
+        let options = ArrowWriterOptions::new()
+            .with_properties(self.properties.clone())
+            // Without the Arrow schema in the footer every reader derives its types from Parquet's own, so that all
+            // engines see the same ones.
+            .with_skip_arrow_metadata(true);
+        Ok(OpenFile {
+            encoder: ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.file_schema), options)?,
+            out: BufWriter::with_capacity(Arc::clone(&self.layout.objects), full, UPLOAD_PART_BYTES)
+                .with_max_concurrency(2),
+            path,
+            encoded_bytes: 0,
+        })
+    }
+
+    /// Waits for the partition's running encoder, if there is one.
+    async fn settle(&mut self, key: &PartitionKey) -> Result<(), BatchError> {
+        let Some(partition) = self.open.get_mut(key) else { return Ok(()) };
+        if let Some(task) = partition.task.take() {
+            partition.file = Some(task.await.map_err(|e| BatchError::Panicked { task: "encode", source: e })??);
+        }
+        self.encoding.retain(|queued| queued != key);
+        Ok(())
+    }
+
+    async fn close_oldest(&mut self) -> Result<(), BatchError> {
+        let oldest = self.open.iter().min_by_key(|(_, p)| p.used_at).map(|(key, _)| key.clone());
+        let Some(oldest) = oldest else { return Ok(()) };
+        self.close(&oldest).await
+    }
+
+    /// Encodes what is left of a partition and closes its file.
+    async fn close(&mut self, key: &PartitionKey) -> Result<(), BatchError> {
+        if self.open.get(key).is_some_and(|p| p.row_count > 0) {
+            self.encode(key).await?;
+        }
+        self.settle(key).await?;
+        self.close_file(key).await?;
+        self.open.remove(key);
+        Ok(())
+    }
+
+    async fn close_file(&mut self, key: &PartitionKey) -> Result<(), BatchError> {
+        let Some(mut file) = self.open.get_mut(key).and_then(|p| p.file.take()) else { return Ok(()) };
+        let footer = file.encoder.finish()?;
+        let tail = std::mem::take(file.encoder.inner_mut());
+        let size = file.encoded_bytes + tail.len() as u64;
+        file.out.put(Bytes::from(tail)).await.map_err(|e| BatchError::store("write", &file.path, e))?;
+        let path = &file.path;
+        file.out.shutdown().await.map_err(|e| BatchError::Write { path: path.to_string(), reason: chain(&e) })?;
+        self.staged.push(self.staged_file(key, &file.path, size, &footer));
+        Ok(())
+    }
+
+    fn staged_file(&self, key: &PartitionKey, path: &Path, size: u64, footer: &ParquetMetaData) -> StagedFile {
+        let values = self.layout.partition_columns.iter().cloned().zip(key.iter().cloned()).collect();
+        let add = Add {
+            path: path.to_string(),
+            partition_values: values,
+            size: i64::try_from(size).expect("a data file is smaller than 2^63 bytes"),
+            modification_time: chrono::Utc::now().timestamp_millis(),
+            data_change: true,
+            stats: Some(delta_stats(&self.file_schema, footer)),
+            ..Add::default()
+        };
+        StagedFile { add, rows: u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0) }
+    }
+
+    /// Closes all files and names them, in order of path.
+    ///
+    /// # Errors
+    /// As [`TableWriter::write`].
+    pub(crate) async fn finish(mut self) -> Result<Vec<StagedFile>, BatchError> {
+        let mut keys: Vec<PartitionKey> = self.open.keys().cloned().collect();
+        keys.sort();
+        // All are set going before the first is waited for, so that the encoders stay busy.
+        for key in &keys {
+            if self.open.get(key).is_some_and(|p| p.row_count > 0) {
+                self.encode(key).await?;
+            }
+        }
+        for key in &keys {
+            self.close(key).await?;
+        }
+        self.staged.sort_by(|a, b| a.add.path.cmp(&b.add.path));
+        Ok(self.staged)
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Rows by partition: `None` where all rows have the one key.
+fn partitions(keys: &[&ArrayRef], rows: usize) -> Vec<(PartitionKey, Option<UInt32Array>)> {
+    let row_key = |row: usize| -> PartitionKey { keys.iter().map(|column| key_value(column, row)).collect() };
+    let same = |a: usize, b: usize| {
+        keys.iter().all(|column| {
+            let texts = column.as_string::<i32>();
+            arrow::array::Array::is_null(texts, a) == arrow::array::Array::is_null(texts, b)
+                && texts.value(a) == texts.value(b)
+        })
+    };
+    if (1..rows).all(|row| same(0, row)) {
+        return vec![(row_key(0), None)];
+    }
+    // Runs of one key are common (files come by month), so the map is asked once a run, not once a row.
+    let mut groups: Vec<(PartitionKey, Vec<u32>)> = Vec::new();
+    let mut index: HashMap<PartitionKey, usize> = HashMap::new();
+    let mut current = 0;
+    for row in 0..rows {
+        if row == 0 || !same(row - 1, row) {
+            let key = row_key(row);
+            current = *index.entry(key.clone()).or_insert_with(|| {
+                groups.push((key, Vec::new()));
+                groups.len() - 1
+            });
+        }
+        groups[current].1.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
+    }
+    groups.into_iter().map(|(key, rows)| (key, Some(UInt32Array::from(rows)))).collect()
+}
+
+/// An empty string is null in a Delta table's partition values, so it is null here too.
+fn key_value(column: &ArrayRef, row: usize) -> Option<String> {
+    let texts = column.as_string::<i32>();
+    let null = arrow::array::Array::is_null(texts, row);
+    Some(texts.value(row)).filter(|text| !null && !text.is_empty()).map(str::to_owned)
+}
+
+/// Encodings measured on the taxi files: delta-packed positions and times took the table from 31.9 % to 23.4 % of the
+/// CSV; dictionaries serve everything else.
+fn writer_properties(schema: &Schema) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS * 2))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_created_by(concat!("tidemark ", env!("CARGO_PKG_VERSION")).to_owned());
+    for field in schema.fields() {
+        let packed = matches!(field.data_type(), DataType::Timestamp(..)) || field.name() == OFFSET_COLUMN;
+        if packed {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    properties.build()
+}

@@ -1,0 +1,211 @@
+//! What can go wrong in the batch layer.
+
+use arrow::error::ArrowError;
+use deltalake::DeltaTableError;
+use parquet::errors::ParquetError;
+use tidemark_shared::catalog::CatalogError;
+use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::ledger::LedgerError;
+use tidemark_shared::store::StoreError;
+
+/// An error of the batch layer. Messages name the object; [`ErrorKind::hint`] says how to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// No definition of this name was applied.
+    #[error("dataset `{dataset}` is unknown")]
+    UnknownDataset {
+        /// The name asked for.
+        dataset: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The dataset has no `[files]` section.
+    #[error("dataset `{dataset}` takes no files: its definition has no [files] section")]
+    NoFiles {
+        /// Dataset.
+        dataset: String,
+    },
+    /// A path given to ingest does not exist, or holds no file.
+    #[error("no such file: {path}")]
+    NoSuchFile {
+        /// As given.
+        path: String,
+    },
+    /// The request contradicts itself or lacks something.
+    #[error("{message}")]
+    BadRequest {
+        /// What is wrong.
+        message: String,
+        /// How to go on.
+        hint: Option<String>,
+    },
+    /// No file of that name counts or is held.
+    #[error("dataset `{dataset}` has no file `{name}`")]
+    UnknownFile {
+        /// Dataset.
+        dataset: String,
+        /// Name asked for.
+        name: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The definition does not compile any more.
+    #[error("definition {version} of `{dataset}` can't be used")]
+    Definition {
+        /// Dataset.
+        dataset: String,
+        /// Version.
+        version: String,
+        /// Why.
+        #[source]
+        source: Box<dyn ErrorKind>,
+    },
+    /// Reading a local file failed.
+    #[error("can't read {path}")]
+    Read {
+        /// Path or key.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Writing a data file failed.
+    #[error("can't write {path}: {reason}")]
+    Write {
+        /// Key.
+        path: String,
+        /// The store's words, with the chain of causes.
+        reason: String,
+    },
+    /// A raw file's bytes are not those that the ledger names.
+    #[error("raw file {location} has digest {found}; the ledger says {wanted}")]
+    RawChanged {
+        /// Where the bytes are.
+        location: String,
+        /// Digest in the ledger.
+        wanted: String,
+        /// Digest of the bytes.
+        found: String,
+    },
+    /// Others kept changing the table.
+    #[error("the curated table of `{dataset}` was changed by others {attempts} times in a row")]
+    Contended {
+        /// Dataset.
+        dataset: String,
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// The curated table is not what it must be.
+    #[error("the curated table of `{dataset}` is damaged: {what}")]
+    Damaged {
+        /// Dataset.
+        dataset: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Counting went wrong: a defect of ours, found before anything was published.
+    #[error("file {name}: {records} records, but {accepted} accepted + {filtered} filtered + {rejected} rejected")]
+    DoesNotAddUp {
+        /// Name in the ledger.
+        name: String,
+        /// Records read.
+        records: u64,
+        /// Accepted among them.
+        accepted: u64,
+        /// Filtered among them.
+        filtered: u64,
+        /// Rejected among them.
+        rejected: u64,
+    },
+    /// A gate expectation could not be evaluated.
+    #[error("expectation `{name}` can't be evaluated")]
+    Expectation {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: datafusion::error::DataFusionError,
+    },
+    /// A task of ours panicked.
+    #[error("task `{task}` panicked")]
+    Panicked {
+        /// Task.
+        task: &'static str,
+        /// What it said.
+        #[source]
+        source: tokio::task::JoinError,
+    },
+    /// The work was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Reading the curated table failed.
+    #[error(transparent)]
+    Curated(#[from] tidemark_shared::curated::CuratedError),
+    /// The Delta log failed.
+    #[error("delta table at {table}")]
+    Delta {
+        /// Root of the table.
+        table: String,
+        /// Why.
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+    /// Arrow failed.
+    #[error("rows can't be processed")]
+    Arrow(#[from] ArrowError),
+    /// Parquet failed.
+    #[error("parquet can't be written or read")]
+    Parquet(#[from] ParquetError),
+}
+
+impl BatchError {
+    /// An error of the object store on `key` that has no kind of its own.
+    pub(crate) fn store(operation: &'static str, key: &object_store::path::Path, source: object_store::Error) -> Self {
+        Self::Store(StoreError::from_object_store(operation, key.as_ref(), source))
+    }
+}
+
+impl ErrorKind for BatchError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownDataset { .. } | Self::NoSuchFile { .. } | Self::UnknownFile { .. } => Kind::NotFound,
+            Self::NoFiles { .. } | Self::BadRequest { .. } | Self::Expectation { .. } => Kind::Invalid,
+            Self::Definition { source, .. } => source.kind(),
+            Self::Read { .. } | Self::Write { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
+            Self::RawChanged { .. } | Self::Damaged { .. } => Kind::Corrupt,
+            Self::DoesNotAddUp { .. } | Self::Panicked { .. } | Self::Arrow(_) | Self::Parquet(_) => Kind::Internal,
+            Self::Cancelled => Kind::Exhausted,
+            Self::Store(error) => error.kind(),
+            Self::Ledger(error) => error.kind(),
+            Self::Catalog(error) => error.kind(),
+            Self::Curated(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownDataset { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::UnknownDataset { dataset, .. } => {
+                Some(format!("`tidemark dataset apply datasets/{dataset}` registers one; `tidemark dataset list` shows all"))
+            }
+            Self::UnknownFile { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::BadRequest { hint, .. } => hint.clone(),
+            Self::NoFiles { .. } => Some("add a [files] section with a format, and apply the definition again".to_owned()),
+            Self::Contended { .. } | Self::Write { .. } | Self::Read { .. } => {
+                Some("run the same command again: what was done is kept, and nothing is counted twice".to_owned())
+            }
+            Self::Definition { source, .. } => source.hint(),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
