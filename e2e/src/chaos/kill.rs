@@ -31,7 +31,7 @@ impl Kill {
             return Self::After(Duration::from_micros(random.below(micros)));
         }
         let at = usize::try_from(random.below(failpoints.len() as u64)).expect("an index of a list in memory");
-        Self::At { failpoint: failpoints[at].clone(), nth: 1 + random.below(3) }
+        Self::At { failpoint: failpoints[at].clone(), nth: 1 + random.below(3) * random.below(2) }
     }
 }
 

@@ -134,12 +134,15 @@ impl Range {
     ) -> Result<(), ChaosError> {
         let tidemark = self.scenario()?;
         let before = self.tally_before(&tidemark)?;
-        for _ in 0..KILLS_A_SCENARIO {
+        for attempt in 0..KILLS_A_SCENARIO {
             let kill = Kill::random(random, duration, &self.failpoints);
             match run_and_kill(&tidemark, &self.args(), &kill)? {
                 Ending::Killed => tally.kills += 1,
                 Ending::Done => {
                     tally.escaped += 1;
+                    if attempt == 0 {
+                        self.forget_unreached(&kill);
+                    }
                     break;
                 }
                 Ending::Failed(text) => return Err(format!("{kill:?}: {text}").into()),
@@ -160,6 +163,13 @@ impl Range {
         // only a scenario that failed is of further use
         std::fs::remove_dir_all(tidemark.data_dir())?;
         Ok(())
+    }
+
+    /// A failpoint that a whole run does not pass belongs to another command.
+    fn forget_unreached(&mut self, kill: &Kill) {
+        if let Kill::At { failpoint, nth: 1 } = kill {
+            self.failpoints.retain(|known| known != failpoint);
+        }
     }
 
     /// A recompute must leave the old generation answering as it did, until the new one answers the same.
