@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may: the panic is its failure")]
 
 mod faults;
+mod green;
 mod oracle;
 mod races;
 mod support;

@@ -43,16 +43,25 @@ impl Home {
         path.to_string_lossy().into_owned()
     }
 
-    /// The Delta table's folder.
+    /// The folder of the trips' Delta table.
     pub(crate) fn table(&self) -> PathBuf {
-        let status = self.status();
+        self.table_of("trips")
+    }
+
+    /// The folder of a dataset's Delta table.
+    pub(crate) fn table_of(&self, dataset: &str) -> PathBuf {
+        let status = self.status_of(dataset);
         let generation = status["generation"].as_str().expect("a generation answers");
-        self.tidemark.data_dir().join("store/curated/trips").join(generation).join("table")
+        self.tidemark.data_dir().join("store/curated").join(dataset).join(generation).join("table")
     }
 
     /// The trips' status.
     pub(crate) fn status(&self) -> Value {
-        let document = self.tidemark.run_json(&["status", "trips", "--json"]).unwrap();
+        self.status_of("trips")
+    }
+
+    fn status_of(&self, dataset: &str) -> Value {
+        let document = self.tidemark.run_json(&["status", dataset, "--json"]).unwrap();
         let listed = document.get("datasets").unwrap_or(&document);
         listed.get(0).cloned().unwrap_or_else(|| listed.clone())
     }
