@@ -15,6 +15,7 @@ SEED ?=
 MINUTES ?= 10
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +30,7 @@ build: setup ## Build everything (the first time: about 20 minutes on 2 cores)
 	cargo build --workspace --bins $(CARGO_FLAGS)
 
 demo: build ## Two years of taxi trips from CSV to Parquet to SQL; TRIPS=DIR takes the TLC's own files
-	@target/debug/demo --rows $(ROWS) $(if $(TRIPS),--trips "$(TRIPS)")
+	@$(TARGET)/debug/demo --rows $(ROWS) $(if $(TRIPS),--trips "$(TRIPS)")
 
 test: setup-python build ## All tests that need no server
 	cargo test --workspace $(CARGO_FLAGS)
@@ -53,7 +54,7 @@ deny: ## The same deny.toml by cargo-deny, where it is installed
 
 bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, against DuckDB in the same run
 	cargo build --workspace --bins --release $(CARGO_FLAGS)
-	.venv/bin/python e2e/bench/batch.py --tidemark target/release/tidemark
+	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/release/tidemark
 
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
 	infra/checks/chaos.sh --kills $(KILLS) $(if $(SEED),--seed $(SEED))

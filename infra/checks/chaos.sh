@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+programs=${CARGO_TARGET_DIR:-target}/debug
 arguments=()
 local_only=
 while [ $# -gt 0 ]; do
@@ -14,7 +15,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-target/debug/chaos_batch "${arguments[@]}"
+"$programs/chaos_batch" "${arguments[@]}"
 [ -z "$local_only" ] || exit 0
 
 data=$(mktemp -d)
@@ -31,4 +32,4 @@ export AWS_ENDPOINT_URL=$TIDEMARK_TEST_S3_ENDPOINT
 export AWS_ACCESS_KEY_ID=${TIDEMARK_TEST_S3_ACCESS_KEY:-${AWS_ACCESS_KEY_ID:-}}
 export AWS_SECRET_ACCESS_KEY=${TIDEMARK_TEST_S3_SECRET_KEY:-${AWS_SECRET_ACCESS_KEY:-}}
 export AWS_REGION=${TIDEMARK_TEST_S3_REGION:-${AWS_REGION:-us-east-1}}
-target/debug/chaos_batch "${arguments[@]}" --store-url "s3://${TIDEMARK_TEST_S3_BUCKET:-tidemark-chaos}/chaos"
+"$programs/chaos_batch" "${arguments[@]}" --store-url "s3://${TIDEMARK_TEST_S3_BUCKET:-tidemark-chaos}/chaos"
