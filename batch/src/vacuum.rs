@@ -76,8 +76,6 @@ impl Batch {
         // Objects are listed before names are read: what is named later was written later, and is not in the list.
         let mut objects = self.store.list(&layout::curated(dataset)).await?;
         objects.extend(self.store.list(&layout::raw_files(dataset)).await?);
-        objects.extend(self.store.leftovers(&layout::curated(dataset)).await?);
-        objects.extend(self.store.leftovers(&layout::raw_files(dataset)).await?);
         let named = self.named(dataset, before).await?;
         let newest = newest_by_generation(&objects, dataset);
         let mut report = VacuumReport { dataset: dataset.to_owned(), dry_run, ..VacuumReport::default() };
@@ -93,11 +91,33 @@ impl Batch {
             }
         }
         if !dry_run {
-            for key in &report.removed {
-                self.store.delete(&Path::parse(key).expect("listed just now")).await?;
+            let keys = report.removed.iter().map(|key| Path::parse(key).expect("listed just now")).collect();
+            self.store.delete_many(keys).await?;
+        }
+        self.remove_leftovers(dataset, older_than, &mut report).await?;
+        Ok(report)
+    }
+
+    /// Unfinished writes that killed processes left behind: no listing shows them, they only take room.
+    async fn remove_leftovers(
+        &self,
+        dataset: &str,
+        older_than: Duration,
+        report: &mut VacuumReport,
+    ) -> Result<(), BatchError> {
+        let ours = [layout::curated(dataset), layout::raw_files(dataset), layout::ledger(dataset)];
+        for leftover in self.store.upkeep().leftovers(older_than).await? {
+            let of_dataset = Path::parse(&leftover.key).is_ok_and(|key| ours.iter().any(|f| key.prefix_matches(f)));
+            if !of_dataset {
+                continue;
+            }
+            report.removed.push(leftover.handle.clone());
+            report.removed_bytes += leftover.bytes.unwrap_or(0);
+            if !report.dry_run {
+                self.store.upkeep().remove_leftover(&leftover).await?;
             }
         }
-        Ok(report)
+        Ok(())
     }
 
     async fn named(&self, dataset: &str, before: DateTime<Utc>) -> Result<Named, BatchError> {

@@ -6,9 +6,9 @@ use std::path::{Path as FsPath, PathBuf};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStoreExt as _};
+use object_store::{GetOptions, ObjectStore as _};
 use sha2::{Digest as _, Sha256};
-use tidemark_shared::store::{Store, StoreUrl};
+use tidemark_shared::store::{IfMissing, Operation, Store, StoreUrl};
 
 use crate::error::BatchError;
 use crate::report::Progress;
@@ -73,7 +73,7 @@ impl Batch {
         let bad = || BatchError::NoSuchFile { path: url.to_owned() };
         let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let store = self.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"))?)?;
+        let store = self.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"))?, IfMissing::Fail).await?;
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|_| bad())?;
         let remote = |meta: object_store::ObjectMeta, name: String| Found {
             name,
@@ -86,7 +86,7 @@ impl Batch {
             },
         };
         if !prefix.as_ref().is_empty()
-            && let Ok(meta) = store.objects().head(&prefix).await
+            && let Some(meta) = store.head(&prefix, None).await?
         {
             let name = prefix.filename().unwrap_or_default().to_owned();
             return Ok(vec![remote(meta, name)]);
@@ -96,8 +96,9 @@ impl Batch {
             let name = meta.location.as_ref().strip_prefix(prefix.as_ref()).unwrap_or_default();
             let name = name.trim_start_matches('/').to_owned();
             // A listing does not tell versions; asking for the head does, at a request per file.
-            let meta = store.objects().head(&meta.location).await.map_err(|e| BatchError::store("head", &meta.location, e))?;
-            found.push(remote(meta, name));
+            if let Some(meta) = store.head(&meta.location, None).await? {
+                found.push(remote(meta, name));
+            }
         }
         if found.is_empty() { Err(bad()) } else { Ok(found) }
     }
@@ -146,9 +147,8 @@ pub(crate) async fn digest(input: &Input, progress: &std::sync::Arc<dyn Progress
         }
         Input::Remote { store, key, version, .. } => {
             let options = GetOptions { version: version.clone(), ..GetOptions::default() };
-            let failed = |e| BatchError::store("read", key, e);
-            let object = store.objects();
-            let mut stream = object_store::ObjectStore::get_opts(&object, key, options).await.map_err(failed)?.into_stream();
+            let failed = |e| BatchError::store(Operation::Read, key, e);
+            let mut stream = store.objects().get_opts(key, options).await.map_err(failed)?.into_stream();
             let mut hasher = Sha256::new();
             while let Some(bytes) = stream.next().await {
                 let bytes: Bytes = bytes.map_err(failed)?;

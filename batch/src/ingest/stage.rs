@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidemark_shared::layout;
 use tidemark_shared::ledger::{AddedFile, Entry, LedgerState, Location, Verdict};
-use tidemark_shared::store::StoreUrl;
+use tidemark_shared::store::{IfMissing, StoreUrl};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -129,7 +129,7 @@ impl Batch {
             let there = Input::Remote { store: self.store.clone(), key: key.clone(), url: key.to_string(), version: None };
             let stored = digest(&there, &crate::report::quiet()).await?;
             if stored != sha256 {
-                self.store.delete(&key).await?;
+                self.store.delete_many(vec![key.clone()]).await?;
                 let location = found.name.clone();
                 return Err(BatchError::RawChanged { location, wanted: sha256.to_owned(), found: stored });
             }
@@ -169,7 +169,8 @@ impl Batch {
             Location::InPlace { url, version } => {
                 let rest = url.strip_prefix("s3://").unwrap_or(url);
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                let store = batch.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"))?)?;
+                let url_of_bucket = StoreUrl::parse(&format!("s3://{bucket}"))?;
+                let store = runtime.block_on(batch.stores.open(&url_of_bucket, IfMissing::Fail))?;
                 let key = object_store::path::Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
                 Ok(runtime.block_on(store.read_at(&key, Some(version)))?)
             }
