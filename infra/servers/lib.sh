@@ -18,7 +18,7 @@ free_port() {
 # alive NAME: a process of this data directory runs under the id that NAME.pid holds. Its command line is compared, for
 # ids are used again.
 alive() {
-  [ -s "$data/$1.pid" ] && tr '\0' ' ' <"/proc/$(cat "$data/$1.pid")/cmdline" 2>/dev/null | grep -qF -- "$data/$1"
+  [ -s "$data/$1.pid" ] && { tr "\0" " " <"/proc/$(cat "$data/$1.pid")/cmdline"; } 2>/dev/null | grep -qF -- "$data/$1"
 }
 
 # wait_for NAME SECONDS COMMAND…: until COMMAND succeeds; fails early if NAME's process is gone.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Acquire, PgPool, Postgres, Row as _, SqlSafeStr, Sqlite, SqlitePool, Transaction};
+use sqlx::{PgPool, Postgres, Row as _, SqlSafeStr, Sqlite, SqlitePool, Transaction};
 use tidemark_shared::catalog::CatalogError;
 
 /// SQLite has one writer at a time: more connections only wait for each other.
@@ -79,7 +79,9 @@ impl Pool {
             .connect_with(options)
             .await
             .map_err(failed("connect"))?;
-        migrate(POSTGRES_MIGRATIONS, &pool).await?;
+        let mut connection = pool.acquire().await.map_err(failed("connect"))?;
+        migrate(POSTGRES_MIGRATIONS, &mut *connection).await?;
+        drop(connection);
         Ok(Self::Postgres(pool))
     }
 
@@ -167,16 +169,12 @@ impl Row {
 }
 
 /// Brings the tables up to date. Steps that this release does not know mean that a newer one wrote them.
-async fn migrate<'a, A>(steps: &[(i64, &'static str, &'static str)], target: A) -> Result<(), CatalogError>
-where
-    A: Acquire<'a>,
-    <A::Connection as std::ops::Deref>::Target: Migrate,
-{
+async fn migrate<C: Migrate>(steps: &[(i64, &'static str, &'static str)], target: &mut C) -> Result<(), CatalogError> {
     let migrations = steps.iter().map(|(version, name, sql)| {
         Migration::new(*version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
     });
     let migrator = Migrator::with_migrations(migrations.collect());
-    migrator.run(target).await.map_err(|error| match error {
+    migrator.run_direct(None, target, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) => CatalogError::NewerFormat { found },
         error => CatalogError::Backend { operation: "bring its tables up to date", source: Box::new(error) },
     })
