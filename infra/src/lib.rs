@@ -1,1 +1,5 @@
-//! placeholder
+//! The launcher.
+
+pub mod commands;
+pub mod output;
+pub mod units;
