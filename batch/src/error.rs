@@ -6,7 +6,7 @@ use parquet::errors::ParquetError;
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::ledger::LedgerError;
-use tidemark_shared::store::StoreError;
+use tidemark_shared::store::{Operation, StoreError};
 
 /// An error of the batch layer. Messages name the object; [`ErrorKind::hint`] says how to go on.
 #[derive(Debug, thiserror::Error)]
@@ -168,9 +168,9 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// An error of the object store on `key` that has no kind of its own.
-    pub(crate) fn store(operation: &'static str, key: &object_store::path::Path, source: object_store::Error) -> Self {
-        Self::Store(StoreError::from_object_store(operation, key.as_ref(), source))
+    /// An error of the object store on `key`.
+    pub(crate) fn store(operation: Operation, key: &object_store::path::Path, source: object_store::Error) -> Self {
+        Self::Store(StoreError::of(operation, key, source))
     }
 }
 

@@ -11,6 +11,7 @@ use arrow::array::{Array, AsArray, BinaryBuilder, Int64Builder, RecordBatch, Str
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::path::Path;
+use object_store::{ObjectStoreExt as _, PutPayload};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -19,7 +20,7 @@ use parquet::file::properties::WriterProperties;
 use tempfile::SpooledTempFile;
 use tidemark_shared::layout;
 use tidemark_shared::reject::Reject;
-use tidemark_shared::store::Store;
+use tidemark_shared::store::{Operation, Store};
 
 use crate::error::BatchError;
 use crate::failpoint;
@@ -110,7 +111,8 @@ impl SpooledRejects {
         self.file.seek(SeekFrom::Start(0)).map_err(read)?;
         let mut bytes = Vec::new();
         self.file.read_to_end(&mut bytes).map_err(read)?;
-        store.put(&key, Bytes::from(bytes)).await?;
+        let put = store.objects().put(&key, PutPayload::from(bytes)).await;
+        put.map_err(|error| BatchError::store(Operation::Put, &key, error))?;
         failpoint::pass("rejects.after_put");
         Ok(())
     }

@@ -102,6 +102,8 @@ pub struct IngestReport {
     pub files: Vec<FileReport>,
     /// Records that this run curated, over all files whose rows came in, given now or waiting in the ledger.
     pub counts: Counts,
+    /// The part of `counts` that is not of the files given: ledger entries that an earlier run left above the coverage.
+    pub other_counts: Counts,
     /// Rows that this run took out (withdrawn or replaced files).
     pub rows_removed: u64,
     /// Bytes of the raw files that this run curated.
@@ -265,6 +267,12 @@ pub trait Progress: Send + Sync {
     fn advance(&self, bytes: u64);
     /// A line for people, e.g. that a race was lost and the run plans again.
     fn remark(&self, line: &str);
+}
+
+/// Progress that nobody sees.
+#[must_use]
+pub fn quiet() -> std::sync::Arc<dyn Progress> {
+    std::sync::Arc::new(Quiet)
 }
 
 /// Ignores progress.

@@ -1,16 +1,12 @@
 //! The batch layer's face: what the command line, a scheduler or a door asks of it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::catalog::Catalog;
+use tidemark_shared::ledger::Ledger;
 use tidemark_shared::store::{Store, Stores};
-
-use crate::error::BatchError;
-use crate::report::{
-    DatasetStatus, IngestReport, Progress, RecomputeReport, RejectQuery, RejectRow, VacuumReport,
-};
 
 /// Settings of the batch layer. Plain data; see `tidemark.toml`, section `[batch]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +59,32 @@ pub struct Batch {
     pub(crate) stores: Arc<dyn Stores>,
     pub(crate) catalog: Option<Arc<dyn Catalog>>,
     pub(crate) settings: BatchSettings,
+    pub(crate) ambient: Arc<dyn Ambient>,
 }
 
 impl Batch {
     /// The batch layer on `store`. `stores` opens what remote paths name; curated tables register in `catalog`.
     #[must_use]
     pub fn new(store: Store, stores: Arc<dyn Stores>, catalog: Option<Arc<dyn Catalog>>, settings: BatchSettings) -> Self {
-        Self { store, stores, catalog, settings }
+        Self { store, stores, catalog, settings, ambient: Arc::new(System) }
+    }
+
+    /// The same with another source of time and ids.
+    #[must_use]
+    pub fn with_ambient(mut self, ambient: Arc<dyn Ambient>) -> Self {
+        self.ambient = ambient;
+        self
+    }
+
+    pub(crate) fn ledger(&self, dataset: &str) -> Ledger {
+        Ledger::new(self.store.clone(), dataset)
+    }
+
+    /// Threads that decode and encode.
+    pub(crate) fn threads(&self) -> usize {
+        match self.settings.threads {
+            0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            threads => threads,
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 
 pub mod dataset;
+pub mod ambient;
 pub mod decode;
 pub mod error;
 pub mod layout;

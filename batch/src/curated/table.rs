@@ -4,26 +4,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use chrono::{DateTime, Utc};
 use deltalake::errors::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake::kernel::{Action, EagerSnapshot, MetadataExt as _, Remove, StructType, Transaction};
-use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
+use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::state::DeltaTableState;
+use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use tidemark_shared::curated::{LAYOUT_TRANSACTION, log_store, transaction_id};
 use tidemark_shared::layout;
 use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
-use url::Url;
 
 use super::writer::StagedFile;
 use crate::error::BatchError;
 
-/// Application ids of a coverage are this and the log partition's text: `tidemark/files`, `tidemark/trips/0`.
-const COVERAGE_PREFIX: &str = "tidemark/";
-/// Moves with every commit that removes files, so that two of them never both build on one snapshot (H2).
-const LAYOUT_APP_ID: &str = "tidemark/layout";
 /// Table property: the generation that takes over. A table that has one is sealed: nobody extends it any more.
 const SUCCESSOR_KEY: &str = "tidemark.successor";
 /// Table property: the definition version that made the generation.
@@ -71,12 +70,6 @@ pub(crate) fn table_schema(output: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn log_store(objects: &Arc<dyn ObjectStore>, root: &Path) -> Result<LogStoreRef, DeltaTableError> {
-    // The scheme only selects the log store's commit protocol (conditional put); all I/O goes through `objects`.
-    let url = Url::parse(&format!("memory:///{root}")).expect("a key makes a URL path");
-    logstore_with(Arc::clone(objects), &url, StorageConfig::default())
-}
-
 impl CuratedTable {
     /// Opens the newest version; `None` where there is no table.
     pub(crate) async fn open(
@@ -86,14 +79,14 @@ impl CuratedTable {
     ) -> Result<Option<Self>, BatchError> {
         let root = layout::table(dataset, generation);
         let failed = |e: DeltaTableError| BatchError::Delta { table: root.to_string(), source: Box::new(e) };
-        let log_store = log_store(objects, &root).map_err(failed)?;
+        let log_store = log_store(Arc::clone(objects), dataset, generation)?;
         if !log_store.is_delta_table_location().await.map_err(failed)? {
             return Ok(None);
         }
         let snapshot = EagerSnapshot::try_new(log_store.as_ref(), None).await.map_err(failed)?;
         let read = |app_id: String| snapshot.transaction_version(log_store.as_ref(), app_id);
-        let files = read(format!("{COVERAGE_PREFIX}{}", LogPartition::files())).await.map_err(failed)?;
-        let layout_version = read(LAYOUT_APP_ID.to_owned()).await.map_err(failed)?.unwrap_or(0);
+        let files = read(transaction_id(&LogPartition::files())).await.map_err(failed)?;
+        let layout_version = read(LAYOUT_TRANSACTION.to_owned()).await.map_err(failed)?.unwrap_or(0);
         let files_end = u64::try_from(files.unwrap_or(0)).map_err(|_| BatchError::Damaged {
             dataset: dataset.to_owned(),
             what: "negative coverage".to_owned(),
@@ -129,7 +122,7 @@ impl CuratedTable {
             (DEFINITION_KEY, definition),
         ];
         let created = CreateBuilder::new()
-            .with_log_store(log_store(objects, &root).map_err(failed)?)
+            .with_log_store(log_store(Arc::clone(objects), dataset, generation)?)
             .with_table_name(dataset)
             .with_columns(columns.fields().cloned())
             .with_partition_columns(partition_columns)
@@ -165,6 +158,21 @@ impl CuratedTable {
         self.snapshot.version()
     }
 
+    /// True if the data file at `path`, relative to the table's root, is part of this version.
+    pub(crate) fn has_file(&self, path: &str) -> bool {
+        self.snapshot.log_data().iter().any(|view| view.path() == path)
+    }
+
+    /// Keys of the data files that commits removed at or after `since`: running queries may still read them.
+    pub(crate) async fn removed_since(&self, since: DateTime<Utc>) -> Result<Vec<Path>, BatchError> {
+        let state = DeltaTableState::new(self.snapshot.clone());
+        let tombstones: Vec<_> =
+            state.all_tombstones(self.log_store.as_ref()).try_collect().await.map_err(|e| self.failed(e))?;
+        let recent = tombstones.iter().filter(|t| t.deletion_timestamp().is_none_or(|at| at >= since.timestamp_millis()));
+        let key = |path: &str| Path::parse(path).map(|p| self.root.parts().chain(p.parts()).collect());
+        Ok(recent.filter_map(|t| key(&t.path()).ok()).collect())
+    }
+
     /// The generation that takes over, if the table is sealed.
     pub(crate) fn successor(&self) -> Option<&str> {
         self.snapshot.metadata().configuration().get(SUCCESSOR_KEY).map(String::as_str)
@@ -184,11 +192,11 @@ impl CuratedTable {
             .iter()
             .map(|(partition, end)| {
                 let end = i64::try_from(*end).expect("offsets stay below 2^63");
-                Transaction::new(format!("{COVERAGE_PREFIX}{partition}"), end)
+                Transaction::new(transaction_id(partition), end)
             })
             .collect();
         if !change.removes.is_empty() {
-            transactions.push(Transaction::new(LAYOUT_APP_ID, self.layout_version + 1));
+            transactions.push(Transaction::new(LAYOUT_TRANSACTION, self.layout_version + 1));
         }
         let partition_by = self.snapshot.metadata().partition_columns().to_vec();
         let operation =
@@ -203,7 +211,7 @@ impl CuratedTable {
         let sealed = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
         let sealed = sealed.map_err(|e| self.failed(e))?;
         let files = i64::try_from(self.files_end).expect("offsets stay below 2^63");
-        let transaction = Transaction::new(format!("{COVERAGE_PREFIX}{}", LogPartition::files()), files);
+        let transaction = Transaction::new(transaction_id(&LogPartition::files()), files);
         let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);
         let operation = DeltaOperation::SetTableProperties { properties };
         self.submit(vec![Action::Metadata(sealed)], vec![transaction], operation).await

@@ -21,6 +21,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use tidemark_shared::position::OFFSET_COLUMN;
+use tidemark_shared::store::Operation;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
@@ -198,7 +199,7 @@ impl TableWriter {
             file.encoder.flush()?;
             let encoded = std::mem::take(file.encoder.inner_mut());
             file.encoded_bytes += encoded.len() as u64;
-            handle.block_on(file.out.put(Bytes::from(encoded))).map_err(|e| BatchError::store("write", &file.path, e))?;
+            handle.block_on(file.out.put(Bytes::from(encoded))).map_err(|e| BatchError::store(Operation::Put, &file.path, e))?;
             Ok(file)
         }));
         self.encoding.push_back(key.clone());
@@ -255,7 +256,7 @@ impl TableWriter {
         let footer = file.encoder.finish()?;
         let tail = std::mem::take(file.encoder.inner_mut());
         let size = file.encoded_bytes + tail.len() as u64;
-        file.out.put(Bytes::from(tail)).await.map_err(|e| BatchError::store("write", &file.path, e))?;
+        file.out.put(Bytes::from(tail)).await.map_err(|e| BatchError::store(Operation::Put, &file.path, e))?;
         let path = &file.path;
         file.out.shutdown().await.map_err(|e| BatchError::Write { path: path.to_string(), reason: chain(&e) })?;
         self.staged.push(self.staged_file(key, &file.path, size, &footer));

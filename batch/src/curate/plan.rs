@@ -1,0 +1,135 @@
+//! How far one commit goes, and what it takes in: pure decisions over the ledger.
+
+use std::collections::BTreeSet;
+
+use tidemark_shared::ledger::{Entry, LedgerState, Step, step};
+
+/// One commit's work on a curated table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Coverage after the commit.
+    pub(crate) end: u64,
+    /// Files whose rows come in and have to be read from the raw zone.
+    pub(crate) read: Vec<u64>,
+    /// Files whose rows come in and are staged already.
+    pub(crate) staged: Vec<u64>,
+    /// Files whose rows go.
+    pub(crate) exclude: Vec<u64>,
+    /// True if the staged rows can't be used any more: somebody else took in some of these files, or they do not
+    /// count any more. They are read from the raw zone like all others.
+    pub(crate) discard_staged: bool,
+}
+
+/// Plans the next commit of a table at coverage `from`, towards ledger end `to`, reading at most about
+/// `raw_bytes_max` raw bytes (one entry at least).
+pub(crate) fn next_piece(
+    entries: &[Entry],
+    from: u64,
+    to: u64,
+    staged: &BTreeSet<u64>,
+    raw_bytes_max: u64,
+) -> Piece {
+    let at = |n: u64| usize::try_from(n).expect("a ledger fits in memory").min(entries.len());
+    let before = LedgerState::replay(&entries[..at(from)]);
+    let end = piece_end(entries, from, to, staged, raw_bytes_max);
+    let after = LedgerState::replay(&entries[..at(end)]);
+    let Step { include, exclude } = step(&before, &after);
+    let usable = staged.iter().all(|n| include.contains(n));
+    let later = staged.iter().all(|n| *n >= end);
+    let (staged_now, read) = include.into_iter().partition(|n| usable && staged.contains(n));
+    Piece { end, read, staged: staged_now, exclude, discard_staged: !usable && !later }
+}
+
+fn piece_end(entries: &[Entry], from: u64, to: u64, staged: &BTreeSet<u64>, raw_bytes_max: u64) -> u64 {
+    let mut bytes = 0u64;
+    for n in from..to {
+        let entry = usize::try_from(n).ok().and_then(|n| entries.get(n));
+        let added = entry.and_then(Entry::added).filter(|_| !staged.contains(&n)).map_or(0, |file| file.bytes);
+        bytes = bytes.saturating_add(added);
+        if bytes > raw_bytes_max && n > from {
+            return n;
+        }
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidemark_shared::ledger::{AddedFile, Location, Verdict};
+
+    use super::*;
+
+    fn add(bytes: u64) -> Entry {
+        let name = format!("f{bytes}");
+        let location = Location::RawZone { key: name.clone() };
+        let file = AddedFile {
+            name,
+            sha256: String::new(),
+            bytes,
+            file_format: "csv".to_owned(),
+            location,
+            verdict: Verdict::Passed,
+        };
+        Entry::Add { file }
+    }
+
+    #[test]
+    fn a_piece_ends_before_the_bytes_exceed_the_limit() {
+        let entries = [add(5), add(5), add(5)];
+        let none = BTreeSet::new();
+        assert_eq!(next_piece(&entries, 0, 3, &none, 10).end, 2);
+        assert_eq!(next_piece(&entries, 0, 3, &none, 1).end, 1);
+        assert_eq!(next_piece(&entries, 2, 3, &none, 1).end, 3);
+        assert_eq!(next_piece(&entries, 0, 3, &BTreeSet::from([0, 1, 2]), 1).end, 3);
+    }
+
+    #[test]
+    fn staged_rows_are_dropped_when_one_file_of_them_was_taken_in_by_another() {
+        let entries = [add(1), add(1), add(1)];
+        let staged = BTreeSet::from([1, 2]);
+        let piece = next_piece(&entries, 1, 3, &staged, 100);
+        assert_eq!((piece.staged, piece.read, piece.discard_staged), (vec![1, 2], vec![], false));
+        let piece = next_piece(&entries, 2, 3, &staged, 100);
+        assert_eq!((piece.staged, piece.read, piece.discard_staged), (vec![], vec![2], true));
+    }
+
+    #[test]
+    fn a_withdrawn_file_never_comes_in_and_a_covered_one_goes() {
+        let entries = [add(1), Entry::Withdraw { file: 0 }, add(1), Entry::Withdraw { file: 2 }];
+        let none = BTreeSet::new();
+        let piece = next_piece(&entries, 1, 4, &none, 100);
+        assert_eq!((piece.read, piece.exclude), (vec![], vec![0]));
+    }
+
+    fn any_entry(files: u64) -> impl Strategy<Value = Entry> {
+        prop_oneof![
+            (1u64..20).prop_map(add),
+            (0..files).prop_map(|file| Entry::Withdraw { file }),
+            (0..files).prop_map(|file| Entry::Accept { file }),
+        ]
+    }
+
+    proptest! {
+        // However the way to the end is cut into commits, the rows that count there are those of one replay.
+        #[test]
+        fn pieces_lead_to_the_replayed_state(
+            entries in proptest::collection::vec(any_entry(12), 0..24), limit in 1u64..60
+        ) {
+            let to = entries.len() as u64;
+            let (mut at, mut included) = (0, BTreeSet::new());
+            while at < to {
+                let piece = next_piece(&entries, at, to, &BTreeSet::new(), limit);
+                prop_assert!(piece.end > at);
+                included.extend(piece.read);
+                for n in piece.exclude {
+                    prop_assert!(included.remove(&n));
+                }
+                at = piece.end;
+            }
+            let state = LedgerState::replay(&entries);
+            let wanted: BTreeSet<u64> = state.files().map(|f| f.number).filter(|n| state.includes(*n)).collect();
+            prop_assert_eq!(included, wanted);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The files that an ingest request names: local files and folders, and `s3://` objects and prefixes.
+
+use std::io::Read as _;
+use std::path::{Path as FsPath, PathBuf};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore as _};
+use sha2::{Digest as _, Sha256};
+use tidemark_shared::store::{IfMissing, Operation, Store, StoreUrl};
+
+use crate::error::BatchError;
+use crate::report::Progress;
+use crate::service::{Batch, IngestRequest};
+
+/// Bytes read at a time when hashing.
+const HASH_BLOCK_BYTES: usize = 1 << 20;
+
+/// Where a file's bytes are now.
+#[derive(Clone)]
+pub(crate) enum Input {
+    /// A local file.
+    Local(PathBuf),
+    /// An object of a remote store.
+    Remote {
+        store: Store,
+        key: Path,
+        /// `s3://bucket/key`.
+        url: String,
+        /// Version id, in a versioned bucket.
+        version: Option<String>,
+    },
+}
+
+/// A file to take in.
+#[derive(Clone)]
+pub(crate) struct Found {
+    /// Its name in the ledger.
+    pub(crate) name: String,
+    pub(crate) input: Input,
+    pub(crate) bytes: u64,
+}
+
+impl Batch {
+    /// Expands the request's paths. Given names of which no file exists are returned apart, for `--accept`.
+    pub(crate) async fn expand(&self, request: &IngestRequest) -> Result<(Vec<Found>, Vec<String>), BatchError> {
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for path in &request.paths {
+            if path.starts_with("s3://") {
+                found.extend(self.expand_remote(path).await?);
+            } else if FsPath::new(path).exists() {
+                let path = path.clone();
+                let files = tokio::task::spawn_blocking(move || expand_local(FsPath::new(&path))).await;
+                found.extend(files.map_err(|source| BatchError::Panicked { task: "list files", source })??);
+            } else {
+                unknown.push(path.clone());
+            }
+        }
+        if let Some(name) = &request.name {
+            let [only] = found.as_mut_slice() else {
+                return Err(BatchError::BadRequest {
+                    message: format!("--as names one file, but {} were given", found.len()),
+                    hint: None,
+                });
+            };
+            only.name.clone_from(name);
+        }
+        Ok((found, unknown))
+    }
+
+    async fn expand_remote(&self, url: &str) -> Result<Vec<Found>, BatchError> {
+        let bad = || BatchError::NoSuchFile { path: url.to_owned() };
+        let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let store = self.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"))?, IfMissing::Fail).await?;
+        let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|_| bad())?;
+        let remote = |meta: object_store::ObjectMeta, name: String| Found {
+            name,
+            bytes: meta.size,
+            input: Input::Remote {
+                store: store.clone(),
+                url: format!("s3://{bucket}/{}", meta.location),
+                key: meta.location,
+                version: meta.version,
+            },
+        };
+        if !prefix.as_ref().is_empty()
+            && let Some(meta) = store.head(&prefix, None).await?
+        {
+            let name = prefix.filename().unwrap_or_default().to_owned();
+            return Ok(vec![remote(meta, name)]);
+        }
+        let mut found = Vec::new();
+        for meta in store.list(&prefix).await? {
+            let name = meta.location.as_ref().strip_prefix(prefix.as_ref()).unwrap_or_default();
+            let name = name.trim_start_matches('/').to_owned();
+            // A listing does not tell versions; asking for the head does, at a request per file.
+            if let Some(meta) = store.head(&meta.location, None).await? {
+                found.push(remote(meta, name));
+            }
+        }
+        if found.is_empty() { Err(bad()) } else { Ok(found) }
+    }
+}
+
+/// A file by its name; a folder's files, however deep, by their path in it, in order of path. Hidden ones are left out.
+fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
+    let read = |at: &FsPath, source| BatchError::Read { path: at.display().to_string(), source };
+    let size = |at: &FsPath| std::fs::metadata(at).map(|m| m.len()).map_err(|e| read(at, e));
+    if !path.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(vec![Found { name, input: Input::Local(path.to_owned()), bytes: size(path)? }]);
+    }
+    let mut folders = vec![path.to_owned()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(|e| read(&folder, e))? {
+            let entry = entry.map_err(|e| read(&folder, e))?;
+            let at = entry.path();
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            // Links to folders are not followed: they may lead in a circle.
+            if entry.file_type().map_err(|e| read(&at, e))?.is_dir() {
+                folders.push(at);
+            } else if at.is_file() {
+                let name = at.strip_prefix(path).unwrap_or(&at).to_string_lossy().replace('\\', "/");
+                found.push(Found { name, bytes: size(&at)?, input: Input::Local(at) });
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(BatchError::NoSuchFile { path: format!("{} (the folder holds no file)", path.display()) });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// SHA-256 of a file's bytes, in lower-case hex.
+pub(crate) async fn digest(input: &Input, progress: &std::sync::Arc<dyn Progress>) -> Result<String, BatchError> {
+    match input {
+        Input::Local(path) => {
+            let (path, progress) = (path.clone(), std::sync::Arc::clone(progress));
+            let task = tokio::task::spawn_blocking(move || digest_local(&path, progress.as_ref()));
+            task.await.map_err(|source| BatchError::Panicked { task: "hash", source })?
+        }
+        Input::Remote { store, key, version, .. } => {
+            let options = GetOptions { version: version.clone(), ..GetOptions::default() };
+            let failed = |e| BatchError::store(Operation::Read, key, e);
+            let mut stream = store.objects().get_opts(key, options).await.map_err(failed)?.into_stream();
+            let mut hasher = Sha256::new();
+            while let Some(bytes) = stream.next().await {
+                let bytes: Bytes = bytes.map_err(failed)?;
+                hasher.update(&bytes);
+                progress.advance(bytes.len() as u64);
+            }
+            Ok(hex(&hasher.finalize()))
+        }
+    }
+}
+
+fn digest_local(path: &FsPath, progress: &dyn Progress) -> Result<String, BatchError> {
+    let failed = |source| BatchError::Read { path: path.display().to_string(), source };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut block = vec![0u8; HASH_BLOCK_BYTES];
+    let mut hasher = Sha256::new();
+    loop {
+        let count = file.read(&mut block).map_err(failed)?;
+        if count == 0 {
+            return Ok(hex(&hasher.finalize()));
+        }
+        hasher.update(&block[..count]);
+        progress.advance(count as u64);
+    }
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}

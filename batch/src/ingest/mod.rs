@@ -1,0 +1,312 @@
+//! `ingest`: files enter the raw zone and the ledger, and their rows the curated table.
+//!
+//! A new file is hashed, copied, decoded, judged by the gate and entered in the ledger with the verdict; its rows wait
+//! until it has a number. Then the table is brought up to the end of the ledger, with the waiting rows where they can be
+//! used. A crash between any two steps leaves either an unnamed object (vacuum) or a ledger entry above the coverage
+//! (the next run takes it in from the raw zone).
+
+pub(crate) mod input;
+pub(crate) mod rows;
+mod stage;
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use tidemark_shared::dataset::nearest;
+use tidemark_shared::ledger::{Candidate, Decision, Entry, LedgerState, PlanOptions, Standing, decide};
+
+use crate::error::BatchError;
+use crate::generation::Current;
+use crate::report::{Counts, FileOutcome, FileReport, IngestReport, Progress};
+use crate::service::{Batch, IngestRequest};
+use input::Found;
+
+/// How often a run follows a recompute that switched the generation under it.
+const SWITCHES_MAX: u32 = 100;
+
+/// A file that may enter: its decision allows it.
+pub(crate) struct NewFile {
+    /// Its place in the request's report.
+    pub(crate) index: usize,
+    pub(crate) found: Found,
+    pub(crate) sha256: String,
+    pub(crate) replaces: Option<u64>,
+}
+
+impl Batch {
+    /// Takes files in. See [`IngestRequest`].
+    ///
+    /// # Errors
+    /// [`BatchError`]; what was done before is kept, and the same call again goes on from there.
+    pub async fn ingest(
+        &self,
+        dataset: &str,
+        request: &IngestRequest,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<IngestReport, BatchError> {
+        let started = std::time::Instant::now();
+        self.latest_definition(dataset).await?;
+        let (found, names) = self.expand(request).await?;
+        let state = self.ledger(dataset).state().await?;
+        let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
+        for name in &names {
+            if !(request.accept && state.by_name(name).is_some()) {
+                return Err(BatchError::NoSuchFile { path: name.clone() });
+            }
+        }
+        self.accept_known(dataset, &names, &mut report).await?;
+        let new = self.decide_all(dataset, found, request, &state, &mut report, progress).await?;
+        for group in group_by_bytes(new, self.settings.commit_bytes) {
+            let current = self.current(dataset).await?;
+            let staged = self.stage(&current, group, request, &mut report, progress).await?;
+            self.bring_up(dataset, staged, &mut report, progress).await?;
+        }
+        self.bring_up(dataset, None, &mut report, progress).await?;
+        report.counts = total(&report);
+        self.register(dataset).await?;
+        report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+
+    /// Takes in what lies above the coverage.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn run(&self, dataset: &str, progress: &Arc<dyn Progress>) -> Result<IngestReport, BatchError> {
+        self.ingest(dataset, &IngestRequest::default(), progress).await
+    }
+
+    /// Takes the rows of files out, by their names.
+    ///
+    /// # Errors
+    /// [`BatchError::UnknownFile`] before anything is done, if a name is not known.
+    pub async fn withdraw(
+        &self,
+        dataset: &str,
+        names: &[String],
+        progress: &Arc<dyn Progress>,
+    ) -> Result<IngestReport, BatchError> {
+        let started = std::time::Instant::now();
+        self.latest_definition(dataset).await?;
+        let ledger = self.ledger(dataset);
+        let state = ledger.state().await?;
+        for name in names {
+            self.known_file(dataset, &state, name)?;
+        }
+        let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
+        for name in names {
+            let Some(file) = state.by_name(name) else { continue };
+            let (number, bytes) = (file.number, file.file.bytes);
+            let id = self.ambient.unique_id();
+            let entry = |state: &LedgerState| {
+                let standing = state.file(number)?.standing;
+                matches!(standing, Standing::Included | Standing::Held).then_some(Entry::Withdraw { file: number })
+            };
+            ledger.append(&id, self.ambient.now(), entry).await?;
+            report.files.push(FileReport {
+                name: name.clone(),
+                number: Some(number),
+                bytes,
+                outcome: FileOutcome::Withdrawn,
+                counts: Counts::default(),
+                notes: Vec::new(),
+            });
+        }
+        self.bring_up(dataset, None, &mut report, progress).await?;
+        self.register(dataset).await?;
+        report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+
+    pub(crate) fn known_file(&self, dataset: &str, state: &LedgerState, name: &str) -> Result<(), BatchError> {
+        if state.by_name(name).is_some() {
+            return Ok(());
+        }
+        let names: Vec<&str> = state.files().map(|f| f.file.name.as_str()).collect();
+        let nearest = nearest::nearest(name, names).filter(|near| *near != name).map(str::to_owned);
+        Err(BatchError::UnknownFile { dataset: dataset.to_owned(), name: name.to_owned(), nearest })
+    }
+
+    /// `--accept` with names instead of paths.
+    async fn accept_known(
+        &self,
+        dataset: &str,
+        names: &[String],
+        report: &mut IngestReport,
+    ) -> Result<(), BatchError> {
+        for name in names {
+            let state = self.ledger(dataset).state().await?;
+            let Some(file) = state.by_name(name) else { continue };
+            let held = file.standing == Standing::Held;
+            let (number, bytes) = (file.number, file.file.bytes);
+            if held {
+                self.accept(dataset, number).await?;
+            }
+            let outcome = if held { FileOutcome::Accepted } else { FileOutcome::AlreadyThere { held: false } };
+            report.files.push(FileReport {
+                name: name.clone(),
+                number: Some(number),
+                bytes,
+                outcome,
+                counts: Counts::default(),
+                notes: Vec::new(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn accept(&self, dataset: &str, number: u64) -> Result<(), BatchError> {
+        let id = self.ambient.unique_id();
+        let held = |state: &LedgerState| state.file(number).is_some_and(|f| f.standing == Standing::Held);
+        let entry = |state: &LedgerState| held(state).then_some(Entry::Accept { file: number });
+        self.ledger(dataset).append(&id, self.ambient.now(), entry).await?;
+        Ok(())
+    }
+
+    /// Hashes the files and decides what happens to each; the report gets a line for every one.
+    async fn decide_all(
+        &self,
+        dataset: &str,
+        found: Vec<Found>,
+        request: &IngestRequest,
+        state: &LedgerState,
+        report: &mut IngestReport,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Vec<NewFile>, BatchError> {
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        progress.phase("hash", Some(found.iter().map(|f| f.bytes).sum()));
+        let inputs: Vec<_> = found.iter().map(|f| f.input.clone()).collect();
+        let digests = futures::stream::iter(inputs)
+            .map(|input| async move { input::digest(&input, progress).await })
+            .buffered(self.threads());
+        let digests: Vec<String> = digests.try_collect().await?;
+        let candidates: Vec<Candidate> = found
+            .iter()
+            .zip(&digests)
+            .map(|(file, sha256)| Candidate { name: file.name.clone(), sha256: sha256.clone() })
+            .collect();
+        let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
+        let mut new = Vec::new();
+        for ((found, sha256), decision) in found.into_iter().zip(digests).zip(decide(state, &candidates, options)) {
+            let index = report.files.len();
+            let (number, outcome) = self.outcome_of(dataset, &sha256, &decision, request).await?;
+            report.files.push(FileReport {
+                name: found.name.clone(),
+                number,
+                bytes: found.bytes,
+                outcome,
+                counts: Counts::default(),
+                notes: Vec::new(),
+            });
+            match decision {
+                Decision::Add => new.push(NewFile { index, found, sha256, replaces: None }),
+                Decision::Replace { number } => new.push(NewFile { index, found, sha256, replaces: Some(number) }),
+                _ => {}
+            }
+        }
+        Ok(new)
+    }
+
+    async fn outcome_of(
+        &self,
+        dataset: &str,
+        sha256: &str,
+        decision: &Decision,
+        request: &IngestRequest,
+    ) -> Result<(Option<u64>, FileOutcome), BatchError> {
+        let refused = |code: &str, message: String| FileOutcome::Refused { code: code.to_owned(), message };
+        Ok(match decision {
+            // Overwritten when the file is staged.
+            Decision::Add | Decision::Replace { .. } => {
+                (None, FileOutcome::Added { bad_file: false, replaced: None })
+            }
+            Decision::AlreadyThere { number, held: true } if request.accept => {
+                self.accept(dataset, *number).await?;
+                (Some(*number), FileOutcome::Accepted)
+            }
+            Decision::AlreadyThere { number, held } => (Some(*number), FileOutcome::AlreadyThere { held: *held }),
+            Decision::ContentChanged { number, known_sha256 } => {
+                let message = format!(
+                    "its content changed: file {number} of this name has SHA-256 {known_sha256}, this one {sha256}; \
+                     --replace puts this one in its place"
+                );
+                (Some(*number), refused("content_changed", message))
+            }
+            Decision::DuplicateContent { known_name } => {
+                let message = format!(
+                    "the same content is known as `{known_name}` (SHA-256 {sha256}); --allow-duplicate takes it in anyway"
+                );
+                (None, refused("duplicate_content", message))
+            }
+            Decision::DuplicateName => {
+                (None, refused("duplicate_name", "two files of this request have this name; --as renames one".to_owned()))
+            }
+        })
+    }
+
+    /// Brings the generation that answers up to the end of the ledger, and the next one if a recompute switches.
+    pub(crate) async fn bring_up(
+        &self,
+        dataset: &str,
+        staged: Option<crate::curate::StagedRows>,
+        report: &mut IngestReport,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(), BatchError> {
+        let mut staged = staged;
+        for _ in 0..SWITCHES_MAX {
+            let to = self.ledger(dataset).state().await?.end();
+            if to == 0 && self.pointer(dataset).await?.is_none() {
+                return Ok(());
+            }
+            let Current { number, generation, maker } = self.current(dataset).await?;
+            let done = self.extend(&maker, &generation, to, staged.take(), progress).await?;
+            for (number, counts) in &done.read_files {
+                if let Some(file) = report.files.iter_mut().find(|f| f.number == Some(*number)) {
+                    file.counts = counts.clone();
+                } else {
+                    report.other_counts.add(counts);
+                }
+            }
+            report.rows_removed += done.rows_removed;
+            report.raw_bytes += done.raw_bytes;
+            report.curated_bytes += done.curated_bytes;
+            report.table_version = Some(done.table_version);
+            report.generation = Some(generation);
+            // A recompute may have switched while we committed to the old generation: then the new one lacks our files.
+            let switched = self.pointer(dataset).await?.is_some_and(|(now, _)| now != number);
+            if !done.sealed && !switched {
+                return Ok(());
+            }
+        }
+        Err(BatchError::Contended { dataset: dataset.to_owned(), attempts: SWITCHES_MAX })
+    }
+}
+
+/// Counts of everything whose rows came in.
+fn total(report: &IngestReport) -> Counts {
+    let mut counts = report.other_counts.clone();
+    for file in &report.files {
+        if matches!(file.outcome, FileOutcome::Added { .. } | FileOutcome::Accepted) {
+            counts.add(&file.counts);
+        }
+    }
+    counts
+}
+
+/// Files in order, in groups of about `bytes_max` bytes: each group is one commit.
+fn group_by_bytes(files: Vec<NewFile>, bytes_max: u64) -> Vec<Vec<NewFile>> {
+    let mut groups: Vec<Vec<NewFile>> = Vec::new();
+    let mut bytes = 0u64;
+    for file in files {
+        let size = file.found.bytes;
+        if groups.is_empty() || bytes.saturating_add(size) > bytes_max {
+            groups.push(Vec::new());
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(size);
+        groups.last_mut().expect("pushed just now").push(file);
+    }
+    groups
+}

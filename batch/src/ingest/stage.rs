@@ -1,0 +1,336 @@
+//! New files on their way in: copied, decoded, judged, entered in the ledger; their rows in data files that no commit
+//! names yet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidemark_shared::layout;
+use tidemark_shared::ledger::{AddedFile, Entry, LedgerState, Location, Verdict};
+use tidemark_shared::store::{IfMissing, StoreUrl};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::NewFile;
+use super::input::{Input, digest};
+use super::rows::{Tally, Waited, WaitingRows, feed, with_position};
+use crate::curate::StagedRows;
+use crate::curated::writer::{StagedFile, TableWriter};
+use crate::error::BatchError;
+use crate::failpoint;
+use crate::gate::{Expectations, judge};
+use crate::generation::{Current, Maker};
+use crate::pipeline::{self, Event, Parts, RawFile};
+use crate::report::{Counts, FileOutcome, IngestReport, Progress};
+use crate::service::{Batch, IngestRequest};
+
+/// A file that was decoded and judged, but has no number yet.
+struct Judged {
+    counts: Counts,
+    bad_file: bool,
+    verdict: Verdict,
+    rows: Waited,
+    rejects: crate::rejects::SpooledRejects,
+    notes: Vec<String>,
+}
+
+/// The rows of one group of files.
+struct Group {
+    writer: TableWriter,
+    files: Vec<StagedFile>,
+    numbers: BTreeSet<u64>,
+}
+
+impl Batch {
+    /// Takes a group of new files in, up to the point where only the commit is missing.
+    pub(crate) async fn stage(
+        &self,
+        current: &Current,
+        files: Vec<NewFile>,
+        request: &IngestRequest,
+        report: &mut IngestReport,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Option<StagedRows>, BatchError> {
+        let maker = &current.maker;
+        let ledger = self.ledger(&maker.dataset);
+        let mut state = ledger.state().await?;
+        let mut uploads = JoinSet::new();
+        let mut raw = Vec::with_capacity(files.len());
+        let locations = self.locations(maker, &files, request)?;
+        let mut arrivals = Vec::with_capacity(files.len());
+        for (file, location) in files.iter().zip(&locations) {
+            let (arrived, arrival) = oneshot::channel();
+            arrivals.push((file.found.clone(), file.sha256.clone(), location.clone(), arrived));
+            raw.push(self.raw_file_after(maker, file, location, arrival));
+        }
+        let batch = self.clone();
+        uploads.spawn(async move { batch.upload_all(arrivals).await });
+        progress.phase("ingest", Some(files.iter().map(|f| f.found.bytes).sum()));
+        let mut parts = pipeline::start(raw, Arc::clone(&maker.transform), self.threads());
+        let mut group = Group {
+            writer: TableWriter::new(maker.layout(self, &current.generation)),
+            files: Vec::new(),
+            numbers: BTreeSet::new(),
+        };
+        for (file, location) in files.into_iter().zip(locations) {
+            ledger.catch_up(&mut state).await?;
+            let judged = self.judge_file(current, &file, state.end(), &mut parts, progress).await?;
+            failpoint::pass("stage.after_file");
+            self.enter(current, file, location, judged, &mut state, &mut group, request, report).await?;
+        }
+        while let Some(done) = uploads.join_next().await {
+            done.map_err(|source| BatchError::Panicked { task: "upload", source })??;
+        }
+        group.files.extend(group.writer.finish().await?);
+        if group.numbers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(StagedRows { generation: current.generation.clone(), numbers: group.numbers, files: group.files }))
+    }
+
+    fn locations(
+        &self,
+        maker: &Maker,
+        files: &[NewFile],
+        request: &IngestRequest,
+    ) -> Result<Vec<Location>, BatchError> {
+        files.iter().map(|file| location_of(&maker.dataset, file, request.in_place)).collect()
+    }
+
+    /// Copies files into the raw zone one after the other, ahead of the decoder, and tells each one's turn.
+    async fn upload_all(
+        self,
+        files: Vec<(super::input::Found, String, Location, oneshot::Sender<Result<(), BatchError>>)>,
+    ) -> Result<(), BatchError> {
+        for (found, sha256, location, arrived) in files {
+            let copied = match &location {
+                Location::InPlace { .. } => Ok(()),
+                Location::RawZone { key } => self.upload(&found, &sha256, key).await,
+            };
+            let failed = copied.is_err();
+            // Nobody waits any more if the decoder failed first; its error is the one to tell.
+            if arrived.send(copied).is_err() || failed {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn upload(&self, found: &super::input::Found, sha256: &str, key: &str) -> Result<(), BatchError> {
+        let key = object_store::path::Path::parse(key).expect("made by layout::raw_file");
+        failpoint::pass("raw.before_upload");
+        // The key names the content, so an object of the right length there is this file.
+        if self.store.size(&key).await? != Some(found.bytes) {
+            match &found.input {
+                Input::Local(path) => self.store.upload_file(&key, path, &|_| {}).await?,
+                Input::Remote { store, key: from, version, .. } => {
+                    self.store.copy_from(&key, store, from, version.as_deref()).await?;
+                }
+            }
+            let there = Input::Remote { store: self.store.clone(), key: key.clone(), url: key.to_string(), version: None };
+            let stored = digest(&there, &crate::report::quiet()).await?;
+            if stored != sha256 {
+                self.store.delete_many(vec![key.clone()]).await?;
+                let location = found.name.clone();
+                return Err(BatchError::RawChanged { location, wanted: sha256.to_owned(), found: stored });
+            }
+        }
+        failpoint::pass("raw.after_upload");
+        Ok(())
+    }
+
+    fn raw_file_after(
+        &self,
+        maker: &Maker,
+        file: &NewFile,
+        location: &Location,
+        arrival: oneshot::Receiver<Result<(), BatchError>>,
+    ) -> RawFile {
+        let RawFile { name, spec, open } = self.raw_file_at(maker, &file.found.name, location);
+        let open = Box::new(move || {
+            arrival.blocking_recv().map_err(|_| BatchError::Cancelled)??;
+            open()
+        });
+        RawFile { name, spec, open }
+    }
+
+    /// A raw file of the ledger, to be read.
+    pub(crate) fn raw_file(&self, maker: &Maker, file: &AddedFile) -> RawFile {
+        self.raw_file_at(maker, &file.name, &file.location)
+    }
+
+    fn raw_file_at(&self, maker: &Maker, name: &str, location: &Location) -> RawFile {
+        let (batch, location) = (self.clone(), location.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let open = Box::new(move || match &location {
+            Location::RawZone { key } => {
+                let key = object_store::path::Path::parse(key).expect("made by layout::raw_file");
+                Ok(runtime.block_on(batch.store.read_at(&key, None))?)
+            }
+            Location::InPlace { url, version } => {
+                let rest = url.strip_prefix("s3://").unwrap_or(url);
+                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+                let url_of_bucket = StoreUrl::parse(&format!("s3://{bucket}"))?;
+                let store = runtime.block_on(batch.stores.open(&url_of_bucket, IfMissing::Fail))?;
+                let key = object_store::path::Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
+                Ok(runtime.block_on(store.read_at(&key, Some(version)))?)
+            }
+        });
+        RawFile { name: name.to_owned(), spec: Arc::clone(&maker.spec), open }
+    }
+
+    /// Takes one file's parts and asks the gate.
+    async fn judge_file(
+        &self,
+        current: &Current,
+        file: &NewFile,
+        expected_number: u64,
+        parts: &mut Parts,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Judged, BatchError> {
+        let maker = &current.maker;
+        let mut tally = Tally::new()?;
+        let mut rows = WaitingRows::new(&maker.layout(self, &current.generation), expected_number);
+        let expectations = Expectations::start(&maker.gate.expectations, &maker.transform.output_schema());
+        let mut notes = Vec::new();
+        while let Some(event) = parts.next().await? {
+            match event {
+                Event::Part(part) => {
+                    progress.advance(part.raw_bytes);
+                    let accepted = tally.take(part)?;
+                    feed(expectations.as_ref(), &accepted).await;
+                    rows.push(accepted).await?;
+                }
+                Event::BadFile(reject) => {
+                    tally.bad_file(reject)?;
+                    break;
+                }
+                Event::End { notes: all } => {
+                    notes = all;
+                    break;
+                }
+            }
+        }
+        let failed = match expectations {
+            Some(run) => run.finish().await?,
+            None => Vec::new(),
+        };
+        let bad_file = tally.bad_file;
+        let (counts, rejects) = tally.finish(&file.found.name)?;
+        let verdict = judge(&maker.gate, &counts, bad_file, failed);
+        Ok(Judged { counts, bad_file, verdict, rows: rows.finish().await?, rejects, notes })
+    }
+
+    /// Enters a judged file in the ledger and gives its rows their place.
+    #[expect(clippy::too_many_arguments, reason = "one step of `stage`, cut out of it for length")]
+    async fn enter(
+        &self,
+        current: &Current,
+        file: NewFile,
+        location: Location,
+        judged: Judged,
+        state: &mut LedgerState,
+        group: &mut Group,
+        request: &IngestRequest,
+        report: &mut IngestReport,
+    ) -> Result<(), BatchError> {
+        let maker = &current.maker;
+        let expected = state.end();
+        let added = AddedFile {
+            name: file.found.name.clone(),
+            sha256: file.sha256.clone(),
+            bytes: file.found.bytes,
+            file_format: maker.spec.format.name().to_owned(),
+            location,
+            verdict: judged.verdict.clone(),
+        };
+        let line = file.index;
+        let Some(number) = self.append_file(maker, &file, added, request).await? else {
+            // Somebody else entered the same name or content meanwhile.
+            let known = self.ledger(&maker.dataset).state().await?;
+            let number = known.by_name(&file.found.name).map(|f| f.number);
+            report.files[line].number = number;
+            report.files[line].outcome = FileOutcome::AlreadyThere { held: false };
+            return self.drop_rows(current, judged.rows).await;
+        };
+        failpoint::pass("ledger.after_put");
+        judged.rejects.publish(&self.store, &maker.dataset, &current.generation, number).await?;
+        let entry = &mut report.files[line];
+        entry.number = Some(number);
+        entry.counts = judged.counts;
+        entry.notes = judged.notes;
+        if let Verdict::Held { breaches } = judged.verdict {
+            entry.outcome = FileOutcome::Held { breaches };
+            if request.accept {
+                self.accept(&maker.dataset, number).await?;
+                report.files[line].outcome = FileOutcome::Accepted;
+            }
+            return self.drop_rows(current, judged.rows).await;
+        }
+        entry.outcome = FileOutcome::Added { bad_file: judged.bad_file, replaced: file.replaces };
+        report.raw_bytes += file.found.bytes;
+        match judged.rows {
+            Waited::Memory(rows) => {
+                for run in rows {
+                    group.writer.write(&with_position(&maker.schema, &run, number)?).await?;
+                }
+            }
+            Waited::Files(files) if number == expected => group.files.extend(files),
+            // The rows carry a number that is somebody else's now: the run reads this file again, with its own.
+            rows @ Waited::Files(_) => return self.drop_rows(current, rows).await,
+        }
+        group.numbers.insert(number);
+        Ok(())
+    }
+
+    /// The entry's number; `None` if the ledger has the file meanwhile, by another run.
+    async fn append_file(
+        &self,
+        maker: &Maker,
+        file: &NewFile,
+        added: AddedFile,
+        request: &IngestRequest,
+    ) -> Result<Option<u64>, BatchError> {
+        let id = self.ambient.unique_id();
+        let entry = |state: &LedgerState| {
+            let known = state.by_name(&added.name);
+            if let Some(replaced) = file.replaces.filter(|n| known.is_some_and(|k| k.number == *n)) {
+                return Some(Entry::Replace { replaced, file: added.clone() });
+            }
+            let duplicate = !request.allow_duplicate && state.by_sha256(&added.sha256).is_some();
+            (known.is_none() && !duplicate).then(|| Entry::Add { file: added.clone() })
+        };
+        Ok(self.ledger(&maker.dataset).append(&id, self.ambient.now(), entry).await?)
+    }
+
+    async fn drop_rows(&self, current: &Current, rows: Waited) -> Result<(), BatchError> {
+        if let Waited::Files(files) = rows {
+            let root = layout::table(&current.maker.dataset, &current.generation);
+            self.delete_files(&root, &files).await;
+        }
+        Ok(())
+    }
+}
+
+fn location_of(dataset: &str, file: &NewFile, in_place: bool) -> Result<Location, BatchError> {
+    if !in_place {
+        let key = layout::raw_file(dataset, &file.sha256, &file.found.name);
+        return Ok(Location::RawZone { key: key.to_string() });
+    }
+    let refused = |message: &str, hint: &str| BatchError::BadRequest {
+        message: format!("{}: {message}", file.found.name),
+        hint: Some(hint.to_owned()),
+    };
+    match &file.found.input {
+        Input::Remote { url, version: Some(version), .. } => {
+            Ok(Location::InPlace { url: url.clone(), version: version.clone() })
+        }
+        Input::Remote { .. } => Err(refused(
+            "--in-place needs a versioned bucket, and this object has no version id",
+            "enable versioning on the bucket, or leave --in-place away so that the file is copied",
+        )),
+        Input::Local(_) => Err(refused(
+            "--in-place is for remote files; a local file may change under us",
+            "leave --in-place away: the file is copied into the raw zone",
+        )),
+    }
+}

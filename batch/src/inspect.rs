@@ -1,0 +1,140 @@
+//! What people ask of a dataset: its rejects and how it stands.
+
+use tidemark_shared::dataset::registry;
+use tidemark_shared::ledger::{LedgerFile, LedgerState, Standing, Verdict};
+use tidemark_shared::position::{Coverage, FILES_SOURCE};
+
+use crate::curated::table::CuratedTable;
+use crate::error::BatchError;
+use crate::rejects::FileRejects;
+use crate::report::{DatasetStatus, HeldFile, RejectQuery, RejectRow};
+use crate::service::Batch;
+
+impl Batch {
+    /// Published rejects, in order of position: those of files below the coverage whose rows count, and of held files
+    /// if asked for.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn rejects(&self, dataset: &str, query: &RejectQuery) -> Result<Vec<RejectRow>, BatchError> {
+        self.latest_definition(dataset).await?;
+        let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(Vec::new()) };
+        let table = CuratedTable::open(&self.store.objects(), dataset, &pointer.generation).await?;
+        let covered = table.as_ref().map_or(0, CuratedTable::files_end);
+        let entries = self.ledger(dataset).entries().await?;
+        let below = usize::try_from(covered).unwrap_or(usize::MAX).min(entries.len());
+        let published = LedgerState::replay(&entries[..below]);
+        let now = LedgerState::replay(&entries);
+        if let Some(name) = &query.file {
+            self.known_file(dataset, &now, name)?;
+        }
+        let limit = query.limit.unwrap_or(usize::MAX);
+        let mut rows = Vec::new();
+        for file in now.files() {
+            let held = file.standing == Standing::Held;
+            let shown = published.includes(file.number) || (held && query.held);
+            if !shown || query.file.as_ref().is_some_and(|name| *name != file.file.name) {
+                continue;
+            }
+            self.push_rejects(dataset, &pointer.generation, file, held, query, limit, &mut rows).await?;
+            if rows.len() >= limit {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of `rejects`, cut out of it for length")]
+    async fn push_rejects(
+        &self,
+        dataset: &str,
+        generation: &str,
+        file: &LedgerFile,
+        held: bool,
+        query: &RejectQuery,
+        limit: usize,
+        rows: &mut Vec<RejectRow>,
+    ) -> Result<(), BatchError> {
+        let Some(rejects) = FileRejects::read(&self.store, dataset, generation, file.number).await? else {
+            return Ok(());
+        };
+        for reject in rejects.rejects()? {
+            let reject = reject?;
+            if query.reason.as_ref().is_some_and(|reason| *reason != reject.reason) {
+                continue;
+            }
+            if rows.len() >= limit {
+                break;
+            }
+            rows.push(RejectRow {
+                source: FILES_SOURCE.to_owned(),
+                partition: file.number,
+                file: Some(file.file.name.clone()),
+                offset: reject.offset,
+                reason: reject.reason,
+                column: reject.column,
+                message: reject.message,
+                bytes: reject.bytes,
+                held,
+            });
+        }
+        Ok(())
+    }
+
+    /// How a dataset stands. Reads only.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn status(&self, dataset: &str) -> Result<DatasetStatus, BatchError> {
+        let latest = self.latest_definition(dataset).await?;
+        let version = latest.version.to_string();
+        let state = self.ledger(dataset).state().await?;
+        let pointer = self.pointer(dataset).await?.map(|(_, pointer)| pointer);
+        let table = match &pointer {
+            Some(pointer) => CuratedTable::open(&self.store.objects(), dataset, &pointer.generation).await?,
+            None => None,
+        };
+        let coverage = table.as_ref().map_or_else(Coverage::new, CuratedTable::coverage);
+        let (mut rows, mut data_files, mut bytes) = (0u64, 0u64, 0u64);
+        if let Some(table) = &table {
+            for view in table.snapshot.log_data().iter() {
+                rows += view.num_records().unwrap_or(0) as u64;
+                bytes += u64::try_from(view.size()).unwrap_or(0);
+                data_files += 1;
+            }
+        }
+        let active = pointer.as_ref().map(|p| p.definition.clone());
+        Ok(DatasetStatus {
+            dataset: dataset.to_owned(),
+            pending_definition: Some(version).filter(|v| active.as_ref().is_some_and(|a| a != v)),
+            active_definition: active,
+            generation: pointer.map(|p| p.generation),
+            table_version: table.as_ref().map(CuratedTable::version),
+            ledger_end: state.end(),
+            behind: state.end().saturating_sub(coverage.files_end()),
+            coverage,
+            files_included: state.files().filter(|f| state.includes(f.number)).count() as u64,
+            files_held: state.files().filter_map(held_file).collect(),
+            rows,
+            data_files,
+            bytes,
+        })
+    }
+
+    /// Names of all datasets with an applied definition.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn datasets(&self) -> Result<Vec<String>, BatchError> {
+        Ok(registry::list(&self.store).await?)
+    }
+}
+
+fn held_file(file: &LedgerFile) -> Option<HeldFile> {
+    let Verdict::Held { breaches } = &file.file.verdict else { return None };
+    (file.standing == Standing::Held).then(|| HeldFile {
+        name: file.file.name.clone(),
+        number: file.number,
+        breaches: breaches.clone(),
+    })
+}
