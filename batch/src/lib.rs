@@ -1,3 +1,4 @@
 //! The batch layer: raw zone → curated tables → SQL.
 
 pub mod report;
+pub mod sql;

@@ -1,0 +1,193 @@
+//! Why a store failed, with the object and what was tried.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use crate::error::{ErrorKind, Kind};
+
+/// What was being done to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Opening or creating the store itself.
+    Open,
+    /// Writing a small object.
+    Put,
+    /// Writing a big object in parts.
+    Upload,
+    /// Reading.
+    Read,
+    /// Listing keys.
+    List,
+    /// Deleting.
+    Delete,
+    /// Finding or removing what interrupted writes left.
+    Upkeep,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Put => "write",
+            Self::Upload => "upload",
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Delete => "delete",
+            Self::Upkeep => "clean up",
+        })
+    }
+}
+
+/// Why it failed, as far as callers tell causes apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// There is no such object, bucket or directory.
+    NotFound,
+    /// The disk or the store is full.
+    NoSpace,
+    /// Credentials or permissions.
+    Denied,
+    /// The object is not the one that was opened: it was replaced meanwhile.
+    Changed,
+    /// The name can't be a key of this store.
+    BadName,
+    /// The store lacks the feature.
+    Unsupported,
+    /// Anything else: network, server or disk.
+    Failed,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "it does not exist",
+            Self::NoSpace => "no space left",
+            Self::Denied => "access denied",
+            Self::Changed => "it was changed while it was read",
+            Self::BadName => "the store can't have an object of this name",
+            Self::Unsupported => "the store can't do that",
+            Self::Failed => "the store failed",
+        })
+    }
+}
+
+/// A failure of a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not the address of a store.
+    #[error("`{text}` is not the address of a store: {reason}")]
+    BadUrl {
+        /// The refused text.
+        text: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// An operation failed.
+    #[error("can't {operation} `{object}`: {cause}")]
+    Failed {
+        /// What was tried.
+        operation: Operation,
+        /// The object's key, or the address of the store.
+        object: String,
+        /// Why, coarsely.
+        cause: Cause,
+        /// Why, in the words of the adapter.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// An error of `operation` on `object`; the cause is told from `source`.
+    pub fn of(operation: Operation, object: impl fmt::Display, source: object_store::Error) -> Self {
+        let cause = cause_of(&source);
+        Self::Failed { operation, object: object.to_string(), cause, source: Box::new(source) }
+    }
+
+    /// An error of the file system.
+    pub fn of_io(operation: Operation, object: impl fmt::Display, source: io::Error) -> Self {
+        let cause = cause_of_io(&source).unwrap_or(Cause::Failed);
+        Self::Failed { operation, object: object.to_string(), cause, source: Box::new(source) }
+    }
+
+    /// An error whose cause the caller knows.
+    pub fn because(
+        operation: Operation,
+        object: impl fmt::Display,
+        cause: Cause,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::Failed { operation, object: object.to_string(), cause, source: source.into() }
+    }
+
+    /// The coarse cause, where an operation failed.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::BadUrl { .. } => None,
+            Self::Failed { cause, .. } => Some(*cause),
+        }
+    }
+}
+
+impl ErrorKind for StoreError {
+    fn kind(&self) -> Kind {
+        match self.cause() {
+            None | Some(Cause::BadName) => Kind::Invalid,
+            Some(Cause::NotFound) => Kind::NotFound,
+            Some(Cause::NoSpace) => Kind::Exhausted,
+            Some(Cause::Denied) => Kind::Invalid,
+            Some(Cause::Changed) => Kind::Conflict,
+            Some(Cause::Unsupported) => Kind::Unsupported,
+            Some(Cause::Failed) => Kind::Retryable,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self.cause()? {
+            Cause::NoSpace => Some("free some space in the store and run the command again".to_owned()),
+            Cause::Denied => Some("check the permissions, or the keys in the AWS_* variables".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the cause off an adapter's error and the chain below it.
+fn cause_of(error: &object_store::Error) -> Cause {
+    use object_store::Error;
+    match error {
+        Error::NotFound { .. } => Cause::NotFound,
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Cause::Denied,
+        Error::Precondition { .. } => Cause::Changed,
+        Error::InvalidPath { .. } => Cause::BadName,
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => Cause::Unsupported,
+        _ => cause_in_chain(error),
+    }
+}
+
+fn cause_in_chain(error: &(dyn StdError + 'static)) -> Cause {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(cause) = error.downcast_ref::<io::Error>().and_then(cause_of_io) {
+            return cause;
+        }
+        // A full S3 server has no error class of its own: 507, or MinIO's code. The body is only in the text.
+        let text = error.to_string();
+        if text.contains("StorageFull") || text.contains("507 Insufficient Storage") {
+            return Cause::NoSpace;
+        }
+        next = error.source();
+    }
+    Cause::Failed
+}
+
+fn cause_of_io(error: &io::Error) -> Option<Cause> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Some(Cause::NoSpace),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(Cause::Denied),
+        io::ErrorKind::NotFound => Some(Cause::NotFound),
+        io::ErrorKind::InvalidFilename => Some(Cause::BadName),
+        _ => None,
+    }
+}

@@ -1,0 +1,212 @@
+//! Fault injection: an adapter that fails a chosen call, or does it and loses the answer. For tests of what is built on
+//! a store.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+};
+
+/// The calls that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// A put of a whole object.
+    Put,
+    /// A get, head or range read.
+    Get,
+    /// One part of an upload.
+    Part,
+    /// The completion of an upload.
+    Complete,
+    /// The deletion of one object.
+    Delete,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is done, and the call fails as if the other side were away.
+    Fails,
+    /// Nothing is done: the disk is full.
+    NoSpace,
+    /// All is done, but the caller is told that it failed.
+    AckLost,
+    /// All is done, but the answer to a put is that of a retry: the object already exists.
+    AckLostThenRetried,
+}
+
+/// Fails the `nth` (from 0) call of a kind whose key contains `key`.
+#[derive(Debug)]
+pub struct Rule {
+    call: Call,
+    key: String,
+    nth: u64,
+    fault: Fault,
+    seen: AtomicU64,
+}
+
+impl Rule {
+    /// A rule; an empty `key` matches every key.
+    #[must_use]
+    pub fn new(call: Call, key: &str, nth: u64, fault: Fault) -> Self {
+        Self { call, key: key.to_owned(), nth, fault, seen: AtomicU64::new(0) }
+    }
+}
+
+/// The decorator. Clones share their rules, so a test can add one while the store is in use.
+#[derive(Debug, Clone)]
+pub struct Faulty {
+    inner: Arc<dyn ObjectStore>,
+    rules: Arc<Mutex<Vec<Rule>>>,
+}
+
+impl Faulty {
+    /// Decorates `inner`. Use with [`super::Store::decorated`].
+    #[must_use]
+    pub fn new(inner: Arc<dyn ObjectStore>, rules: Vec<Rule>) -> Self {
+        Self { inner, rules: Arc::new(Mutex::new(rules)) }
+    }
+
+    /// Adds a rule; it counts calls from now on.
+    pub fn add(&self, rule: Rule) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
+    fn fault(&self, call: Call, path: &Path) -> Option<Fault> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = None;
+        for rule in rules.iter().filter(|rule| rule.call == call && path.as_ref().contains(&rule.key)) {
+            if rule.seen.fetch_add(1, Ordering::Relaxed) == rule.nth {
+                due = Some(rule.fault);
+            }
+        }
+        due
+    }
+
+    /// The error of a fault that comes before the work, if one does.
+    fn before(fault: Option<Fault>) -> Result<()> {
+        match fault {
+            Some(Fault::Fails) => Err(injected(io::ErrorKind::ConnectionReset)),
+            Some(Fault::NoSpace) => Err(injected(io::ErrorKind::StorageFull)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error of a fault that comes after it.
+    fn after(fault: Option<Fault>, path: &Path) -> Result<()> {
+        match fault {
+            Some(Fault::AckLost) => Err(injected(io::ErrorKind::ConnectionReset)),
+            Some(Fault::AckLostThenRetried) => {
+                Err(Error::AlreadyExists { path: path.to_string(), source: "injected".into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn injected(kind: io::ErrorKind) -> Error {
+    Error::Generic { store: "faulty", source: Box::new(io::Error::new(kind, "injected")) }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "faulty {}", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let fault = self.fault(Call::Put, location);
+        Self::before(fault)?;
+        let result = self.inner.put_opts(location, payload, opts).await?;
+        Self::after(fault, location)?;
+        Ok(result)
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(FaultyUpload { inner, faults: self.clone(), path: location.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        Self::before(self.fault(Call::Get, location))?;
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        Self::before(self.fault(Call::Get, location))?;
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let faults = self.clone();
+        let checked = locations.map(move |path| {
+            let path = path?;
+            Self::before(faults.fault(Call::Delete, &path))?;
+            Ok(path)
+        });
+        self.inner.delete_stream(checked.boxed())
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn MultipartUpload>,
+    faults: Faulty,
+    path: Path,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultyUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let fault = self.faults.fault(Call::Part, &self.path);
+        if let Err(error) = Faulty::before(fault) {
+            return async move { Err(error) }.boxed();
+        }
+        let (part, path) = (self.inner.put_part(data), self.path.clone());
+        async move {
+            part.await?;
+            Faulty::after(fault, &path)
+        }
+        .boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let fault = self.faults.fault(Call::Complete, &self.path);
+        Faulty::before(fault)?;
+        let result = self.inner.complete().await?;
+        Faulty::after(fault, &self.path)?;
+        Ok(result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
+    }
+}
