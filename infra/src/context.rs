@@ -101,7 +101,7 @@ impl Context {
 
 /// Opens what store URLs name.
 fn stores() -> Arc<dyn Stores> {
-    Arc::new(tidemark_stores::AllStores::new())
+    Arc::new(tidemark_stores::UrlStores)
 }
 
 /// Writes `text` to standard output.

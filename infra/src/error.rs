@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn programs_get_one_document() {
-        let document = json!({"error": {"code": "not_found", "message": "can't read a.csv: no such file", "hint": null}});
+        let document =
+            json!({"error": {"code": "not_found", "message": "can't read a.csv: no such file", "hint": null}});
         assert_eq!(for_programs(&unreadable()), document);
     }
 }

@@ -38,12 +38,9 @@ impl Exit {
     pub fn of_kind(kind: Kind) -> Self {
         match kind {
             Kind::Invalid | Kind::NotFound => Self::Usage,
-            Kind::Conflict
-            | Kind::Retryable
-            | Kind::Corrupt
-            | Kind::Unsupported
-            | Kind::Exhausted
-            | Kind::Internal => Self::Failed,
+            Kind::Conflict | Kind::Retryable | Kind::Corrupt | Kind::Unsupported | Kind::Exhausted | Kind::Internal => {
+                Self::Failed
+            }
         }
     }
 }

@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_short_age_needs_force_even_for_a_dry_run() {
-        for (seconds, force, allowed) in [(86_400, false, true), (3_600, false, true), (3_599, false, false), (0, true, true)]
+        for (seconds, force, allowed) in
+            [(86_400, false, true), (3_600, false, true), (3_599, false, false), (0, true, true)]
         {
             let older_than = Duration::from_secs(seconds);
             let args = VacuumArgs { dataset: "trips".to_owned(), older_than, dry_run: true, force };

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidemark_shared::dataset::registry::{self, Registered};
-use tidemark_shared::dataset::{
-    Definition, Loaded, Sources, definition_version, draft, is_name, load, nearest,
-};
+use tidemark_shared::dataset::{Definition, Loaded, Sources, definition_version, draft, is_name, load, nearest};
 use tidemark_shared::store::IfMissing;
 
 use crate::context::Context;

@@ -7,8 +7,8 @@ use serde_spanned::Spanned;
 use tidemark_shared::dataset::nearest;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{KEYS, LATER_SECTIONS};
 use super::ConfigError;
+use super::keys::{KEYS, LATER_SECTIONS};
 
 /// Name of the configuration file.
 pub const CONFIG_FILE: &str = "tidemark.toml";

@@ -128,7 +128,11 @@ fn place(origin: &Origin, key: &Key, file: Option<&FileLayer>) -> String {
 
 fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
     let within = |number: u64, min: u64, max: u64| {
-        if (min..=max).contains(&number) { Ok(Value::Number(number)) } else { Err(format!("`{text}` is not between {min} and {max}")) }
+        if (min..=max).contains(&number) {
+            Ok(Value::Number(number))
+        } else {
+            Err(format!("`{text}` is not between {min} and {max}"))
+        }
     };
     match shape {
         Shape::Folder if text.is_empty() => Err("the path is empty".to_owned()),

@@ -14,9 +14,11 @@ pub fn table(header: &[(&str, bool)], rows: &[Vec<String>]) -> String {
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let cells: Vec<String> = cells
             .zip(header.iter().zip(&widths))
-            .map(|(cell, ((_, right), width))| {
-                if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            })
+            .map(
+                |(cell, ((_, right), width))| {
+                    if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                },
+            )
             .collect();
         format!("{}\n", cells.join(GAP).trim_end())
     };

@@ -159,10 +159,7 @@ fn a_vacuum_says_what_it_would_do() {
     };
     let text = vacuum(&report);
     assert!(text.contains("... and 1 more; --json lists all\n"), "{text}");
-    assert!(
-        text.ends_with("trips: 51 orphaned objects would be removed (1.0 KiB), 2 too young to tell\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("trips: 51 orphaned objects would be removed (1.0 KiB), 2 too young to tell\n"), "{text}");
 }
 
 #[test]
