@@ -9,6 +9,7 @@ use crate::commands::dataset::DatasetCommand;
 use crate::commands::debug::DebugCommand;
 use crate::commands::ingest::IngestArgs;
 use crate::commands::rejects::RejectsArgs;
+use crate::commands::sql::SqlArgs;
 use crate::commands::status::StatusArgs;
 
 /// Takes files into a master dataset, makes curated Parquet tables of them, and accounts for every record.
@@ -71,6 +72,8 @@ pub enum Command {
     /// Run the batch layer: take in what waits, rebuild, clean up
     #[command(subcommand)]
     Batch(BatchCommand),
+    /// Ask curated tables, and files in place, in SQL
+    Sql(Box<SqlArgs>),
     /// Show rejected records with position, reason and bytes
     Rejects(RejectsArgs),
     /// Show how datasets stand

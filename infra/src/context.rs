@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tidemark_batch::Batch;
+use tidemark_batch::catalog::SqlCatalog;
 use tidemark_batch::report::Progress;
 use tidemark_shared::catalog::Catalog;
 use tidemark_shared::store::{Cause, IfMissing, Store, StoreUrl, Stores};
@@ -66,7 +67,7 @@ impl Context {
             let made = std::fs::create_dir_all(folder);
             made.map_err(|source| CliError::File { action: "create", path: folder.to_owned(), source })?;
         }
-        Ok(tidemark_batch::catalog::open(url, &self.config.data_dir).await?)
+        Ok(Arc::new(SqlCatalog::open(url, &self.config.data_dir, true).await?))
     }
 
     /// Progress of the command. A document for programs does not keep a person at the terminal from seeing it.

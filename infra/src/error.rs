@@ -13,6 +13,7 @@ use tidemark_shared::dataset::{DefinitionError, DraftError};
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::store::StoreError;
 
+use crate::commands::sql::SqlCommandError;
 use crate::config::ConfigError;
 
 /// Why a command failed.
@@ -39,6 +40,9 @@ pub enum CliError {
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// SQL failed.
+    #[error(transparent)]
+    Sql(#[from] SqlCommandError),
     /// There is no store yet, and the command does not make one.
     #[error("there is no store at {url}")]
     NoStore {
@@ -103,6 +107,7 @@ impl ErrorKind for CliError {
             Self::Batch(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
+            Self::Sql(error) => error.kind(),
             Self::NoStore { .. } | Self::UnknownDataset { .. } | Self::UnknownVersion { .. } => Kind::NotFound,
             Self::Argument { .. } => Kind::Invalid,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
@@ -121,6 +126,7 @@ impl ErrorKind for CliError {
             Self::Batch(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
+            Self::Sql(error) => error.hint(),
             Self::NoStore { .. } => Some(
                 "`tidemark dataset apply DIR` makes it; for one elsewhere give --data-dir or --store-url".to_owned(),
             ),

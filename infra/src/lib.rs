@@ -6,6 +6,7 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod exit;
+pub mod output;
 pub mod progress;
 pub mod render;
 pub mod signals;
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use tidemark_shared::error::ErrorKind as _;
 use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
 
-use cli::{Cli, Global};
+use cli::{Cli, Command, Global};
 use config::{Config, Flags};
 use context::Context;
 use error::CliError;
@@ -32,7 +34,11 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 pub fn run(cli: &Cli) -> Exit {
     let ended = prepare(&cli.global).and_then(|context| {
         let runtime = runtime()?;
-        let interrupted = signals::watch().map_err(failed_to_start)?;
+        let interrupted = match cli.command {
+            // Its prompt goes on after Ctrl-C: it watches for itself.
+            Command::Sql(_) => CancellationToken::new(),
+            _ => signals::watch().map_err(failed_to_start)?,
+        };
         let ended = runtime.block_on(async {
             tokio::select! {
                 ended = Box::pin(commands::run(&cli.command, &context)) => ended,
@@ -77,7 +83,7 @@ fn tell(error: &CliError, json: bool) -> Exit {
         // The reader has all it wanted.
         CliError::OutputClosed => return Exit::Done,
         CliError::Interrupted => {
-            drop(writeln!(std::io::stderr(), "interrupted; the same command again goes on from here"));
+            drop(writeln!(std::io::stderr(), "interrupted"));
             return Exit::Interrupted;
         }
         _ => {}

@@ -5,7 +5,9 @@ pub mod config;
 pub mod dataset;
 pub mod debug;
 pub mod ingest;
+pub mod query;
 pub mod rejects;
+pub mod sql;
 pub mod status;
 
 use crate::cli::Command;
@@ -22,6 +24,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, CliError>
         Command::Dataset(command) => dataset::run(command, context).await,
         Command::Ingest(args) => ingest::run(args, context).await,
         Command::Batch(command) => batch::run(command, context).await,
+        Command::Sql(args) => query::run(args, context).await,
         Command::Rejects(args) => rejects::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Config => config::run(context),

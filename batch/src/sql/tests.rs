@@ -1,0 +1,341 @@
+//! The engine against curated tables that `deltalake` writes into a local directory, and against files in place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::pretty::pretty_format_batches;
+use async_trait::async_trait;
+use deltalake::DeltaTable;
+use deltalake::kernel::Transaction;
+use deltalake::kernel::transaction::CommitProperties;
+use deltalake::protocol::SaveMode;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use tempfile::TempDir;
+use tidemark_shared::curated::{CurrentGeneration, log_store, publish, transaction_id};
+use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::position::LogPartition;
+
+use super::*;
+
+const ROWS_PER_MONTH: i64 = 1000;
+
+struct Fixture {
+    folder: TempDir,
+    objects: Arc<dyn ObjectStore>,
+}
+
+impl Fixture {
+    /// A store with the dataset `trips`: twelve months of 2019, [`ROWS_PER_MONTH`] rows each, coverage `files` 12.
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        std::fs::create_dir(folder.path().join("store")).expect("a folder in it");
+        let objects = LocalFileSystem::new_with_prefix(folder.path().join("store")).expect("a store in it");
+        let objects: Arc<dyn ObjectStore> = Arc::new(objects);
+        let log = log_store(Arc::clone(&objects), "trips", "g1").expect("a log store");
+        let transaction = Transaction::new(transaction_id(&LogPartition::files()), 12);
+        DeltaTable::new(log)
+            .write((1..=12).map(month))
+            .with_save_mode(SaveMode::Append)
+            .with_partition_columns(["pickup_month"])
+            .with_commit_properties(CommitProperties::default().with_application_transaction(transaction))
+            .await
+            .expect("the table takes the rows");
+        let pointer = CurrentGeneration::new("g1", "d1", 1);
+        publish(objects.as_ref(), "trips", 0, &pointer).await.expect("publishes");
+        Self { folder, objects }
+    }
+
+    fn engine(&self, config: SqlConfig) -> SqlEngine {
+        SqlEngine::new(Arc::clone(&self.objects), Arc::new(NoCatalogTables), config).expect("an engine")
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("writes");
+        path.to_str().expect("a UTF-8 path").to_owned()
+    }
+}
+
+fn month(month: i64) -> RecordBatch {
+    let ids: Vec<i64> = (0..ROWS_PER_MONTH).map(|row| month * 1_000_000 + row).collect();
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("fare_amount", DataType::Int64, true),
+        Field::new("pickup_month", DataType::Utf8, true),
+        Field::new("note", DataType::Utf8, true),
+    ]);
+    let fares = Int64Array::from_iter_values(ids.iter().map(|id| id % 100));
+    let notes = StringArray::from_iter_values(ids.iter().map(|id| format!("a note on trip number {id}")));
+    let months = StringArray::from(vec![format!("{month:02}"); ids.len()]);
+    let columns: Vec<arrow::array::ArrayRef> =
+        vec![Arc::new(Int64Array::from(ids)), Arc::new(fares), Arc::new(months), Arc::new(notes)];
+    RecordBatch::try_new(Arc::new(schema), columns).expect("columns of one length")
+}
+
+fn ask(sql: &str) -> Query {
+    Query { sql: sql.to_owned(), ..Query::default() }
+}
+
+/// All rows as a table of text, and what it took.
+async fn rows(engine: &SqlEngine, query: &Query) -> Result<(String, Answer), SqlError> {
+    let mut answer = engine.query(query).await?;
+    let mut batches = Vec::new();
+    while let Some(batch) = answer.next().await? {
+        batches.push(batch);
+    }
+    let lines: Vec<String> = pretty_format_batches(&batches)
+        .expect("formats")
+        .to_string()
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().join("|").trim_matches('|').to_owned())
+        .collect();
+    Ok((lines.iter().skip(1).cloned().collect::<Vec<_>>().join("\n"), answer))
+}
+
+async fn error(engine: &SqlEngine, sql: &str) -> SqlError {
+    match rows(engine, &ask(sql)).await {
+        Ok((rows, _)) => panic!("`{sql}` was answered: {rows}"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_says_what_it_covers_and_what_it_read() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    for condition in ["pickup_month = 7", "pickup_month = '07'"] {
+        let sql = format!("SELECT count(id), sum(fare_amount) FROM trips WHERE {condition} AND fare_amount > 9");
+        let (text, answer) = rows(&engine, &ask(&sql)).await.expect(condition);
+        assert_eq!(text, "900|49050", "{condition}");
+        let stats = answer.stats();
+        assert_eq!((stats.rows, stats.files_read, stats.files_pruned, stats.files_total), (1, 1, 11, 12));
+        assert!(stats.bytes_read > 0 && stats.bytes_read * 10 < stats.bytes_total, "{stats:?}");
+        let as_of = serde_json::to_string(&answer.as_of).expect("serialises");
+        assert_eq!(
+            as_of,
+            r#"{"trips":{"definition":"d1","generation":"g1","table_version":0,"positions":{"files":12},"coverage":{"files":12}}}"#
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_typo_gets_the_nearest_name() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let cases = [
+        ("SELECT fair_amount FROM trips", "column `fair_amount` not found; did you mean `fare_amount`?"),
+        ("SELECT t.fare_amout FROM trips t", "column `fare_amout` not found; did you mean `fare_amount`?"),
+        ("SELECT id FROM trisp", "table `trisp` not found; did you mean `trips`?"),
+        ("SELECT id FROM batch.trip", "table `batch.trip` not found; did you mean `trips`?"),
+        ("SELECT id FROM bach.trips", "table `bach.trips` not found; did you mean `trips`?"),
+        ("SELECT zzz FROM trips", "column `zzz` not found"),
+        ("SELECT id FROM something_else", "table `something_else` not found"),
+        (
+            "SELECT id FROM merged.trips",
+            "`merged.trips` needs a running server; ask `batch.trips`, or start one with `tidemark up`",
+        ),
+    ];
+    for (sql, message) in cases {
+        assert_eq!(error(&engine, sql).await.to_string(), message, "{sql}");
+    }
+    assert!(matches!(error(&engine, "SELEC 1").await, SqlError::Syntax { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_reading_statements_are_answered() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    for sql in [
+        "DROP TABLE trips",
+        "CREATE TABLE t AS SELECT * FROM trips",
+        "CREATE VIEW v AS SELECT 1",
+        "INSERT INTO trips SELECT * FROM trips",
+        "DELETE FROM trips",
+        "UPDATE trips SET id = 1",
+        "COPY trips TO 'out.csv'",
+        "SET datafusion.execution.batch_size = 1",
+        "EXPLAIN INSERT INTO trips SELECT * FROM trips",
+    ] {
+        let error = error(&engine, sql).await;
+        assert!(matches!(error, SqlError::ReadOnly { .. }), "{sql}: {error}");
+        assert_eq!(error.kind(), Kind::Invalid);
+    }
+    for sql in ["EXPLAIN SELECT * FROM trips", "SHOW TABLES", "DESCRIBE trips", "SHOW COLUMNS FROM trips"] {
+        let (text, _) = rows(&engine, &ask(sql)).await.expect(sql);
+        assert!(text.contains("trips") || text.contains("fare_amount"), "{sql}: {text}");
+    }
+    assert!(matches!(error(&engine, "SELECT 1; SELECT 2").await, SqlError::Statements { count: 2 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_are_values_of_the_type_that_is_wanted() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let text = |value: &str| Param::Text(value.to_owned());
+    let run = async |sql: &str, params: Vec<Param>| {
+        rows(&engine, &Query { params, ..ask(sql) }).await.map(|(text, _)| text)
+    };
+    let injected = run("SELECT count(*) FROM trips WHERE note = $1", vec![text("x' OR '1'='1")]).await;
+    assert_eq!(injected.expect("a string"), "0");
+    let month = run("SELECT count(*) FROM trips WHERE pickup_month = $1 AND id < $2", vec![text("07"), text("7000010")]);
+    assert_eq!(month.await.expect("a string and a number"), "10");
+    assert_eq!(run("SELECT $1, $2", vec![text("07"), text("7")]).await.expect("guessed"), "07|7");
+
+    let wrong = run("SELECT id FROM trips WHERE id = $1", vec![text("seven")]).await.expect_err("no number");
+    assert_eq!(wrong.to_string(), "parameter $1: `seven` is not a value of type Int64");
+    let missing = run("SELECT id FROM trips WHERE id = $2", vec![text("7")]).await.expect_err("one too few");
+    assert_eq!(missing.to_string(), "parameter $2: has no value; 1 given");
+    let surplus = run("SELECT id FROM trips WHERE id = $1", vec![text("7"), text("8")]).await.expect_err("surplus");
+    assert_eq!(surplus.to_string(), "parameter $2: does not occur in the statement");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_end_a_statement_with_their_own_error() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let bytes = Limits { bytes_read_max: Some(4096), ..Limits::default() };
+    let query = Query { limits: bytes, ..ask("SELECT max(note) FROM trips") };
+    let stopped = rows(&engine, &query).await.expect_err("reads more");
+    assert!(matches!(stopped, SqlError::TooManyBytes { limit_bytes: 4096 }), "{stopped:?}");
+    assert_eq!(stopped.kind(), Kind::Exhausted);
+
+    let time = Limits { timeout: Some(Duration::from_millis(300)), ..Limits::default() };
+    let forever = "SELECT sum(a.id * b.id + c.id) FROM trips a, trips b, trips c";
+    let stopped = rows(&engine, &Query { limits: time, ..ask(forever) }).await.expect_err("takes longer");
+    assert!(matches!(stopped, SqlError::TimedOut { limit_ms: 300 }), "{stopped:?}");
+    assert_eq!(stopped.kind(), Kind::Exhausted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_bounded_by_spilling_or_an_error() {
+    let fixture = Fixture::new().await;
+    let spill = fixture.folder.path().join("spill");
+    std::fs::create_dir(&spill).expect("a folder to spill to");
+    let small = SqlConfig {
+        memory_bytes_max: 12 * 1024 * 1024,
+        spill_folder: Some(spill.clone()),
+        threads: Some(2),
+        ..SqlConfig::default()
+    };
+    let big = "SELECT a.id, a.note, b.note AS other FROM trips a JOIN trips b ON a.fare_amount = b.fare_amount \
+               WHERE a.pickup_month <= 2 AND b.pickup_month <= 4";
+    let sorted = format!("SELECT count(*), max(n) FROM (SELECT id, note, row_number() OVER (ORDER BY other, note) AS n FROM ({big}))");
+    let (text, _) = rows(&fixture.engine(small.clone()), &ask(&sorted)).await.expect("spills");
+    assert_eq!(text, "80000|80000");
+
+    let tiny = SqlConfig { memory_bytes_max: 64 * 1024, spill_bytes_max: 0, ..small };
+    let stopped = rows(&fixture.engine(tiny), &ask(&sorted)).await.expect_err("nothing left to spill to");
+    assert!(matches!(stopped, SqlError::OutOfMemory { limit_bytes: 65536, .. }), "{stopped:?}");
+    assert_eq!(std::fs::read_dir(&spill).expect("lists").flatten().filter(|e| e.path().is_file()).count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_answer_stops_reading() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { threads: Some(1), ..SqlConfig::default() });
+    let mut answer = engine.query(&ask("SELECT id, note FROM trips")).await.expect("starts");
+    let first = answer.next().await.expect("reads").expect("has rows");
+    assert!(first.num_rows() > 0);
+    let meter = Arc::clone(&answer.meter);
+    drop(answer);
+    let read = meter.bytes();
+    let (_, whole) = rows(&engine, &ask("SELECT id, note FROM trips")).await.expect("answers");
+    assert_eq!(meter.bytes(), read, "the dropped statement read on");
+    assert!(read < whole.stats().bytes_read, "{read} of {}", whole.stats().bytes_read);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_in_place_are_tables() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let csv = fixture.file("zones.csv", "zone,name\n1,Newark\n2,Queens\n");
+    let json = fixture.file("zones.json", "{\"zone\":1,\"name\":\"Newark\"}\n{\"zone\":3,\"name\":\"Bronx\"}\n");
+    for file in [&csv, &json] {
+        let sql = format!("SELECT name FROM '{file}' WHERE zone = 1");
+        let (text, answer) = rows(&engine, &ask(&sql)).await.expect(file);
+        assert_eq!(text, "Newark");
+        let size = std::fs::metadata(file).expect("is there").len();
+        let stats = answer.stats();
+        assert_eq!((stats.files_total, stats.bytes_total, stats.bytes_read), (1, size, size), "{file}");
+        assert_eq!(answer.as_of.tables[file.as_str()], TableAsOf { location: file.clone(), version: None });
+    }
+    engine.add_table("zones", &FileTable::at(&csv)).await.expect("is named");
+    let create = format!("CREATE EXTERNAL TABLE more (zone BIGINT, name VARCHAR) STORED AS JSON LOCATION '{json}'");
+    let (_, created) = rows(&engine, &ask(&create)).await.expect("is created");
+    assert!(!created.is_query);
+    let join = "SELECT m.name FROM zones z RIGHT JOIN more m ON z.zone = m.zone WHERE z.zone IS NULL";
+    assert_eq!(rows(&engine, &ask(join)).await.expect("joins").0, "Bronx");
+    let error = error(&engine, "SELECT * FROM '/no/such/file.csv'").await;
+    assert!(matches!(error, SqlError::BadFile { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_that_is_closed_to_files_opens_none() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let csv = fixture.file("zones.csv", "zone,name\n1,Newark\n");
+    for sql in [
+        format!("SELECT * FROM '{csv}'"),
+        format!("CREATE EXTERNAL TABLE z STORED AS CSV LOCATION '{csv}'"),
+        format!("EXPLAIN SELECT * FROM \"{csv}\""),
+    ] {
+        let error = error(&engine, &sql).await;
+        assert!(matches!(error, SqlError::FilesClosed { .. }), "{sql}: {error:?}");
+    }
+}
+
+/// A catalog with one CSV table, `lookup.zones`.
+#[derive(Debug)]
+struct Lookup(String);
+
+#[async_trait]
+impl CatalogTables for Lookup {
+    async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, Box<dyn ErrorKind>> {
+        Ok([("lookup".to_owned(), vec!["zones".to_owned()])].into())
+    }
+
+    async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, Box<dyn ErrorKind>> {
+        let schema_of = Schema::new(vec![
+            Field::new("zone", DataType::Int64, true),
+            Field::new("name", DataType::Utf8, true),
+        ]);
+        let files = FileTable {
+            location: self.0.clone(),
+            format: Some(FileFormat::Csv { header: false, delimiter: b';' }),
+            schema: Some(Arc::new(schema_of)),
+            partition_columns: Vec::new(),
+        };
+        Ok((schema == "lookup" && table == "zones").then(|| CatalogTable { files, version: "3".to_owned() }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn catalog_tables_are_read_in_place_with_their_version() {
+    let fixture = Fixture::new().await;
+    let file = fixture.file("zones.txt", "1;Newark\n2;Queens\n");
+    let catalog = Arc::new(Lookup(file.clone()));
+    let engine = SqlEngine::new(Arc::clone(&fixture.objects), catalog, SqlConfig::default()).expect("an engine");
+    let sql = "SELECT z.name, count(*) FROM trips t JOIN lookup.zones z ON t.fare_amount = z.zone GROUP BY 1 ORDER BY 1";
+    let (text, answer) = rows(&engine, &ask(sql)).await.expect("joins");
+    assert_eq!(text, "Newark|120\nQueens|120");
+    let read = TableAsOf { location: file, version: Some("3".to_owned()) };
+    assert_eq!(answer.as_of.tables.get("lookup.zones"), Some(&read));
+    assert_eq!(answer.as_of.datasets["trips"].table_version, 0);
+    assert_eq!(error(&engine, "SELECT * FROM zones").await.to_string(), "table `zones` not found; did you mean `lookup.zones`?");
+    assert!(rows(&engine, &ask("SHOW TABLES")).await.expect("lists").0.contains("zones"));
+}
+
+#[test]
+fn statements_are_cut_at_their_semicolons_only() {
+    let (statements, ended) = split("SELECT ';' AS a; -- not; here\n\n /* nor; here */ SELECT 'é;\n' ;\n;").expect("splits");
+    assert_eq!(statements, ["SELECT ';' AS a", "-- not; here\n\n /* nor; here */ SELECT 'é;\n'"]);
+    assert!(ended);
+    assert_eq!(split("SELECT 1;\n SELECT 2").expect("splits"), (vec!["SELECT 1".to_owned(), "SELECT 2".to_owned()], false));
+    assert_eq!(split(" -- nothing\n ;").expect("splits"), (Vec::new(), true));
+    assert!(split("SELECT 'open").is_err());
+}

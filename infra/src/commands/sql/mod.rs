@@ -1,0 +1,292 @@
+//! `tidemark sql`: one statement, a file of them, or a prompt.
+
+mod prompt;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidemark_batch::sql::{Answer, FileTable, Limits, Param, Query, SqlConfig, SqlEngine, SqlError, split};
+use tidemark_shared::error::{ErrorKind, Kind};
+
+use crate::output::{Format, OutputError, TableLimits, writer};
+use crate::units::{format_bytes, parse_bytes, parse_duration};
+
+/// Rows of a table shown on a terminal unless `--max-rows` says otherwise.
+const TERMINAL_ROWS: u64 = 1000;
+/// Characters of one value shown on a terminal.
+const TERMINAL_CELL_CHARS: usize = 60;
+/// Longest text read from a file or standard input, in bytes.
+const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Arguments of `tidemark sql`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SqlArgs {
+    /// The statement; without one, read from standard input, or typed at a prompt.
+    pub statement: Option<String>,
+    /// Read statements from a file; `-` is standard input.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "statement")]
+    pub file: Option<PathBuf>,
+    /// Value of $1, then of $2, and so on.
+    #[arg(long = "param", value_name = "VALUE")]
+    pub params: Vec<String>,
+    /// How rows are written; `table` on a terminal, else `csv`.
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// One JSON document with columns, as-of, rows and stats; short for `--format json`.
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Say on standard error how much was read, and how long it took.
+    #[arg(long)]
+    pub stats: bool,
+    /// Name a CSV, JSON or Parquet file or folder, for use in the statement.
+    #[arg(long = "table", value_name = "NAME=PATH", value_parser = parse_table)]
+    pub tables: Vec<(String, String)>,
+    /// Show at most so many rows of a table; 1000 on a terminal unless given.
+    #[arg(long, value_name = "N")]
+    pub max_rows: Option<u64>,
+    /// Stop after this time, for example `30s`.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Stop before reading more than this, for example `2GB`.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_bytes: Option<u64>,
+    /// Memory for sorts, joins and aggregates; beyond it they spill to disk.
+    #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
+    pub memory: Option<NonZeroU64>,
+    /// Threads to use; one per core unless given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+fn parse_table(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_lowercase(), path.to_owned())),
+        _ => Err("expected NAME=PATH".to_owned()),
+    }
+}
+
+fn parse_memory(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse_bytes(text)?).ok_or_else(|| "must not be 0".to_owned())
+}
+
+impl SqlArgs {
+    /// Settings of the engine that [`run`] wants: files in place are open, since a person asks for their own.
+    #[must_use]
+    pub fn engine_config(&self) -> SqlConfig {
+        let mut config = SqlConfig { threads: self.threads, files_in_place: true, ..SqlConfig::default() };
+        if let Some(memory) = self.memory {
+            config.memory_bytes_max = usize::try_from(memory.get()).unwrap_or(usize::MAX);
+        }
+        config
+    }
+
+    fn format(&self, terminal: bool) -> Format {
+        match self.format {
+            Some(format) => format,
+            None if self.json => Format::Json,
+            None if terminal => Format::Table,
+            None => Format::Csv,
+        }
+    }
+
+    fn table_limits(&self, terminal: bool) -> TableLimits {
+        TableLimits {
+            rows_max: self.max_rows.or(terminal.then_some(TERMINAL_ROWS)),
+            cell_chars_max: terminal.then_some(TERMINAL_CELL_CHARS),
+        }
+    }
+
+    fn query(&self, sql: String) -> Query {
+        let limits = Limits { timeout: self.timeout, bytes_read_max: self.max_bytes };
+        Query { sql, params: self.params.iter().cloned().map(Param::Text).collect(), limits }
+    }
+}
+
+/// Why `tidemark sql` did not do all it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlCommandError {
+    /// A statement has no answer.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// Rows could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Statements could not be read.
+    #[error("can't read statements from {from}")]
+    Input {
+        /// File name, or standard input.
+        from: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No statement in the text.
+    #[error("no statement in {from}")]
+    Empty {
+        /// File name, or standard input.
+        from: String,
+    },
+    /// Several answers where the format holds one.
+    #[error("{count} statements, but this format holds one answer")]
+    OneAnswer {
+        /// Number of statements.
+        count: usize,
+    },
+    /// The prompt could not be shown.
+    #[error("can't read from the terminal")]
+    Prompt(#[source] rustyline::error::ReadlineError),
+    /// Stopped by Ctrl-C.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl ErrorKind for SqlCommandError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Sql(error) => error.kind(),
+            Self::Input { .. } | Self::Empty { .. } | Self::OneAnswer { .. } => Kind::Invalid,
+            Self::Output(_) | Self::Prompt(_) | Self::Cancelled => Kind::Retryable,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Sql(error) => error.hint(),
+            Self::OneAnswer { .. } => {
+                Some("use `--format table`, `ndjson` or `csv`, or run them one by one".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Runs the statement, the file of statements, or the prompt. `history` is where the prompt keeps its lines.
+///
+/// A reader that goes away (`tidemark sql … | head`) ends it quietly. Ctrl-C cancels the running statement.
+///
+/// # Errors
+/// [`SqlCommandError`].
+pub async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> Result<(), SqlCommandError> {
+    for (name, path) in &args.tables {
+        engine.add_table(name, &FileTable::at(path)).await?;
+    }
+    let ended = match statements(args)? {
+        Some(statements) => run_all(args, engine, statements).await,
+        None => prompt::run(args, engine, history).await,
+    };
+    match ended {
+        Err(SqlCommandError::Output(error)) if error.is_closed_pipe() => Ok(()),
+        other => other,
+    }
+}
+
+/// The statements to run; `None` asks for a prompt.
+fn statements(args: &SqlArgs) -> Result<Option<Vec<String>>, SqlCommandError> {
+    let (text, from) = match (&args.statement, &args.file) {
+        (Some(statement), _) => (statement.clone(), "the argument".to_owned()),
+        (None, Some(file)) if file.as_os_str() != "-" => {
+            let from = format!("`{}`", file.display());
+            let opened = std::fs::File::open(file);
+            let text =
+                opened.and_then(read_text).map_err(|source| SqlCommandError::Input { from: from.clone(), source });
+            (text?, from)
+        }
+        (None, None) if io::stdin().is_terminal() => return Ok(None),
+        (None, _) => {
+            let from = "standard input".to_owned();
+            let text = read_text(io::stdin()).map_err(|source| SqlCommandError::Input { from: from.clone(), source });
+            (text?, from)
+        }
+    };
+    let (statements, _) = split(&text)?;
+    if statements.is_empty() {
+        return Err(SqlCommandError::Empty { from });
+    }
+    Ok(Some(statements))
+}
+
+fn read_text(from: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    let read = from.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text)? as u64;
+    if read > TEXT_BYTES_MAX {
+        return Err(io::Error::other(format!("more than {TEXT_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+async fn run_all(args: &SqlArgs, engine: &SqlEngine, statements: Vec<String>) -> Result<(), SqlCommandError> {
+    let terminal = io::stdout().is_terminal();
+    let format = args.format(terminal);
+    let count = statements.len();
+    let mut answered = 0;
+    for statement in statements {
+        let ran = run_one(args, engine, statement, terminal, args.stats).await?;
+        answered += usize::from(ran);
+        if answered > 1 && matches!(format, Format::Json | Format::Arrow) {
+            return Err(SqlCommandError::OneAnswer { count });
+        }
+    }
+    Ok(())
+}
+
+/// Runs one statement and writes its answer; Ctrl-C drops it. False if it was no question.
+async fn run_one(
+    args: &SqlArgs,
+    engine: &SqlEngine,
+    statement: String,
+    terminal: bool,
+    stats: bool,
+) -> Result<bool, SqlCommandError> {
+    let query = args.query(statement);
+    let work = async {
+        let answer = engine.query(&query).await?;
+        if !answer.is_query {
+            return Ok(false);
+        }
+        write_answer(args, answer, terminal, stats).await.map(|()| true)
+    };
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(SqlCommandError::Cancelled),
+    }
+}
+
+async fn write_answer(args: &SqlArgs, mut answer: Answer, terminal: bool, stats: bool) -> Result<(), SqlCommandError> {
+    let format = args.format(terminal);
+    let out = io::BufWriter::with_capacity(64 * 1024, io::stdout());
+    let mut rows = writer(format, out, args.table_limits(terminal));
+    rows.begin(&answer.schema, &answer.as_of)?;
+    while let Some(batch) = answer.next().await? {
+        rows.rows(&batch)?;
+    }
+    let took = answer.stats();
+    rows.end(&took)?;
+    drop(rows);
+    if format != Format::Json {
+        let as_of = &answer.as_of;
+        if !(as_of.datasets.is_empty() && as_of.tables.is_empty()) {
+            note(&format!("as of {}", serde_json::to_string(as_of).expect("plain data")));
+        }
+    }
+    if stats {
+        note(&format!(
+            "{} rows in {} ms; read {} of {} in {} of {} files",
+            took.rows,
+            took.elapsed_ms,
+            format_bytes(took.bytes_read),
+            format_bytes(took.bytes_total),
+            took.files_read,
+            took.files_total,
+        ));
+    }
+    Ok(())
+}
+
+/// A line on standard error. Nobody there to read it is no failure.
+fn note(line: &str) {
+    let _written = writeln!(io::stderr(), "{line}").is_ok();
+}

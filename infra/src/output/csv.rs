@@ -1,0 +1,64 @@
+//! Comma-separated values with a header; null is the empty field.
+
+use std::io::Write;
+
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
+use arrow::csv::{Writer, WriterBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use tidemark_batch::sql::{AsOf, Stats};
+
+use super::{OutputError, RowWriter, json};
+
+pub(super) struct CsvWriter<W: Write> {
+    writer: Writer<W>,
+}
+
+impl<W: Write> CsvWriter<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { writer: WriterBuilder::new().with_header(true).build(out) }
+    }
+}
+
+impl<W: Write> RowWriter for CsvWriter<W> {
+    fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
+        // The header is written with the first batch, be it empty.
+        let names: Vec<_> = schema.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();
+        Ok(self.writer.write(&RecordBatch::new_empty(Schema::new(names).into()))?)
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
+        let columns = batch.columns().iter().map(flat).collect::<Result<Vec<_>, _>>()?;
+        let fields = batch
+            .schema()
+            .fields()
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
+            .collect::<Vec<_>>();
+        Ok(self.writer.write(&RecordBatch::try_new(Schema::new(fields).into(), columns)?)?)
+    }
+
+    fn end(&mut self, _: &Stats) -> Result<(), OutputError> {
+        Ok(())
+    }
+}
+
+/// A list or struct as its JSON text: a field of a CSV record holds no other nesting.
+fn flat(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match column.data_type() {
+        DataType::Dictionary(_, value) => flat(&cast(column, value)?),
+        nested if nested.is_nested() => {
+            let cells = json::cells(column)?;
+            let text = |row| {
+                let mut text = Vec::new();
+                cells(&mut text, row);
+                column.is_valid(row).then(|| String::from_utf8(text).expect("JSON is UTF-8"))
+            };
+            Ok(std::sync::Arc::new((0..column.len()).map(text).collect::<arrow::array::StringArray>()))
+        }
+        _ => Ok(std::sync::Arc::clone(column)),
+    }
+}

@@ -1,0 +1,42 @@
+//! One JSON object a line.
+
+use std::io::Write;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use tidemark_batch::sql::{AsOf, Stats};
+
+use super::{OutputError, RowWriter, json};
+
+pub(super) struct NdjsonWriter<W> {
+    out: W,
+    names: Vec<String>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> NdjsonWriter<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out, names: Vec::new(), buffer: Vec::new() }
+    }
+}
+
+impl<W: Write> RowWriter for NdjsonWriter<W> {
+    fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
+        self.names = schema.fields().iter().map(|field| field.name().clone()).collect();
+        Ok(())
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
+        let columns = batch.columns().iter().map(json::cells).collect::<Result<Vec<_>, _>>()?;
+        self.buffer.clear();
+        for row in 0..batch.num_rows() {
+            json::object(&mut self.buffer, &self.names, &columns, row);
+            self.buffer.push(b'\n');
+        }
+        Ok(self.out.write_all(&self.buffer)?)
+    }
+
+    fn end(&mut self, _: &Stats) -> Result<(), OutputError> {
+        Ok(self.out.flush()?)
+    }
+}
