@@ -1,1 +1,7 @@
-//! placeholder
+//! What end-to-end tests, the demo and the chaos runs share: a seeded generator of synthetic trips, a handle on the real
+//! `tidemark` binary, and the killing of it.
+
+pub mod chaos;
+pub mod platform;
+pub mod random;
+pub mod synthetic;

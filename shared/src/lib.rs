@@ -4,17 +4,15 @@
 //! Decisions here are pure functions over observed facts. The crate links no broker, S3, SQL-database or HTTP server
 //! client; adapters do, in the crates that sit on top.
 
-
-
-pub mod catalog;
-pub mod dataset;
 pub mod ambient;
+pub mod catalog;
+pub mod curated;
+pub mod dataset;
 pub mod decode;
 pub mod error;
 pub mod layout;
-
+pub mod ledger;
 pub mod position;
 pub mod reject;
-
 pub mod store;
 pub mod transform;

@@ -1,1 +1,117 @@
-//! see below
+//! Curated tables, read side: which generation answers, what a version of it covers, and its rows as a DataFusion table.
+//!
+//! A dataset's current generation is named by a pointer object ([`CurrentGeneration`]). The generation is a Delta table
+//! whose commits carry, per partition of the log that moved, an application transaction: its id is
+//! [`transaction_id`]`(partition)`, its version the exclusive end of what the table covers of that partition. These are
+//! read in one replay of the Delta log, from checkpoints as from commits, so coverage and rows are of one version (H2).
+
+mod coverage;
+mod pointer;
+mod pruning;
+mod statistics;
+mod table;
+#[cfg(test)]
+mod tests;
+mod version;
+
+use std::sync::Arc;
+
+use deltalake::DeltaTableError;
+use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
+use object_store::ObjectStore;
+use url::Url;
+
+pub use coverage::{LAYOUT_TRANSACTION, transaction_id};
+pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
+pub use table::{CuratedTable, STORE_URL};
+pub use version::{CuratedVersion, DataFile};
+
+use crate::error::{ErrorKind, Kind};
+use crate::layout;
+
+/// Why a curated table can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CuratedError {
+    /// The store refused or failed.
+    #[error("can't read `{key}` in the store")]
+    Store {
+        /// The object or folder.
+        key: String,
+        /// What the store said.
+        #[source]
+        source: object_store::Error,
+    },
+    /// A pointer is not what it must be.
+    #[error("`{key}` does not name a generation")]
+    BadPointer {
+        /// The pointer object.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A pointer or table of a newer release, or one with a feature this release does not read.
+    #[error("`{key}` needs {what}, which this release does not read")]
+    Unsupported {
+        /// The object or table.
+        key: String,
+        /// What it needs.
+        what: String,
+    },
+    /// A pointer names a generation whose table is not there, or whose log is damaged.
+    #[error("the Delta table at `{root}` can't be read")]
+    Table {
+        /// Root of the table in the store.
+        root: String,
+        /// What the Delta library said.
+        #[source]
+        source: DeltaTableError,
+    },
+    /// The Delta log's application transactions can't be read.
+    #[error("the coverage of the Delta table at `{root}` can't be read: {message}")]
+    Coverage {
+        /// Root of the table in the store.
+        root: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl ErrorKind for CuratedError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Store { source, .. } => match source {
+                object_store::Error::NotFound { .. } => Kind::NotFound,
+                _ => Kind::Retryable,
+            },
+            Self::BadPointer { .. } | Self::Coverage { .. } => Kind::Corrupt,
+            Self::Unsupported { .. } => Kind::Unsupported,
+            Self::Table { source, .. } => match source {
+                DeltaTableError::ObjectStore { .. } => Kind::Retryable,
+                _ => Kind::Corrupt,
+            },
+        }
+    }
+}
+
+/// The address under which the Delta library knows a generation's table in `objects`. Writers must use it, too.
+///
+/// The scheme says nothing of where the store is: of all schemes, `file` alone makes the library sort what it lists,
+/// and a local directory lists in no order.
+#[must_use]
+pub fn table_url(dataset: &str, generation: &str) -> Url {
+    Url::parse(&format!("file:///{}/", layout::table(dataset, generation))).expect("a layout key makes a URL path")
+}
+
+/// The Delta log of a generation's table in `objects`, for [`CuratedVersion`] and for writers.
+///
+/// # Errors
+/// [`CuratedError::Table`] if the Delta library refuses the address.
+pub fn log_store(
+    objects: Arc<dyn ObjectStore>,
+    dataset: &str,
+    generation: &str,
+) -> Result<LogStoreRef, CuratedError> {
+    logstore_with(objects, &table_url(dataset, generation), StorageConfig::default())
+        .map_err(|source| CuratedError::Table { root: layout::table(dataset, generation).to_string(), source })
+}

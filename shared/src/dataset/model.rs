@@ -201,6 +201,19 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// The Arrow schema of decoded batches, whatever the format.
+    #[must_use]
+    pub fn input_schema(&self) -> SchemaRef {
+        InputSpec { columns: self.columns.clone(), format: Format::Json }.schema()
+    }
+
+    /// What decode needs for the values of this dataset's stream; `None` where it has none.
+    #[must_use]
+    pub fn stream_input(&self) -> Option<InputSpec> {
+        let format = self.stream.as_ref()?.format.clone();
+        Some(InputSpec { columns: self.columns.clone(), format })
+    }
+
     /// What decode needs for this dataset's files; `None` where it takes none.
     #[must_use]
     pub fn file_input(&self) -> Option<InputSpec> {

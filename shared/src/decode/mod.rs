@@ -1,12 +1,89 @@
 //! Bytes with positions → Arrow record batches of the input schema, plus rejects. Knows nothing of files' names, topics
 //! or stores: [`ReadAt`] is all it sees of a file, and a stream record is just its bytes and offset.
 
+mod avro;
+mod columnar;
+mod columns;
+mod csv;
+mod cutter;
+mod file;
+mod frames;
+pub mod fuzzing;
+mod header;
+mod input;
+mod json;
+mod notes;
+mod orc;
+mod parquet;
+mod rows;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
+mod values;
+
 use std::io;
 
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
-use crate::reject::Reject;
+use crate::error::{ErrorKind, Kind};
+use crate::reject::{Reason, Reject};
+
+pub use columnar::row_json;
+pub use file::{Chunk, ChunkDecoder, ChunkReader, FileDecoder};
+pub use notes::Notes;
+pub use stream::RecordDecoder;
+
+/// Longest text record that is decoded, in bytes without its line end.
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
+/// Most records in one [`Decoded`].
+pub const BATCH_ROWS_MAX: usize = 65_536;
+/// Size of a chunk of text, in bytes, unless asked otherwise.
+pub const CHUNK_BYTES: usize = 4 << 20;
+
+fn too_long() -> rows::Fault {
+    rows::Fault::record(Reason::TooLong, format!("the record is longer than {RECORD_BYTES_MAX} bytes"))
+}
+
+/// Why a file or stream can't be decoded at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file as a whole is a reject: it is none of its format, or lacks a required column.
+    #[error("{}", .0.message)]
+    Reject(Reject),
+    /// The store failed.
+    #[error("reading the file failed")]
+    Io(#[from] io::Error),
+    /// The definition wants a type that the format can't give.
+    #[error("column {column}: {format} can't be decoded to {data_type}")]
+    Unsupported {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+        /// The format.
+        format: &'static str,
+    },
+    /// The format is one of files, and the input is a stream.
+    #[error("{format} is a format of files, not of stream records")]
+    FilesOnly {
+        /// The format.
+        format: &'static str,
+    },
+}
+
+impl ErrorKind for OpenError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Reject(_) => Kind::Corrupt,
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+            Self::Io(_) => Kind::Retryable,
+            Self::Unsupported { .. } | Self::FilesOnly { .. } => Kind::Invalid,
+        }
+    }
+}
 
 /// Rows and rejects decoded from a run of records. `records = batch.num_rows() + rejects.len()` (H8).
 #[derive(Debug, Clone)]

@@ -1,0 +1,130 @@
+//! An answer: what it covers first, then its rows as they are made, then what it took.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::as_of::AsOf;
+use super::error::SqlError;
+use super::meter::Meter;
+
+/// What a statement took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Milliseconds since the statement was handed in.
+    pub elapsed_ms: u64,
+    /// Rows given out.
+    pub rows: u64,
+    /// Bytes read from data files.
+    pub bytes_read: u64,
+    /// Bytes of all files of the tables read.
+    pub bytes_total: u64,
+    /// Data files of which bytes were read.
+    pub files_read: u64,
+    /// Files of the tables read that were not touched: pruned, answered from the log, or behind a limit.
+    pub files_pruned: u64,
+    /// All files of the tables read.
+    pub files_total: u64,
+}
+
+/// Files and bytes of all tables that a statement reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+/// When a statement must have ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) started: Instant,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Deadline {
+    /// `future`'s output, unless the time is up first; it is dropped then.
+    pub(super) async fn limit<F: Future>(&self, future: F) -> Result<F::Output, SqlError> {
+        let Some(timeout) = self.timeout else { return Ok(future.await) };
+        let at = tokio::time::Instant::from_std(self.started + timeout);
+        tokio::time::timeout_at(at, future).await.map_err(|_| SqlError::TimedOut { limit_ms: timeout.as_millis() })
+    }
+}
+
+/// The rows of one statement, made while they are taken. Dropping it cancels the statement.
+pub struct Answer {
+    /// Columns of the rows.
+    pub schema: SchemaRef,
+    /// What the answer covers.
+    pub as_of: AsOf,
+    /// False for a statement that is no question, such as `CREATE EXTERNAL TABLE`.
+    pub is_query: bool,
+    pub(super) stream: SendableRecordBatchStream,
+    pub(super) deadline: Deadline,
+    pub(super) meter: Arc<Meter>,
+    pub(super) memory_bytes_max: usize,
+    pub(super) totals: Totals,
+    pub(super) rows: u64,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("schema", &self.schema).field("as_of", &self.as_of).finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    /// The next rows; `None` at the end. Batches without rows are left out.
+    ///
+    /// # Errors
+    /// [`SqlError`]; the answer is then incomplete and gives no further rows that count.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, SqlError> {
+        loop {
+            match self.deadline.limit(self.stream.next()).await? {
+                None => return Ok(None),
+                Some(Ok(batch)) if batch.num_rows() == 0 => {}
+                Some(Ok(batch)) => {
+                    self.rows += batch.num_rows() as u64;
+                    return Ok(Some(batch));
+                }
+                Some(Err(error)) => return Err(running_error(error, &self.meter, self.memory_bytes_max)),
+            }
+        }
+    }
+
+    /// What the statement took so far; all of it once [`Self::next`] gave `None`.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let files_read = self.meter.objects() as u64;
+        Stats {
+            elapsed_ms: u64::try_from(self.deadline.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            rows: self.rows,
+            bytes_read: self.meter.bytes(),
+            bytes_total: self.totals.bytes,
+            files_read,
+            files_pruned: self.totals.files.saturating_sub(files_read),
+            files_total: self.totals.files,
+        }
+    }
+}
+
+/// The error of a statement that failed while it ran.
+pub(super) fn running_error(error: DataFusionError, meter: &Meter, memory_bytes_max: usize) -> SqlError {
+    if let Some(limit_bytes) = meter.exceeded() {
+        return SqlError::TooManyBytes { limit_bytes };
+    }
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => {
+            SqlError::OutOfMemory { limit_bytes: memory_bytes_max, source: Box::new(error) }
+        }
+        root => {
+            let message = root.strip_backtrace();
+            SqlError::Execution { message, source: Box::new(error) }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What an answer covers: every dataset and every other table that it read, and as of what.
+
+use std::collections::BTreeMap;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use tidemark_shared::curated::CuratedVersion;
+use tidemark_shared::position::Coverage;
+
+/// A dataset that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DatasetAsOf {
+    /// Version of the definition that made the rows.
+    pub definition: String,
+    /// The generation.
+    pub generation: String,
+    /// Version of the generation's Delta table.
+    pub table_version: u64,
+    /// Exclusive end, per partition, of what the answer covers. Without a real-time part this is the coverage.
+    pub positions: Coverage,
+    /// Exclusive end, per partition, of what the curated table covers.
+    pub coverage: Coverage,
+}
+
+impl From<&CuratedVersion> for DatasetAsOf {
+    fn from(version: &CuratedVersion) -> Self {
+        Self {
+            definition: version.generation.definition.clone(),
+            generation: version.generation.generation.clone(),
+            table_version: version.table_version,
+            positions: version.coverage.clone(),
+            coverage: version.coverage.clone(),
+        }
+    }
+}
+
+/// Another table that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableAsOf {
+    /// Where its files are.
+    pub location: String,
+    /// Its version in the catalog; files that a statement names have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// What an answer covers, per dataset and other table. In JSON one object, datasets first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AsOf {
+    /// Datasets, by name.
+    pub datasets: BTreeMap<String, DatasetAsOf>,
+    /// Other tables, by name with schema.
+    pub tables: BTreeMap<String, TableAsOf>,
+}
+
+impl Serialize for AsOf {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.datasets.len() + self.tables.len()))?;
+        for (name, dataset) in &self.datasets {
+            map.serialize_entry(name, dataset)?;
+        }
+        for (name, table) in &self.tables {
+            map.serialize_entry(name, table)?;
+        }
+        map.end()
+    }
+}

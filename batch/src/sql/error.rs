@@ -1,0 +1,220 @@
+//! Why a statement has no answer.
+
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+use tidemark_shared::curated::CuratedError;
+use tidemark_shared::error::{ErrorKind, Kind};
+
+/// Names that differ in more than this share of their letters are no suggestion.
+const SIMILARITY_MIN: f64 = 0.6;
+
+/// Why a statement has no answer, or stopped in the middle of one.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// Not SQL.
+    #[error("syntax error: {message}")]
+    Syntax {
+        /// What the parser says.
+        message: String,
+    },
+    /// More or fewer statements than one.
+    #[error("expected one statement, found {count}")]
+    Statements {
+        /// Number of statements.
+        count: usize,
+    },
+    /// No such table.
+    #[error("table `{name}` not found{}", did_you_mean(suggestion.as_deref()))]
+    UnknownTable {
+        /// The name as written.
+        name: String,
+        /// The nearest name there is.
+        suggestion: Option<String>,
+    },
+    /// No such column.
+    #[error("column `{name}` not found{}", did_you_mean(suggestion.as_deref()))]
+    UnknownColumn {
+        /// The name as written.
+        name: String,
+        /// The nearest name there is.
+        suggestion: Option<String>,
+    },
+    /// A schema that only a running server answers.
+    #[error("`{schema}.{table}` needs a running server; ask `batch.{table}`, or start one with `tidemark up`")]
+    NeedsServer {
+        /// `merged` or `live`.
+        schema: String,
+        /// The table.
+        table: String,
+    },
+    /// A statement that would change something.
+    #[error("{statement} is refused: this door only answers queries")]
+    ReadOnly {
+        /// The kind of statement.
+        statement: String,
+    },
+    /// A file named in a statement, where files in place are not allowed.
+    #[error("`{location}` can't be read: files in place are not open to this door")]
+    FilesClosed {
+        /// The file as named.
+        location: String,
+    },
+    /// A file or folder that is not there, or of no known format.
+    #[error("`{location}` can't be read: {message}")]
+    BadFile {
+        /// The file as named.
+        location: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A parameter is missing, surplus, or not of its type.
+    #[error("parameter {name}: {message}")]
+    Parameter {
+        /// `$1`, or the parameter's name.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// SQL that has no meaning here: types that don't fit, unknown functions, …
+    #[error("{message}")]
+    Plan {
+        /// What the planner says.
+        message: String,
+    },
+    /// Took too long.
+    #[error("stopped after {limit_ms} ms, the time limit")]
+    TimedOut {
+        /// The limit.
+        limit_ms: u128,
+    },
+    /// Needs more memory, with all that could be spilled spilled.
+    #[error("needs more than {limit_bytes} bytes of memory")]
+    OutOfMemory {
+        /// The limit.
+        limit_bytes: usize,
+        /// Which operator wanted how much.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+    /// Reads more than it may.
+    #[error("stopped at {limit_bytes} bytes read, the limit on reads")]
+    TooManyBytes {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// A curated table can't be read.
+    #[error("dataset `{dataset}` can't be read")]
+    Curated {
+        /// The dataset.
+        dataset: String,
+        /// Why.
+        #[source]
+        source: CuratedError,
+    },
+    /// The catalog can't be read.
+    #[error("the catalog can't be read")]
+    Catalog {
+        /// Why.
+        #[source]
+        source: Box<dyn ErrorKind>,
+    },
+    /// The store can't list the datasets.
+    #[error("the store can't list the datasets")]
+    Store {
+        /// What the store said.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The query's own values: an overflow, a cast, a division by zero.
+    #[error("the query failed: {message}")]
+    Execution {
+        /// What failed.
+        message: String,
+        /// All of it.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+}
+
+impl ErrorKind for SqlError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownTable { .. } => Kind::NotFound,
+            Self::NeedsServer { .. } => Kind::Unsupported,
+            Self::TimedOut { .. } | Self::OutOfMemory { .. } | Self::TooManyBytes { .. } => Kind::Exhausted,
+            Self::Curated { source, .. } => source.kind(),
+            Self::Catalog { source } => source.kind(),
+            Self::Store { .. } => Kind::Retryable,
+            Self::Execution { source, .. } => execution_kind(source),
+            _ => Kind::Invalid,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::OutOfMemory { .. } => Some("raise `--memory`, or ask for less at once".to_owned()),
+            Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
+            Self::TooManyBytes { .. } => Some("raise `--max-bytes`, or filter on partition columns".to_owned()),
+            Self::Curated { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+fn execution_kind(error: &DataFusionError) -> Kind {
+    match error.find_root() {
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Kind::Retryable,
+        DataFusionError::ParquetError(_) => Kind::Corrupt,
+        DataFusionError::Internal(_) => Kind::Internal,
+        DataFusionError::NotImplemented(_) => Kind::Unsupported,
+        _ => Kind::Invalid,
+    }
+}
+
+impl SqlError {
+    /// The error of a statement that could not be planned.
+    pub(super) fn from_planning(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Self::from_planning(*inner),
+            DataFusionError::Collection(mut errors) if !errors.is_empty() => Self::from_planning(errors.remove(0)),
+            DataFusionError::External(source) => match source.downcast::<Self>() {
+                Ok(ours) => *ours,
+                Err(other) => Self::Plan { message: other.to_string() },
+            },
+            DataFusionError::SQL(error, _) => Self::Syntax { message: parser_message(&error) },
+            DataFusionError::SchemaError(error, backtrace) => match *error {
+                SchemaError::FieldNotFound { field, valid_fields } => {
+                    let names = valid_fields.iter().map(|field| field.name.as_str());
+                    Self::UnknownColumn { suggestion: nearest(&field.name, names), name: field.name }
+                }
+                other => Self::Plan { message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string() },
+            },
+            DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => Self::Plan { message },
+            DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) => {
+                Self::Execution { message: error.message().to_string(), source: Box::new(error) }
+            }
+            other => Self::Plan { message: other.message().to_string() },
+        }
+    }
+}
+
+fn parser_message(error: &datafusion::sql::sqlparser::parser::ParserError) -> String {
+    let text = error.to_string();
+    text.strip_prefix("sql parser error: ").unwrap_or(&text).to_owned()
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The one of `names` most like `wanted`, if any is like it at all.
+pub(super) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let wanted = wanted.to_lowercase();
+    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&wanted, &name.to_lowercase());
+    names
+        .into_iter()
+        .map(|name| (likeness(name), name))
+        .filter(|(likeness, _)| *likeness >= SIMILARITY_MIN)
+        .max_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| right.cmp(left)))
+        .map(|(_, name)| name.to_owned())
+}

@@ -1,0 +1,117 @@
+//! Files in place as tables: those that the catalog knows, and those that a statement names.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::file_format::FileFormat as DataFusionFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
+};
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
+
+use super::error::SqlError;
+
+/// Endings of file names that are taken for a path in a `FROM` clause.
+const PATH_ENDINGS: [&str; 9] =
+    [".csv", ".csv.gz", ".csv.zst", ".json", ".ndjson", ".jsonl", ".json.gz", ".parquet", ".tsv"];
+
+/// How the files of a table are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Delimited text.
+    Csv {
+        /// The first record of each file names the columns.
+        header: bool,
+        /// Field delimiter.
+        delimiter: u8,
+    },
+    /// One JSON object a line.
+    Json,
+    /// Parquet.
+    Parquet,
+}
+
+/// A table over the files at a location.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileTable {
+    /// URL or path of a file, or of a folder (ends with `/`).
+    pub location: String,
+    /// The files' format; `None`: by the names of the files.
+    pub format: Option<FileFormat>,
+    /// Columns in the files; `None`: found out from the files.
+    pub schema: Option<SchemaRef>,
+    /// Columns that are in the folders' names (`year=2019`), outermost first.
+    pub partition_columns: Vec<(String, DataType)>,
+}
+
+impl FileTable {
+    /// A table over whatever is at `location`.
+    #[must_use]
+    pub fn at(location: &str) -> Self {
+        Self { location: location.to_owned(), format: None, schema: None, partition_columns: Vec::new() }
+    }
+}
+
+/// True if a name in a `FROM` clause means a file or folder rather than a table.
+pub(super) fn is_path(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    name.contains('/') || PATH_ENDINGS.iter().any(|ending| lower.ends_with(ending))
+}
+
+/// Opens `table`, reading what it takes to know its columns.
+pub(super) async fn open(state: &SessionState, table: &FileTable) -> std::result::Result<Arc<dyn TableProvider>, SqlError> {
+    let refuse = |error: datafusion::error::DataFusionError| SqlError::BadFile {
+        location: table.location.clone(),
+        message: error.strip_backtrace(),
+    };
+    let url = ListingTableUrl::parse(location(&table.location)).map_err(refuse)?;
+    let provider = open_url(state, table, url).await.map_err(refuse)?;
+    if provider.schema().fields().is_empty() {
+        let message = "no such file or folder, or nothing in it that has columns".to_owned();
+        return Err(SqlError::BadFile { location: table.location.clone(), message });
+    }
+    Ok(provider)
+}
+
+/// A local folder needs a slash at its end to be listed.
+fn location(text: &str) -> String {
+    match !text.ends_with('/') && !text.contains("://") && std::path::Path::new(text).is_dir() {
+        true => format!("{text}/"),
+        false => text.to_owned(),
+    }
+}
+
+async fn open_url(state: &SessionState, table: &FileTable, url: ListingTableUrl) -> Result<Arc<dyn TableProvider>> {
+    let mut config = ListingTableConfig::new(url);
+    config = match &table.format {
+        Some(format) => config.with_listing_options(
+            ListingOptions::new(datafusion_format(format))
+                .with_file_extension("")
+                .with_table_partition_cols(table.partition_columns.clone()),
+        ),
+        None => Box::pin(config.infer_options(state)).await?,
+    };
+    config = match &table.schema {
+        Some(schema) => config.with_schema(Arc::clone(schema)),
+        None => Box::pin(config.infer_schema(state)).await?,
+    };
+    if table.format.is_none() {
+        config = config.infer_partitions_from_path(state).await?;
+    }
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+fn datafusion_format(format: &FileFormat) -> Arc<dyn DataFusionFormat> {
+    match format {
+        FileFormat::Csv { header, delimiter } => {
+            Arc::new(CsvFormat::default().with_has_header(*header).with_delimiter(*delimiter))
+        }
+        FileFormat::Json => Arc::new(JsonFormat::default()),
+        FileFormat::Parquet => Arc::new(ParquetFormat::default()),
+    }
+}

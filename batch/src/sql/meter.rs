@@ -1,0 +1,160 @@
+//! Counts and limits what one statement reads from stores.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
+};
+use url::Url;
+
+/// What one statement has read so far.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    bytes: AtomicU64,
+    bytes_max: Option<u64>,
+    exceeded: AtomicBool,
+    /// Objects of which bytes were read.
+    objects: Mutex<HashSet<Path>>,
+}
+
+/// The read that would go over the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the limit on bytes read is reached")]
+struct LimitReached;
+
+impl Meter {
+    pub(super) fn new(bytes_max: Option<u64>) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Number of distinct objects of which bytes were read.
+    pub(super) fn objects(&self) -> usize {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The limit, if a read was refused for it.
+    pub(super) fn exceeded(&self) -> Option<u64> {
+        self.bytes_max.filter(|_| self.exceeded.load(Ordering::Relaxed))
+    }
+
+    fn charge(&self, location: &Path, bytes: u64) -> Result<()> {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.bytes_max.is_some_and(|max| before.saturating_add(bytes) > max) {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.exceeded.store(true, Ordering::Relaxed);
+            return Err(object_store::Error::Generic { store: "meter", source: Box::new(LimitReached) });
+        }
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if !objects.contains(location) {
+            objects.insert(location.clone());
+        }
+        Ok(())
+    }
+}
+
+/// A store whose reads are charged to a meter. A whole-object read is charged when it starts, read to its end or not.
+#[derive(Debug)]
+pub(super) struct MeteredStore {
+    inner: Arc<dyn ObjectStore>,
+    meter: Arc<Meter>,
+}
+
+impl MeteredStore {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, meter: Arc<Meter>) -> Self {
+        Self { inner, meter }
+    }
+}
+
+impl fmt::Display for MeteredStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for MeteredStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let head = options.head;
+        let result = self.inner.get_opts(location, options).await?;
+        if !head {
+            self.meter.charge(location, result.range.end - result.range.start)?;
+        }
+        Ok(result)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.meter.charge(location, ranges.iter().map(|range| range.end - range.start).sum())?;
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// The engine's stores, each behind one statement's meter.
+#[derive(Debug)]
+pub(super) struct MeteredRegistry {
+    inner: Arc<dyn ObjectStoreRegistry>,
+    meter: Arc<Meter>,
+}
+
+impl MeteredRegistry {
+    pub(super) fn new(inner: Arc<dyn ObjectStoreRegistry>, meter: Arc<Meter>) -> Self {
+        Self { inner, meter }
+    }
+}
+
+impl ObjectStoreRegistry for MeteredRegistry {
+    fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        self.inner.register_store(url, store)
+    }
+
+    fn get_store(&self, url: &Url) -> DataFusionResult<Arc<dyn ObjectStore>> {
+        let store = self.inner.get_store(url)?;
+        Ok(Arc::new(MeteredStore::new(store, Arc::clone(&self.meter))))
+    }
+}

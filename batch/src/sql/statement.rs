@@ -1,0 +1,130 @@
+//! Statements as text: where one ends, and which ones only read.
+
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
+
+use super::error::SqlError;
+
+/// Cuts `text` at its semicolons, those in strings and comments aside. Pieces without a word are dropped. The second
+/// value is true if the last piece was ended by a semicolon, too.
+///
+/// # Errors
+/// [`SqlError::Syntax`] where a string or comment is opened and never closed.
+pub fn split(text: &str) -> Result<(Vec<String>, bool), SqlError> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|error| SqlError::Syntax { message: error.to_string() })?;
+    let mut statements = Vec::new();
+    let (mut start, mut words, mut ended) = (0, false, true);
+    for token in &tokens {
+        match &token.token {
+            Token::SemiColon => {
+                let end = byte_offset(text, token.span.start);
+                if words {
+                    statements.push(text[start..end].trim().to_owned());
+                }
+                (start, words, ended) = (end + 1, false, true);
+            }
+            Token::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_)) => {}
+            Token::Whitespace(_) | Token::EOF => {}
+            _ => (words, ended) = (true, false),
+        }
+    }
+    if words {
+        statements.push(text[start..].trim().to_owned());
+    }
+    Ok((statements, ended))
+}
+
+/// Lines and columns count from 1, columns in characters.
+fn byte_offset(text: &str, location: Location) -> usize {
+    let line_start = match location.line.saturating_sub(1) {
+        0 => 0,
+        lines => {
+            let nth = usize::try_from(lines - 1).unwrap_or(usize::MAX);
+            text.match_indices('\n').nth(nth).map_or(text.len(), |(newline, _)| newline + 1)
+        }
+    };
+    let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    text[line_start..].char_indices().nth(column).map_or(text.len(), |(offset, _)| line_start + offset)
+}
+
+/// The one statement that `text` is.
+pub(super) fn parse(text: &str) -> Result<Statement, SqlError> {
+    let mut statements = DFParser::parse_sql(text).map_err(SqlError::from_planning)?;
+    match (statements.pop_front(), statements.len()) {
+        (Some(statement), 0) => {
+            if let Some(statement) = change(&statement) {
+                return Err(SqlError::ReadOnly { statement });
+            }
+            Ok(statement)
+        }
+        (first, others) => Err(SqlError::Statements { count: others + usize::from(first.is_some()) }),
+    }
+}
+
+/// The first word of a statement that does not only read; seen before its tables are, which may not exist yet.
+fn change(statement: &Statement) -> Option<String> {
+    use datafusion::sql::sqlparser::ast::Statement as Sql;
+    let reads = match statement {
+        Statement::CreateExternalTable(_) => true,
+        Statement::Explain(explain) => return change(&explain.statement),
+        Statement::CopyTo(_) | Statement::Reset(_) => false,
+        Statement::Statement(statement) => matches!(
+            statement.as_ref(),
+            Sql::Query(_)
+                | Sql::Explain { .. }
+                | Sql::ExplainTable { .. }
+                | Sql::ShowTables { .. }
+                | Sql::ShowColumns { .. }
+                | Sql::ShowCreate { .. }
+                | Sql::ShowFunctions { .. }
+                | Sql::ShowVariable { .. }
+        ),
+    };
+    if reads {
+        return None;
+    }
+    let text = statement.to_string();
+    Some(text.split_whitespace().next().unwrap_or("the statement").to_uppercase())
+}
+
+/// Refuses a plan that would change anything but the session's own list of tables.
+pub(super) fn check_reads_only(plan: &LogicalPlan) -> Result<(), SqlError> {
+    if matches!(plan, LogicalPlan::Ddl(DdlStatement::CreateExternalTable(_))) {
+        return Ok(());
+    }
+    let mut refused = None;
+    plan.apply_with_subqueries(|plan| {
+        refused = match plan {
+            LogicalPlan::Ddl(ddl) => Some(spaced(ddl.name())),
+            LogicalPlan::Dml(dml) => Some(match dml.op {
+                WriteOp::Insert(_) => "INSERT".to_owned(),
+                WriteOp::Delete => "DELETE".to_owned(),
+                WriteOp::Update => "UPDATE".to_owned(),
+                ref other => other.name().to_uppercase(),
+            }),
+            LogicalPlan::Copy(_) => Some("COPY".to_owned()),
+            LogicalPlan::Statement(statement) => Some(spaced(statement.name())),
+            _ => None,
+        };
+        Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })
+    .map_err(SqlError::from_planning)?;
+    refused.map_or(Ok(()), |statement| Err(SqlError::ReadOnly { statement }))
+}
+
+/// `CreateMemoryTable` → `CREATE MEMORY TABLE`.
+fn spaced(name: &str) -> String {
+    let mut spaced = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !spaced.is_empty() {
+            spaced.push(' ');
+        }
+        spaced.extend(letter.to_uppercase());
+    }
+    spaced
+}

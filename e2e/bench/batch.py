@@ -1,0 +1,231 @@
+"""Benchmark of the batch layer against DuckDB, in the same run, on the same files, with the same two threads.
+
+    make bench-batch          or          .venv/bin/python e2e/bench/batch.py --tidemark target/release/tidemark
+
+The trips are *replicated*: each real file's rows, `--copies` times, with dates shifted by minutes, so that months and
+the number of partitions stay about the same. Measured are CSV to partitioned Snappy Parquet (time, peak memory, bytes
+written), four queries (warm, interleaved), and adding one month to a table of 30 months against adding it to an empty
+one. It prints ratios beside their goals and asserts nothing but equal answers: machines differ.
+
+DuckDB writes the curated columns by the rules of e2e/oracle/rules.py. Tidemark also hashes and keeps the raw files,
+writes the position columns, and leaves a transactional table: all of that is in its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "e2e" / "oracle"))
+
+import duckdb  # noqa: E402
+import rules  # noqa: E402
+
+THREADS = 2
+DUCKDB_MEMORY = "4GB"
+
+QUERIES = {
+    "trips a month": "SELECT pickup_year, pickup_month, count(*) FROM {t} GROUP BY 1, 2 ORDER BY 1, 2",
+    "revenue by payment": "SELECT payment_type, sum(total_amount), count(*) FROM {t} GROUP BY 1 ORDER BY 1",
+    "one month, filtered": "SELECT count(*), sum(tip_amount), avg(trip_distance) FROM {t} "
+    "WHERE pickup_year = '2019' AND pickup_month = '07' AND trip_distance > 2",
+    "busiest zones": "SELECT pickup_location_id, count(*) AS n, sum(fare_amount) FROM {t} "
+    "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10",
+}
+
+
+def replicate(path: Path, out: Path, copies: int, later: str) -> None:
+    """Writes a file with `copies` times the rows of `path`; the dates of copy k are shifted by `later` and k times 37
+    minutes."""
+    if out.exists():
+        return
+    times = ", ".join(
+        f"strftime(CAST({c} AS TIMESTAMP) + {later} + k * INTERVAL 37 MINUTE, '%Y-%m-%d %H:%M:%S') AS {c}"
+        for c in ("tpep_pickup_datetime", "tpep_dropoff_datetime")
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    duckdb.connect().execute(
+        f"COPY (SELECT * EXCLUDE (k) REPLACE ({times}) "
+        f"FROM read_csv('{path}', all_varchar = true, header = true), range({copies}) AS copy(k)) "
+        f"TO '{part}' (FORMAT csv, HEADER, DELIMITER ',')"
+    )
+    part.rename(out)
+
+
+def measured(command: list[str], env: dict[str, str] | None = None) -> tuple[float, float, str]:
+    """Runs a command; seconds, peak memory in MB, standard output. A failure ends the benchmark."""
+    begun = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+    output = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - begun
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        raise SystemExit(f"{' '.join(command[:6])} …: exit code {child.returncode}\n{output[-2000:]}")
+    return seconds, usage.ru_maxrss * 1024 / 1e6, output
+
+
+def bytes_of(folder: Path, suffix: str = ".parquet") -> int:
+    return sum(p.stat().st_size for p in folder.rglob(f"*{suffix}"))
+
+
+class Tidemark:
+    def __init__(self, binary: Path, data: Path) -> None:
+        self.command = [str(binary), "--data-dir", str(data)]
+        self.data = data
+        if data.exists():
+            shutil.rmtree(data)
+        measured(self.command + ["dataset", "apply", str(ROOT / "datasets" / "trips")])
+
+    def ingest(self, paths: list[Path]) -> tuple[float, float, dict]:
+        seconds, memory, out = measured(self.command + ["ingest", "trips", *map(str, paths), "--json"])
+        return seconds, memory, json.loads(out)
+
+    def sql(self, query: str) -> tuple[float, float, list]:
+        """Seconds that the engine reports, seconds with the process's start, rows."""
+        wall, _, out = measured(self.command + ["sql", query, "--format", "json", "--stats"])
+        document = json.loads(out)
+        return document["stats"]["elapsed_ms"] / 1000, wall, document["rows"]
+
+    def table_bytes(self) -> int:
+        return bytes_of(self.data / "store" / "curated" / "trips")
+
+
+def duckdb_convert(csv: Path, out: Path) -> tuple[float, float]:
+    """CSV to Parquet by DuckDB in a process of its own, so that its peak memory can be told."""
+    if out.exists():
+        shutil.rmtree(out)
+    program = (
+        "import sys, duckdb; sys.path.insert(0, sys.argv[1]); import rules; from pathlib import Path\n"
+        "c = duckdb.connect()\n"
+        f"c.execute('SET threads = {THREADS}'); c.execute(\"SET memory_limit = '{DUCKDB_MEMORY}'\")\n"
+        "c.execute('SET preserve_insertion_order = false')\n"
+        "c.execute(f\"COPY ({rules.trips(Path(sys.argv[2]), strict=True)}) TO '{sys.argv[3]}' "
+        "(FORMAT parquet, COMPRESSION snappy, PARTITION_BY (pickup_year, pickup_month))\")"
+    )
+    command = [sys.executable, "-c", program, str(ROOT / "e2e" / "oracle"), str(csv), str(out)]
+    seconds, memory, _ = measured(command)
+    return seconds, memory
+
+
+def compare_answers(name: str, ours: list, theirs: list) -> None:
+    """Equal as numbers to a relative 1e-9 (averages are doubles), else as text."""
+
+    def same(a: object, b: object) -> bool:
+        try:
+            return math.isclose(float(a), float(b), rel_tol=1e-9)
+        except (TypeError, ValueError):
+            return str(a) == str(b)
+
+    nulls_last = lambda row: [(c is None, str(c)) for c in row]  # noqa: E731
+    ours, theirs = sorted(ours, key=nulls_last), sorted(theirs, key=nulls_last)
+    alike = len(ours) == len(theirs) and all(
+        len(a) == len(b) and all(same(x, y) for x, y in zip(a, b)) for a, b in zip(ours, theirs)
+    )
+    if not alike:
+        raise SystemExit(f"{name}: the answers differ\n  tidemark {ours[:3]}\n  duckdb   {theirs[:3]}")
+
+
+def conversion(tidemark: Tidemark, csv: Path, work: Path) -> None:
+    files = rules.csv_files(csv)
+    raw = sum(p.stat().st_size for p in files)
+    theirs, their_memory = duckdb_convert(csv, work / "duckdb")
+    ours, our_memory, report = tidemark.ingest([csv])
+    counts = report["counts"]
+    our_bytes, their_bytes = tidemark.table_bytes(), bytes_of(work / "duckdb")
+    print(f"\nCSV to partitioned Snappy Parquet: {counts['records']} records (replicated), {raw / 1e6:.0f} MB of CSV")
+    print(f"  {'':10} {'time':>9} {'peak memory':>13} {'written':>11}")
+    print(f"  tidemark   {ours:7.1f} s {our_memory:10.0f} MB {our_bytes / 1e6:8.1f} MB ({our_bytes / raw:.1%} of the CSV)")
+    print(f"  duckdb     {theirs:7.1f} s {their_memory:10.0f} MB {their_bytes / 1e6:8.1f} MB")
+    print(f"  time ratio {ours / theirs:.2f} (goal 1.0), peak memory {our_memory / 1000:.2f} GB (goal 0.7)")
+    print(f"  accepted {counts['accepted']}, filtered {counts['filtered']}, rejected {counts['rejected']}")
+
+
+def queries(tidemark: Tidemark, work: Path, rounds: int) -> None:
+    connection = duckdb.connect()
+    connection.execute(f"SET threads = {THREADS}")
+    connection.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'")
+    # types as text: what DuckDB would take for numbers in folder names are strings in the curated table
+    relation = (
+        f"read_parquet('{work}/duckdb/**/*.parquet', hive_partitioning = true, "
+        "hive_types = {'pickup_year': VARCHAR, 'pickup_month': VARCHAR})"
+    )
+    ours: dict[str, list[float]] = {name: [] for name in QUERIES}
+    walls: dict[str, list[float]] = {name: [] for name in QUERIES}
+    theirs: dict[str, list[float]] = {name: [] for name in QUERIES}
+    for round_number in range(rounds + 1):
+        for name, query in QUERIES.items():
+            engine, wall, rows = tidemark.sql(query.format(t="batch.trips"))
+            begun = time.perf_counter()
+            answer = connection.execute(query.format(t=relation)).fetchall()
+            elapsed = time.perf_counter() - begun
+            if round_number == 0:
+                # warms the file cache, and is the round whose answers are compared
+                compare_answers(name, rows, [list(row) for row in answer])
+                continue
+            ours[name].append(engine)
+            walls[name].append(wall)
+            theirs[name].append(elapsed)
+    print(f"\nfour queries, medians of {rounds} rounds (ms); tidemark as its engine reports, with process start in brackets")
+    ratios = []
+    for name in QUERIES:
+        ratio = statistics.median(ours[name]) / statistics.median(theirs[name])
+        ratios.append(ratio)
+        ms = [1000 * statistics.median(times[name]) for times in (ours, walls, theirs)]
+        print(f"  {name:<20} tidemark {ms[0]:7.0f} ({ms[1]:5.0f})   duckdb {ms[2]:7.0f}   ratio {ratio:.2f}")
+    print(f"  geometric mean {math.exp(statistics.mean(map(math.log, ratios))):.2f} (goal 1.2)")
+
+
+def one_more_month(tidemark: Tidemark, binary: Path, csv: Path, source: Path, copies: int, work: Path) -> None:
+    """The same new month into the full table and into an empty one; three months, one after the other."""
+    last = rules.csv_files(source)[-1]
+    full, empty = [], []
+    for number in range(1, 4):
+        file = work / "later" / f"replicated_later_{number}.csv"
+        # whole months later, so that each is a partition that the table does not have yet
+        replicate(last, file, copies, f"INTERVAL {30 * number} DAY")
+        empty.append(Tidemark(binary, work / f"empty-{number}").ingest([file])[0])
+        full.append(tidemark.ingest([file])[0])
+    ratio = statistics.median(full) / statistics.median(empty)
+    print("\none more month (replicated), medians of three")
+    print(f"  into {len(rules.csv_files(csv))} months {statistics.median(full):.2f} s, into an empty table "
+          f"{statistics.median(empty):.2f} s: ratio {ratio:.2f} (goal 1.2)")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tidemark", type=Path, default=ROOT / "target/release/tidemark")
+    default = os.environ.get("TIDEMARK_TRIPS_DIR", ROOT / "../shared/data/nyc-taxi")
+    parser.add_argument("--trips", type=Path, default=Path(default) / "yellow", help="folder of real yellow-taxi CSV")
+    parser.add_argument("--copies", type=int, default=30, help="times that each row is replicated")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of the queries")
+    parser.add_argument("--work", type=Path, default=ROOT / "target/bench-batch")
+    args = parser.parse_args()
+    if not args.trips.is_dir():
+        raise SystemExit(f"no real trips at {args.trips}: name their folder with TIDEMARK_TRIPS_DIR")
+    csv = args.work / f"replicated-{args.copies}"
+    args.work.mkdir(parents=True, exist_ok=True)
+    for path in rules.csv_files(args.trips):
+        replicate(path, csv / f"replicated_{path.name}", args.copies, "INTERVAL 0 DAY")
+    print(f"tidemark {args.tidemark} against duckdb {duckdb.__version__}, {THREADS} threads each, DuckDB's memory limit "
+          f"{DUCKDB_MEMORY}, {os.cpu_count()} cores")
+    os.environ["TIDEMARK_BATCH_THREADS"] = str(THREADS)
+    tidemark = Tidemark(args.tidemark, args.work / "tidemark")
+    conversion(tidemark, csv, args.work)
+    queries(tidemark, args.work, args.rounds)
+    one_more_month(tidemark, args.tidemark, csv, args.trips, args.copies, args.work)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+//! End-to-end tests: the real binary, in processes of its own, on files as people have them.
+
+#![expect(clippy::unwrap_used, reason = "a test may: the panic is its failure")]
+
+mod faults;
+mod green;
+mod oracle;
+mod races;
+mod support;
+mod trips;

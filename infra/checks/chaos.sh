@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs the chaos of the batch layer on a local directory and on S3, with a server that it starts and stops.
+#
+#   infra/checks/chaos.sh --kills N [--seed N] [--local]     --local leaves S3 out
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+programs=${CARGO_TARGET_DIR:-target}/debug
+arguments=()
+local_only=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --local) local_only=1; shift ;;
+    *) arguments+=("$1"); shift ;;
+  esac
+done
+
+"$programs/chaos_batch" "${arguments[@]}"
+[ -z "$local_only" ] || exit 0
+
+data=$(mktemp -d)
+# the server's user must reach its folder
+chmod 755 "$data"
+trap 'infra/servers/down.sh --data "$data" || true; rm -rf "$data"' EXIT
+infra/servers/up.sh --data "$data" s3
+set -a
+# shellcheck disable=SC1091
+. "$data/env"
+set +a
+: "${TIDEMARK_TEST_S3_ENDPOINT:?infra/servers/up.sh wrote no endpoint}"
+export AWS_ENDPOINT_URL=$TIDEMARK_TEST_S3_ENDPOINT
+export AWS_ACCESS_KEY_ID=${TIDEMARK_TEST_S3_ACCESS_KEY:-${AWS_ACCESS_KEY_ID:-}}
+export AWS_SECRET_ACCESS_KEY=${TIDEMARK_TEST_S3_SECRET_KEY:-${AWS_SECRET_ACCESS_KEY:-}}
+export AWS_REGION=${TIDEMARK_TEST_S3_REGION:-${AWS_REGION:-us-east-1}}
+"$programs/chaos_batch" "${arguments[@]}" --store-url "s3://${TIDEMARK_TEST_S3_BUCKET:-tidemark-chaos}/chaos"

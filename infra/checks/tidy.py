@@ -1,0 +1,87 @@
+"""Rules on the project's own files that no compiler knows:
+
+- a source file has at most 500 lines and begins with what it is for;
+- no absolute path of somebody's machine;
+- no switched-off test, no unfinished code, no `#[allow]` (it is `#[expect(…, reason)]`), no waiting by time.
+
+Standard library only. Exit code 0: all hold; 1: a rule is broken, one line each.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LINES_MAX = 500
+
+CODE = {".rs", ".py", ".sh"}
+TEXT = CODE | {".md", ".toml", ".sql", ".yml", ".yaml", ".json", ""}
+
+# first folders of absolute paths that only make sense on one machine
+HOMES = ["root", "home", "Users", "work", "farm"]
+MACHINE_PATH = re.compile(r"(?<![\w.~$}/*-])/(?:" + "|".join(HOMES) + r")/[\w.-]+")
+
+UNFINISHED = [
+    (re.compile(r"^\s*#\[ignore"), "a switched-off test"),
+    (re.compile(r"\b(?:todo|unimplemented)!\("), "unfinished code"),
+    (re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b"), "unfinished work"),
+    (re.compile(r"^\s*#!?\[allow\("), "`allow` where `expect` with a reason belongs"),
+    (re.compile(r"\bthread::sleep\(|\btime::sleep\("), "waiting by time: wait for a condition"),
+]
+
+
+def tracked() -> list[Path]:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    paths = (ROOT / name.decode() for name in names if name)
+    return [path for path in paths if path.suffix in TEXT and path.is_file()]
+
+
+def is_fixture(path: Path) -> bool:
+    return "fixtures" in path.parts or "corpus" in path.parts
+
+
+def begins_with_purpose(path: Path, text: str) -> bool:
+    """A module comment, or for tests the tested thing's name: a file called `tests` needs no more."""
+    if path.suffix == ".rs":
+        return text.startswith("//!") or path.stem == "tests" or "tests" in path.parts or path.name == "build.rs"
+    if path.suffix == ".py":
+        return text.removeprefix("#!/usr/bin/env python3\n").startswith('"""')
+    return text.startswith("#!") and "\n# " in text[:200]
+
+
+def problems(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return ["not valid UTF-8"]
+    lines = text.splitlines()
+    found = []
+    if path.suffix in CODE:
+        if len(lines) > LINES_MAX:
+            found.append(f"{len(lines)} lines, at most {LINES_MAX}")
+        if not begins_with_purpose(path, text):
+            found.append("does not begin with what it is for")
+    for number, line in enumerate(lines, 1):
+        if MACHINE_PATH.search(line):
+            found.append(f"line {number}: an absolute path of a machine")
+        if path.suffix == ".rs":
+            found += [f"line {number}: {what}" for pattern, what in UNFINISHED if pattern.search(line)]
+    return found
+
+
+def main() -> int:
+    files = [path for path in tracked() if not is_fixture(path)]
+    broken = [(path.relative_to(ROOT), problem) for path in files for problem in problems(path)]
+    for path, problem in broken:
+        print(f"tidy: {path}: {problem}", file=sys.stderr)
+    if not broken:
+        print(f"tidy: {len(files)} files are as they should be")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

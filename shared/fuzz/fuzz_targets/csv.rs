@@ -1,0 +1,4 @@
+#![no_main]
+//! Delimited text: no panic, no record lost, the same rows whatever the chunks.
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidemark_shared::decode::fuzzing::csv(data));

@@ -1,0 +1,109 @@
+//! The pointer to a dataset's current generation: numbered objects, made by conditional put; the highest counts (H9).
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use super::CuratedError;
+use crate::layout;
+
+/// Version of the pointer's JSON form.
+pub const POINTER_FORMAT: u32 = 1;
+
+/// Which generation of a dataset answers, and which definition made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurrentGeneration {
+    /// [`POINTER_FORMAT`].
+    pub format: u32,
+    /// Name of the generation, as in its folder.
+    pub generation: String,
+    /// Version of the definition that made it.
+    pub definition: String,
+    /// The semantics number under which it was made.
+    pub semantics: u32,
+}
+
+impl CurrentGeneration {
+    /// A pointer of this release's form.
+    #[must_use]
+    pub fn new(generation: &str, definition: &str, semantics: u32) -> Self {
+        Self {
+            format: POINTER_FORMAT,
+            generation: generation.to_owned(),
+            definition: definition.to_owned(),
+            semantics,
+        }
+    }
+}
+
+/// Outcome of [`publish`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// The pointer is ours.
+    Created,
+    /// Somebody else made pointer `n` first; read it and decide anew.
+    Exists,
+}
+
+/// The current generation of `dataset` with the number of its pointer, or `None` if there is none yet.
+///
+/// # Errors
+/// [`CuratedError::Store`], [`CuratedError::BadPointer`], or [`CuratedError::Unsupported`] for a newer form.
+pub async fn current(
+    objects: &dyn ObjectStore,
+    dataset: &str,
+) -> Result<Option<(u64, CurrentGeneration)>, CuratedError> {
+    let folder = layout::currents(dataset);
+    let entries: Vec<_> =
+        objects.list(Some(&folder)).try_collect().await.map_err(|source| store_error(&folder, source))?;
+    let latest = entries.iter().filter_map(|entry| Some((layout::number_of(&entry.location)?, &entry.location))).max();
+    let Some((n, key)) = latest else { return Ok(None) };
+    let read = async { objects.get(key).await?.bytes().await };
+    let bytes = read.await.map_err(|source| store_error(key, source))?;
+    Ok(Some((n, parse(key, &bytes)?)))
+}
+
+/// Makes pointer `n` of `dataset` unless it exists.
+///
+/// # Errors
+/// [`CuratedError::Store`].
+pub async fn publish(
+    objects: &dyn ObjectStore,
+    dataset: &str,
+    n: u64,
+    pointer: &CurrentGeneration,
+) -> Result<Published, CuratedError> {
+    let key = layout::current(dataset, n);
+    let text = serde_json::to_vec(pointer).expect("a pointer is plain data");
+    let options = PutOptions::from(PutMode::Create);
+    match objects.put_opts(&key, PutPayload::from(text), options).await {
+        Ok(_) => Ok(Published::Created),
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            Ok(Published::Exists)
+        }
+        Err(source) => Err(store_error(&key, source)),
+    }
+}
+
+fn parse(key: &Path, bytes: &[u8]) -> Result<CurrentGeneration, CuratedError> {
+    /// Read first: a newer form may hold fields that this release does not know.
+    #[derive(Deserialize)]
+    struct Form {
+        format: u32,
+    }
+    let bad = |source| CuratedError::BadPointer { key: key.to_string(), source };
+    let form: Form = serde_json::from_slice(bytes).map_err(bad)?;
+    if form.format != POINTER_FORMAT {
+        return Err(CuratedError::Unsupported {
+            key: key.to_string(),
+            what: format!("form {} of the pointer", form.format),
+        });
+    }
+    serde_json::from_slice(bytes).map_err(bad)
+}
+
+fn store_error(key: &Path, source: object_store::Error) -> CuratedError {
+    CuratedError::Store { key: key.to_string(), source }
+}

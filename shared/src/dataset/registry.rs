@@ -1,0 +1,262 @@
+//! Applied definitions in the store: `definitions/<dataset>/<n>.json`, each written once by a conditional put.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Definition, DefinitionError, DefinitionVersion, SEMANTICS, Sources, definition_version, parse, surroundings_version,
+};
+use crate::error::{ErrorKind, Kind};
+use crate::layout;
+
+/// Version of the stored JSON's own shape.
+const FORMAT: u32 = 1;
+/// Number of a dataset's first definition.
+const FIRST: u64 = 1;
+/// How often `apply` starts over because somebody else applied at the same moment.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// One applied definition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registered {
+    /// Its number within the dataset, from 1.
+    pub n: u64,
+    /// Its version: what decides rows and rejects.
+    pub version: DefinitionVersion,
+    /// The semantics number it was applied with.
+    pub semantics: u32,
+    /// The definition.
+    pub definition: Definition,
+    /// Its files.
+    pub sources: Sources,
+}
+
+/// What [`apply`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Number of the definition that is now the latest.
+    pub n: u64,
+    /// Its version.
+    pub version: DefinitionVersion,
+    /// False if the latest definition was the same already.
+    pub changed: bool,
+    /// False if the latest definition before yields the same rows and rejects, so that nothing need be recomputed.
+    pub rows_changed: bool,
+}
+
+/// As stored. `format` and `semantics` are read before anything else is looked at.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    semantics: u32,
+    dataset: String,
+    version: DefinitionVersion,
+    sources: Sources,
+}
+
+/// The part that every format has.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    semantics: u32,
+}
+
+/// Why a definition could not be applied or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The definition is not valid.
+    #[error("the definition is not valid:\n{0}")]
+    Invalid(DefinitionError),
+    /// The store failed.
+    #[error("`{key}` can't be read or written")]
+    Store {
+        /// The object or folder.
+        key: String,
+        /// What the store reported.
+        source: object_store::Error,
+    },
+    /// The stored object is not what it must be.
+    #[error("`{key}` is damaged: {problem}")]
+    Corrupt {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A newer release wrote it.
+    #[error("`{key}` has {what} {found}; this build knows up to {supported}")]
+    Newer {
+        /// The object.
+        key: String,
+        /// `format` or `semantics`.
+        what: &'static str,
+        /// The number found.
+        found: u32,
+        /// The highest number this build can read.
+        supported: u32,
+    },
+    /// Others applied definitions of the dataset again and again at the same time.
+    #[error("definitions of `{dataset}` are being applied by others all the time")]
+    Contended {
+        /// The dataset.
+        dataset: String,
+    },
+}
+
+impl ErrorKind for RegistryError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) => Kind::Invalid,
+            Self::Store { .. } => Kind::Retryable,
+            Self::Corrupt { .. } => Kind::Corrupt,
+            Self::Newer { .. } => Kind::Unsupported,
+            Self::Contended { .. } => Kind::Conflict,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        matches!(self, Self::Newer { .. }).then(|| "use the release that wrote it, or a later one".to_owned())
+    }
+}
+
+/// Validates `sources` and makes them the dataset's latest definition, unless they are that already. Safe against
+/// others that apply at the same time: one of them is first, and the others follow with the next number.
+///
+/// # Errors
+/// [`RegistryError`]; nothing was changed then.
+pub async fn apply(store: &Arc<dyn ObjectStore>, sources: &Sources) -> Result<Applied, RegistryError> {
+    let definition = parse(sources).map_err(RegistryError::Invalid)?;
+    let version = definition_version(&definition);
+    for _ in 0..ATTEMPTS_MAX {
+        let before = latest(store, &definition.name).await?;
+        if let Some(before) = &before
+            && before.version == version
+            && surroundings_version(&before.definition) == surroundings_version(&definition)
+        {
+            return Ok(Applied { n: before.n, version, changed: false, rows_changed: false });
+        }
+        let n = before.as_ref().map_or(FIRST, |before| before.n + 1);
+        if put(store, n, &definition.name, &version, sources).await? {
+            let rows_changed = before.is_none_or(|before| before.version != version);
+            return Ok(Applied { n, version, changed: true, rows_changed });
+        }
+    }
+    Err(RegistryError::Contended { dataset: definition.name })
+}
+
+/// Creates the `n`-th definition; false if somebody else did.
+async fn put(
+    store: &Arc<dyn ObjectStore>,
+    n: u64,
+    dataset: &str,
+    version: &DefinitionVersion,
+    sources: &Sources,
+) -> Result<bool, RegistryError> {
+    let key = layout::definition(dataset, n);
+    let stored = Stored {
+        format: FORMAT,
+        semantics: SEMANTICS,
+        dataset: dataset.to_owned(),
+        version: version.clone(),
+        sources: sources.clone(),
+    };
+    let bytes = serde_json::to_vec_pretty(&stored).expect("strings and numbers always serialise");
+    match store.put_opts(&key, PutPayload::from(bytes), PutMode::Create.into()).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+        Err(source) => Err(RegistryError::Store { key: key.to_string(), source }),
+    }
+}
+
+/// The dataset's latest definition; `None` if none was applied.
+///
+/// # Errors
+/// [`RegistryError`].
+pub async fn latest(store: &Arc<dyn ObjectStore>, dataset: &str) -> Result<Option<Registered>, RegistryError> {
+    match numbers(store, dataset).await?.last() {
+        Some(n) => get(store, dataset, *n).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The newest of the dataset's definitions with this version; `None` if none has it.
+///
+/// # Errors
+/// [`RegistryError`].
+pub async fn by_version(
+    store: &Arc<dyn ObjectStore>,
+    dataset: &str,
+    version: &str,
+) -> Result<Option<Registered>, RegistryError> {
+    for n in numbers(store, dataset).await?.into_iter().rev() {
+        let registered = get(store, dataset, n).await?;
+        if registered.version.as_str() == version {
+            return Ok(Some(registered));
+        }
+    }
+    Ok(None)
+}
+
+/// Names of the datasets that have a definition, in order.
+///
+/// # Errors
+/// [`RegistryError::Store`].
+pub async fn list(store: &Arc<dyn ObjectStore>) -> Result<Vec<String>, RegistryError> {
+    let root = Path::from("definitions");
+    let listed = store.list_with_delimiter(Some(&root)).await;
+    let listed = listed.map_err(|source| RegistryError::Store { key: root.to_string(), source })?;
+    let mut names: Vec<String> =
+        listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Numbers of the dataset's definitions, ascending.
+///
+/// # Errors
+/// [`RegistryError::Store`].
+pub async fn numbers(store: &Arc<dyn ObjectStore>, dataset: &str) -> Result<Vec<u64>, RegistryError> {
+    let folder = layout::definitions(dataset);
+    let listed: Result<Vec<_>, _> = store.list(Some(&folder)).try_collect().await;
+    let listed = listed.map_err(|source| RegistryError::Store { key: folder.to_string(), source })?;
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|meta| layout::number_of(&meta.location)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The dataset's `n`-th definition.
+///
+/// # Errors
+/// [`RegistryError`]; [`RegistryError::Newer`] for one that a newer release wrote.
+pub async fn get(store: &Arc<dyn ObjectStore>, dataset: &str, n: u64) -> Result<Registered, RegistryError> {
+    let key = layout::definition(dataset, n);
+    let failed = |source| RegistryError::Store { key: key.to_string(), source };
+    let bytes = store.get(&key).await.map_err(failed)?.bytes().await.map_err(failed)?;
+    read(key.as_ref(), n, &bytes)
+}
+
+fn read(key: &str, n: u64, bytes: &[u8]) -> Result<Registered, RegistryError> {
+    let corrupt = |problem: String| RegistryError::Corrupt { key: key.to_owned(), problem };
+    let head: Head = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
+    let newer = |what, found, supported| RegistryError::Newer { key: key.to_owned(), what, found, supported };
+    if head.format > FORMAT {
+        return Err(newer("format", head.format, FORMAT));
+    }
+    if head.semantics > SEMANTICS {
+        return Err(newer("semantics", head.semantics, SEMANTICS));
+    }
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
+    let definition = parse(&stored.sources).map_err(|error| corrupt(error.to_string()))?;
+    if stored.semantics == SEMANTICS && definition_version(&definition) != stored.version {
+        return Err(corrupt(format!("its texts are not those of version {}", stored.version)));
+    }
+    let Stored { version, semantics, sources, .. } = stored;
+    Ok(Registered { n, version, semantics, definition, sources })
+}
+
+#[cfg(test)]
+mod tests;

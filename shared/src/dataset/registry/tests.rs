@@ -1,0 +1,74 @@
+use object_store::memory::InMemory;
+
+use super::*;
+
+fn sources(sql: &str, min_rows: u32) -> Sources {
+    let toml = format!(
+        "name = \"orders\"\ncolumns = [ {{ name = \"id\", type = \"int64\" }} ]\n[files]\nformat = \"csv\"\n[gate]\nmin_rows = {min_rows}\n"
+    );
+    [("dataset.toml", toml.as_str()), ("transform.sql", sql)].map(|(name, text)| (name.into(), text.into())).into()
+}
+
+fn store() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
+
+#[tokio::test]
+async fn applying_again_changes_nothing_and_old_ones_stay_readable() {
+    let store = store();
+    let first = apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
+    assert_eq!((first.n, first.changed, first.rows_changed), (1, true, true));
+    let again = apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
+    assert_eq!((again.n, again.changed), (1, false));
+    let gate = apply(&store, &sources("SELECT id FROM input", 2)).await.expect("applied");
+    assert_eq!((gate.n, gate.changed, gate.rows_changed), (2, true, false));
+    let rows = apply(&store, &sources("SELECT id + 1 AS id FROM input", 2)).await.expect("applied");
+    assert_eq!((rows.n, rows.changed, rows.rows_changed), (3, true, true));
+
+    assert_eq!(list(&store).await.expect("listed"), ["orders"]);
+    assert_eq!(numbers(&store, "orders").await.expect("listed"), [1, 2, 3]);
+    let latest = latest(&store, "orders").await.expect("read").expect("there is one");
+    assert_eq!((latest.n, &latest.version), (3, &rows.version));
+    let old = by_version(&store, "orders", first.version.as_str()).await.expect("read").expect("kept");
+    assert_eq!((old.n, old.definition.gate.min_rows), (2, 2));
+    assert_eq!(get(&store, "orders", 1).await.expect("kept").definition.gate.min_rows, 1);
+}
+
+#[tokio::test]
+async fn racing_appliers_all_get_a_number_of_their_own() {
+    let store = store();
+    let texts: Vec<Sources> = (1..=4).map(|k| sources(&format!("SELECT id + {k} AS id FROM input"), 1)).collect();
+    let applied = futures::future::join_all(texts.iter().map(|texts| apply(&store, texts))).await;
+    let mut found: Vec<u64> = applied.into_iter().map(|applied| applied.expect("applied").n).collect();
+    found.sort_unstable();
+    assert_eq!(found, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn an_invalid_definition_is_not_stored() {
+    let store = store();
+    let refused = apply(&store, &sources("SELECT now() AS id FROM input", 1)).await.expect_err("refused");
+    assert_eq!(refused.kind(), Kind::Invalid);
+    assert_eq!(latest(&store, "orders").await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn what_a_newer_release_wrote_or_what_is_damaged_is_refused() {
+    let store = store();
+    apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
+    let key = layout::definition("orders", 1);
+    let text = store.get(&key).await.expect("stored").bytes().await.expect("read");
+    let text = String::from_utf8(text.to_vec()).expect("json");
+    for (from, to, kind) in [
+        ("\"semantics\": 1", "\"semantics\": 99", Kind::Unsupported),
+        ("\"format\": 1", "\"format\": 2, \"new\": true", Kind::Unsupported),
+        ("SELECT id FROM", "SELECT -id AS id FROM", Kind::Corrupt),
+        ("SELECT id FROM", "SELECT FROM", Kind::Corrupt),
+        ("{", "", Kind::Corrupt),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        store.put(&key, changed.into()).await.expect("written");
+        assert_eq!(latest(&store, "orders").await.expect_err(to).kind(), kind, "{to}");
+    }
+}

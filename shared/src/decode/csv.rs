@@ -1,0 +1,150 @@
+//! Delimited text: one record → one value a column.
+
+use memchr::{memchr, memchr_iter};
+
+use super::header::Matching;
+use super::rows::{Fault, Sink};
+use crate::dataset::CsvOptions;
+use crate::reject::Reason;
+
+/// What decides how a delimited record is read.
+#[derive(Debug, Clone)]
+pub(crate) struct CsvFormat {
+    delimiter: u8,
+    quote: Option<u8>,
+    null_values: Vec<Vec<u8>>,
+    matching: Matching,
+}
+
+/// A record that was read, and what was odd about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// It has more fields than the header; the surplus ones are empty.
+    pub(crate) surplus: bool,
+}
+
+impl CsvFormat {
+    pub(crate) fn new(options: &CsvOptions, matching: Matching) -> Self {
+        let null_values = options.null_values.iter().map(|text| text.clone().into_bytes()).collect();
+        Self { delimiter: options.delimiter, quote: options.quote, null_values, matching }
+    }
+
+    pub(crate) fn quote(&self) -> Option<u8> {
+        self.quote
+    }
+
+    pub(crate) fn absent(&self) -> &[bool] {
+        &self.matching.absent
+    }
+
+    /// Reads `record`, which has no line end, into the sink. `cut` says that the input ends with this record and without
+    /// a line end; `quotes` that the record may hold a quote.
+    pub(crate) fn parse(&self, record: &[u8], quotes: bool, cut: bool, sink: &mut Sink) -> Result<Read, Fault> {
+        let quoted = quotes && self.quote.is_some_and(|quote| memchr(quote, record).is_some());
+        let mut fields = 0;
+        let mut surplus_text = false;
+        let mut field = |text: &[u8], quoted: bool| {
+            match self.matching.targets.get(fields) {
+                Some(Some(column)) => self.push(*column, text, quoted, sink)?,
+                Some(None) => {}
+                None => surplus_text |= !text.is_empty(),
+            }
+            fields += 1;
+            Ok::<(), Fault>(())
+        };
+        if quoted {
+            self.split_quoted(record, cut, &mut field)?;
+        } else {
+            let mut start = 0;
+            for end in memchr_iter(self.delimiter, record) {
+                field(&record[start..end], false)?;
+                start = end + 1;
+            }
+            field(&record[start..], false)?;
+        }
+        let width = self.matching.targets.len();
+        if fields < width {
+            let reason = if cut { Reason::Truncated } else { Reason::Width };
+            return Err(Fault::record(reason, format!("{fields} fields of {width}")));
+        }
+        if surplus_text {
+            return Err(Fault::record(Reason::Width, format!("{fields} fields of {width}")));
+        }
+        Ok(Read { surplus: fields > width })
+    }
+
+    #[inline]
+    fn push(&self, column: usize, text: &[u8], quoted: bool, sink: &mut Sink) -> Result<(), Fault> {
+        if !quoted && !self.null_values.is_empty() && self.null_values.iter().any(|null| null == text) {
+            return sink.push_null(column);
+        }
+        sink.push_field(column, text, quoted)
+    }
+
+    /// Splits a record that holds a quote. A field is quoted if the quote is its first byte; elsewhere a quote is text.
+    fn split_quoted(
+        &self,
+        record: &[u8],
+        cut: bool,
+        field: &mut impl FnMut(&[u8], bool) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let quote = self.quote.expect("the caller found the quote");
+        let mut unescaped = Vec::new();
+        let mut start = 0;
+        loop {
+            let rest = &record[start..];
+            let length = if rest.first() == Some(&quote) {
+                let length = unquote(&rest[1..], quote, &mut unescaped).ok_or_else(|| open_quote(cut))?;
+                field(&unescaped, true)?;
+                length + 1
+            } else {
+                let length = memchr(self.delimiter, rest).unwrap_or(rest.len());
+                field(&rest[..length], false)?;
+                length
+            };
+            match rest.get(length) {
+                None => return Ok(()),
+                Some(byte) if *byte == self.delimiter => start += length + 1,
+                Some(_) => return Err(Fault::record(Reason::BadQuote, "text after a closing quote")),
+            }
+        }
+    }
+
+    /// The fields of a header line, unquoted.
+    pub(crate) fn header_fields(options: &CsvOptions, line: &str) -> Result<Vec<String>, Fault> {
+        let format = Self::new(options, Matching::in_order(0));
+        let mut fields = Vec::new();
+        let mut field = |text: &[u8], _quoted: bool| {
+            fields.push(String::from_utf8_lossy(text).into_owned());
+            Ok(())
+        };
+        let line = line.as_bytes();
+        if options.quote.is_some_and(|quote| memchr(quote, line).is_some()) {
+            format.split_quoted(line, false, &mut field)?;
+        } else {
+            line.split(|byte| *byte == options.delimiter).try_for_each(|text| field(text, false))?;
+        }
+        Ok(fields)
+    }
+}
+
+fn open_quote(cut: bool) -> Fault {
+    let reason = if cut { Reason::Truncated } else { Reason::BadQuote };
+    Fault::record(reason, "a quote is not closed")
+}
+
+/// Reads a quoted field after its opening quote into `unescaped`; the length up to and with the closing quote, or
+/// `None` if there is none.
+fn unquote(text: &[u8], quote: u8, unescaped: &mut Vec<u8>) -> Option<usize> {
+    unescaped.clear();
+    let mut position = 0;
+    loop {
+        let end = position + memchr(quote, &text[position..])?;
+        unescaped.extend_from_slice(&text[position..end]);
+        if text.get(end + 1) != Some(&quote) {
+            return Some(end + 1);
+        }
+        unescaped.push(quote);
+        position = end + 2;
+    }
+}

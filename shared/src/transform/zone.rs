@@ -1,0 +1,141 @@
+//! Local times of a zone: which of them do not exist, and which instant the others mean.
+
+use std::ops::Range;
+
+use arrow::array::{Array, BooleanArray, PrimitiveArray};
+use arrow::compute::{max, min};
+use arrow::datatypes::TimestampMicrosecondType;
+use chrono::{DateTime, MappedLocalTime, NaiveDate, Offset, TimeZone};
+use chrono_tz::Tz;
+
+const SECOND: i64 = 1_000_000;
+/// Half a day, in seconds: no zone of the database has two transitions closer than this.
+const STEP: i64 = 43_200;
+/// The years in which the time zone database has transitions: local mean time ends after the first, and the compiled
+/// tables end before the last.
+const YEARS: Range<i32> = 1840..2101;
+
+/// A zone, with all its gaps of local time known in advance, so that a batch pays for them only where they are.
+#[derive(Debug, Clone)]
+pub(super) struct LocalTime {
+    zone: Tz,
+    /// Half-open ranges of local microseconds that the zone skips, ascending.
+    gaps: Vec<Range<i64>>,
+}
+
+impl LocalTime {
+    pub(super) fn new(zone: Tz) -> Self {
+        Self { zone, gaps: gaps(zone) }
+    }
+
+    /// True for the rows whose local time does not exist; `None` where all do. Nulls are false.
+    pub(super) fn nonexistent(&self, local: &PrimitiveArray<TimestampMicrosecondType>) -> Option<BooleanArray> {
+        let (least, greatest) = (min(local)?, max(local)?);
+        let first = self.gaps.partition_point(|gap| gap.end <= least);
+        let end = self.gaps.partition_point(|gap| gap.start <= greatest);
+        let near = self.gaps.get(first..end).filter(|near| !near.is_empty())?;
+        let skipped = |micros: i64| {
+            let after = near.partition_point(|gap| gap.start <= micros);
+            after > 0 && micros < near[after - 1].end
+        };
+        let values = local.values();
+        let mask: BooleanArray =
+            (0..local.len()).map(|row| Some(local.is_valid(row) && skipped(values[row]))).collect();
+        (mask.true_count() > 0).then_some(mask)
+    }
+
+    /// The instant of a local time, in microseconds since 1970-01-01 UTC; the first of two; `None` for a skipped one.
+    pub(super) fn instant(&self, micros: i64) -> Option<i64> {
+        let local = DateTime::from_timestamp_micros(micros)?.naive_utc();
+        match self.zone.from_local_datetime(&local) {
+            MappedLocalTime::Single(instant) => Some(instant.timestamp_micros()),
+            MappedLocalTime::Ambiguous(one, other) => Some(one.timestamp_micros().min(other.timestamp_micros())),
+            MappedLocalTime::None => None,
+        }
+    }
+}
+
+fn gaps(zone: Tz) -> Vec<Range<i64>> {
+    let seconds = |year| {
+        NaiveDate::from_ymd_opt(year, 1, 1).expect("a year within chrono's range").and_time(chrono::NaiveTime::MIN)
+    };
+    let offset_at = |second: i64| -> i64 {
+        let utc = DateTime::from_timestamp(second, 0).expect("within chrono's range").naive_utc();
+        i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
+    };
+    let (mut at, end) = (seconds(YEARS.start).and_utc().timestamp(), seconds(YEARS.end).and_utc().timestamp());
+    let mut gaps = Vec::new();
+    let mut offset = offset_at(at);
+    while at < end {
+        let next = at + STEP;
+        let next_offset = offset_at(next);
+        if next_offset > offset {
+            let change = first_second(at, next, |second| offset_at(second) != offset);
+            gaps.push((change + offset) * SECOND..(change + next_offset) * SECOND);
+        }
+        (at, offset) = (next, next_offset);
+    }
+    gaps
+}
+
+/// The first second in `(low, high]` from which on `changed` holds.
+fn first_second(mut low: i64, mut high: i64, changed: impl Fn(i64) -> bool) -> i64 {
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if changed(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    high
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDateTime;
+
+    use super::*;
+
+    fn micros(text: &str) -> i64 {
+        NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").expect(text).and_utc().timestamp_micros()
+    }
+
+    #[test]
+    fn a_skipped_hour_is_found_to_the_microsecond() {
+        let zone = LocalTime::new(Tz::America__New_York);
+        for (text, skipped) in [
+            ("2019-03-10 01:59:59.999999", false),
+            ("2019-03-10 02:00:00", true),
+            ("2019-03-10 02:59:59.999999", true),
+            ("2019-03-10 03:00:00", false),
+            ("2019-11-03 01:30:00", false),
+            ("2008-12-31 23:00:00", false),
+            ("2090-03-12 02:30:00", true),
+        ] {
+            let column = PrimitiveArray::from(vec![Some(micros(text)), None]);
+            let found = zone.nonexistent(&column).is_some_and(|mask| mask.value(0) && !mask.value(1));
+            assert_eq!(found, skipped, "{text}");
+            assert_eq!(zone.instant(micros(text)).is_none(), skipped, "{text}");
+        }
+    }
+
+    #[test]
+    fn gaps_agree_with_the_zone_database() {
+        for zone in [Tz::America__New_York, Tz::Europe__Berlin, Tz::Asia__Kathmandu, Tz::Australia__Lord_Howe, Tz::UTC]
+        {
+            let known = LocalTime::new(zone);
+            for gap in &known.gaps {
+                for (at, exists) in [(gap.start - 1, true), (gap.start, false), (gap.end - 1, false), (gap.end, true)] {
+                    assert_eq!(known.instant(at).is_some(), exists, "{zone} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_hour_is_the_first() {
+        let zone = LocalTime::new(Tz::America__New_York);
+        assert_eq!(zone.instant(micros("2019-11-03 01:30:00")), Some(micros("2019-11-03 05:30:00")));
+    }
+}
