@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::batch::BatchCommand;
 use crate::commands::dataset::DatasetCommand;
@@ -83,4 +83,49 @@ pub enum Command {
     /// What the project's own tests ask
     #[command(subcommand, hide = true)]
     Debug(DebugCommand),
+}
+
+/// Width of the help in `docs/cli.md`, in characters.
+const DOCUMENTATION_WIDTH: usize = 100;
+
+/// The text of `docs/cli.md`: the help of every command that is shown.
+#[must_use]
+pub fn documentation() -> String {
+    let mut root = Cli::command().term_width(DOCUMENTATION_WIDTH);
+    root.build();
+    let mut text = String::from(
+        "# Commands\n\n<!-- Made from infra/src/cli.rs and the commands' arguments; bless with \
+         TIDEMARK_BLESS=1 cargo test --workspace --test cli -->\n",
+    );
+    describe(&mut root, "tidemark", &mut text);
+    text
+}
+
+fn describe(command: &mut clap::Command, path: &str, text: &mut String) {
+    let help = command.render_long_help().to_string();
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    text.push_str(&format!("\n## {path}\n\n```text\n{}\n```\n", lines.join("\n").trim_end()));
+    for below in command.get_subcommands_mut() {
+        if !below.is_hide_set() && below.get_name() != "help" {
+            let path = format!("{path} {}", below.get_name());
+            describe(below, &path, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_may_come_last() {
+        let cli = Cli::parse_from(["tidemark", "sql", "SELECT 1", "--json", "--data-dir", "d", "--quiet"]);
+        assert!(cli.global.json && cli.global.quiet);
+        assert_eq!(cli.global.data_dir.as_deref(), Some("d"));
+    }
 }
