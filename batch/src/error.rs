@@ -144,6 +144,9 @@ pub enum BatchError {
     /// The file ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The registry of definitions failed.
+    #[error(transparent)]
+    Registry(#[from] tidemark_shared::dataset::registry::RegistryError),
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -186,6 +189,7 @@ impl ErrorKind for BatchError {
             Self::Cancelled => Kind::Exhausted,
             Self::Store(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::Curated(error) => error.kind(),
         }
@@ -205,6 +209,7 @@ impl ErrorKind for BatchError {
             }
             Self::Definition { source, .. } => source.hint(),
             Self::Store(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
             _ => None,
         }
     }

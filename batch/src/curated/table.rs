@@ -200,7 +200,7 @@ impl CuratedTable {
         }
         let partition_by = self.snapshot.metadata().partition_columns().to_vec();
         let operation =
-            DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by), predicate: None };
+            DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by.clone()), predicate: None };
         self.submit(actions, transactions, operation).await
     }
 

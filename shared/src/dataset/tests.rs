@@ -104,7 +104,7 @@ fn every_cross_check_names_its_line() {
         (
             with("[[reject]]\nname = \"odd\"\nwhen = \"amount + 1\"\n"),
             SQL,
-            "dataset.toml:15: `amount + 1` is of type Decimal128(22, 2), not a condition",
+            "dataset.toml:15: `amount + 1` is of type Decimal128(23, 2), not a condition",
         ),
         (
             with("[[reject]]\nname = \"odd\"\nwhen = \"count(*) > 1\"\n"),
