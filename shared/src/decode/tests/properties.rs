@@ -13,7 +13,7 @@ fn spec(multiline: bool) -> InputSpec {
 /// Pieces of delimited text that matter, in any order.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        8 => "[0-9]{1,3},[a-z]{0,4},2020-0[1-9]-1[0-9] 0[0-9]:00:00,[0-9].[0-9]\n",
+        8 => "[0-9]{1,3},[a-z]{0,4},2020-0[1-9]-1[0-9] 0[0-9]:00:00,[0-9]\\.[0-9]\n",
         3 => "[a-z0-9.,\"\r\n ]{0,12}",
         1 => Just("\r\n".to_owned()),
         1 => Just("1,\"a\nb\",,\n".to_owned()),
