@@ -75,6 +75,29 @@ proptest! {
     }
 
     #[test]
+    fn fields_are_split_at_every_delimiter_and_nowhere_else(text in "[,a\u{ac}\u{12c}.]{0,40}") {
+        let quote = CsvOptions { header: false, ..CsvOptions::default() };
+        let fields: Vec<&str> = text.split(',').collect();
+        let names: Vec<String> = (0..fields.len()).map(|index| format!("c{index}")).collect();
+        let types: Vec<(&str, DataType)> = names.iter().map(|name| (name.as_str(), DataType::Utf8)).collect();
+        let outcome = decode(&InputSpec { format: Format::Csv(quote), ..csv_spec(&types) }, format!("{text}\n"));
+        let object: serde_json::Map<_, _> = names.iter().zip(&fields).filter(|(_, field)| !field.is_empty())
+            .map(|(name, field)| (name.clone(), serde_json::Value::from(*field))).collect();
+        if text.is_empty() {
+            prop_assert!(outcome.rows.is_empty());
+        } else {
+            let row: serde_json::Map<_, _> = serde_json::from_str(outcome.json()[0]).unwrap();
+            prop_assert_eq!(row, object);
+        }
+    }
+
+    #[test]
+    fn plain_numbers_are_rounded_as_rust_rounds_them(text in "-?[0-9]{0,12}\\.?[0-9]{0,12}") {
+        let expected = text.parse::<f64>().ok().map(f64::to_bits);
+        prop_assert_eq!(crate::decode::values::float64(text.as_bytes()).map(f64::to_bits), expected);
+    }
+
+    #[test]
     fn values_that_are_written_are_read_back(int: i64, float: f64, cents in -999_999_999_i64..999_999_999) {
         prop_assert_eq!(crate::decode::values::int64(int.to_string().as_bytes()), Some(int));
         if float.is_finite() {
