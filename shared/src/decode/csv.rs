@@ -39,7 +39,25 @@ impl CsvFormat {
 
     /// Reads `record`, which has no line end, into the sink. `cut` says that the input ends with this record and without
     /// a line end; `quotes` that the record may hold a quote.
+    #[inline]
     pub(crate) fn parse(&self, record: &[u8], quotes: bool, cut: bool, sink: &mut Sink) -> Result<Read, Fault> {
+        self.parse_fields(record, quotes, cut, sink).map_err(|fault| self.narrow_or(fault, record, cut))
+    }
+
+    /// A record with too few fields is told as that, whatever the value at which it was given up.
+    #[cold]
+    fn narrow_or(&self, fault: Fault, record: &[u8], cut: bool) -> Fault {
+        let fields = record.iter().filter(|byte| **byte == self.delimiter).count() + 1;
+        let value = matches!(fault.reason, Reason::BadValue | Reason::Missing);
+        if value && fields < self.matching.targets.len() { self.narrow(fields, cut) } else { fault }
+    }
+
+    fn narrow(&self, fields: usize, cut: bool) -> Fault {
+        let reason = if cut { Reason::Truncated } else { Reason::Width };
+        Fault::record(reason, format!("{fields} fields of {}", self.matching.targets.len()))
+    }
+
+    fn parse_fields(&self, record: &[u8], quotes: bool, cut: bool, sink: &mut Sink) -> Result<Read, Fault> {
         let quoted = quotes && self.quote.is_some_and(|quote| memchr(quote, record).is_some());
         let mut fields = 0;
         let mut surplus_text = false;
@@ -59,8 +77,7 @@ impl CsvFormat {
         }
         let width = self.matching.targets.len();
         if fields < width {
-            let reason = if cut { Reason::Truncated } else { Reason::Width };
-            return Err(Fault::record(reason, format!("{fields} fields of {width}")));
+            return Err(self.narrow(fields, cut));
         }
         if surplus_text {
             return Err(Fault::record(Reason::Width, format!("{fields} fields of {width}")));

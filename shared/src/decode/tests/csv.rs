@@ -49,6 +49,8 @@ fn records_and_their_faults() {
             ("id,name\n1,a,x\n", &[], &[(8, Reason::Width, None)]),
             ("id,name\n1\n2,b\n", &[r#"{"id":2,"name":"b"}"#], &[(8, Reason::Width, None)]),
             ("id,name\n1,a\n2", &[r#"{"id":1,"name":"a"}"#], &[(12, Reason::Truncated, None)]),
+            ("id,name\nx\n", &[], &[(8, Reason::Width, None)]),
+            ("id,name\nx", &[], &[(8, Reason::Truncated, None)]),
             ("id,name\nx,a\n", &[], &[(8, Reason::BadValue, Some("id"))]),
             ("id,name\n,a\n", &[], &[(8, Reason::Missing, Some("id"))]),
             ("id,name\n\"\",a\n", &[], &[(8, Reason::Missing, Some("id"))]),
