@@ -15,7 +15,7 @@ async fn open(prefix: &str) -> Store {
     );
     let bucket = format!("contract-{}", std::process::id());
     let url = StoreUrl::S3 { bucket, prefix: prefix.to_owned() };
-    UrlStores.open(&url, IfMissing::Create).await.unwrap()
+    UrlStores.open(&url, IfMissing::Create).await.expect("the test server opens")
 }
 
 macro_rules! real_s3_keeps_the_contract {
