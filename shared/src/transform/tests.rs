@@ -269,7 +269,8 @@ fn an_unsigned_number_that_fits_no_integer_is_kept() {
 fn trips(records: &str) -> (Transform, Decoded) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/trips");
     let definition = crate::dataset::load(&folder).unwrap_or_else(|error| panic!("{error}")).definition;
-    let reader = arrow::json::ReaderBuilder::new(definition.input_schema()).build(records.as_bytes()).expect("a schema");
+    let reader =
+        arrow::json::ReaderBuilder::new(definition.input_schema()).build(records.as_bytes()).expect("a schema");
     let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("json")).collect();
     let batch = arrow::compute::concat_batches(&definition.input_schema(), &batches).expect("one schema");
     let rows = batch.num_rows() as u64;
