@@ -269,7 +269,8 @@ fn an_unsigned_number_that_fits_no_integer_is_kept() {
 fn trips(records: &str) -> (Transform, Decoded) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/trips");
     let definition = crate::dataset::load(&folder).unwrap_or_else(|error| panic!("{error}")).definition;
-    let reader = arrow::json::ReaderBuilder::new(definition.input_schema()).build(records.as_bytes()).expect("a schema");
+    let reader =
+        arrow::json::ReaderBuilder::new(definition.input_schema()).build(records.as_bytes()).expect("a schema");
     let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("json")).collect();
     let batch = arrow::compute::concat_batches(&definition.input_schema(), &batches).expect("one schema");
     let rows = batch.num_rows() as u64;
@@ -303,43 +304,4 @@ fn trips_of_all_years_become_the_same_words_and_cents() {
     assert_eq!(shown("congestion_surcharge"), ["", "", "", "2.50", ""]);
     assert_eq!(shown("pickup_year"), ["2009", "2010", "2016", "2008", "2019"]);
     assert_eq!(shown("pickup_month"), ["01", "06", "06", "12", "07"]);
-}
-
-#[test]
-fn perf_tmp() {
-    let mut text = String::new();
-    for i in 0..20_000 {
-        text += &format!("{{\"vendor\":\"{}\",\"pickup_at\":\"2019-07-{:02}T{:02}:{:02}:11\",\"dropoff_at\":\"2019-07-11T10:10:11\",\"passenger_count\":{},\"trip_distance\":{}.25,\"rate_code\":\"1\",\"store_and_fwd_flag\":\"N\",\"pickup_location_id\":{},\"dropoff_location_id\":7,\"payment_type\":\"{}\",\"fare_amount\":{}.5,\"extra\":0.5,\"mta_tax\":0.5,\"tip_amount\":{}.15,\"tolls_amount\":0,\"improvement_surcharge\":0.3,\"total_amount\":{}.36,\"congestion_surcharge\":2.5}}\n",
-            i%2+1, i%28+1, i%24, i%60, i%6, i%20, i%265, i%4+1, i%60, i%9, i%70);
-    }
-    let (transform, one) = trips(&text);
-    let batch = arrow::compute::concat_batches(&one.batch.schema(), &vec![one.batch.clone(); 50]).unwrap();
-    for size in [8192usize, 65536, 1_000_000] {
-        let mut best = f64::MAX;
-        for _ in 0..3 {
-            let start = std::time::Instant::now();
-            let mut at = 0;
-            while at < batch.num_rows() {
-                let n = size.min(batch.num_rows() - at);
-                let d = Decoded { batch: batch.slice(at, n), offsets: (0..n as u64).collect(), raw: RawRecords::Columnar, rejects: Vec::new() };
-                assert_eq!(transform.apply(&d).batch.num_rows(), n);
-                at += n;
-            }
-            best = best.min(start.elapsed().as_secs_f64());
-        }
-        println!("batch {size}: {:.1} ns/row", best * 1e9 / batch.num_rows() as f64);
-    }
-    // Each output column alone.
-    let d = Decoded { batch: batch.clone(), offsets: (0..batch.num_rows() as u64).collect(), raw: RawRecords::Columnar, rejects: Vec::new() };
-    for stage in &transform.stages {
-        if let Stage::Project { expressions, schema } = stage {
-            for (e, f) in expressions.iter().zip(schema.fields()) {
-                let start = std::time::Instant::now();
-                if let Ok(v) = e.evaluate(&d.batch) { let _ = v.into_array(d.batch.num_rows()); }
-                println!("  {} {:.1} ns/row  {e}", f.name(), start.elapsed().as_secs_f64() * 1e9 / d.batch.num_rows() as f64);
-            }
-            break;
-        }
-    }
-    println!("{:#?}", transform.stages.len());
 }
