@@ -1,4 +1,5 @@
 //! The batch layer: raw zone → curated tables → SQL.
 
+pub mod catalog;
 pub mod report;
 pub mod sql;

@@ -93,7 +93,7 @@ class Tidemark:
 
     def sql(self, query: str) -> tuple[float, float, list]:
         """Seconds that the engine reports, seconds with the process's start, rows."""
-        wall, _, out = measured(self.command + ["sql", query, "--format", "json", "--stats"])
+        wall, _, out = measured(self.command + ["sql", query, "--format", "json", "--stats", "--threads", str(THREADS)])
         document = json.loads(out)
         return document["stats"]["elapsed_ms"] / 1000, wall, document["rows"]
 

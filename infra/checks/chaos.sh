@@ -19,17 +19,10 @@ done
 [ -z "$local_only" ] || exit 0
 
 data=$(mktemp -d)
-# the server's user must reach its folder
-chmod 755 "$data"
 trap 'infra/servers/down.sh --data "$data" || true; rm -rf "$data"' EXIT
 infra/servers/up.sh --data "$data" s3
-set -a
+# exports the endpoint and the keys
 # shellcheck disable=SC1091
 . "$data/env"
-set +a
 : "${TIDEMARK_TEST_S3_ENDPOINT:?infra/servers/up.sh wrote no endpoint}"
-export AWS_ENDPOINT_URL=$TIDEMARK_TEST_S3_ENDPOINT
-export AWS_ACCESS_KEY_ID=${TIDEMARK_TEST_S3_ACCESS_KEY:-${AWS_ACCESS_KEY_ID:-}}
-export AWS_SECRET_ACCESS_KEY=${TIDEMARK_TEST_S3_SECRET_KEY:-${AWS_SECRET_ACCESS_KEY:-}}
-export AWS_REGION=${TIDEMARK_TEST_S3_REGION:-${AWS_REGION:-us-east-1}}
-"$programs/chaos_batch" "${arguments[@]}" --store-url "s3://${TIDEMARK_TEST_S3_BUCKET:-tidemark-chaos}/chaos"
+"$programs/chaos_batch" "${arguments[@]}" --store-url "s3://tidemark-chaos/runs"

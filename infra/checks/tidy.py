@@ -46,11 +46,14 @@ def is_fixture(path: Path) -> bool:
 
 def begins_with_purpose(path: Path, text: str) -> bool:
     """A module comment, or for tests the tested thing's name: a file called `tests` needs no more."""
+    head = text.splitlines()[:4]
     if path.suffix == ".rs":
-        return text.startswith("//!") or path.stem == "tests" or "tests" in path.parts or path.name == "build.rs"
+        # a crate's attributes may come first
+        documented = any(line.startswith("//!") for line in head)
+        return documented or path.stem == "tests" or "tests" in path.parts or path.name == "build.rs"
     if path.suffix == ".py":
         return text.removeprefix("#!/usr/bin/env python3\n").startswith('"""')
-    return text.startswith("#!") and "\n# " in text[:200]
+    return any(line.startswith("# ") for line in head)
 
 
 def problems(path: Path) -> list[str]:

@@ -1,5 +1,99 @@
-//! The launcher.
+//! The launcher: what a person types, and what they see.
 
+pub mod cli;
 pub mod commands;
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod exit;
 pub mod output;
+pub mod progress;
+pub mod render;
+pub mod signals;
+pub mod telemetry;
 pub mod units;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use tidemark_shared::error::ErrorKind as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use cli::{Cli, Command, Global};
+use config::{Config, Flags};
+use context::Context;
+use error::CliError;
+use exit::Exit;
+
+/// How long work that was cut short may take to end. What it leaves half-done, the next run finishes.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+/// Carries out one invocation and tells how it ended.
+#[must_use]
+pub fn run(cli: &Cli) -> Exit {
+    let ended = prepare(&cli.global).and_then(|context| {
+        let runtime = runtime()?;
+        let interrupted = match cli.command {
+            // Its prompt goes on after Ctrl-C: it watches for itself.
+            Command::Sql(_) => CancellationToken::new(),
+            _ => signals::watch().map_err(failed_to_start)?,
+        };
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                ended = Box::pin(commands::run(&cli.command, &context)) => ended,
+                () = interrupted.cancelled() => Err(CliError::Interrupted),
+            }
+        });
+        runtime.shutdown_timeout(SHUTDOWN_MAX);
+        ended
+    });
+    ended.unwrap_or_else(|error| tell(&error, cli.global.json))
+}
+
+fn runtime() -> Result<Runtime, CliError> {
+    // As many threads as cores; the decoding and encoding of the batch layer run on threads of their own.
+    Builder::new_multi_thread().enable_all().build().map_err(failed_to_start)
+}
+
+fn failed_to_start(source: std::io::Error) -> CliError {
+    CliError::File { action: "start threads in", path: "this process".into(), source }
+}
+
+fn prepare(global: &Global) -> Result<Context, CliError> {
+    telemetry::init(global.log.as_deref())?;
+    let cwd = std::env::current_dir();
+    let cwd = cwd.map_err(|source| CliError::File { action: "read", path: ".".into(), source })?;
+    let flags = Flags {
+        data_dir: global.data_dir.clone(),
+        store_url: global.store_url.clone(),
+        catalog_url: global.catalog_url.clone(),
+    };
+    let config: Config = config::load(global.config.as_deref(), &flags, &cwd).map_err(CliError::Config)?;
+    let context = Context { config, json: global.json, quiet: global.quiet };
+    for warning in &context.config.warnings {
+        context.remark(&format!("warning: {warning}"));
+    }
+    Ok(context)
+}
+
+/// Says what went wrong, once, and how the process ends.
+fn tell(error: &CliError, json: bool) -> Exit {
+    match error {
+        // The reader has all it wanted.
+        CliError::OutputClosed => return Exit::Done,
+        CliError::Interrupted => {
+            drop(writeln!(std::io::stderr(), "interrupted"));
+            return Exit::Interrupted;
+        }
+        _ => {}
+    }
+    let told = if json {
+        context::print(&format!("{:#}\n", error::for_programs(error)))
+    } else {
+        write!(std::io::stderr(), "{}", error::for_people(error)).map_err(CliError::Output)
+    };
+    // Where neither stream takes it, the exit code still says that it failed.
+    drop(told);
+    Exit::of_kind(error.kind())
+}

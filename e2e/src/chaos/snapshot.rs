@@ -12,6 +12,7 @@ use crate::platform::Tidemark;
 /// Rows, rejects and coverage of the trips, in a fixed order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
+    columns: Vec<String>,
     rows: Vec<Value>,
     rejects: Vec<Value>,
     coverage: Value,
@@ -69,13 +70,26 @@ impl Snapshot {
     /// # Errors
     /// The difference.
     pub fn compare_any_order(&self, found: &Self) -> Result<(), String> {
-        if sorted_without_file(&self.rows) != sorted_without_file(&found.rows) {
+        if self.columns != found.columns || self.sorted_without_file() != found.sorted_without_file() {
             return Err(format!("{} rows wanted, {} found, or other ones", self.rows.len(), found.rows.len()));
         }
         if self.rejects.len() != found.rejects.len() {
             return Err(format!("{} rejects wanted, {} found", self.rejects.len(), found.rejects.len()));
         }
         Ok(())
+    }
+
+    /// Rows as text without the number of the file that they came from, sorted.
+    fn sorted_without_file(&self) -> Vec<String> {
+        let file = self.columns.iter().position(|name| name == "_partition");
+        let text = |row: &Value| {
+            let cells = row.as_array().into_iter().flatten().enumerate();
+            let kept: Vec<&Value> = cells.filter(|(at, _)| Some(*at) != file).map(|(_, cell)| cell).collect();
+            format!("{kept:?}")
+        };
+        let mut texts: Vec<String> = self.rows.iter().map(text).collect();
+        texts.sort();
+        texts
     }
 
     /// After a killed ingest each file's rows are all there or none of them is, and no others are.
@@ -98,13 +112,15 @@ impl Snapshot {
 /// # Errors
 /// A command that fails, or an answer without the parts it must have.
 pub fn snapshot(tidemark: &Tidemark) -> Result<Snapshot, ChaosError> {
-    let rows = tidemark.rows("SELECT * FROM batch.trips ORDER BY _source, _partition, _offset")?;
+    let answer = tidemark.sql("SELECT * FROM batch.trips ORDER BY _source, _partition, _offset", &[])?;
+    let columns = list(&answer, "columns")?.iter().map(|column| plain(&column["name"])).collect();
     let document = tidemark.run_json(&["rejects", "trips", "--limit", "1000000", "--json"])?;
     let mut rejects = list(&document, "rejects")?;
     rejects.sort_by_key(|row| (row["partition"].as_u64(), row["offset"].as_u64()));
     let status = status(tidemark)?;
     Ok(Snapshot {
-        rows,
+        columns,
+        rows: list(&answer, "rows")?,
         rejects,
         coverage: status["coverage"].clone(),
         ledger_end: status["ledger_end"].clone(),
@@ -277,23 +293,6 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Rows as text without the file's number, sorted: position columns are the last three, `_source, _partition, _offset`.
-fn sorted_without_file(rows: &[Value]) -> Vec<String> {
-    let mut texts: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let mut cells = row.as_array().cloned().unwrap_or_default();
-            let partition = cells.len().saturating_sub(2);
-            if partition < cells.len() {
-                cells.remove(partition);
-            }
-            Value::Array(cells).to_string()
-        })
-        .collect();
-    texts.sort();
-    texts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +300,15 @@ mod tests {
 
     fn of(rows: Vec<Value>) -> Snapshot {
         let rows_by_file = BTreeMap::new();
-        Snapshot { rows, rejects: vec![json!({"offset": 1})], coverage: json!(1), ledger_end: json!(1), rows_by_file }
+        let columns = ["n", "_source", "_partition", "_offset"].map(str::to_owned).to_vec();
+        Snapshot {
+            columns,
+            rows,
+            rejects: vec![json!({"offset": 1})],
+            coverage: json!(1),
+            ledger_end: json!(1),
+            rows_by_file,
+        }
     }
 
     #[test]

@@ -31,9 +31,13 @@ impl<W: Write> RowWriter for CsvWriter<W> {
 
     fn rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
         let columns = batch.columns().iter().map(flat).collect::<Result<Vec<_>, _>>()?;
-        let fields = batch.schema().fields().iter().zip(&columns).map(|(field, column)| {
-            Field::new(field.name(), column.data_type().clone(), true)
-        }).collect::<Vec<_>>();
+        let fields = batch
+            .schema()
+            .fields()
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
+            .collect::<Vec<_>>();
         Ok(self.writer.write(&RecordBatch::try_new(Schema::new(fields).into(), columns)?)?)
     }
 

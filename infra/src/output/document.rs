@@ -22,9 +22,7 @@ impl<W: Write> DocumentWriter<W> {
 
 impl<W: Write> RowWriter for DocumentWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, as_of: &AsOf) -> Result<(), OutputError> {
-        let column = |field: &arrow::datatypes::FieldRef| {
-            serde_json::json!({ "name": field.name(), "type": type_name(field.data_type()) })
-        };
+        let column = |field: &arrow::datatypes::FieldRef| serde_json::json!({ "name": field.name(), "type": type_name(field.data_type()) });
         let columns: Vec<_> = schema.fields().iter().map(column).collect();
         let columns = serde_json::to_string(&columns).expect("plain data");
         let as_of = serde_json::to_string(as_of).expect("plain data");

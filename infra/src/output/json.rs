@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, GenericListArray, OffsetSizeTrait};
 use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, UInt64Type,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
 /// Largest integer that a double holds together with all smaller ones.
@@ -73,9 +71,7 @@ pub(super) fn cells(array: &ArrayRef) -> Result<Cell, ArrowError> {
         }
     };
     let nulls = Arc::clone(array);
-    Ok(Box::new(move |out, row| {
-        if nulls.is_null(row) { out.extend_from_slice(b"null") } else { values(out, row) }
-    }))
+    Ok(Box::new(move |out, row| if nulls.is_null(row) { out.extend_from_slice(b"null") } else { values(out, row) }))
 }
 
 /// `{"name": value, …}` of one row.

@@ -66,7 +66,9 @@ impl<W: Write> TableWriter<W> {
             .iter()
             .zip(widths)
             .zip(right_aligned)
-            .map(|((cell, width), right)| if *right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") })
+            .map(
+                |((cell, width), right)| if *right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") },
+            )
             .collect();
         Ok(writeln!(self.out, "{}", padded.join("|").trim_end())?)
     }

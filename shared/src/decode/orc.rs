@@ -55,7 +55,7 @@ pub(crate) struct OrcFile {
 impl OrcFile {
     /// Reads the footer. The message says why the file is no ORC file.
     pub(crate) fn open(source: &Guarded) -> io::Result<Result<Self, String>> {
-        let opened = catch_unwind(AssertUnwindSafe(|| {
+        let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Self, String> {
             let mut reader = source.clone();
             let metadata = orc_rust::reader::metadata::read_metadata(&mut reader).map_err(|error| error.to_string())?;
             let metadata = Arc::new(metadata);

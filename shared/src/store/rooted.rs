@@ -35,10 +35,8 @@ impl Rooted {
 }
 
 fn relative(prefix: &Path, path: Path) -> Path {
-    match path.prefix_match(prefix) {
-        Some(rest) => rest.collect(),
-        None => path,
-    }
+    let rest = path.prefix_match(prefix).map(Iterator::collect);
+    rest.unwrap_or(path)
 }
 
 fn relative_meta(prefix: &Path, mut meta: ObjectMeta) -> ObjectMeta {

@@ -156,7 +156,9 @@ impl ErrorKind for SqlCommandError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Sql(error) => error.hint(),
-            Self::OneAnswer { .. } => Some("use `--format table`, `ndjson` or `csv`, or run them one by one".to_owned()),
+            Self::OneAnswer { .. } => {
+                Some("use `--format table`, `ndjson` or `csv`, or run them one by one".to_owned())
+            }
             _ => None,
         }
     }
@@ -189,7 +191,8 @@ fn statements(args: &SqlArgs) -> Result<Option<Vec<String>>, SqlCommandError> {
         (None, Some(file)) if file.as_os_str() != "-" => {
             let from = format!("`{}`", file.display());
             let opened = std::fs::File::open(file);
-            let text = opened.and_then(read_text).map_err(|source| SqlCommandError::Input { from: from.clone(), source });
+            let text =
+                opened.and_then(read_text).map_err(|source| SqlCommandError::Input { from: from.clone(), source });
             (text?, from)
         }
         (None, None) if io::stdin().is_terminal() => return Ok(None),
@@ -252,12 +255,7 @@ async fn run_one(
     }
 }
 
-async fn write_answer(
-    args: &SqlArgs,
-    mut answer: Answer,
-    terminal: bool,
-    stats: bool,
-) -> Result<(), SqlCommandError> {
+async fn write_answer(args: &SqlArgs, mut answer: Answer, terminal: bool, stats: bool) -> Result<(), SqlCommandError> {
     let format = args.format(terminal);
     let out = io::BufWriter::with_capacity(64 * 1024, io::stdout());
     let mut rows = writer(format, out, args.table_limits(terminal));

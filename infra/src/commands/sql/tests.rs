@@ -43,7 +43,9 @@ fn arguments_become_a_query_with_its_limits() {
     assert_eq!(query.limits.timeout, Some(Duration::from_secs(30)));
     assert_eq!(query.limits.bytes_read_max, Some(2_000_000_000));
     assert_eq!(args.engine_config().memory_bytes_max, 64 * 1024 * 1024);
-    for wrong in [["--json", "--format=csv"], ["SELECT 1", "--file=x.sql"], ["SELECT 1", "--table=x"], ["a", "--memory=0"]] {
+    for wrong in
+        [["--json", "--format=csv"], ["SELECT 1", "--file=x.sql"], ["SELECT 1", "--table=x"], ["a", "--memory=0"]]
+    {
         assert!(parsed(&wrong).is_err(), "{wrong:?}");
     }
 }

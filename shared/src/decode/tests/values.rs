@@ -107,7 +107,7 @@ fn dates_agree_with_chrono_on_every_day() {
     while day < chrono::NaiveDate::from_ymd_opt(9999, 12, 31).unwrap() {
         let text = day.format("%Y-%m-%d").to_string();
         assert_eq!(date(text.as_bytes()).map(i64::from), Some((day - epoch).num_days()), "{text}");
-        day += chrono::Days::new(1);
+        day += chrono::TimeDelta::days(1);
     }
     for text in
         ["2021-02-29", "1900-02-29", "2021-00-01", "2021-13-01", "2021-01-00", "2021-04-31", "21-01-01", "2021-1-01"]

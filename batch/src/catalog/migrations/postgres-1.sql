@@ -1,0 +1,38 @@
+-- `COLLATE "C"`: names are ordered by their bytes, whatever the server's locale is, for pages go by that order.
+CREATE TABLE databases (
+    name    TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    body    TEXT   NOT NULL,
+    created BIGINT NOT NULL
+);
+
+CREATE TABLE tables (
+    database TEXT COLLATE "C" NOT NULL REFERENCES databases (name) ON DELETE CASCADE,
+    name     TEXT COLLATE "C" NOT NULL,
+    version  BIGINT NOT NULL,
+    body     TEXT   NOT NULL,
+    created  BIGINT NOT NULL,
+    updated  BIGINT NOT NULL,
+    PRIMARY KEY (database, name)
+);
+
+CREATE TABLE table_versions (
+    database TEXT COLLATE "C" NOT NULL,
+    name     TEXT COLLATE "C" NOT NULL,
+    version  BIGINT NOT NULL,
+    body     TEXT   NOT NULL,
+    created  BIGINT NOT NULL,
+    updated  BIGINT NOT NULL,
+    PRIMARY KEY (database, name, version),
+    FOREIGN KEY (database, name) REFERENCES tables (database, name) ON DELETE CASCADE
+);
+
+-- `key` is the values as a JSON array: one text that is unique and gives a stable order.
+CREATE TABLE partitions (
+    database   TEXT COLLATE "C" NOT NULL,
+    table_name TEXT COLLATE "C" NOT NULL,
+    key        TEXT COLLATE "C" NOT NULL,
+    body       TEXT   NOT NULL,
+    created    BIGINT NOT NULL,
+    PRIMARY KEY (database, table_name, key),
+    FOREIGN KEY (database, table_name) REFERENCES tables (database, name) ON DELETE CASCADE
+);

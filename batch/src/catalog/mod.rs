@@ -1,0 +1,11 @@
+//! The catalog's adapters: SQLite (embedded) and PostgreSQL. One body of SQL serves both; they differ in the migrations
+//! and in how a transaction begins.
+
+mod partitions;
+mod sql;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use store::SqlCatalog;

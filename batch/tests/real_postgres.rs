@@ -1,0 +1,37 @@
+//! The catalog's contract on a real PostgreSQL. `infra/servers/test-real.sh` starts one and runs this; a plain
+//! `cargo test` leaves it out, and without a server it fails.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tidemark_batch::catalog::SqlCatalog;
+use tidemark_shared::catalog::{Catalog, contract};
+
+async fn open() -> Arc<dyn Catalog> {
+    let url = std::env::var("TIDEMARK_TEST_POSTGRES_URL").expect("TIDEMARK_TEST_POSTGRES_URL names the test server");
+    Arc::new(SqlCatalog::open(&url, Path::new("/"), true).await.unwrap())
+}
+
+macro_rules! real_postgres_keeps_the_contract {
+    ($($name:ident = $check:ident),+ $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                contract::$check(&open().await).await;
+            }
+        )+
+    };
+}
+
+real_postgres_keeps_the_contract!(
+    real_postgres_names_are_normalised = names_are_normalised,
+    real_postgres_databases_live_and_die = databases_live_and_die,
+    real_postgres_tables_round_trip_whole = tables_round_trip_whole,
+    real_postgres_lists_are_paged_in_order = lists_are_paged_in_order,
+    real_postgres_tables_keep_their_versions = tables_keep_their_versions,
+    real_postgres_an_update_of_an_old_version_conflicts = an_update_of_an_old_version_conflicts,
+    real_postgres_racing_updates_have_one_winner = racing_updates_have_one_winner,
+    real_postgres_racing_creations_have_one_winner = racing_creations_have_one_winner,
+    real_postgres_partitions_are_created_in_bulk_and_filtered = partitions_are_created_in_bulk_and_filtered,
+    real_postgres_what_is_missing_is_not_found = what_is_missing_is_not_found,
+);

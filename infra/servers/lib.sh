@@ -1,0 +1,57 @@
+# Shared by the scripts beside it; sourced, not run.
+set -euo pipefail
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidemark
+# Keys of test servers that only this machine reaches.
+access_key=tidemark secret_key=tidemark-secret region=us-east-1
+
+die() { echo "${0##*/}: $*" >&2; exit 1; }
+
+need() { command -v "$1" >/dev/null || die "$1 is missing: $2"; }
+
+docker_works() { [ "${TIDEMARK_DOCKER:-auto}" != no ] && command -v docker >/dev/null && docker info >/dev/null 2>&1; }
+
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# alive NAME: a process of this data directory runs under the id that NAME.pid holds. Its command line is compared, for
+# ids are used again.
+alive() {
+  [ -s "$data/$1.pid" ] && { tr "\0" " " <"/proc/$(cat "$data/$1.pid")/cmdline"; } 2>/dev/null | grep -qF -- "$data/$1"
+}
+
+# wait_for NAME SECONDS COMMAND…: until COMMAND succeeds; fails early if NAME's process is gone.
+wait_for() {
+  local name=$1 deadline=$((SECONDS + $2)); shift 2
+  until "$@" >/dev/null 2>&1; do
+    if [ "$SECONDS" -ge "$deadline" ] || { [ -s "$data/$name.pid" ] && ! alive "$name"; }; then
+      tail -n 20 "$data/$name.log" >&2 || true
+      die "$name does not answer"
+    fi
+    sleep 0.1
+  done
+}
+
+# An unsigned request that the S3 server itself refuses shows that it answers.
+s3_answers() {
+  python3 - "$1" <<'PY'
+import sys, urllib.error, urllib.request
+try:
+    urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/", timeout=5)
+except urllib.error.HTTPError as error:
+    sys.exit(error.code >= 500)
+PY
+}
+
+parse_data() {
+  data=""; rest=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --data) [ $# -ge 2 ] || die "--data takes a directory"; data=$2; shift 2 ;;
+      -*) die "unknown option $1" ;;
+      *) rest+=("$1"); shift ;;
+    esac
+  done
+  [ -n "$data" ] || die "--data DIR is needed"
+}

@@ -1,0 +1,131 @@
+//! The command line as clap reads it. Its help is also `docs/cli.md`.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::commands::batch::BatchCommand;
+use crate::commands::dataset::DatasetCommand;
+use crate::commands::debug::DebugCommand;
+use crate::commands::ingest::IngestArgs;
+use crate::commands::rejects::RejectsArgs;
+use crate::commands::sql::SqlArgs;
+use crate::commands::status::StatusArgs;
+
+/// Takes files into a master dataset, makes curated Parquet tables of them, and accounts for every record.
+#[derive(Debug, Parser)]
+#[command(name = "tidemark", version, propagate_version = false, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes: 0 done; 1 the work failed, or a file was held or refused; 2 wrong usage, nothing was touched;
+3 partly done: a whole file was rejected, or with --strict any record.
+
+First steps:
+  tidemark dataset init trips yellow_2019-07.csv    draft a definition from a file
+  tidemark dataset apply datasets/trips             make it known
+  tidemark ingest trips yellow_2019-07.csv          take files in
+  tidemark status trips                             see how it stands")]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Folder of store and catalog, unless they have URLs of their own [env: TIDEMARK_DATA_DIR] [default:
+    /// tidemark-data beside tidemark.toml, else here]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub data_dir: Option<String>,
+    /// Object store: file:PATH or s3://BUCKET/PREFIX [env: TIDEMARK_STORE_URL] [default: the data folder's store]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub store_url: Option<String>,
+    /// Catalog: sqlite:PATH or postgres://USER@HOST/DB [env: TIDEMARK_CATALOG_URL] [default: the data folder's
+    /// catalog.db]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub catalog_url: Option<String>,
+    /// Configuration file [default: the nearest tidemark.toml upward]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON document on standard output, errors too
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// No progress and no remarks
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// What to log to standard error: a level, or levels by part [env: TIDEMARK_LOG] [default: warn]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Global options")]
+    pub log: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Draft, check, register and show dataset definitions
+    #[command(subcommand)]
+    Dataset(DatasetCommand),
+    /// Put files into the raw zone and the ledger, and their rows into the curated table
+    Ingest(IngestArgs),
+    /// Run the batch layer: take in what waits, rebuild, clean up
+    #[command(subcommand)]
+    Batch(BatchCommand),
+    /// Ask curated tables, and files in place, in SQL
+    Sql(Box<SqlArgs>),
+    /// Show rejected records with position, reason and bytes
+    Rejects(RejectsArgs),
+    /// Show how datasets stand
+    Status(StatusArgs),
+    /// Show the configuration that counts, secrets masked, and where each value comes from
+    Config,
+    /// What the project's own tests ask
+    #[command(subcommand, hide = true)]
+    Debug(DebugCommand),
+}
+
+/// Width of the help in `docs/cli.md`, in characters.
+const DOCUMENTATION_WIDTH: usize = 100;
+
+/// The text of `docs/cli.md`: the help of every command that is shown.
+#[must_use]
+pub fn documentation() -> String {
+    let mut root = Cli::command().term_width(DOCUMENTATION_WIDTH);
+    root.build();
+    let mut text = String::from(
+        "# Commands\n\n<!-- Made from infra/src/cli.rs and the commands' arguments; bless with \
+         TIDEMARK_BLESS=1 cargo test --workspace --test cli -->\n",
+    );
+    describe(&mut root, "tidemark", &mut text);
+    text
+}
+
+fn describe(command: &mut clap::Command, path: &str, text: &mut String) {
+    let help = command.render_long_help().to_string();
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    text.push_str(&format!("\n## {path}\n\n```text\n{}\n```\n", lines.join("\n").trim_end()));
+    for below in command.get_subcommands_mut() {
+        if !below.is_hide_set() && below.get_name() != "help" {
+            let path = format!("{path} {}", below.get_name());
+            describe(below, &path, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_may_come_last() {
+        let cli = Cli::parse_from(["tidemark", "sql", "SELECT 1", "--json", "--data-dir", "d", "--quiet"]);
+        assert!(cli.global.json && cli.global.quiet);
+        assert_eq!(cli.global.data_dir.as_deref(), Some("d"));
+    }
+}

@@ -1,0 +1,117 @@
+//! `tidemark batch`: the batch layer by hand.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::{Exit, exit_of};
+use crate::render;
+use crate::units::{format_duration, parse_duration};
+
+/// Objects younger than this may belong to a run that is still going on.
+const SAFE_AGE_MIN: Duration = Duration::from_secs(3_600);
+
+/// The batch layer's commands.
+#[derive(Debug, Subcommand)]
+pub enum BatchCommand {
+    /// Take in what the ledger holds above the coverage, such as after an interrupted ingest
+    Run(RunArgs),
+    /// Rebuild the table from the raw files with the newest definition, then switch to it
+    Recompute(RecomputeArgs),
+    /// Remove objects that interrupted runs left behind and nothing names
+    Vacuum(VacuumArgs),
+}
+
+/// Arguments of `tidemark batch run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Dataset
+    pub dataset: String,
+    /// Exit with 3 if any record was rejected
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Arguments of `tidemark batch recompute`.
+#[derive(Debug, Args)]
+pub struct RecomputeArgs {
+    /// Dataset
+    pub dataset: String,
+}
+
+/// Arguments of `tidemark batch vacuum`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidemark batch vacuum trips --dry-run
+  tidemark batch vacuum trips --older-than 2d")]
+pub struct VacuumArgs {
+    /// Dataset
+    pub dataset: String,
+    /// Leave younger objects alone: a run that is still going on may have written them
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
+    pub older_than: Duration,
+    /// Only name them
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Allow an age below one hour; no other command may be running on the dataset
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Carries out `command`.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(command: &BatchCommand, context: &Context) -> Result<Exit, CliError> {
+    match command {
+        BatchCommand::Run(args) => {
+            let batch = context.batch().await?;
+            let report = Box::pin(batch.run(&args.dataset, &context.progress())).await?;
+            context.report(&report, render::ingest)?;
+            Ok(exit_of(&report, args.strict))
+        }
+        BatchCommand::Recompute(args) => {
+            let batch = context.batch().await?;
+            let report = Box::pin(batch.recompute(&args.dataset, &context.progress())).await?;
+            context.report(&report, render::recompute)?;
+            Ok(if report.counts.adds_up() { Exit::Done } else { Exit::Failed })
+        }
+        BatchCommand::Vacuum(args) => {
+            check_age(args)?;
+            let batch = context.batch_for_reading().await?;
+            let report = Box::pin(batch.vacuum(&args.dataset, args.older_than, args.dry_run)).await?;
+            context.report(&report, render::vacuum)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn check_age(args: &VacuumArgs) -> Result<(), CliError> {
+    if args.older_than >= SAFE_AGE_MIN || args.force {
+        return Ok(());
+    }
+    let (age, least) = (format_duration(args.older_than), format_duration(SAFE_AGE_MIN));
+    Err(CliError::Argument {
+        message: format!("--older-than {age} is below {least}: it could remove what a running command needs"),
+        hint: Some("add --force if no other command runs on the dataset".to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_age_needs_force_even_for_a_dry_run() {
+        for (seconds, force, allowed) in
+            [(86_400, false, true), (3_600, false, true), (3_599, false, false), (0, true, true)]
+        {
+            let older_than = Duration::from_secs(seconds);
+            let args = VacuumArgs { dataset: "trips".to_owned(), older_than, dry_run: true, force };
+            assert_eq!(check_age(&args).is_ok(), allowed, "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Every value of the configuration, with what it means.
+
+use std::fmt::Write as _;
+
+/// What a value's text must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A folder.
+    Folder,
+    /// A URL whose relative path, if it has one, is resolved.
+    Url,
+    /// A whole number in `[min, max]`.
+    Count(u64, u64),
+    /// A size in `[min, max]` bytes.
+    Bytes(u64, u64),
+    /// A size of at least so many bytes, or `none`.
+    BytesOrNone(u64),
+    /// A duration of at least so many milliseconds.
+    Duration(u64),
+}
+
+/// One value of the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Section of the file; empty for the top.
+    pub section: &'static str,
+    /// Name in the section.
+    pub name: &'static str,
+    /// Flag, where it has one.
+    pub flag: Option<&'static str>,
+    /// Value that counts if nobody sets one, as text.
+    pub default: &'static str,
+    /// What its text must be.
+    pub shape: Shape,
+    /// What it means, for people.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// `store.url`, `data_dir`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        if self.section.is_empty() { self.name.to_owned() } else { format!("{}.{}", self.section, self.name) }
+    }
+
+    /// Its environment variable: `TIDEMARK_STORE_URL`.
+    #[must_use]
+    pub fn env(&self) -> String {
+        format!("TIDEMARK_{}", self.path().replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// Sections of the file that builds with more layers read; here they only warn.
+pub const LATER_SECTIONS: &[&str] = &["log", "live", "doors"];
+
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// All values.
+pub const KEYS: &[Key] = &[
+    Key {
+        section: "",
+        name: "data_dir",
+        flag: Some("--data-dir"),
+        default: "tidemark-data",
+        shape: Shape::Folder,
+        help: "Folder of everything that has no URL of its own.",
+    },
+    Key {
+        section: "store",
+        name: "url",
+        flag: Some("--store-url"),
+        default: "file:<data_dir>/store",
+        shape: Shape::Url,
+        help: "Object store: `file:path` or `s3://bucket/prefix` (endpoint, region and keys from the usual AWS variables).",
+    },
+    Key {
+        section: "catalog",
+        name: "url",
+        flag: Some("--catalog-url"),
+        default: "sqlite:<data_dir>/catalog.db",
+        shape: Shape::Url,
+        help: "Catalog: `sqlite:path` or `postgres://user@host/database`.",
+    },
+    Key {
+        section: "batch",
+        name: "threads",
+        flag: None,
+        default: "0",
+        shape: Shape::Count(0, 1_024),
+        help: "Threads that decode, transform and encode. 0: as many as there are cores.",
+    },
+    Key {
+        section: "batch",
+        name: "buffer_bytes_max",
+        flag: None,
+        default: "192MiB",
+        shape: Shape::Bytes(MIB, TIB),
+        help: "Rows that a run may hold in memory before it writes row groups early.",
+    },
+    Key {
+        section: "batch",
+        name: "commit_bytes",
+        flag: None,
+        default: "4GiB",
+        shape: Shape::Bytes(1, TIB),
+        help: "Raw bytes after which a run commits what it has and goes on.",
+    },
+    Key {
+        section: "batch",
+        name: "file_bytes_target",
+        flag: None,
+        default: "128MiB",
+        shape: Shape::Bytes(1 << 16, TIB),
+        help: "Size that a data file should reach before the next one is begun.",
+    },
+    Key {
+        section: "batch",
+        name: "grace",
+        flag: None,
+        default: "1h",
+        shape: Shape::Duration(0),
+        help: "How long a generation that no longer answers, and a removed data file, are kept for running queries. Not shorter than `sql.timeout`.",
+    },
+    Key {
+        section: "sql",
+        name: "memory_bytes_max",
+        flag: None,
+        default: "1GiB",
+        shape: Shape::Bytes(16 * MIB, TIB),
+        help: "Memory that a statement may hold before it spills to disk.",
+    },
+    Key {
+        section: "sql",
+        name: "timeout",
+        flag: None,
+        default: "10m",
+        shape: Shape::Duration(1),
+        help: "A statement that takes longer fails.",
+    },
+    Key {
+        section: "sql",
+        name: "scan_bytes_max",
+        flag: None,
+        default: "none",
+        shape: Shape::BytesOrNone(1),
+        help: "A statement that reads more bytes from the store fails; `none`: no limit.",
+    },
+];
+
+/// The text of `docs/config.md`.
+#[must_use]
+pub fn documentation() -> String {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         <!-- Made from infra/src/config/keys.rs; bless with TIDEMARK_BLESS=1 cargo test --workspace --test cli -->\n\n\
+         A flag counts before an environment variable, that before `tidemark.toml`, and that before the default. The file\n\
+         is the nearest `tidemark.toml` upward from the working directory, or `--config FILE`. Relative paths in it are\n\
+         relative to its folder, those of flags and variables to the working directory. `tidemark config` shows what counts\n\
+         and where it comes from.\n\n\
+         Sizes: `192MiB`, `4GB`, or a number of bytes. Durations: `30s`, `5m`, `1h30m`, `2d`.\n",
+    );
+    let mut section = None;
+    for key in KEYS {
+        if section != Some(key.section) {
+            section = Some(key.section);
+            let title = if key.section.is_empty() { "Top".to_owned() } else { format!("`[{}]`", key.section) };
+            let header = "| key | default | environment | flag | meaning |\n| --- | --- | --- | --- | --- |";
+            writeln!(text, "\n## {title}\n\n{header}").expect("a string takes all text");
+        }
+        let flag = key.flag.map_or(String::new(), |flag| format!("`{flag}`"));
+        let (name, default, env, help) = (key.name, key.default, key.env(), key.help);
+        writeln!(text, "| `{name}` | `{default}` | `{env}` | {flag} | {help} |").expect("a string takes all text");
+    }
+    let later: Vec<String> = LATER_SECTIONS.iter().map(|section| format!("`[{section}]`")).collect();
+    write!(
+        text,
+        "\nThe sections {} belong to layers that this build lacks: they warn and do nothing.\n",
+        later.join(", ")
+    )
+    .expect("a string takes all text");
+    text
+}

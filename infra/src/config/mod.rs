@@ -1,0 +1,171 @@
+//! The configuration: flags over environment over `tidemark.toml` over defaults, each value with its origin.
+//!
+//! [`KEYS`] lists every value once; parsing, `tidemark config` and `docs/config.md` all follow it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidemark_batch::BatchSettings;
+use tidemark_shared::error::{ErrorKind, Kind};
+
+mod file;
+mod keys;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+pub use file::{CONFIG_FILE, FileLayer, nearest_file};
+pub use keys::{KEYS, Key, LATER_SECTIONS, Shape, documentation};
+pub use resolve::resolve;
+
+/// Values given as flags, as typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--data-dir`.
+    pub data_dir: Option<String>,
+    /// `--store-url`.
+    pub store_url: Option<String>,
+    /// `--catalog-url`.
+    pub catalog_url: Option<String>,
+}
+
+/// Limits of ad-hoc SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlLimits {
+    /// Bytes that a statement may hold in memory before it spills to disk.
+    pub memory_bytes_max: u64,
+    /// A statement that takes longer fails.
+    pub timeout: Duration,
+    /// A statement that reads more bytes fails; `None`: no limit.
+    pub scan_bytes_max: Option<u64>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A line of the configuration file.
+    File {
+        /// Line, from 1.
+        line: u64,
+    },
+    /// An environment variable.
+    Env {
+        /// Its name.
+        name: String,
+    },
+    /// A flag of the command line.
+    Flag {
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+/// One value as it counts, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// Which one.
+    pub key: &'static Key,
+    /// Its value, with passwords masked.
+    pub shown: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// The configuration of one invocation. All paths in it are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The configuration file, where one was found.
+    pub file: Option<PathBuf>,
+    /// Folder of everything that has no URL of its own.
+    pub data_dir: PathBuf,
+    /// The object store.
+    pub store_url: String,
+    /// The catalog.
+    pub catalog_url: String,
+    /// `[batch]`.
+    pub batch: BatchSettings,
+    /// `[sql]`.
+    pub sql: SqlLimits,
+    /// What was read and does nothing, for standard error.
+    pub warnings: Vec<String>,
+    /// All values with their origins, in the order of [`KEYS`].
+    pub effective: Vec<Effective>,
+}
+
+/// Everything that is wrong with the configuration, a line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one problem, each with its place.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ErrorKind for ConfigError {
+    fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("docs/config.md lists every setting; `tidemark config` shows those that count".to_owned())
+    }
+}
+
+/// Reads the file (`path`, else the nearest `tidemark.toml` upward from `cwd`) and the process's environment.
+///
+/// # Errors
+/// Everything that is wrong with the file, the environment and the flags.
+pub fn load(path: Option<&Path>, flags: &Flags, cwd: &Path) -> Result<Config, ConfigError> {
+    let found = match path {
+        Some(path) => Some(cwd.join(path)),
+        None => nearest_file(cwd),
+    };
+    let file = found.map(|path| FileLayer::read(&path)).transpose()?;
+    resolve(file.as_ref(), &|name| std::env::var(name).ok(), flags, cwd)
+}
+
+/// `url` with its password, and any query parameter that may be a secret, replaced by `***`.
+#[must_use]
+pub fn masked(url: &str) -> String {
+    let (rest, query) = url.split_once('?').map_or((url, None), |(rest, query)| (rest, Some(query)));
+    let mut text = match rest.split_once("://") {
+        Some((scheme, tail)) => {
+            let authority_end = tail.find('/').unwrap_or(tail.len());
+            // A password may hold `@`; the last one of the authority ends it.
+            match tail[..authority_end].rsplit_once('@') {
+                Some((user, host)) => {
+                    let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:***"));
+                    format!("{scheme}://{user}@{host}{}", &tail[authority_end..])
+                }
+                None => rest.to_owned(),
+            }
+        }
+        None => rest.to_owned(),
+    };
+    if let Some(query) = query {
+        let masked: Vec<String> = query
+            .split('&')
+            .map(|pair| match pair.split_once('=') {
+                Some((name, _)) if is_secret(name) => format!("{name}=***"),
+                _ => pair.to_owned(),
+            })
+            .collect();
+        text.push('?');
+        text.push_str(&masked.join("&"));
+    }
+    text
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "secret", "token", "key"].iter().any(|word| name.contains(word))
+}

@@ -1,0 +1,236 @@
+//! Layers of texts → the configuration. Pure: the environment comes in as a function.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidemark_batch::BatchSettings;
+
+use super::keys::{KEYS, Key, Shape};
+use super::{Config, ConfigError, Effective, FileLayer, Flags, Origin, SqlLimits, masked};
+use crate::units::{format_duration, parse_bytes, parse_duration};
+
+/// A value read from its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
+    Path(PathBuf),
+    Url(String),
+    Number(u64),
+    Nothing,
+    Duration(Duration),
+}
+
+/// A value's text, before it is read.
+struct Given {
+    text: String,
+    origin: Origin,
+}
+
+/// The configuration that `file`, the environment and `flags` make, in a process that runs in `cwd`.
+///
+/// # Errors
+/// Everything that is wrong with any of the values that count.
+pub fn resolve(
+    file: Option<&FileLayer>,
+    env: &dyn Fn(&str) -> Option<String>,
+    flags: &Flags,
+    cwd: &Path,
+) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let home = file.and_then(|file| file.path.parent()).unwrap_or(cwd);
+    let mut data_dir = home.to_owned();
+    let mut values = Vec::with_capacity(KEYS.len());
+    let mut effective = Vec::with_capacity(KEYS.len());
+    for key in KEYS {
+        let mut given = given(key, file, env, flags);
+        if given.origin == Origin::Default {
+            given.text = given.text.replace("<data_dir>", &data_dir.to_string_lossy());
+        }
+        // The default data directory lies beside the file that says nothing of it.
+        let base = match given.origin {
+            Origin::Default | Origin::File { .. } => home,
+            Origin::Env { .. } | Origin::Flag { .. } => cwd,
+        };
+        let value = match read(key.shape, &given.text, base) {
+            Ok(value) => value,
+            Err(message) => {
+                problems.push(format!("{}: `{}`: {message}", place(&given.origin, key, file), key.path()));
+                Value::Nothing
+            }
+        };
+        if let (Shape::Folder, Value::Path(path)) = (key.shape, &value) {
+            data_dir.clone_from(path);
+        }
+        let shown = match &value {
+            Value::Path(path) => path.display().to_string(),
+            Value::Url(url) => masked(url),
+            Value::Number(_) | Value::Nothing | Value::Duration(_) => given.text,
+        };
+        effective.push(Effective { key, shown, origin: given.origin });
+        values.push(value);
+    }
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    let values = Values(values);
+    let config = Config {
+        file: file.map(|file| file.path.clone()),
+        store_url: values.url("store.url"),
+        catalog_url: values.url("catalog.url"),
+        batch: BatchSettings {
+            threads: usize::try_from(values.number("batch.threads")).unwrap_or(usize::MAX),
+            buffer_bytes_max: usize::try_from(values.number("batch.buffer_bytes_max")).unwrap_or(usize::MAX),
+            commit_bytes: values.number("batch.commit_bytes"),
+            file_bytes_target: values.number("batch.file_bytes_target"),
+            grace: values.duration("batch.grace"),
+        },
+        sql: SqlLimits {
+            memory_bytes_max: values.number("sql.memory_bytes_max"),
+            timeout: values.duration("sql.timeout"),
+            scan_bytes_max: values.optional_number("sql.scan_bytes_max"),
+        },
+        warnings: warnings(file, &effective),
+        data_dir,
+        effective,
+    };
+    validate(config)
+}
+
+/// The text that counts for `key`.
+fn given(key: &Key, file: Option<&FileLayer>, env: &dyn Fn(&str) -> Option<String>, flags: &Flags) -> Given {
+    let flag_text = match key.flag {
+        Some("--data-dir") => flags.data_dir.as_ref(),
+        Some("--store-url") => flags.store_url.as_ref(),
+        Some("--catalog-url") => flags.catalog_url.as_ref(),
+        _ => None,
+    };
+    if let (Some(text), Some(name)) = (flag_text, key.flag) {
+        return Given { text: text.clone(), origin: Origin::Flag { name } };
+    }
+    let name = key.env();
+    // An empty variable is how a shell unsets one for a single command.
+    if let Some(text) = env(&name).filter(|text| !text.is_empty()) {
+        return Given { text, origin: Origin::Env { name } };
+    }
+    match file.and_then(|file| file.values.get(&key.path())) {
+        Some((text, line)) => Given { text: text.clone(), origin: Origin::File { line: *line } },
+        None => Given { text: key.default.to_owned(), origin: Origin::Default },
+    }
+}
+
+fn place(origin: &Origin, key: &Key, file: Option<&FileLayer>) -> String {
+    match (origin, file) {
+        (Origin::File { line }, Some(file)) => format!("{}:{line}", file.path.display()),
+        (Origin::Env { name }, _) => name.clone(),
+        (Origin::Flag { name }, _) => (*name).to_owned(),
+        _ => key.path(),
+    }
+}
+
+fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
+    let within = |number: u64, min: u64, max: u64| {
+        if (min..=max).contains(&number) {
+            Ok(Value::Number(number))
+        } else {
+            Err(format!("`{text}` is not between {min} and {max}"))
+        }
+    };
+    match shape {
+        Shape::Folder if text.is_empty() => Err("the path is empty".to_owned()),
+        Shape::Folder => Ok(Value::Path(base.join(text))),
+        Shape::Url => absolute_url(text, base).map(Value::Url),
+        Shape::Count(min, max) => {
+            let number = text.parse().map_err(|_| format!("`{text}` is not a whole number"))?;
+            within(number, min, max)
+        }
+        Shape::Bytes(min, max) => within(parse_bytes(text)?, min, max),
+        Shape::BytesOrNone(_) if text == "none" => Ok(Value::Nothing),
+        Shape::BytesOrNone(min) => within(parse_bytes(text)?, min, u64::MAX),
+        Shape::Duration(min) => {
+            let duration = parse_duration(text)?;
+            let least = Duration::from_millis(min);
+            if duration < least {
+                return Err(format!("`{text}` is shorter than {}", format_duration(least)));
+            }
+            Ok(Value::Duration(duration))
+        }
+    }
+}
+
+/// `url` with its path made absolute, where it names a local file. A text without a scheme is a folder.
+fn absolute_url(url: &str, base: &Path) -> Result<String, String> {
+    if url.is_empty() {
+        return Err("the URL is empty".to_owned());
+    }
+    for scheme in ["file", "sqlite"] {
+        if let Some(rest) = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            if path.is_empty() {
+                return Err(format!("`{url}` names no path"));
+            }
+            return Ok(format!("{scheme}:{}", base.join(path).display()));
+        }
+    }
+    if url.contains("://") { Ok(url.to_owned()) } else { Ok(format!("file:{}", base.join(url).display())) }
+}
+
+/// Says so where a data directory given for this call does not move what the file places elsewhere.
+fn warnings(file: Option<&FileLayer>, effective: &[Effective]) -> Vec<String> {
+    let mut warnings = file.map(|file| file.warnings.clone()).unwrap_or_default();
+    let data_dir = effective.iter().find(|value| value.key.path() == "data_dir");
+    if data_dir.is_some_and(|value| matches!(value.origin, Origin::Flag { .. } | Origin::Env { .. })) {
+        for value in effective.iter().filter(|value| value.key.shape == Shape::Url) {
+            if let (Origin::File { .. }, Some(file)) = (&value.origin, file) {
+                let (at, key) = (place(&value.origin, value.key, Some(file)), value.key.path());
+                warnings.push(format!("{at}: {key} stays {}, whatever the data directory", value.shown));
+            }
+        }
+    }
+    warnings
+}
+
+/// Rules across values.
+fn validate(config: Config) -> Result<Config, ConfigError> {
+    if config.batch.grace < config.sql.timeout {
+        let (grace, timeout) = (format_duration(config.batch.grace), format_duration(config.sql.timeout));
+        let problem = format!(
+            "`batch.grace` ({grace}) is shorter than `sql.timeout` ({timeout}): files would go while queries read them"
+        );
+        return Err(ConfigError { problems: vec![problem] });
+    }
+    Ok(config)
+}
+
+/// Values in the order of [`KEYS`].
+struct Values(Vec<Value>);
+
+impl Values {
+    fn get(&self, path: &str) -> &Value {
+        let index = KEYS.iter().position(|key| key.path() == path).expect("only keys of KEYS are asked for");
+        &self.0[index]
+    }
+
+    fn url(&self, path: &str) -> String {
+        match self.get(path) {
+            Value::Url(url) => url.clone(),
+            other => unreachable!("{path} is read as a URL, not {other:?}"),
+        }
+    }
+
+    fn number(&self, path: &str) -> u64 {
+        self.optional_number(path).expect("only `none` is no number")
+    }
+
+    fn optional_number(&self, path: &str) -> Option<u64> {
+        match self.get(path) {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn duration(&self, path: &str) -> Duration {
+        match self.get(path) {
+            Value::Duration(duration) => *duration,
+            other => unreachable!("{path} is read as a duration, not {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+const CWD: &str = "/work/here";
+const FILE: &str = "/work/tidemark.toml";
+
+fn from(text: Option<&str>, env: &[(&str, &str)], flags: &Flags) -> Result<Config, ConfigError> {
+    let file = text.map(|text| FileLayer::parse(Path::new(FILE), text)).transpose()?;
+    let env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    resolve(file.as_ref(), &|name| env.get(name).cloned(), flags, Path::new(CWD))
+}
+
+fn problems(text: &str) -> Vec<String> {
+    from(Some(text), &[], &Flags::default()).expect_err("the file is wrong").problems
+}
+
+#[test]
+fn without_any_layer_the_defaults_count() {
+    let config = from(None, &[], &Flags::default()).expect("defaults are valid");
+    assert_eq!(config.data_dir, Path::new("/work/here/tidemark-data"));
+    assert_eq!(config.store_url, "file:/work/here/tidemark-data/store");
+    assert_eq!(config.catalog_url, "sqlite:/work/here/tidemark-data/catalog.db");
+    assert_eq!(config.batch, BatchSettings::default());
+    assert_eq!(config.sql.timeout, Duration::from_secs(600));
+    assert_eq!(config.sql.scan_bytes_max, None);
+    assert!(config.effective.iter().all(|value| value.origin == Origin::Default));
+}
+
+#[test]
+fn a_flag_counts_before_the_environment_and_that_before_the_file() {
+    let text = "[store]\nurl = \"file:of-file\"\n";
+    let env = [("TIDEMARK_STORE_URL", "file:of-env")];
+    let flags = Flags { store_url: Some("file:of-flag".to_owned()), ..Flags::default() };
+    let layers: [(Option<&str>, &[(&str, &str)], Flags, &str, Origin); 4] = [
+        (None, &[], Flags::default(), "file:/work/here/tidemark-data/store", Origin::Default),
+        (Some(text), &[], Flags::default(), "file:/work/of-file", Origin::File { line: 2 }),
+        (
+            Some(text),
+            &env,
+            Flags::default(),
+            "file:/work/here/of-env",
+            Origin::Env { name: "TIDEMARK_STORE_URL".to_owned() },
+        ),
+        (Some(text), &env, flags, "file:/work/here/of-flag", Origin::Flag { name: "--store-url" }),
+    ];
+    for (file, env, flags, url, origin) in layers {
+        let config = from(file, env, &flags).expect("valid");
+        assert_eq!(config.store_url, url);
+        let value = config.effective.iter().find(|value| value.key.path() == "store.url").expect("listed");
+        assert_eq!((&value.shown[..], &value.origin), (url, &origin));
+    }
+}
+
+#[test]
+fn paths_of_the_file_are_relative_to_its_folder_and_urls_derive_from_the_data_directory() {
+    let config = from(Some("data_dir = \"d\"\n"), &[], &Flags::default()).expect("valid");
+    assert_eq!(config.data_dir, Path::new("/work/d"));
+    assert_eq!(config.store_url, "file:/work/d/store");
+    let flags = Flags { data_dir: Some("e".to_owned()), ..Flags::default() };
+    let config = from(Some("data_dir = \"d\"\n"), &[], &flags).expect("valid");
+    assert_eq!(config.catalog_url, "sqlite:/work/here/e/catalog.db");
+    assert_eq!(config.warnings, Vec::<String>::new());
+    let config = from(Some("[store]\nurl = \"s3://b/p\"\n"), &[], &flags).expect("valid");
+    assert_eq!(config.store_url, "s3://b/p");
+    assert_eq!(config.warnings, ["/work/tidemark.toml:2: store.url stays s3://b/p, whatever the data directory"]);
+}
+
+#[test]
+fn an_empty_variable_is_none() {
+    let config = from(None, &[("TIDEMARK_BATCH_THREADS", "")], &Flags::default()).expect("valid");
+    assert_eq!(config.batch.threads, 0);
+}
+
+#[test]
+fn sizes_and_durations_are_read_as_people_write_them() {
+    let text = "[batch]\nthreads = 4\nbuffer_bytes_max = \"64MiB\"\ngrace = \"2h\"\n[sql]\nscan_bytes_max = 1000\n";
+    let config = from(Some(text), &[("TIDEMARK_SQL_TIMEOUT", "90s")], &Flags::default()).expect("valid");
+    assert_eq!(config.batch.threads, 4);
+    assert_eq!(config.batch.buffer_bytes_max, 64 << 20);
+    assert_eq!(config.batch.grace, Duration::from_secs(7_200));
+    assert_eq!(config.sql.scan_bytes_max, Some(1_000));
+    assert_eq!(config.sql.timeout, Duration::from_secs(90));
+}
+
+#[test]
+fn all_problems_of_a_file_come_at_once_with_their_lines() {
+    let text = "[stroe]\nurl = \"x\"\n[batch]\nbufer_bytes_max = 3\nzzz = 1\nthreads = true\n";
+    let mut found = problems(text);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "/work/tidemark.toml:1: unknown key `stroe` (did you mean `store`?)",
+            "/work/tidemark.toml:4: unknown key `bufer_bytes_max` in [batch] (did you mean `buffer_bytes_max`?)",
+            "/work/tidemark.toml:5: unknown key `zzz` in [batch] (known here: threads, buffer_bytes_max, commit_bytes, \
+             file_bytes_target, grace)",
+            "/work/tidemark.toml:6: `batch.threads` must be a text or a whole number",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_value_names_its_place() {
+    let text = "[batch]\nbuffer_bytes_max = \"many\"\nthreads = 5000\n[sql]\ntimeout = \"0s\"\n";
+    assert_eq!(
+        problems(text),
+        [
+            "/work/tidemark.toml:3: `batch.threads`: `5000` is not between 0 and 1024",
+            "/work/tidemark.toml:2: `batch.buffer_bytes_max`: `many` is not a size such as `192MiB`, `4GB` or a number \
+             of bytes",
+            "/work/tidemark.toml:5: `sql.timeout`: `0s` is shorter than 1ms",
+        ]
+    );
+    let error = from(None, &[("TIDEMARK_BATCH_GRACE", "soon")], &Flags::default()).expect_err("wrong");
+    assert!(error.problems[0].starts_with("TIDEMARK_BATCH_GRACE: `batch.grace`: `soon` is not a duration"), "{error}");
+}
+
+#[test]
+fn text_that_is_no_toml_is_a_problem_with_a_line() {
+    let found = problems("[store]\nurl = \n");
+    assert!(found[0].starts_with("/work/tidemark.toml:2: "), "{found:?}");
+}
+
+#[test]
+fn the_grace_is_not_shorter_than_the_longest_query() {
+    let found = problems("[batch]\ngrace = \"1m\"\n");
+    assert!(found[0].contains("`batch.grace` (1m) is shorter than `sql.timeout` (10m)"), "{found:?}");
+    from(Some("[batch]\ngrace = \"1m\"\n[sql]\ntimeout = \"1m\"\n"), &[], &Flags::default()).expect("valid");
+}
+
+#[test]
+fn sections_of_later_layers_warn_and_do_nothing() {
+    let config = from(Some("[log]\nurl = \"embedded:x\"\n[doors]\nhttp = \"1\"\n"), &[], &Flags::default());
+    let config = config.expect("valid");
+    assert_eq!(
+        config.warnings,
+        [
+            "/work/tidemark.toml:3: [doors] does nothing: this build lacks that layer",
+            "/work/tidemark.toml:1: [log] does nothing: this build lacks that layer",
+        ]
+    );
+}
+
+#[test]
+fn secrets_are_masked() {
+    for (url, shown) in [
+        ("postgres://user:pa@ss@host/db", "postgres://user:***@host/db"),
+        ("postgres://user@host/db?password=x&sslmode=require", "postgres://user@host/db?password=***&sslmode=require"),
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+        ("file:/a/b@c:d", "file:/a/b@c:d"),
+        ("postgres://u:p@h", "postgres://u:***@h"),
+    ] {
+        assert_eq!(masked(url), shown);
+    }
+    let env = [("TIDEMARK_CATALOG_URL", "postgres://u:hidden@h/db")];
+    let config = from(None, &env, &Flags::default()).expect("valid");
+    assert_eq!(config.catalog_url, "postgres://u:hidden@h/db");
+    assert!(config.effective.iter().all(|value| !value.shown.contains("hidden")));
+}
+
+#[test]
+fn each_key_is_listed_once() {
+    let mut paths: Vec<String> = KEYS.iter().map(Key::path).collect();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), KEYS.len());
+}

@@ -1,0 +1,214 @@
+//! What can go wrong in a command, and how it is told.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tidemark_batch::BatchError;
+use tidemark_shared::catalog::CatalogError;
+use tidemark_shared::dataset::registry::RegistryError;
+use tidemark_shared::dataset::{DefinitionError, DraftError};
+use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::store::StoreError;
+
+use crate::commands::sql::SqlCommandError;
+use crate::config::ConfigError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration is wrong.
+    #[error("the configuration is not valid:\n{0}")]
+    Config(ConfigError),
+    /// A definition is wrong.
+    #[error("the definition is not valid:\n{0}")]
+    Definition(DefinitionError),
+    /// No definition could be drafted.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// Applied definitions can't be read or written.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The batch layer failed.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// SQL failed.
+    #[error(transparent)]
+    Sql(#[from] SqlCommandError),
+    /// There is no store yet, and the command does not make one.
+    #[error("there is no store at {url}")]
+    NoStore {
+        /// Its address.
+        url: String,
+    },
+    /// No definition of this name was applied.
+    #[error("dataset `{dataset}` is unknown")]
+    UnknownDataset {
+        /// The name asked for.
+        dataset: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// No definition of the dataset has this version.
+    #[error("dataset `{dataset}` has no definition `{version}`")]
+    UnknownVersion {
+        /// The dataset.
+        dataset: String,
+        /// The version asked for.
+        version: String,
+        /// The versions that there are.
+        known: Vec<String>,
+    },
+    /// An argument is wrong.
+    #[error("{message}")]
+    Argument {
+        /// What is wrong.
+        message: String,
+        /// How to go on.
+        hint: Option<String>,
+    },
+    /// A local file or folder can't be read or written.
+    #[error("can't {action} {}", path.display())]
+    File {
+        /// `read`, `create`.
+        action: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard output can't be written.
+    #[error("can't write to standard output")]
+    Output(#[source] io::Error),
+    /// Whoever read standard output has gone; nothing is left to be said.
+    #[error("standard output was closed")]
+    OutputClosed,
+    /// Ctrl-C, or a termination signal.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl ErrorKind for CliError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::Definition(error) => error.kind(),
+            Self::Draft(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Batch(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Catalog(error) => error.kind(),
+            Self::Sql(error) => error.kind(),
+            Self::NoStore { .. } | Self::UnknownDataset { .. } | Self::UnknownVersion { .. } => Kind::NotFound,
+            Self::Argument { .. } => Kind::Invalid,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Kind::Invalid,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => Kind::Exhausted,
+            Self::File { .. } | Self::Output(_) | Self::OutputClosed | Self::Interrupted => Kind::Retryable,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Definition(error) => error.hint(),
+            Self::Draft(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Batch(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Catalog(error) => error.hint(),
+            Self::Sql(error) => error.hint(),
+            Self::NoStore { .. } => Some(
+                "`tidemark dataset apply DIR` makes it; for one elsewhere give --data-dir or --store-url".to_owned(),
+            ),
+            Self::UnknownDataset { nearest: Some(near), .. } => Some(format!("did you mean `{near}`?")),
+            Self::UnknownDataset { nearest: None, .. } => Some(
+                "`tidemark dataset list` shows the known ones, `tidemark dataset apply DIR` makes one known".to_owned(),
+            ),
+            Self::UnknownVersion { known, .. } => Some(format!("there are {}", known.join(", "))),
+            Self::Argument { hint, .. } => hint.clone(),
+            Self::File { .. } | Self::Output(_) | Self::OutputClosed | Self::Interrupted => None,
+        }
+    }
+}
+
+/// A stable word for a kind, for programs.
+#[must_use]
+pub fn code_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid => "invalid",
+        Kind::NotFound => "not_found",
+        Kind::Conflict => "conflict",
+        Kind::Retryable => "retryable",
+        Kind::Corrupt => "corrupt",
+        Kind::Unsupported => "unsupported",
+        Kind::Exhausted => "exhausted",
+        Kind::Internal => "internal",
+    }
+}
+
+/// The error with all its causes, each said once.
+#[must_use]
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            write!(text, ": {said}").expect("a string takes all text");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// For people: `error: …` and, where there is something to say, `hint: …`.
+#[must_use]
+pub fn for_people(error: &dyn ErrorKind) -> String {
+    let mut text = format!("error: {}\n", chain(error));
+    if let Some(hint) = error.hint() {
+        writeln!(text, "hint: {hint}").expect("a string takes all text");
+    }
+    text
+}
+
+/// For programs: `{"error": {"code", "message", "hint"}}`.
+#[must_use]
+pub fn for_programs(error: &dyn ErrorKind) -> Value {
+    json!({"error": {"code": code_of(error.kind()), "message": chain(error), "hint": error.hint()}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreadable() -> CliError {
+        let source = io::Error::new(io::ErrorKind::NotFound, "no such file");
+        CliError::File { action: "read", path: PathBuf::from("a.csv"), source }
+    }
+
+    #[test]
+    fn causes_are_said_once_and_a_hint_follows() {
+        assert_eq!(for_people(&unreadable()), "error: can't read a.csv: no such file\n");
+        let unknown = CliError::UnknownDataset { dataset: "trip".to_owned(), nearest: Some("trips".to_owned()) };
+        assert_eq!(for_people(&unknown), "error: dataset `trip` is unknown\nhint: did you mean `trips`?\n");
+        let repeated = CliError::Output(io::Error::other("can't write"));
+        assert_eq!(chain(&repeated), "can't write to standard output");
+    }
+
+    #[test]
+    fn programs_get_one_document() {
+        let document =
+            json!({"error": {"code": "not_found", "message": "can't read a.csv: no such file", "hint": null}});
+        assert_eq!(for_programs(&unreadable()), document);
+    }
+}

@@ -1,0 +1,107 @@
+//! Reports as text for people. Pure: reports in, text out.
+
+use tidemark_batch::report::{Counts, RecomputeReport, RejectRow, VacuumReport, render_bytes};
+
+use crate::units::{format_bytes, format_count, format_elapsed};
+
+mod ingest;
+mod status;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use ingest::ingest;
+pub use status::status;
+pub use table::table;
+
+/// Most characters of a reject's bytes that are shown.
+const RECORD_CHARS_MAX: usize = 300;
+/// Most keys that a vacuum report shows.
+const KEYS_SHOWN_MAX: usize = 50;
+
+/// `text` with control characters escaped: names and records come from files and must not steer a terminal.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// `300,000 records = 299,990 accepted + 0 filtered + 10 rejected: adds up`.
+fn account(counts: &Counts) -> String {
+    let [records, accepted, filtered, rejected] =
+        [counts.records, counts.accepted, counts.filtered, counts.rejected_total()].map(format_count);
+    let verdict = if counts.adds_up() { "adds up" } else { "DOES NOT ADD UP; this is a defect of Tidemark" };
+    format!("{records} records = {accepted} accepted + {filtered} filtered + {rejected} rejected: {verdict}\n")
+}
+
+/// `rejected by reason: bad_value 8, width 2`, or nothing.
+fn reasons(counts: &Counts) -> String {
+    if counts.rejected_total() == 0 {
+        return String::new();
+    }
+    let mut reasons: Vec<(&String, &u64)> = counts.rejected.iter().filter(|(_, count)| **count > 0).collect();
+    reasons.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let reasons: Vec<String> =
+        reasons.iter().map(|(reason, count)| format!("{} {}", clean(reason), format_count(**count))).collect();
+    format!("rejected by reason: {}\n", reasons.join(", "))
+}
+
+/// A recompute's report.
+#[must_use]
+pub fn recompute(report: &RecomputeReport) -> String {
+    let mut text = format!("{}: generation {} answers now", clean(&report.dataset), report.generation);
+    if let Some(previous) = &report.previous_generation {
+        text.push_str(&format!(", {previous} before"));
+    }
+    text.push_str(&format!("; definition {}\n\n", report.definition));
+    text.push_str(&reasons(&report.counts));
+    text.push_str(&account(&report.counts));
+    if report.previous_generation.is_some() {
+        text.push_str(&format!("before: {}", account(&report.previous_counts)));
+    }
+    let (taken, bytes) = (format_count(report.rejects_taken_up), format_bytes(report.curated_bytes));
+    text.push_str(&format!("{taken} records that were rejects are none now\n"));
+    text.push_str(&format!("{bytes} of Parquet written, in {}\n", format_elapsed(report.elapsed_ms)));
+    text
+}
+
+/// A vacuum's report.
+#[must_use]
+pub fn vacuum(report: &VacuumReport) -> String {
+    let mut text = String::new();
+    for key in report.removed.iter().take(KEYS_SHOWN_MAX) {
+        text.push_str(&format!("{}\n", clean(key)));
+    }
+    if report.removed.len() > KEYS_SHOWN_MAX {
+        text.push_str(&format!("... and {} more; --json lists all\n", report.removed.len() - KEYS_SHOWN_MAX));
+    }
+    let verb = if report.dry_run { "would be removed" } else { "removed" };
+    let (count, bytes) = (format_count(report.removed.len() as u64), format_bytes(report.removed_bytes));
+    let (dataset, young) = (clean(&report.dataset), format_count(report.too_young));
+    text.push_str(&format!("{dataset}: {count} orphaned objects {verb} ({bytes}), {young} too young to tell\n"));
+    text
+}
+
+/// Rejects, two lines each: what is wrong where, and the record.
+#[must_use]
+pub fn rejects(rows: &[RejectRow]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let place = match &row.file {
+            Some(file) => clean(file),
+            None => format!("{}/{}", clean(&row.source), row.partition),
+        };
+        let column = row.column.as_ref().map_or(String::new(), |column| format!(" in {}", clean(column)));
+        let held = if row.held { " (held)" } else { "" };
+        let (reason, message) = (clean(&row.reason), clean(&row.message));
+        text.push_str(&format!("{place}:{}{held}  {reason}{column}: {message}\n", row.offset));
+        let record = clean(&render_bytes(&row.bytes));
+        let shown: String = record.chars().take(RECORD_CHARS_MAX).collect();
+        let cut = if shown.len() < record.len() { "..." } else { "" };
+        text.push_str(&format!("    {shown}{cut}\n"));
+    }
+    text
+}

@@ -1,0 +1,46 @@
+//! How a dataset stands.
+
+use tidemark_batch::report::DatasetStatus;
+
+use super::clean;
+use crate::units::{format_bytes, format_count};
+
+/// How a dataset stands, for people.
+#[must_use]
+pub fn status(status: &DatasetStatus) -> String {
+    let mut text = format!("{}\n", clean(&status.dataset));
+    let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<12}{value}\n"));
+    match (&status.active_definition, &status.pending_definition) {
+        (None, None) => line("definition", "applied, no file taken in yet"),
+        (None, Some(pending)) => line("definition", &format!("{pending}, no file taken in yet")),
+        (Some(active), None) => line("definition", active),
+        (Some(active), Some(pending)) => {
+            line("definition", active);
+            let dataset = &status.dataset;
+            line("pending", &format!("{pending}; to activate it: tidemark batch recompute {dataset}"));
+        }
+    }
+    if let (Some(generation), Some(version)) = (&status.generation, status.table_version) {
+        let (rows, files) = (format_count(status.rows), format_count(status.data_files));
+        let bytes = format_bytes(status.bytes);
+        line("table", &format!("{rows} rows in {files} files, {bytes}; version {version} of generation {generation}"));
+    }
+    let (end, included) = (format_count(status.ledger_end), format_count(status.files_included));
+    line("ledger", &format!("{end} entries; the rows of {included} files count"));
+    for (partition, covered) in status.coverage.iter() {
+        line("coverage", &format!("{partition} up to {covered}"));
+    }
+    if status.behind > 0 {
+        let (behind, dataset) = (format_count(status.behind), &status.dataset);
+        line("behind", &format!("{behind} entries; to take them in: tidemark batch run {dataset}"));
+    }
+    for file in &status.files_held {
+        let breaches: Vec<String> = file
+            .breaches
+            .iter()
+            .map(|breach| format!("{}: wanted {}, found {}", breach.rule, breach.wanted, breach.found))
+            .collect();
+        line("held", &clean(&format!("{} (file {}); {}", file.name, file.number, breaches.join("; "))));
+    }
+    text
+}

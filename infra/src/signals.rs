@@ -1,0 +1,48 @@
+//! Ctrl-C and termination: the first asks the command to stop, the second ends the process at once.
+
+use std::io;
+
+use tokio::runtime::Builder;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+
+/// Watches for signals on a thread of its own, so that they count even while all others are busy.
+///
+/// # Errors
+/// If the thread can't be started.
+pub fn watch() -> io::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let first = token.clone();
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            signal().await;
+            first.cancel();
+            signal().await;
+            std::process::exit(Exit::Interrupted.code().into());
+        });
+    })?;
+    Ok(token)
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut stream) => drop(stream.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let interrupt = async {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => {}
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        () = interrupt => {}
+    }
+}

@@ -1,0 +1,33 @@
+//! Logs: to standard error, warnings and worse unless `--log` or `TIDEMARK_LOG` asks for more.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::error::CliError;
+
+/// Environment variable that `--log` overrides.
+const VARIABLE: &str = "TIDEMARK_LOG";
+/// What is logged if nobody says.
+const DEFAULT: &str = "warn";
+
+/// Sets the process's logger up. The first call counts: one process carries out one command.
+///
+/// # Errors
+/// [`CliError::Argument`] if the filter is not one.
+pub fn init(flag: Option<&str>) -> Result<(), CliError> {
+    let variable = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    let text = flag.map(str::to_owned).or(variable).unwrap_or_else(|| DEFAULT.to_owned());
+    let filter = EnvFilter::builder().parse(&text).map_err(|error| CliError::Argument {
+        message: format!("`{text}` is not a log filter: {error}"),
+        hint: Some("write a level (`info`) or levels by part (`warn,tidemark_batch=debug`)".to_owned()),
+    })?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .finish();
+    // A second command in one process (a test's) keeps the first one's logger.
+    drop(tracing::subscriber::set_global_default(subscriber));
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The binary as a person meets it: exit codes, words, what it leaves alone, and its documentation.
+
+mod docs;
+mod support;
+mod usage;
+mod work;

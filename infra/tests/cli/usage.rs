@@ -1,0 +1,165 @@
+//! Wrong usage: exit code 2, what to do, and nothing touched.
+
+use crate::support::{Home, SQL, TOML};
+
+#[test]
+fn a_wrong_command_line_is_wrong_usage() {
+    let home = Home::new();
+    for args in [
+        &["frobnicate"] as &[&str],
+        &[],
+        &["ingest", "rides"],
+        &["ingest", "rides", "a.csv", "--withdraw", "--accept"],
+        &["ingest", "rides", "a.csv", "b.csv", "--as", "c.csv"],
+        &["rejects", "rides", "--limit", "0"],
+        &["batch", "vacuum", "rides", "--older-than", "soon"],
+        &["batch", "vacuum", "rides", "--older-than", "59m", "--dry-run"],
+        &["--log", "rides=shout", "config"],
+        &["--config", "missing.toml", "config"],
+    ] {
+        let ended = home.run(args).expect(2);
+        assert_eq!(ended.out, "", "{args:?}");
+        assert!(!ended.err.is_empty(), "{args:?}");
+    }
+    assert_eq!(home.names(), Vec::<String>::new());
+}
+
+#[test]
+fn commands_that_do_not_make_a_store_say_that_there_is_none_and_create_nothing() {
+    let home = Home::new();
+    home.write("a.csv", "id,fare,day\n1,2,mon\n");
+    for args in [
+        &["status"] as &[&str],
+        &["status", "rides"],
+        &["dataset", "list"],
+        &["dataset", "show", "rides"],
+        &["rejects", "rides"],
+        &["ingest", "rides", "a.csv"],
+        &["batch", "run", "rides"],
+        &["batch", "recompute", "rides"],
+        &["batch", "vacuum", "rides"],
+        &["sql", "SELECT 1"],
+    ] {
+        let ended = home.run(args).expect(2);
+        assert!(ended.err.starts_with("error: there is no store at file:"), "{args:?}: {ended:?}");
+        assert!(ended.err.contains("\nhint: `tidemark dataset apply DIR` makes it"), "{args:?}: {ended:?}");
+        assert_eq!(home.names(), ["a.csv"], "{args:?}");
+    }
+}
+
+#[test]
+fn a_program_gets_errors_as_one_document() {
+    let home = Home::new();
+    let ended = home.run(&["status", "--json"]).expect(2);
+    let document = ended.json();
+    assert_eq!(document["error"]["code"], "not_found");
+    assert!(document["error"]["message"].as_str().unwrap().starts_with("there is no store at file:"));
+    assert!(document["error"]["hint"].is_string());
+    assert_eq!(ended.err, "");
+}
+
+#[test]
+fn all_problems_of_a_definition_come_at_once_and_nothing_is_made() {
+    let home = Home::new();
+    let toml = TOML.replace("partition_columns", "partition_colums").replace("\"float64\"", "\"flaot64\"");
+    home.define(&toml, SQL);
+    for command in ["check", "apply"] {
+        let ended = home.run(&["dataset", command, "rides"]).expect(2);
+        assert!(ended.err.starts_with("error: the definition is not valid:\n"), "{ended:?}");
+        assert!(ended.err.contains("rides/dataset.toml:8: "), "{ended:?}");
+        assert!(ended.err.contains("did you mean `partition_columns`?"), "{ended:?}");
+        assert!(ended.err.contains("rides/dataset.toml:5: "), "{ended:?}");
+        assert!(ended.err.contains("flaot64"), "{ended:?}");
+    }
+    assert_eq!(home.names(), ["rides"]);
+}
+
+#[test]
+fn a_transform_that_is_not_per_record_is_refused_with_its_reason() {
+    let home = Home::new();
+    home.define(TOML, "SELECT id, random() AS fare, day FROM input\n");
+    let ended = home.run(&["dataset", "check", "rides"]).expect(2);
+    assert!(ended.err.contains("transform.sql") && ended.err.contains("random()"), "{ended:?}");
+    let ended = home.run(&["dataset", "check", "ride"]).expect(2);
+    assert!(ended.err.starts_with("error: no such folder: ride\nhint: "), "{ended:?}");
+}
+
+#[test]
+fn an_unknown_dataset_gets_the_nearest_name() {
+    let home = Home::with_rides();
+    home.write("a.csv", "id,fare,day\n1,2,mon\n");
+    for args in [
+        &["dataset", "show", "ride"] as &[&str],
+        &["ingest", "ride", "a.csv"],
+        &["status", "ride"],
+        &["rejects", "ride"],
+        &["batch", "run", "ride"],
+        &["batch", "recompute", "ride"],
+        &["batch", "vacuum", "ride"],
+    ] {
+        let ended = home.run(args).expect(2);
+        assert!(ended.err.contains("dataset `ride` is unknown"), "{args:?}: {ended:?}");
+        assert!(ended.err.contains("did you mean `rides`?"), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn the_configuration_counts_in_the_order_flag_environment_file_default() {
+    let home = Home::new();
+    home.write("tidemark.toml", "[batch]\nthreads = 3\n\n[store]\nurl = \"file:of-file\"\n");
+    home.write("below/here.txt", "");
+    let settings = |command: &mut std::process::Command| {
+        let document = Home::end(command.current_dir(home.path("below"))).expect(0).json();
+        let value = |key: &str| {
+            let all = document["settings"].as_array().unwrap();
+            let one = all.iter().find(|setting| setting["key"] == key).unwrap();
+            (one["value"].as_str().unwrap().to_owned(), one["from"].as_str().unwrap().to_owned())
+        };
+        (value("store.url"), value("batch.threads"))
+    };
+    let (store, threads) = settings(&mut home.command(&["config", "--json"]));
+    assert!(store.0.ends_with("/of-file") && !store.0.contains("below"), "{store:?}");
+    assert!(store.1.ends_with("tidemark.toml:5"), "{store:?}");
+    assert_eq!(threads.0, "3");
+    let (store, threads) = settings(home.command(&["config", "--json"]).env("TIDEMARK_STORE_URL", "file:of-env"));
+    assert!(store.0.ends_with("/below/of-env"), "{store:?}");
+    assert_eq!((&store.1[..], &threads.0[..]), ("TIDEMARK_STORE_URL", "3"));
+    let mut command = home.command(&["config", "--json", "--store-url", "file:of-flag"]);
+    let (store, _) = settings(command.env("TIDEMARK_STORE_URL", "file:of-env"));
+    assert!(store.0.ends_with("/below/of-flag"), "{store:?}");
+    assert_eq!(store.1, "--store-url");
+}
+
+#[test]
+fn a_wrong_configuration_stops_every_command_and_names_line_and_nearest_key() {
+    let home = Home::new();
+    home.write("tidemark.toml", "[batch]\nthreds = 3\n");
+    let ended = home.run(&["status"]).expect(2);
+    assert!(
+        ended.err.contains("tidemark.toml:2: unknown key `threds` in [batch] (did you mean `threads`?)"),
+        "{ended:?}"
+    );
+    home.write("tidemark.toml", "[doors]\nhttp = \"127.0.0.1:0\"\n");
+    let ended = home.run(&["config"]).expect(0);
+    assert!(ended.err.contains("tidemark.toml:1: [doors] does nothing"), "{ended:?}");
+    assert_eq!(home.run(&["config", "--quiet"]).expect(0).err, "");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let home = Home::new();
+    let mut command = home.command(&["config", "--log", "debug"]);
+    let ended = Home::end(command.env("TIDEMARK_CATALOG_URL", "postgres://u:hidden@localhost/db")).expect(0);
+    assert!(ended.out.contains("postgres://u:***@localhost/db"), "{ended:?}");
+    assert!(!format!("{ended:?}").contains("hidden"), "{ended:?}");
+}
+
+#[test]
+fn the_shown_configuration_is_one_that_can_be_read() {
+    let home = Home::new();
+    let shown = home.run(&["config"]).expect(0).out;
+    home.write("tidemark.toml", &shown);
+    let again = home.run(&["config", "--json"]).expect(0).json();
+    let settings = again["settings"].as_array().unwrap();
+    assert!(settings.iter().all(|setting| setting["from"].as_str().unwrap().contains("tidemark.toml:")), "{again}");
+}

@@ -1,0 +1,102 @@
+//! Commands that do something: drafts, definitions, files in and out.
+
+use std::fs;
+use std::io::Read as _;
+use std::process::Stdio;
+
+use crate::support::{Home, SQL, TOML};
+
+#[test]
+fn a_drafted_definition_is_valid_and_is_never_overwritten() {
+    let home = Home::new();
+    home.write("day.csv", "Ride ID,fare\n1,2.5\n2,3.5\n");
+    let ended = home.run(&["dataset", "init", "taxi", "day.csv"]).expect(0);
+    assert!(ended.out.contains("tidemark dataset apply datasets/taxi"), "{ended:?}");
+    home.run(&["dataset", "check", "datasets/taxi"]).expect(0);
+    let before = fs::read_to_string(home.path("datasets/taxi/dataset.toml")).unwrap();
+    let ended = home.run(&["dataset", "init", "taxi", "day.csv"]).expect(2);
+    assert!(ended.err.contains("exists already"), "{ended:?}");
+    assert_eq!(fs::read_to_string(home.path("datasets/taxi/dataset.toml")).unwrap(), before);
+    for (name, file) in [("../taxi", "day.csv"), ("Taxi", "day.csv"), ("other", "missing.csv"), ("other", ".")] {
+        home.run(&["dataset", "init", name, file]).expect(2);
+    }
+    assert_eq!(home.names(), ["datasets", "day.csv"]);
+}
+
+#[test]
+fn a_definition_is_applied_once_listed_and_shown() {
+    let home = Home::with_rides();
+    let again = home.run(&["dataset", "apply", "rides", "--json"]).expect(0).json();
+    assert_eq!((&again["number"], &again["changed"]), (&1.into(), &false.into()));
+    let version = again["version"].as_str().unwrap().to_owned();
+    home.define(TOML, &SQL.replace("fare >= 0", "fare > 0"));
+    let ended = home.run(&["dataset", "apply", "rides"]).expect(0);
+    assert!(ended.out.contains("definition 2") && ended.out.contains("batch recompute rides"), "{ended:?}");
+    let listed = home.run(&["dataset", "list", "--json"]).expect(0).json();
+    assert_eq!(listed["datasets"][0]["dataset"], "rides");
+    assert_ne!(listed["datasets"][0]["version"], version);
+    let shown = home.run(&["dataset", "show", "rides", "--version", &version]).expect(0).out;
+    assert!(shown.contains("fare >= 0") && shown.contains("-- dataset.toml --"), "{shown}");
+    let ended = home.run(&["dataset", "show", "rides", "--version", "beef"]).expect(2);
+    assert!(ended.err.contains("has no definition `beef`") && ended.err.contains(&version), "{ended:?}");
+}
+
+#[test]
+fn every_record_of_an_ingest_is_accounted_for() {
+    let home = Home::with_rides();
+    home.write("mon.csv", "id,fare,day\n1,2,mon\n2,-1,mon\n,3,mon\n4,4,tue\n");
+    let ended = home.run(&["ingest", "rides", "mon.csv"]).expect(0);
+    assert!(ended.out.contains("4 records = 2 accepted + 1 filtered + 1 rejected: adds up\n"), "{ended:?}");
+    let again = home.run(&["ingest", "rides", "mon.csv", "--json"]).expect(0).json();
+    assert_eq!(again["files"][0]["outcome"]["kind"], "already_there");
+    assert_eq!(again["counts"]["records"], 0);
+    let rejects = home.run(&["rejects", "rides", "--json"]).expect(0).json();
+    assert_eq!(rejects["rejects"].as_array().unwrap().len(), 1);
+    assert_eq!(rejects["rejects"][0]["bytes"], ",3,mon");
+    let status = home.run(&["status", "rides", "--json"]).expect(0).json();
+    assert_eq!(status["datasets"][0]["rows"], 2);
+    let rows = home.run(&["sql", "SELECT id FROM rides ORDER BY id", "--format", "csv"]).expect(0).out;
+    assert_eq!(rows, "id\n1\n4\n");
+}
+
+#[test]
+fn exit_codes_tell_a_held_a_bad_and_a_refused_file() {
+    let home = Home::with_rides();
+    home.write("good.csv", "id,fare,day\n1,2,mon\n2,x,mon\n");
+    home.write("held.csv", "id,fare,day\n1,2,mon\n,3,mon\n,4,mon\n");
+    home.write("bad.csv.gz", "this is no gzip");
+    home.run(&["ingest", "rides", "good.csv", "--strict"]).expect(3);
+    let ended = home.run(&["ingest", "rides", "held.csv"]).expect(1);
+    assert!(ended.out.contains("held.csv is held, its rows do not count:\n  max_reject_ratio: "), "{ended:?}");
+    assert!(ended.out.contains("tidemark ingest rides --accept held.csv\n"), "{ended:?}");
+    home.run(&["ingest", "rides", "--accept", "held.csv"]).expect(0);
+    home.run(&["ingest", "rides", "--withdraw", "held.csv"]).expect(0);
+    home.run(&["ingest", "rides", "--withdraw", "held.csv"]).expect(2);
+    home.write("good.csv", "id,fare,day\n1,3,mon\n");
+    let ended = home.run(&["ingest", "rides", "good.csv"]).expect(1);
+    assert!(ended.out.contains("good.csv is refused: ") && ended.out.contains("--replace"), "{ended:?}");
+    home.run(&["ingest", "rides", "good.csv", "--replace"]).expect(0);
+    home.run(&["ingest", "rides", "missing.csv"]).expect(2);
+    home.run(&["ingest", "rides", "bad.csv.gz"]).expect(3);
+    home.run(&["batch", "recompute", "rides"]).expect(0);
+    home.run(&["batch", "run", "rides"]).expect(0);
+    home.run(&["batch", "vacuum", "rides", "--dry-run"]).expect(0);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let home = Home::with_rides();
+    let mut child =
+        home.command(&["dataset", "show", "rides"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Closed before the first byte: whatever the command prints finds no reader.
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_failpoints_are_listed_one_a_line() {
+    let listed = Home::new().run(&["debug", "failpoints"]).expect(0).out;
+    assert!(listed.lines().any(|line| line == "ledger.after_put"), "{listed}");
+}
