@@ -13,7 +13,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, Statistics};
 use datafusion::logical_expr::{Expr, TryCast};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
 /// True if `filter` can be decided for a file by the values of `partition_columns` alone.
 pub(super) fn decided_by_partition(filter: &Expr, partition_columns: &[String]) -> bool {
@@ -79,7 +79,7 @@ pub(super) fn possible_by_bounds(
     for filter in filters {
         let judged = session
             .create_physical_expr(filter.clone(), &df_schema)
-            .and_then(|expr| PruningPredicate::try_new(expr, Arc::clone(schema)))
+            .and_then(|expr| PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(expr))
             .and_then(|predicate| predicate.prune(&bounds));
         let Ok(judged) = judged else { continue };
         possible.iter_mut().zip(judged).for_each(|(possible, judged)| *possible &= judged);
