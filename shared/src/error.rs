@@ -32,3 +32,10 @@ pub trait ErrorKind: std::error::Error + Send + Sync + 'static {
         None
     }
 }
+
+/// Lets an enum keep an error of any module as its source.
+impl std::error::Error for Box<dyn ErrorKind> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        (**self).source()
+    }
+}
