@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tidemark_shared::curated::{self, CurrentGeneration, Published};
+use tidemark_shared::error::AnyError;
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
 use tidemark_shared::transform::Transform;
@@ -29,10 +30,10 @@ pub(crate) struct Maker {
 impl Maker {
     fn compile(applied: &Registered) -> Result<Self, BatchError> {
         let definition = &applied.definition;
-        let failed = |source| BatchError::Definition {
+        let failed = |error| BatchError::Definition {
             dataset: definition.name.clone(),
             version: applied.version.to_string(),
-            source: Box::new(source),
+            source: AnyError::new(error),
         };
         let spec = definition.file_input().ok_or_else(|| BatchError::NoFiles { dataset: definition.name.clone() })?;
         let transform = Transform::compile(definition).map_err(failed)?;

@@ -209,7 +209,7 @@ impl CuratedTable {
     pub(crate) async fn seal(&self, successor: &str) -> Result<Committed, BatchError> {
         let metadata = self.snapshot.metadata().clone();
         let sealed = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
-        let sealed = sealed.map_err(|e| self.failed(e))?;
+        let sealed = sealed.map_err(|e| self.failed(e.into()))?;
         let files = i64::try_from(self.files_end).expect("offsets stay below 2^63");
         let transaction = Transaction::new(transaction_id(&LogPartition::files()), files);
         let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);
