@@ -6,6 +6,7 @@
 //! read in one replay of the Delta log, from checkpoints as from commits, so coverage and rows are of one version (H2).
 
 mod coverage;
+mod ordered;
 mod pointer;
 mod pruning;
 mod statistics;
@@ -28,6 +29,7 @@ pub use version::{CuratedVersion, DataFile};
 
 use crate::error::{ErrorKind, Kind};
 use crate::layout;
+use ordered::Ordered;
 
 /// Why a curated table can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -96,22 +98,17 @@ impl ErrorKind for CuratedError {
 
 /// The address under which the Delta library knows a generation's table in `objects`. Writers must use it, too.
 ///
-/// The scheme says nothing of where the store is: of all schemes, `file` alone makes the library sort what it lists,
-/// and a local directory lists in no order.
+/// The scheme says nothing of where the store is; with `file`, the library would look for the folder itself.
 #[must_use]
 pub fn table_url(dataset: &str, generation: &str) -> Url {
-    Url::parse(&format!("file:///{}/", layout::table(dataset, generation))).expect("a layout key makes a URL path")
+    Url::parse(&format!("memory:///{}/", layout::table(dataset, generation))).expect("a layout key makes a URL path")
 }
 
 /// The Delta log of a generation's table in `objects`, for [`CuratedVersion`] and for writers.
 ///
 /// # Errors
 /// [`CuratedError::Table`] if the Delta library refuses the address.
-pub fn log_store(
-    objects: Arc<dyn ObjectStore>,
-    dataset: &str,
-    generation: &str,
-) -> Result<LogStoreRef, CuratedError> {
-    logstore_with(objects, &table_url(dataset, generation), StorageConfig::default())
+pub fn log_store(objects: Arc<dyn ObjectStore>, dataset: &str, generation: &str) -> Result<LogStoreRef, CuratedError> {
+    logstore_with(Arc::new(Ordered(objects)), &table_url(dataset, generation), StorageConfig::default())
         .map_err(|source| CuratedError::Table { root: layout::table(dataset, generation).to_string(), source })
 }
