@@ -33,7 +33,7 @@ pub enum CliError {
     Registry(#[from] RegistryError),
     /// The batch layer failed.
     #[error(transparent)]
-    Batch(#[from] BatchError),
+    Batch(Box<BatchError>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -42,7 +42,7 @@ pub enum CliError {
     Catalog(#[from] CatalogError),
     /// SQL failed.
     #[error(transparent)]
-    Sql(#[from] SqlCommandError),
+    Sql(Box<SqlCommandError>),
     /// There is no store yet, and the command does not make one.
     #[error("there is no store at {url}")]
     NoStore {
@@ -95,6 +95,18 @@ pub enum CliError {
     /// Ctrl-C, or a termination signal.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<BatchError> for CliError {
+    fn from(error: BatchError) -> Self {
+        Self::Batch(Box::new(error))
+    }
+}
+
+impl From<SqlCommandError> for CliError {
+    fn from(error: SqlCommandError) -> Self {
+        Self::Sql(Box::new(error))
+    }
 }
 
 impl ErrorKind for CliError {

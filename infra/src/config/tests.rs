@@ -34,7 +34,8 @@ fn a_flag_counts_before_the_environment_and_that_before_the_file() {
     let text = "[store]\nurl = \"file:of-file\"\n";
     let env = [("TIDEMARK_STORE_URL", "file:of-env")];
     let flags = Flags { store_url: Some("file:of-flag".to_owned()), ..Flags::default() };
-    let layers: [(Option<&str>, &[(&str, &str)], Flags, &str, Origin); 4] = [
+    type Layer<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], Flags, &'a str, Origin);
+    let layers: [Layer<'_>; 4] = [
         (None, &[], Flags::default(), "file:/work/here/tidemark-data/store", Origin::Default),
         (Some(text), &[], Flags::default(), "file:/work/of-file", Origin::File { line: 2 }),
         (

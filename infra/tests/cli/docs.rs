@@ -7,8 +7,8 @@ use crate::support::root;
 fn compare(name: &str, wanted: &str) {
     let path = root().join("docs").join(name);
     if std::env::var("TIDEMARK_BLESS").is_ok_and(|value| value == "1") {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, wanted).unwrap();
+        fs::create_dir_all(path.parent().expect("docs")).expect("docs can be written");
+        fs::write(&path, wanted).expect("docs can be written");
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(
