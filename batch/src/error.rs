@@ -4,7 +4,7 @@ use arrow::error::ArrowError;
 use deltalake::DeltaTableError;
 use parquet::errors::ParquetError;
 use tidemark_shared::catalog::CatalogError;
-use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::ledger::LedgerError;
 use tidemark_shared::store::{Operation, StoreError};
 
@@ -58,7 +58,7 @@ pub enum BatchError {
         version: String,
         /// Why.
         #[source]
-        source: Box<dyn ErrorKind>,
+        source: AnyError,
     },
     /// Reading a local file failed.
     #[error("can't read {path}")]
@@ -76,6 +76,15 @@ pub enum BatchError {
         path: String,
         /// The store's words, with the chain of causes.
         reason: String,
+    },
+    /// The definition asks of a file what its format can't give.
+    #[error("file {name} can't be decoded")]
+    Undecodable {
+        /// Name in the ledger.
+        name: String,
+        /// Why.
+        #[source]
+        source: tidemark_shared::decode::OpenError,
     },
     /// A raw file's bytes are not those that the ledger names.
     #[error("raw file {location} has digest {found}; the ledger says {wanted}")]
@@ -144,6 +153,9 @@ pub enum BatchError {
     /// The file ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The registry of definitions failed.
+    #[error(transparent)]
+    Registry(#[from] tidemark_shared::dataset::registry::RegistryError),
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -180,12 +192,14 @@ impl ErrorKind for BatchError {
             Self::UnknownDataset { .. } | Self::NoSuchFile { .. } | Self::UnknownFile { .. } => Kind::NotFound,
             Self::NoFiles { .. } | Self::BadRequest { .. } | Self::Expectation { .. } => Kind::Invalid,
             Self::Definition { source, .. } => source.kind(),
+            Self::Undecodable { source, .. } => source.kind(),
             Self::Read { .. } | Self::Write { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
             Self::RawChanged { .. } | Self::Damaged { .. } => Kind::Corrupt,
             Self::DoesNotAddUp { .. } | Self::Panicked { .. } | Self::Arrow(_) | Self::Parquet(_) => Kind::Internal,
             Self::Cancelled => Kind::Exhausted,
             Self::Store(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::Curated(error) => error.kind(),
         }
@@ -205,6 +219,7 @@ impl ErrorKind for BatchError {
             }
             Self::Definition { source, .. } => source.hint(),
             Self::Store(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
             _ => None,
         }
     }

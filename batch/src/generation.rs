@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tidemark_shared::curated::{self, CurrentGeneration, Published};
-use tidemark_shared::dataset::registry::{self, Applied};
-use tidemark_shared::dataset::{Gate, InputSpec, nearest};
+use tidemark_shared::error::AnyError;
+use tidemark_shared::dataset::registry::{self, Registered};
+use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
 use tidemark_shared::transform::Transform;
 
 use crate::curated::table::{CuratedTable, table_schema};
@@ -27,12 +28,12 @@ pub(crate) struct Maker {
 }
 
 impl Maker {
-    fn compile(applied: &Applied) -> Result<Self, BatchError> {
+    fn compile(applied: &Registered) -> Result<Self, BatchError> {
         let definition = &applied.definition;
-        let failed = |source| BatchError::Definition {
+        let failed = |error| BatchError::Definition {
             dataset: definition.name.clone(),
             version: applied.version.to_string(),
-            source: Box::new(source),
+            source: AnyError::new(error),
         };
         let spec = definition.file_input().ok_or_else(|| BatchError::NoFiles { dataset: definition.name.clone() })?;
         let transform = Transform::compile(definition).map_err(failed)?;
@@ -71,12 +72,12 @@ pub(crate) struct Current {
 
 impl Batch {
     /// The newest applied definition.
-    pub(crate) async fn latest_definition(&self, dataset: &str) -> Result<Applied, BatchError> {
-        if let Some(applied) = registry::latest(&self.store, dataset).await? {
+    pub(crate) async fn latest_definition(&self, dataset: &str) -> Result<Registered, BatchError> {
+        if let Some(applied) = registry::latest(&self.store.objects(), dataset).await? {
             return Ok(applied);
         }
-        let known = registry::list(&self.store).await?;
-        let nearest = nearest::nearest(dataset, known.iter().map(String::as_str)).map(str::to_owned);
+        let known = registry::list(&self.store.objects()).await?;
+        let nearest = nearest(dataset, known.iter().map(String::as_str)).map(str::to_owned);
         Err(BatchError::UnknownDataset { dataset: dataset.to_owned(), nearest })
     }
 
@@ -87,7 +88,7 @@ impl Batch {
         if latest.version.to_string() == version {
             return Maker::compile(&latest);
         }
-        let applied = registry::by_version(&self.store, dataset, version).await?;
+        let applied = registry::by_version(&self.store.objects(), dataset, version).await?;
         let missing = || BatchError::Damaged {
             dataset: dataset.to_owned(),
             what: format!("definition {version}, which made the current generation, is gone"),

@@ -1,5 +1,23 @@
 //! The batch layer: raw zone → curated tables → SQL.
 
 pub mod catalog;
+pub mod failpoint;
 pub mod report;
 pub mod sql;
+
+mod curate;
+mod curated;
+mod error;
+mod gate;
+mod generation;
+mod ingest;
+mod inspect;
+mod pipeline;
+mod recompute;
+mod register;
+mod rejects;
+mod service;
+mod vacuum;
+
+pub use error::BatchError;
+pub use service::{Batch, BatchSettings, IngestRequest};

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use tidemark_shared::dataset::InputSpec;
-use tidemark_shared::decode::{ChunkDecoder, FileDecoder, OpenError, ReadAt};
+use tidemark_shared::decode::{ChunkDecoder, FileDecoder, Notes, OpenError, ReadAt};
 use tidemark_shared::reject::Reject;
 use tidemark_shared::transform::{Transform, Transformed};
 use tokio::sync::mpsc;
@@ -96,11 +96,18 @@ fn read_file(
     };
     let decoder = match FileDecoder::open(&file.spec, source, &file.name) {
         Ok(decoder) => decoder,
-        Err(OpenError::Reject(reject)) => return send(Pending::BadFile(*reject)),
+        Err(OpenError::Reject(reject)) => return send(Pending::BadFile(reject)),
         Err(OpenError::Io(error)) => return send(failed(error)).and(Err(ConsumerGone)),
+        Err(error) => {
+            let error = BatchError::Undecodable { name: file.name.clone(), source: error };
+            return send(Pending::Failed(error)).and(Err(ConsumerGone));
+        }
     };
     let chunk_decoder = decoder.chunk_decoder();
-    let mut chunks = decoder.chunks();
+    let mut chunks = match decoder.chunks() {
+        Ok(chunks) => chunks,
+        Err(error) => return send(failed(error)).and(Err(ConsumerGone)),
+    };
     loop {
         match chunks.next_chunk() {
             Ok(Some(chunk)) => {
@@ -120,7 +127,7 @@ fn process(
     chunk: tidemark_shared::decode::Chunk,
     name: &str,
 ) -> Result<Part, BatchError> {
-    let raw_bytes = chunk.raw_bytes();
+    let raw_bytes = chunk.size_bytes();
     let decoded = decoder.decode(chunk).map_err(|source| BatchError::Read { path: name.to_owned(), source })?;
     let mut part = Part { accepted: Vec::new(), records: 0, filtered: 0, rejects: Vec::new(), raw_bytes };
     for run in decoded {
@@ -135,6 +142,21 @@ fn process(
     Ok(part)
 }
 
+/// The decoder's notes as lines for people.
+fn remarks(notes: &Notes) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !notes.unknown_columns.is_empty() {
+        lines.push(format!("unknown columns, left out: {}", notes.unknown_columns.join(", ")));
+    }
+    if !notes.missing_columns.is_empty() {
+        lines.push(format!("missing optional columns, null: {}", notes.missing_columns.join(", ")));
+    }
+    if notes.surplus_empty_records > 0 {
+        lines.push(format!("{} records with surplus empty fields at their end", notes.surplus_empty_records));
+    }
+    lines
+}
+
 impl Parts {
     /// The next event; `None` after the last file's.
     ///
@@ -144,7 +166,7 @@ impl Parts {
         match self.pending.recv().await {
             None => Ok(None),
             Some(Pending::BadFile(reject)) => Ok(Some(Event::BadFile(reject))),
-            Some(Pending::End(decoder)) => Ok(Some(Event::End { notes: decoder.notes().lines() })),
+            Some(Pending::End(decoder)) => Ok(Some(Event::End { notes: remarks(&decoder.notes()) })),
             Some(Pending::Failed(error)) => Err(error),
             Some(Pending::Part(task)) => {
                 let part = task.await.map_err(|source| BatchError::Panicked { task: "decode", source })??;

@@ -9,7 +9,7 @@ use tidemark_shared::catalog::{Catalog, contract};
 
 async fn open() -> Arc<dyn Catalog> {
     let url = std::env::var("TIDEMARK_TEST_POSTGRES_URL").expect("TIDEMARK_TEST_POSTGRES_URL names the test server");
-    Arc::new(SqlCatalog::open(&url, Path::new("/"), true).await.unwrap())
+    Arc::new(SqlCatalog::open(&url, Path::new("/"), true).await.expect("the test server opens"))
 }
 
 macro_rules! real_postgres_keeps_the_contract {

@@ -54,7 +54,7 @@ build() {
     need go "install Go, or start a Docker engine"
     echo "building $3 $2 (some minutes, once)" >&2
     staging=$(mktemp -d "${program%/*}/build.XXXXXX"); trap 'rm -rf "$staging"' EXIT
-    GOBIN=$staging GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "$1@$2" >&2
+    GOBIN=$staging GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "$1@$2" >&2 || exit 1
     mv "$staging/$3" "$program"
   ) 9>"${program%/*}/.lock" || exit 1
   echo "$program"

@@ -16,8 +16,11 @@ use crate::commands::status::StatusArgs;
 #[derive(Debug, Parser)]
 #[command(name = "tidemark", version, propagate_version = false, max_term_width = 100)]
 #[command(after_help = "\
-Exit codes: 0 done; 1 the work failed, or a file was held or refused; 2 wrong usage, nothing was touched;
-3 partly done: a whole file was rejected, or with --strict any record.
+Exit codes:
+  0  done
+  1  the work failed, or a file was held or refused
+  2  wrong usage; nothing was touched
+  3  partly done: a whole file was rejected; with --strict, any record
 
 First steps:
   tidemark dataset init trips yellow_2019-07.csv    draft a definition from a file

@@ -13,9 +13,10 @@ use tidemark_shared::decode::FileDecoder;
 fn guess(name: &str, value: &str) -> DataType {
     if name.ends_with("datetime") {
         DataType::Timestamp(TimeUnit::Microsecond, None)
-    } else if value.is_empty() || name.contains("amount") || name.contains("surcharge") || value.contains('.') {
-        DataType::Float64
-    } else if ["extra", "mta_tax", "trip_distance"].contains(&name) {
+    } else if value.is_empty()
+        || value.contains('.')
+        || ["amount", "surcharge", "extra", "tax", "distance"].iter().any(|part| name.contains(part))
+    {
         DataType::Float64
     } else if value.parse::<i64>().is_ok() {
         DataType::Int64

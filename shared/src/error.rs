@@ -32,3 +32,44 @@ pub trait ErrorKind: std::error::Error + Send + Sync + 'static {
         None
     }
 }
+
+/// Lets an enum keep an error of any module as its source.
+impl std::error::Error for Box<dyn ErrorKind> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        (**self).source()
+    }
+}
+
+/// Any error of the workspace, as the cause of another.
+#[derive(Debug)]
+pub struct AnyError(Box<dyn ErrorKind>);
+
+impl AnyError {
+    /// Wraps `error`; its kind and hint stay.
+    #[must_use]
+    pub fn new(error: impl ErrorKind) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl std::fmt::Display for AnyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for AnyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl ErrorKind for AnyError {
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.0.hint()
+    }
+}

@@ -156,8 +156,7 @@ impl Catalog for SqlCatalog {
         let sql = "UPDATE tables SET version = version + 1, body = $3, updated = $4 \
                    WHERE database = $1 AND name = $2 AND ($5 < 0 OR version = $5) \
                    RETURNING database, name, version, body, created, updated";
-        let args =
-            [Text(&database), Text(&input.name), Text(&body), Int(now().timestamp_millis()), Int(expected)];
+        let args = [Text(&database), Text(&input.name), Text(&body), Int(now().timestamp_millis()), Int(expected)];
         let rows = tx.fetch(sql, &args).await.map_err(failed("update a table"))?;
         let Some(updated) = rows.first().map(table).transpose()? else {
             let actual = find_table(&mut tx, &database, &input.name).await?.version;
@@ -202,7 +201,8 @@ impl Catalog for SqlCatalog {
 
     async fn get_table_version(&self, database: &str, name: &str, version: u64) -> Result<Table, CatalogError> {
         let (database, name) = (normalised(database)?, normalised(name)?);
-        let missing = || CatalogError::NotFound { what: format!("version {version} of {}", table_name(&database, &name)) };
+        let missing =
+            || CatalogError::NotFound { what: format!("version {version} of {}", table_name(&database, &name)) };
         let number = i64::try_from(version).map_err(|_| missing())?;
         let mut tx = self.pool.read().await?;
         let sql = "SELECT database, name, version, body, created, updated FROM table_versions \

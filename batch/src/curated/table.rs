@@ -200,7 +200,7 @@ impl CuratedTable {
         }
         let partition_by = self.snapshot.metadata().partition_columns().to_vec();
         let operation =
-            DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by), predicate: None };
+            DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by.clone()), predicate: None };
         self.submit(actions, transactions, operation).await
     }
 
@@ -209,7 +209,7 @@ impl CuratedTable {
     pub(crate) async fn seal(&self, successor: &str) -> Result<Committed, BatchError> {
         let metadata = self.snapshot.metadata().clone();
         let sealed = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
-        let sealed = sealed.map_err(|e| self.failed(e))?;
+        let sealed = sealed.map_err(|e| self.failed(e.into()))?;
         let files = i64::try_from(self.files_end).expect("offsets stay below 2^63");
         let transaction = Transaction::new(transaction_id(&LogPartition::files()), files);
         let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);

@@ -123,7 +123,7 @@ impl Batch {
             return Ok(());
         }
         let names: Vec<&str> = state.files().map(|f| f.file.name.as_str()).collect();
-        let nearest = nearest::nearest(name, names).filter(|near| *near != name).map(str::to_owned);
+        let nearest = nearest(name, names).filter(|near| *near != name).map(str::to_owned);
         Err(BatchError::UnknownFile { dataset: dataset.to_owned(), name: name.to_owned(), nearest })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidemark_shared::layout;
 use tidemark_shared::ledger::{AddedFile, Entry, LedgerState, Location, Verdict};
-use tidemark_shared::store::{IfMissing, StoreUrl};
+use tidemark_shared::store::{IfMissing, StoreUrl, open_file};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -120,12 +120,12 @@ impl Batch {
         failpoint::pass("raw.before_upload");
         // The key names the content, so an object of the right length there is this file.
         if self.store.size(&key).await? != Some(found.bytes) {
-            match &found.input {
-                Input::Local(path) => self.store.upload_file(&key, path, &|_| {}).await?,
-                Input::Remote { store, key: from, version, .. } => {
-                    self.store.copy_from(&key, store, from, version.as_deref()).await?;
-                }
-            }
+            let source = match &found.input {
+                Input::Local(path) => open_file(path)
+                    .map_err(|source| BatchError::Read { path: path.display().to_string(), source })?,
+                Input::Remote { store, key: from, version, .. } => store.read_at(from, version.as_deref()).await?,
+            };
+            self.store.upload(&key, source, &|_| {}).await?;
             let there = Input::Remote { store: self.store.clone(), key: key.clone(), url: key.to_string(), version: None };
             let stored = digest(&there, &crate::report::quiet()).await?;
             if stored != sha256 {
@@ -169,7 +169,7 @@ impl Batch {
             Location::InPlace { url, version } => {
                 let rest = url.strip_prefix("s3://").unwrap_or(url);
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                let url_of_bucket = StoreUrl::parse(&format!("s3://{bucket}"))?;
+                let url_of_bucket = StoreUrl::parse(&format!("s3://{bucket}"), std::path::Path::new(""))?;
                 let store = runtime.block_on(batch.stores.open(&url_of_bucket, IfMissing::Fail))?;
                 let key = object_store::path::Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
                 Ok(runtime.block_on(store.read_at(&key, Some(version)))?)

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
-use tidemark_shared::error::ErrorKind;
+use tidemark_shared::error::AnyError;
 
 use super::files::FileTable;
 
@@ -31,13 +31,13 @@ pub trait CatalogTables: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Whatever the catalog reports.
-    async fn names(&self) -> std::result::Result<BTreeMap<String, Vec<String>>, Box<dyn ErrorKind>>;
+    async fn names(&self) -> std::result::Result<BTreeMap<String, Vec<String>>, AnyError>;
 
     /// One table; `None` if it does not exist (any more).
     ///
     /// # Errors
     /// Whatever the catalog reports.
-    async fn table(&self, schema: &str, table: &str) -> std::result::Result<Option<CatalogTable>, Box<dyn ErrorKind>>;
+    async fn table(&self, schema: &str, table: &str) -> std::result::Result<Option<CatalogTable>, AnyError>;
 }
 
 /// A catalog that knows no table: datasets and files in place are still there.
@@ -46,11 +46,11 @@ pub struct NoCatalogTables;
 
 #[async_trait]
 impl CatalogTables for NoCatalogTables {
-    async fn names(&self) -> std::result::Result<BTreeMap<String, Vec<String>>, Box<dyn ErrorKind>> {
+    async fn names(&self) -> std::result::Result<BTreeMap<String, Vec<String>>, AnyError> {
         Ok(BTreeMap::new())
     }
 
-    async fn table(&self, _: &str, _: &str) -> std::result::Result<Option<CatalogTable>, Box<dyn ErrorKind>> {
+    async fn table(&self, _: &str, _: &str) -> std::result::Result<Option<CatalogTable>, AnyError> {
         Ok(None)
     }
 }

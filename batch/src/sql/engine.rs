@@ -159,7 +159,7 @@ impl SqlEngine {
         if let Statement::CreateExternalTable(create) = &statement
             && !self.config.files_in_place
         {
-            return Err(SqlError::FilesClosed { location: create.location.clone() });
+            return Err(SqlError::FilesClosed { location: create.locations.join(", ") });
         }
         let meter = Arc::new(Meter::new(query.limits.bytes_read_max));
         let context = self.session(&self.metered(&meter)?);

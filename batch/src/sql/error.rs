@@ -3,7 +3,7 @@
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use tidemark_shared::curated::CuratedError;
-use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 
 /// Names that differ in more than this share of their letters are no suggestion.
 const SIMILARITY_MIN: f64 = 0.6;
@@ -116,7 +116,7 @@ pub enum SqlError {
     Catalog {
         /// Why.
         #[source]
-        source: Box<dyn ErrorKind>,
+        source: AnyError,
     },
     /// The store can't list the datasets.
     #[error("the store can't list the datasets")]

@@ -16,7 +16,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tempfile::TempDir;
 use tidemark_shared::curated::{CurrentGeneration, log_store, publish, transaction_id};
-use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::position::LogPartition;
 
 use super::*;
@@ -295,11 +295,11 @@ struct Lookup(String);
 
 #[async_trait]
 impl CatalogTables for Lookup {
-    async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, Box<dyn ErrorKind>> {
+    async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, AnyError> {
         Ok([("lookup".to_owned(), vec!["zones".to_owned()])].into())
     }
 
-    async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, Box<dyn ErrorKind>> {
+    async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, AnyError> {
         let schema_of = Schema::new(vec![
             Field::new("zone", DataType::Int64, true),
             Field::new("name", DataType::Utf8, true),

@@ -26,6 +26,10 @@ pub fn ingest(report: &IngestReport) -> String {
     text.push_str(&notes(&report.files));
     text.push_str(&reasons(&report.counts));
     text.push_str(&account(&report.counts));
+    if report.other_counts.records > 0 {
+        let waited = format_count(report.other_counts.records);
+        text.push_str(&format!("of them, {waited} records are of files that an earlier run left in the ledger\n"));
+    }
     if report.rows_removed > 0 {
         text.push_str(&format!("{} rows taken out\n", format_count(report.rows_removed)));
     }

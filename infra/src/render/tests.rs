@@ -34,6 +34,7 @@ fn an_ingest_report_tells_each_file_and_accounts_for_all() {
         dataset: "trips".to_owned(),
         files: vec![first, second, file("c.csv", refused, Counts::default())],
         counts: counts(1_000, 989, 1, &[("bad_value", 8), ("width", 2)]),
+        other_counts: counts(200, 200, 0, &[]),
         raw_bytes: 1 << 20,
         curated_bytes: 1 << 18,
         table_version: Some(3),
@@ -58,6 +59,7 @@ note: 2 files: unknown column `x`
 
 rejected by reason: bad_value 8, width 2
 1,000 records = 989 accepted + 1 filtered + 10 rejected: adds up
+of them, 200 records are of files that an earlier run left in the ledger
 1.0 MiB raw -> 256.0 KiB Parquet (25.0 %), table version 3 of generation g1, in 2.4 s
 ";
     assert_eq!(ingest(&report), expected);

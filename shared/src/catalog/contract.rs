@@ -315,7 +315,8 @@ pub async fn partitions_are_created_in_bulk_and_filtered(catalog: &Arc<dyn Catal
     }
     assert!(found.into_iter().eq((0..=PARTITIONS).map(input)), "the list is not all partitions in order");
 
-    let filter = |year: Option<&str>, month: Option<&str>| Some(vec![year.map(str::to_owned), month.map(str::to_owned)]);
+    let filter =
+        |year: Option<&str>, month: Option<&str>| Some(vec![year.map(str::to_owned), month.map(str::to_owned)]);
     for (filter, expected) in [
         (filter(Some("2003"), None), 100),
         (filter(None, Some("07")), 25),
@@ -323,10 +324,12 @@ pub async fn partitions_are_created_in_bulk_and_filtered(catalog: &Arc<dyn Catal
         (filter(Some("1999"), None), 0),
         (filter(None, None), 1_000),
     ] {
-        let listed = catalog.list_partitions(&database, "trips", filter.clone(), page(1_000, None)).await.expect("list");
+        let listed =
+            catalog.list_partitions(&database, "trips", filter.clone(), page(1_000, None)).await.expect("list");
         assert_eq!(listed.items.len(), expected, "{filter:?}");
     }
-    let tail = catalog.list_partitions(&database, "trips", filter(None, Some("07")), page(20, None)).await.expect("list");
+    let tail =
+        catalog.list_partitions(&database, "trips", filter(None, Some("07")), page(20, None)).await.expect("list");
     let rest = catalog.list_partitions(&database, "trips", filter(None, Some("07")), page(20, tail.next)).await;
     assert_eq!(rest.expect("list").items.len(), 5, "a filtered list loses or repeats at its page's end");
 

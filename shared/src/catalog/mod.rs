@@ -16,8 +16,8 @@ mod tests;
 
 pub use error::CatalogError;
 pub use model::{
-    Column, Database, DatabaseInput, Order, Parameters, Partition, PartitionInput, SerdeInfo, StorageDescriptor,
-    Table, TableInput,
+    Column, Database, DatabaseInput, Order, Parameters, Partition, PartitionInput, SerdeInfo, StorageDescriptor, Table,
+    TableInput,
 };
 pub use name::{NAME_BYTES_MAX, normalised};
 

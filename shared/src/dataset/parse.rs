@@ -259,7 +259,7 @@ fn event_time(document: &Document<'_>, top: &Section<'_>) -> Option<EventTimePar
     if let Ok(zone) = zone.value.parse() {
         return Some(EventTimePart { column: column?, zone });
     }
-    let near = nearest(&zone.value, chrono_tz::TZ_VARIANTS.iter().map(chrono_tz::Tz::name));
+    let near = nearest(&zone.value, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
     let suggestion = near.map_or_else(
         || "write an IANA name like \"America/New_York\"".to_owned(),
         |near| format!("did you mean `{near}`?"),

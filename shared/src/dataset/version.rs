@@ -58,7 +58,7 @@ pub fn definition_version(definition: &Definition) -> DefinitionVersion {
     if let Some(key) = &definition.key {
         canon.add_all("key", &key.columns);
         canon.add_all("version_by", key.version_by.as_slice());
-        for condition in &key.delete_when {
+        if let Some(condition) = &key.delete_when {
             canon.sql("delete_when", normalised_condition(condition), condition);
         }
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatchOptions, UInt64Array, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
+use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
@@ -235,7 +235,9 @@ fn convert_rows(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowE
     }
     let mut rows = Vec::with_capacity(source.len());
     for row in 0..source.len() {
-        let array = cast_with_options(&source.slice(row, 1), target, &strict);
+        // A slice of a list still refers to the items of all rows; a row that is taken does not.
+        let index = UInt64Array::from_value(row as u64, 1);
+        let array = cast_with_options(&take(source, &index, None)?, target, &strict);
         rows.push(array.unwrap_or_else(|_| new_null_array(target, 1)));
     }
     let parts: Vec<&dyn Array> = rows.iter().map(AsRef::as_ref).collect();

@@ -55,8 +55,45 @@ pub(crate) fn uint64(text: &[u8]) -> Option<u64> {
     }
 }
 
+/// Powers of ten that a double holds exactly, as far as [`short_float`] needs them.
+const TENS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// A plain number of at most 15 digits, which most are. Digits and power of ten are exact as doubles, so the one
+/// division rounds correctly (Clinger's fast path); `None` leaves the text to the full parser.
+#[inline]
+fn short_float(text: &[u8]) -> Option<f64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    let mut mantissa: u64 = 0;
+    let mut point = digits.len();
+    for (index, byte) in digits.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            mantissa = mantissa * 10 + u64::from(digit);
+        } else if *byte == b'.' && point == digits.len() {
+            point = index;
+        } else {
+            return None;
+        }
+    }
+    let fraction = (digits.len() - point).saturating_sub(1);
+    if mantissa >= 1 << 53 || digits == b"." {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+    let value = mantissa as f64 / TENS[fraction];
+    Some(if digits.len() == text.len() { value } else { -value })
+}
+
 /// A double. `inf` and `nan` in any case are values; a finite text beyond the type's range is none.
+#[inline]
 pub(crate) fn float64(text: &[u8]) -> Option<f64> {
+    short_float(text).or_else(|| full_float64(text))
+}
+
+fn full_float64(text: &[u8]) -> Option<f64> {
     let text = match text {
         [b'+', rest @ ..] if !matches!(rest.first(), Some(b'+' | b'-')) => rest,
         _ => text,

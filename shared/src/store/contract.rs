@@ -96,9 +96,8 @@ pub async fn put_new_is_idempotent(store: &Store) {
 pub async fn put_new_survives_a_lost_answer(store: &Store) {
     let folder = folder("lost");
     let bytes = Bytes::from_static(b"ours");
-    let faulty = |fault| {
-        store.decorated(|objects| Arc::new(Faulty::new(objects, vec![Rule::new(Call::Put, "", 0, fault)])))
-    };
+    let faulty =
+        |fault| store.decorated(|objects| Arc::new(Faulty::new(objects, vec![Rule::new(Call::Put, "", 0, fault)])));
     let retried = folder.clone().join("retried");
     let put = faulty(Fault::AckLostThenRetried).put_new(&retried, bytes.clone()).await;
     assert_eq!(put.expect("the winner is our own bytes"), PutNew::Created);
@@ -133,9 +132,8 @@ pub async fn lists_are_whole_and_ordered(store: &Store) {
     let folder = folder("list");
     // A folder whose name begins alike must stay out.
     let beside = Path::from(format!("{folder}-beside/0"));
-    let mut keys: Vec<Path> = (0..KEYS)
-        .map(|n| folder.clone().join(format!("part={}", n % 3)).join(format!("{n:020}.json")))
-        .collect();
+    let mut keys: Vec<Path> =
+        (0..KEYS).map(|n| folder.clone().join(format!("part={}", n % 3)).join(format!("{n:020}.json"))).collect();
     let puts = keys.iter().chain([&beside]).cloned().map(|key| async move {
         let bytes = PutPayload::from(key.to_string());
         store.objects().put(&key, bytes).await

@@ -185,9 +185,8 @@ impl Store {
                 .unwrap_or_else(|join| Err(std::io::Error::other(join)))
                 .map_err(|source| StoreError::of_io(Operation::Read, path, source));
         }
-        let missing = || {
-            StoreError::because(Operation::Read, path, super::Cause::NotFound, "the store has no such object")
-        };
+        let missing =
+            || StoreError::because(Operation::Read, path, super::Cause::NotFound, "the store has no such object");
         let meta = self.head(path, version).await?.ok_or_else(missing)?;
         Ok(Arc::new(read::ObjectReader::new(self.objects(), path.clone(), version.map(str::to_owned), &meta)))
     }

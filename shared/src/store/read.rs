@@ -81,12 +81,7 @@ struct State {
 }
 
 impl ObjectReader {
-    pub(super) fn new(
-        objects: Arc<dyn ObjectStore>,
-        path: Path,
-        version: Option<String>,
-        meta: &ObjectMeta,
-    ) -> Self {
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, path: Path, version: Option<String>, meta: &ObjectMeta) -> Self {
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             source: Arc::new(Source { objects, path, version, e_tag: meta.e_tag.clone() }),

@@ -67,8 +67,18 @@ fn an_address_is_read_as_it_is_written() {
 
 #[test]
 fn a_wrong_address_is_refused_with_the_reason() {
-    for text in ["", "file:", "file://host/x", "http://x/y", "gs://bucket", "s3://", "s3://Up/x", "s3://ab", "s3://lake/a//b", "s3://lake/../x"]
-    {
+    for text in [
+        "",
+        "file:",
+        "file://host/x",
+        "http://x/y",
+        "gs://bucket",
+        "s3://",
+        "s3://Up/x",
+        "s3://ab",
+        "s3://lake/a//b",
+        "s3://lake/../x",
+    ] {
         let error = StoreUrl::parse(text, Path::new("/")).unwrap_err();
         assert!(matches!(error, StoreError::BadUrl { .. }), "{text}: {error:?}");
         assert_eq!(error.kind(), Kind::Invalid);
@@ -77,9 +87,11 @@ fn a_wrong_address_is_refused_with_the_reason() {
 
 #[test]
 fn an_address_splits_into_folder_and_name() {
-    for (text, folder, name) in
-        [("s3://lake/a/b.csv", "s3://lake/a", "b.csv"), ("s3://lake/b.csv", "s3://lake", "b.csv"), ("/x/b", "file:/x", "b")]
-    {
+    for (text, folder, name) in [
+        ("s3://lake/a/b.csv", "s3://lake/a", "b.csv"),
+        ("s3://lake/b.csv", "s3://lake", "b.csv"),
+        ("/x/b", "file:/x", "b"),
+    ] {
         let url = StoreUrl::parse(text, Path::new("/")).unwrap();
         let (parent, last) = url.split_last().unwrap();
         assert_eq!((parent.to_string().as_str(), last.as_str()), (folder, name));

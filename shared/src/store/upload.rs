@@ -31,7 +31,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] if the source can't be read (its own error is the cause) or the store fails.
-    pub async fn upload(&self, path: &Path, source: Arc<dyn ReadAt>, progress: Progress<'_>) -> Result<u64, StoreError> {
+    pub async fn upload(
+        &self,
+        path: &Path,
+        source: Arc<dyn ReadAt>,
+        progress: Progress<'_>,
+    ) -> Result<u64, StoreError> {
         let length = source.len();
         if length <= SINGLE_PUT_BYTES_MAX {
             let bytes = read_part(&source, path, 0, length).await?;
@@ -79,10 +84,9 @@ async fn write_parts(
         next_part(&mut in_flight, path, progress).await.map_err(storing)?;
     }
     let completed = upload.complete().await;
-    completed.map(drop).map_err(|error| PartError {
-        error: StoreError::of(Operation::Upload, path, error),
-        completing: true,
-    })
+    completed
+        .map(drop)
+        .map_err(|error| PartError { error: StoreError::of(Operation::Upload, path, error), completing: true })
 }
 
 async fn next_part(

@@ -7,14 +7,13 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Result as DfResult, ScalarValue, exec_err, plan_err};
-use datafusion::execution::session_state::SessionStateDefaults;
+use datafusion::common::{Result as DfResult, ScalarValue, TableReference, exec_err, plan_err};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, HigherOrderUDF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableSource,
     Volatility, WindowUDF,
 };
-use datafusion::sql::TableReference;
 
 use super::zone::LocalTime;
 use crate::dataset::TIMESTAMP_UNIT;

@@ -3,9 +3,9 @@
 //! It is compiled to DataFusion's physical expressions and runs synchronously on record batches: no stream, no
 //! runtime, no session. A record on which an expression fails becomes a reject, and the records around it go on.
 
-mod bytes;
 mod functions;
 pub(crate) mod plan;
+mod record_bytes;
 mod run;
 mod sql;
 mod types;
@@ -13,7 +13,7 @@ mod zone;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, DataFusionError};

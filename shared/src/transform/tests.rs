@@ -264,3 +264,44 @@ fn an_unsigned_number_that_fits_no_integer_is_kept() {
     let stored = arrow::compute::cast(&column, &DataType::Decimal128(20, 0)).expect("it fits");
     assert_eq!(arrow::util::display::array_value_to_string(&stored, 0).expect("shown"), u64::MAX.to_string());
 }
+
+/// The repository's `trips`, and a batch of its input from JSON lines.
+fn trips(records: &str) -> (Transform, Decoded) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/trips");
+    let definition = crate::dataset::load(&folder).unwrap_or_else(|error| panic!("{error}")).definition;
+    let reader =
+        arrow::json::ReaderBuilder::new(definition.input_schema()).build(records.as_bytes()).expect("a schema");
+    let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("json")).collect();
+    let batch = arrow::compute::concat_batches(&definition.input_schema(), &batches).expect("one schema");
+    let rows = batch.num_rows() as u64;
+    let decoded = Decoded { batch, offsets: (0..rows).collect(), raw: RawRecords::Columnar, rejects: Vec::new() };
+    (Transform::compile(&definition).expect("it is valid"), decoded)
+}
+
+#[test]
+fn trips_of_all_years_become_the_same_words_and_cents() {
+    let (transform, decoded) = trips(
+        r#"{"vendor": "VTS", "pickup_at": "2009-01-04T02:52:00", "passenger_count": 1, "payment_type": "CASH", "fare_amount": 8.9000000000000004, "total_amount": 9.4000000000000004}
+{"vendor": "CMT", "pickup_at": "2010-06-23T18:42:21", "rate_code": "1", "store_and_fwd_flag": "0", "payment_type": "Cre", "fare_amount": 10.9, "total_amount": 13.4}
+{"vendor": "2", "pickup_at": "2016-06-09T21:06:36", "rate_code": "2", "store_and_fwd_flag": "N", "payment_type": "2", "fare_amount": -2.5, "total_amount": 1}
+{"vendor": "4", "pickup_at": "2008-12-31T23:00:00", "rate_code": "99", "store_and_fwd_flag": "Y", "payment_type": "1", "congestion_surcharge": 2.5}
+{"pickup_at": "2019-07-01T00:00:00"}
+{"pickup_at": "2019-03-10T02:30:00"}
+"#,
+    );
+    let result = transform.apply(&decoded);
+    adds_up(&decoded, &result);
+    assert_eq!((result.rejects.len(), &result.rejects[0].reason), (1, &Reason::NonexistentTime));
+    let shown = |name: &str| -> Vec<String> {
+        let column = result.batch.column_by_name(name).expect(name);
+        (0..column.len()).map(|row| arrow::util::display::array_value_to_string(column, row).expect("shown")).collect()
+    };
+    assert_eq!(shown("vendor"), ["VTS", "CMT", "VTS", "4", ""]);
+    assert_eq!(shown("rate_code"), ["", "standard", "jfk", "unknown", ""]);
+    assert_eq!(shown("store_and_fwd"), ["", "false", "false", "true", ""]);
+    assert_eq!(shown("payment_type"), ["cash", "credit card", "cash", "credit card", ""]);
+    assert_eq!(shown("fare_amount"), ["8.90", "10.90", "-2.50", "", ""]);
+    assert_eq!(shown("congestion_surcharge"), ["", "", "", "2.50", ""]);
+    assert_eq!(shown("pickup_year"), ["2009", "2010", "2016", "2008", "2019"]);
+    assert_eq!(shown("pickup_month"), ["01", "06", "06", "12", "07"]);
+}

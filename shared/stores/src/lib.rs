@@ -17,9 +17,7 @@ impl Stores for UrlStores {
             StoreUrl::Local(path) => {
                 let path = path.clone();
                 let opened = tokio::task::spawn_blocking(move || Store::local(&path, if_missing)).await;
-                opened.unwrap_or_else(|join| {
-                    Err(StoreError::of_io(Operation::Open, url, std::io::Error::other(join)))
-                })
+                opened.unwrap_or_else(|join| Err(StoreError::of_io(Operation::Open, url, std::io::Error::other(join))))
             }
             StoreUrl::S3 { bucket, prefix } => s3::open(url, bucket, prefix, if_missing).await,
         }

@@ -7,16 +7,12 @@ use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, MultipartUpload,
-};
+use aws_sdk_s3::types::{BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, MultipartUpload};
 use chrono::{DateTime, Utc};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-use tidemark_shared::store::{
-    Cause, IfMissing, Leftover, Operation, Rooted, Store, StoreError, StoreUrl, Upkeep,
-};
+use tidemark_shared::store::{Cause, IfMissing, Leftover, Operation, Rooted, Store, StoreError, StoreUrl, Upkeep};
 
 use crate::credentials::SdkCredentials;
 
@@ -40,11 +36,10 @@ pub(crate) async fn open(
     ensure_bucket(&client, bucket, &settings.region, if_missing).await?;
 
     let objects = settings.objects(url, bucket)?;
-    let prefix = Path::parse(prefix)
-        .map_err(|source| StoreError::because(Operation::Open, url, Cause::BadName, source))?;
+    let prefix =
+        Path::parse(prefix).map_err(|source| StoreError::because(Operation::Open, url, Cause::BadName, source))?;
     let upkeep = S3Upkeep { client, bucket: bucket.to_owned(), prefix: prefix.clone() };
-    let rooted: Arc<dyn ObjectStore> =
-        if prefix.is_root() { objects } else { Arc::new(Rooted::new(objects, prefix)) };
+    let rooted: Arc<dyn ObjectStore> = if prefix.is_root() { objects } else { Arc::new(Rooted::new(objects, prefix)) };
     Ok(Store::new(url.clone(), rooted, Arc::new(upkeep)))
 }
 
@@ -90,11 +85,8 @@ impl Settings {
             .with_timeout(REQUEST_TIMEOUT)
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_allow_http(self.plain_http);
-        let retry = RetryConfig {
-            max_retries: RETRIES_MAX,
-            retry_timeout: RETRY_TIMEOUT,
-            backoff: BackoffConfig::default(),
-        };
+        let retry =
+            RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT, backoff: BackoffConfig::default() };
         let mut builder = AmazonS3Builder::from_env()
             .with_client_options(options)
             .with_retry(retry)

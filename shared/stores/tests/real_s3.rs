@@ -8,10 +8,14 @@ use tidemark_stores::UrlStores;
 /// run on somebody's real buckets.
 async fn open(prefix: &str) -> Store {
     let endpoint = std::env::var("TIDEMARK_TEST_S3_ENDPOINT").expect("TIDEMARK_TEST_S3_ENDPOINT names the test server");
-    assert_eq!(std::env::var("AWS_ENDPOINT_URL_S3").as_deref(), Ok(endpoint.as_str()), "AWS_* must point to it as well");
+    assert_eq!(
+        std::env::var("AWS_ENDPOINT_URL_S3").as_deref(),
+        Ok(endpoint.as_str()),
+        "AWS_* must point to it as well"
+    );
     let bucket = format!("contract-{}", std::process::id());
     let url = StoreUrl::S3 { bucket, prefix: prefix.to_owned() };
-    UrlStores.open(&url, IfMissing::Create).await.unwrap()
+    UrlStores.open(&url, IfMissing::Create).await.expect("the test server opens")
 }
 
 macro_rules! real_s3_keeps_the_contract {

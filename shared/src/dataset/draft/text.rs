@@ -144,7 +144,8 @@ pub(super) fn csv_columns(sample: &str) -> (CsvOptions, Vec<DraftColumn>) {
     let mut kinds = vec![Kind::Nothing; first.len()];
     let headless = (!header).then(|| first.clone());
     let records = headless.into_iter().chain(lines.map(|line| fields(line, delimiter)));
-    for record in records.take(RECORDS_MAX).filter(|record| record.len() == kinds.len()) {
+    let width = kinds.len();
+    for record in records.take(RECORDS_MAX).filter(|record| record.len() == width) {
         for (kind, field) in kinds.iter_mut().zip(&record) {
             *kind = std::mem::replace(kind, Kind::Nothing).join(kind_of_text(field));
         }

@@ -2,7 +2,10 @@ use arrow::datatypes::{DataType, Field, Fields};
 
 use super::*;
 
-fn check(spec: &InputSpec, cases: &[(&str, Result<&str, (Reason, Option<&str>)>)]) {
+/// A line, and its row or its fault.
+type Case<'a> = (&'a str, Result<&'a str, (Reason, Option<&'a str>)>);
+
+fn check(spec: &InputSpec, cases: &[Case<'_>]) {
     for (text, expected) in cases {
         let outcome = decode(spec, text);
         match expected {

@@ -13,7 +13,7 @@ fn spec(multiline: bool) -> InputSpec {
 /// Pieces of delimited text that matter, in any order.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        8 => "[0-9]{1,3},[a-z]{0,4},2020-0[1-9]-1[0-9] 0[0-9]:00:00,[0-9].[0-9]\n",
+        8 => "[0-9]{1,3},[a-z]{0,4},2020-0[1-9]-1[0-9] 0[0-9]:00:00,[0-9]\\.[0-9]\n",
         3 => "[a-z0-9.,\"\r\n ]{0,12}",
         1 => Just("\r\n".to_owned()),
         1 => Just("1,\"a\nb\",,\n".to_owned()),
@@ -72,6 +72,29 @@ proptest! {
         let text = tokens.concat();
         let object = serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| value.is_object());
         prop_assert_eq!(decode(&spec, format!("{text}\n")).rejects.is_empty(), object);
+    }
+
+    #[test]
+    fn fields_are_split_at_every_delimiter_and_nowhere_else(text in "[,a\u{ac}\u{12c}.]{0,40}") {
+        let quote = CsvOptions { header: false, ..CsvOptions::default() };
+        let fields: Vec<&str> = text.split(',').collect();
+        let names: Vec<String> = (0..fields.len()).map(|index| format!("c{index}")).collect();
+        let types: Vec<(&str, DataType)> = names.iter().map(|name| (name.as_str(), DataType::Utf8)).collect();
+        let outcome = decode(&InputSpec { format: Format::Csv(quote), ..csv_spec(&types) }, format!("{text}\n"));
+        let object: serde_json::Map<_, _> = names.iter().zip(&fields).filter(|(_, field)| !field.is_empty())
+            .map(|(name, field)| (name.clone(), serde_json::Value::from(*field))).collect();
+        if text.is_empty() {
+            prop_assert!(outcome.rows.is_empty());
+        } else {
+            let row: serde_json::Map<_, _> = serde_json::from_str(outcome.json()[0]).unwrap();
+            prop_assert_eq!(row, object);
+        }
+    }
+
+    #[test]
+    fn plain_numbers_are_rounded_as_rust_rounds_them(text in "-?[0-9]{0,12}\\.?[0-9]{0,12}") {
+        let expected = text.parse::<f64>().ok().map(f64::to_bits);
+        prop_assert_eq!(crate::decode::values::float64(text.as_bytes()).map(f64::to_bits), expected);
     }
 
     #[test]

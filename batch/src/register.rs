@@ -1,0 +1,147 @@
+//! Curated tables in the catalog: one table per dataset, whose location is the current generation's Delta table (H9).
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Schema};
+use tidemark_shared::catalog::{
+    Catalog, CatalogError, Column, DatabaseInput, SerdeInfo, StorageDescriptor, TableInput,
+};
+use tidemark_shared::layout;
+
+use crate::curated::table::CuratedTable;
+use crate::error::BatchError;
+use crate::service::Batch;
+
+/// Database of the curated tables.
+pub const CURATED_DATABASE: &str = "batch";
+/// How often a registration follows others that registered the same table meanwhile.
+const ATTEMPTS_MAX: u32 = 20;
+
+impl Batch {
+    /// Brings the dataset's table in the catalog up to the generation that answers.
+    pub(crate) async fn register(&self, dataset: &str) -> Result<(), BatchError> {
+        let Some(catalog) = &self.catalog else { return Ok(()) };
+        for _ in 0..ATTEMPTS_MAX {
+            let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(()) };
+            let table = CuratedTable::open(&self.store.objects(), dataset, &pointer.generation).await?;
+            let Some(table) = table else { return Ok(()) };
+            let maker = self.maker(dataset, &pointer.definition).await?;
+            let location = self.store.url().join(layout::table(dataset, &pointer.generation).as_ref()).to_string();
+            let input = table_input(&maker, &table, &location);
+            match put_table(catalog.as_ref(), input).await {
+                Ok(()) => return Ok(()),
+                Err(CatalogError::Conflict { .. } | CatalogError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(BatchError::Contended { dataset: dataset.to_owned(), attempts: ATTEMPTS_MAX })
+    }
+}
+
+async fn put_table(catalog: &dyn Catalog, input: TableInput) -> Result<(), CatalogError> {
+    match catalog.get_table(CURATED_DATABASE, &input.name).await {
+        Ok(known) if known.input == input => Ok(()),
+        Ok(known) => catalog.update_table(CURATED_DATABASE, input, Some(known.version)).await.map(|_| ()),
+        Err(CatalogError::NotFound { .. }) => {
+            let database = DatabaseInput { name: CURATED_DATABASE.to_owned(), ..DatabaseInput::default() };
+            match catalog.create_database(database).await {
+                Ok(_) | Err(CatalogError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            catalog.create_table(CURATED_DATABASE, input).await.map(|_| ())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The table as Glue describes a Delta table: readers find the log at the location, and columns for display here.
+fn table_input(maker: &crate::generation::Maker, table: &CuratedTable, location: &str) -> TableInput {
+    let column = |name: &str| Column {
+        name: name.to_owned(),
+        r#type: maker.schema.field_with_name(name).ok().map(|f| hive_type(f.data_type())),
+        ..Column::default()
+    };
+    let partition_keys: Vec<Column> = maker.partition_columns.iter().map(|name| column(name)).collect();
+    let data_columns = data_columns(&maker.schema, &maker.partition_columns);
+    let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    TableInput {
+        name: maker.dataset.clone(),
+        table_type: Some("EXTERNAL_TABLE".to_owned()),
+        partition_keys,
+        storage_descriptor: Some(StorageDescriptor {
+            columns: data_columns.iter().map(|name| column(name)).collect(),
+            location: Some(location.to_owned()),
+            input_format: Some("org.apache.hadoop.mapred.SequenceFileInputFormat".to_owned()),
+            output_format: Some("org.apache.hadoop.hive.ql.io.HiveSequenceFileOutputFormat".to_owned()),
+            compressed: true,
+            serde_info: Some(SerdeInfo {
+                serialization_library: Some("org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe".to_owned()),
+                parameters: text(&[("path", location), ("serialization.format", "1")]),
+                ..SerdeInfo::default()
+            }),
+            ..StorageDescriptor::default()
+        }),
+        parameters: text(&[
+            ("table_type", "DELTA"),
+            ("spark.sql.sources.provider", "delta"),
+            ("classification", "delta"),
+            ("tidemark.generation", &table.generation),
+            ("tidemark.definition", &maker.version),
+        ]),
+        ..TableInput::default()
+    }
+}
+
+fn data_columns(schema: &Schema, partition_columns: &[String]) -> Vec<String> {
+    let names = schema.fields().iter().map(|f| f.name().clone());
+    names.filter(|name| !partition_columns.contains(name)).collect()
+}
+
+/// The Hive name of a column type.
+fn hive_type(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Boolean => "boolean".to_owned(),
+        DataType::Int8 => "tinyint".to_owned(),
+        DataType::Int16 => "smallint".to_owned(),
+        DataType::Int32 => "int".to_owned(),
+        DataType::Int64 => "bigint".to_owned(),
+        DataType::Float32 => "float".to_owned(),
+        DataType::Float64 => "double".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        DataType::Date32 => "date".to_owned(),
+        DataType::Timestamp(..) => "timestamp".to_owned(),
+        DataType::Binary => "binary".to_owned(),
+        DataType::List(item) => format!("array<{}>", hive_type(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> =
+                fields.iter().map(|f| format!("{}:{}", f.name(), hive_type(f.data_type()))).collect();
+            format!("struct<{}>", fields.join(","))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                format!("map<{},{}>", hive_type(pair[0].data_type()), hive_type(pair[1].data_type()))
+            }
+            _ => "binary".to_owned(),
+        },
+        _ => "string".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn types_have_their_hive_names() {
+        let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+        let nested = DataType::Struct(vec![Field::new("a", list, true), Field::new("b", DataType::Utf8, true)].into());
+        assert_eq!(hive_type(&nested), "struct<a:array<bigint>,b:string>");
+        assert_eq!(hive_type(&DataType::Decimal128(10, 2)), "decimal(10,2)");
+    }
+}
