@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use async_trait::async_trait;
 use tidemark_shared::catalog::{Catalog, CatalogError, PageRequest, StorageDescriptor, Table};
-use tidemark_shared::error::ErrorKind;
+use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 
 use super::catalog::{CatalogTable, CatalogTables};
 use super::files::{FileFormat, FileTable};
@@ -58,30 +58,28 @@ impl fmt::Debug for PortTables {
     }
 }
 
-fn boxed(error: CatalogError) -> Box<dyn ErrorKind> {
-    Box::new(error)
-}
-
 #[async_trait]
 impl CatalogTables for PortTables {
-    async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, Box<dyn ErrorKind>> {
+    async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, AnyError> {
         let mut names = BTreeMap::new();
-        for database in self.databases().await.map_err(boxed)? {
+        for database in self.databases().await.map_err(AnyError::new)? {
             match self.readable(&database).await {
-                Ok(tables) => _ = names.insert(database, tables),
+                Ok(tables) => {
+                    let _new = names.insert(database, tables);
+                }
                 // Deleted since it was listed.
-                Err(error) if error.kind() == tidemark_shared::error::Kind::NotFound => {}
-                Err(error) => return Err(boxed(error)),
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(AnyError::new(error)),
             }
         }
         Ok(names)
     }
 
-    async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, Box<dyn ErrorKind>> {
+    async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, AnyError> {
         match self.0.get_table(schema, table).await {
             Ok(table) => Ok(files(&table).map(|files| CatalogTable { files, version: table.version.to_string() })),
-            Err(error) if error.kind() == tidemark_shared::error::Kind::NotFound => Ok(None),
-            Err(error) => Err(boxed(error)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(AnyError::new(error)),
         }
     }
 }
