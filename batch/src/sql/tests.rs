@@ -339,3 +339,46 @@ fn statements_are_cut_at_their_semicolons_only() {
     assert_eq!(split(" -- nothing\n ;").expect("splits"), (Vec::new(), true));
     assert!(split("SELECT 'open").is_err());
 }
+
+#[test]
+fn a_glue_table_says_how_its_files_are_read() {
+    use tidemark_shared::catalog::{Column, SerdeInfo, StorageDescriptor, Table, TableInput};
+    let column = |name: &str, hive: &str| Column {
+        name: name.to_owned(),
+        r#type: Some(hive.to_owned()),
+        ..Column::default()
+    };
+    let serde = |class: &str| SerdeInfo {
+        serialization_library: Some(class.to_owned()),
+        parameters: [("separatorChar".to_owned(), ";".to_owned())].into(),
+        ..SerdeInfo::default()
+    };
+    let table = |class: &str| Table {
+        database: "lookup".to_owned(),
+        input: TableInput {
+            name: "zones".to_owned(),
+            storage_descriptor: Some(StorageDescriptor {
+                columns: vec![column("zone", "bigint"), column("share", "decimal(5, 2)")],
+                location: Some("s3://bucket/zones".to_owned()),
+                serde_info: Some(serde(class)),
+                ..StorageDescriptor::default()
+            }),
+            partition_keys: vec![column("year", "string")],
+            ..TableInput::default()
+        },
+        version: 3,
+        create_time: chrono::DateTime::UNIX_EPOCH,
+        update_time: chrono::DateTime::UNIX_EPOCH,
+    };
+    let csv = glue::files(&table("org.apache.hadoop.hive.serde2.OpenCSVSerde")).expect("plain files");
+    assert_eq!(csv.location, "s3://bucket/zones/");
+    assert_eq!(csv.format, Some(FileFormat::Csv { header: false, delimiter: b';' }));
+    assert_eq!(csv.partition_columns, [("year".to_owned(), DataType::Utf8)]);
+    assert_eq!(csv.schema.expect("typed").field(1).data_type(), &DataType::Decimal128(5, 2));
+    let parquet = glue::files(&table("org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"));
+    assert_eq!(parquet.expect("plain files").format, Some(FileFormat::Parquet));
+    assert_eq!(glue::files(&table("org.example.Unknown")), None);
+    let mut delta = table("org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe");
+    delta.input.parameters.insert("spark.sql.sources.provider".to_owned(), "delta".to_owned());
+    assert_eq!(glue::files(&delta), None, "its folder holds files that are no part of it");
+}
