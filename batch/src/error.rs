@@ -208,12 +208,14 @@ impl ErrorKind for BatchError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownDataset { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
-            Self::UnknownDataset { dataset, .. } => {
-                Some(format!("`tidemark dataset apply datasets/{dataset}` registers one; `tidemark dataset list` shows all"))
-            }
+            Self::UnknownDataset { dataset, .. } => Some(format!(
+                "`tidemark dataset apply datasets/{dataset}` registers one; `tidemark dataset list` shows all"
+            )),
             Self::UnknownFile { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             Self::BadRequest { hint, .. } => hint.clone(),
-            Self::NoFiles { .. } => Some("add a [files] section with a format, and apply the definition again".to_owned()),
+            Self::NoFiles { .. } => {
+                Some("add a [files] section with a format, and apply the definition again".to_owned())
+            }
             Self::Contended { .. } | Self::Write { .. } | Self::Read { .. } => {
                 Some("run the same command again: what was done is kept, and nothing is counted twice".to_owned())
             }

@@ -73,7 +73,10 @@ impl Expectations {
         let (rows, receiver) = mpsc::channel(QUEUE_BATCHES);
         let expectations = expectations.to_vec();
         let schema = Arc::clone(schema);
-        #[expect(clippy::disallowed_methods, reason = "owned by this value and awaited in finish, which every file reaches")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "owned by this value and awaited in finish, which every file reaches"
+        )]
         let task = tokio::spawn(async move { evaluate(&expectations, schema, receiver).await });
         Some(Self { rows, task })
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tidemark_shared::curated::{self, CurrentGeneration, Published};
-use tidemark_shared::error::AnyError;
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
+use tidemark_shared::error::AnyError;
 use tidemark_shared::transform::Transform;
 
 use crate::curated::table::{CuratedTable, table_schema};

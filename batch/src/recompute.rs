@@ -26,11 +26,7 @@ impl Batch {
     ///
     /// # Errors
     /// [`BatchError`]; the old generation answers as before.
-    pub async fn recompute(
-        &self,
-        dataset: &str,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<RecomputeReport, BatchError> {
+    pub async fn recompute(&self, dataset: &str, progress: &Arc<dyn Progress>) -> Result<RecomputeReport, BatchError> {
         let started = std::time::Instant::now();
         let latest = self.latest_definition(dataset).await?;
         let version = latest.version.to_string();
@@ -49,7 +45,8 @@ impl Batch {
         self.register(dataset).await?;
         let now = self.current(dataset).await?;
         let state = self.ledger(dataset).state().await?;
-        let (previous_counts, rejects_taken_up) = self.compare(dataset, &old.generation, &now.generation, &state).await?;
+        let (previous_counts, rejects_taken_up) =
+            self.compare(dataset, &old.generation, &now.generation, &state).await?;
         if !switched {
             progress.remark("another recompute finished first; its generation answers");
         }

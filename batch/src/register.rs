@@ -13,7 +13,7 @@ use crate::error::BatchError;
 use crate::service::Batch;
 
 /// Database of the curated tables.
-pub const CURATED_DATABASE: &str = "batch";
+const CURATED_DATABASE: &str = "batch";
 /// How often a registration follows others that registered the same table meanwhile.
 const ATTEMPTS_MAX: u32 = 20;
 

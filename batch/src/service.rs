@@ -65,7 +65,12 @@ pub struct Batch {
 impl Batch {
     /// The batch layer on `store`. `stores` opens what remote paths name; curated tables register in `catalog`.
     #[must_use]
-    pub fn new(store: Store, stores: Arc<dyn Stores>, catalog: Option<Arc<dyn Catalog>>, settings: BatchSettings) -> Self {
+    pub fn new(
+        store: Store,
+        stores: Arc<dyn Stores>,
+        catalog: Option<Arc<dyn Catalog>>,
+        settings: BatchSettings,
+    ) -> Self {
         Self { store, stores, catalog, settings, ambient: Arc::new(System) }
     }
 

@@ -64,12 +64,7 @@ impl Batch {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub async fn vacuum(
-        &self,
-        dataset: &str,
-        older_than: Duration,
-        dry_run: bool,
-    ) -> Result<VacuumReport, BatchError> {
+    pub async fn vacuum(&self, dataset: &str, older_than: Duration, dry_run: bool) -> Result<VacuumReport, BatchError> {
         self.latest_definition(dataset).await?;
         let age = chrono::Duration::from_std(older_than).unwrap_or(chrono::Duration::MAX);
         let before = self.ambient.now().checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);

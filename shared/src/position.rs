@@ -154,10 +154,7 @@ impl Serialize for Coverage {
 impl<'de> Deserialize<'de> for Coverage {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let entries = BTreeMap::<String, u64>::deserialize(deserializer)?;
-        entries
-            .into_iter()
-            .map(|(text, end)| Ok((text.parse().map_err(serde::de::Error::custom)?, end)))
-            .collect()
+        entries.into_iter().map(|(text, end)| Ok((text.parse().map_err(serde::de::Error::custom)?, end))).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use deltalake::kernel::{LogicalFileView, Remove};
 use futures::StreamExt as _;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use tidemark_shared::position::{FILES_SOURCE, PARTITION_COLUMN, SOURCE_COLUMN};
 
 use crate::curated::table::CuratedTable;
@@ -59,15 +59,21 @@ pub(crate) async fn rewrite_without(
     Ok(gone)
 }
 
+#[expect(
+    deprecated,
+    reason = "its successor is a trait to implement; this reader does the same until object_store moves on"
+)]
+type ObjectReader = parquet::arrow::async_reader::ParquetObjectReader;
+
 /// Reads a data file: these columns, or all if none is named.
 async fn open(
     table: &CuratedTable,
     view: &LogicalFileView,
     columns: &[&str],
-) -> Result<ParquetRecordBatchStream<ParquetObjectReader>, BatchError> {
+) -> Result<ParquetRecordBatchStream<ObjectReader>, BatchError> {
     let path: Path = table.root.parts().chain(view.object_store_path().parts()).collect();
-    let reader = ParquetObjectReader::new(Arc::clone(&table.objects), path)
-        .with_file_size(u64::try_from(view.size()).unwrap_or(0));
+    let reader =
+        ObjectReader::new(Arc::clone(&table.objects), path).with_file_size(u64::try_from(view.size()).unwrap_or(0));
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
     let mask = match columns {
         [] => ProjectionMask::all(),

@@ -22,13 +22,7 @@ pub(crate) struct Piece {
 
 /// Plans the next commit of a table at coverage `from`, towards ledger end `to`, reading at most about
 /// `raw_bytes_max` raw bytes (one entry at least).
-pub(crate) fn next_piece(
-    entries: &[Entry],
-    from: u64,
-    to: u64,
-    staged: &BTreeSet<u64>,
-    raw_bytes_max: u64,
-) -> Piece {
+pub(crate) fn next_piece(entries: &[Entry], from: u64, to: u64, staged: &BTreeSet<u64>, raw_bytes_max: u64) -> Piece {
     let at = |n: u64| usize::try_from(n).expect("a ledger fits in memory").min(entries.len());
     let before = LedgerState::replay(&entries[..at(from)]);
     let end = piece_end(entries, from, to, staged, raw_bytes_max);

@@ -5,11 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{
-    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
+use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::ParquetMetaData;
 
@@ -83,10 +81,11 @@ fn bound(field: &Field, values: &ArrayRef, side: Side) -> Option<String> {
         DataType::Int32 => extreme(values.as_primitive::<Int32Type>().iter(), side).map(|v| v.to_string()),
         DataType::Int64 => extreme(values.as_primitive::<Int64Type>().iter(), side).map(|v| v.to_string()),
         DataType::Float64 => {
-            let finite = values.as_primitive::<Float64Type>().iter().flatten().try_fold(None, |best: Option<f64>, v| {
-                let better = best.map_or(v, |b| if side == Side::Min { b.min(v) } else { b.max(v) });
-                v.is_finite().then_some(Some(better))
-            });
+            let finite =
+                values.as_primitive::<Float64Type>().iter().flatten().try_fold(None, |best: Option<f64>, v| {
+                    let better = best.map_or(v, |b| if side == Side::Min { b.min(v) } else { b.max(v) });
+                    v.is_finite().then_some(Some(better))
+                });
             finite.flatten().map(|v| format!("{v:?}"))
         }
         DataType::Decimal128(_, scale) => {

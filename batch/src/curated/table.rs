@@ -87,10 +87,8 @@ impl CuratedTable {
         let read = |app_id: String| snapshot.transaction_version(log_store.as_ref(), app_id);
         let files = read(transaction_id(&LogPartition::files())).await.map_err(failed)?;
         let layout_version = read(LAYOUT_TRANSACTION.to_owned()).await.map_err(failed)?.unwrap_or(0);
-        let files_end = u64::try_from(files.unwrap_or(0)).map_err(|_| BatchError::Damaged {
-            dataset: dataset.to_owned(),
-            what: "negative coverage".to_owned(),
-        })?;
+        let files_end = u64::try_from(files.unwrap_or(0))
+            .map_err(|_| BatchError::Damaged { dataset: dataset.to_owned(), what: "negative coverage".to_owned() })?;
         Ok(Some(Self {
             dataset: dataset.to_owned(),
             generation: generation.to_owned(),
@@ -168,7 +166,8 @@ impl CuratedTable {
         let state = DeltaTableState::new(self.snapshot.clone());
         let tombstones: Vec<_> =
             state.all_tombstones(self.log_store.as_ref()).try_collect().await.map_err(|e| self.failed(e))?;
-        let recent = tombstones.iter().filter(|t| t.deletion_timestamp().is_none_or(|at| at >= since.timestamp_millis()));
+        let recent =
+            tombstones.iter().filter(|t| t.deletion_timestamp().is_none_or(|at| at >= since.timestamp_millis()));
         let key = |path: &str| Path::parse(path).map(|p| self.root.parts().chain(p.parts()).collect());
         Ok(recent.filter_map(|t| key(&t.path()).ok()).collect())
     }

@@ -60,8 +60,6 @@ pub(crate) struct TableLayout {
 pub(crate) struct StagedFile {
     /// The action that publishes it.
     pub(crate) add: Add,
-    /// Its rows.
-    pub(crate) rows: u64,
 }
 
 /// See the module's text.
@@ -199,7 +197,9 @@ impl TableWriter {
             file.encoder.flush()?;
             let encoded = std::mem::take(file.encoder.inner_mut());
             file.encoded_bytes += encoded.len() as u64;
-            handle.block_on(file.out.put(Bytes::from(encoded))).map_err(|e| BatchError::store(Operation::Put, &file.path, e))?;
+            handle
+                .block_on(file.out.put(Bytes::from(encoded)))
+                .map_err(|e| BatchError::store(Operation::Put, &file.path, e))?;
             Ok(file)
         }));
         self.encoding.push_back(key.clone());
@@ -274,7 +274,7 @@ impl TableWriter {
             stats: Some(delta_stats(&self.file_schema, footer)),
             ..Add::default()
         };
-        StagedFile { add, rows: u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0) }
+        StagedFile { add }
     }
 
     /// Closes all files and names them, in order of path.

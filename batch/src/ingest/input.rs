@@ -73,7 +73,8 @@ impl Batch {
         let bad = || BatchError::NoSuchFile { path: url.to_owned() };
         let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let store = self.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"), FsPath::new(""))?, IfMissing::Fail).await?;
+        let store =
+            self.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"), FsPath::new(""))?, IfMissing::Fail).await?;
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|_| bad())?;
         let remote = |meta: object_store::ObjectMeta, name: String| Found {
             name,

@@ -128,12 +128,7 @@ impl Batch {
     }
 
     /// `--accept` with names instead of paths.
-    async fn accept_known(
-        &self,
-        dataset: &str,
-        names: &[String],
-        report: &mut IngestReport,
-    ) -> Result<(), BatchError> {
+    async fn accept_known(&self, dataset: &str, names: &[String], report: &mut IngestReport) -> Result<(), BatchError> {
         for name in names {
             let state = self.ledger(dataset).state().await?;
             let Some(file) = state.by_name(name) else { continue };
@@ -219,9 +214,7 @@ impl Batch {
         let refused = |code: &str, message: String| FileOutcome::Refused { code: code.to_owned(), message };
         Ok(match decision {
             // Overwritten when the file is staged.
-            Decision::Add | Decision::Replace { .. } => {
-                (None, FileOutcome::Added { bad_file: false, replaced: None })
-            }
+            Decision::Add | Decision::Replace { .. } => (None, FileOutcome::Added { bad_file: false, replaced: None }),
             Decision::AlreadyThere { number, held: true } if request.accept => {
                 self.accept(dataset, *number).await?;
                 (Some(*number), FileOutcome::Accepted)
@@ -240,9 +233,10 @@ impl Batch {
                 );
                 (None, refused("duplicate_content", message))
             }
-            Decision::DuplicateName => {
-                (None, refused("duplicate_name", "two files of this request have this name; --as renames one".to_owned()))
-            }
+            Decision::DuplicateName => (
+                None,
+                refused("duplicate_name", "two files of this request have this name; --as renames one".to_owned()),
+            ),
         })
     }
 

@@ -21,11 +21,7 @@ use crate::report::Counts;
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// Adds the position columns to transformed rows of file `number`.
-pub(crate) fn with_position(
-    schema: &SchemaRef,
-    rows: &Transformed,
-    number: u64,
-) -> Result<RecordBatch, BatchError> {
+pub(crate) fn with_position(schema: &SchemaRef, rows: &Transformed, number: u64) -> Result<RecordBatch, BatchError> {
     let count = rows.batch.num_rows();
     let number = i64::try_from(number).expect("ledger numbers stay below 2^63");
     let offsets = rows.offsets.iter().map(|o| i64::try_from(*o).expect("offsets stay below 2^63"));

@@ -33,6 +33,15 @@ struct Judged {
     notes: Vec<String>,
 }
 
+/// A file on its way into the raw zone.
+struct Departure {
+    found: super::input::Found,
+    sha256: String,
+    location: Location,
+    /// Told when its bytes are there.
+    arrived: oneshot::Sender<Result<(), BatchError>>,
+}
+
 /// The rows of one group of files.
 struct Group {
     writer: TableWriter,
@@ -59,7 +68,12 @@ impl Batch {
         let mut arrivals = Vec::with_capacity(files.len());
         for (file, location) in files.iter().zip(&locations) {
             let (arrived, arrival) = oneshot::channel();
-            arrivals.push((file.found.clone(), file.sha256.clone(), location.clone(), arrived));
+            arrivals.push(Departure {
+                found: file.found.clone(),
+                sha256: file.sha256.clone(),
+                location: location.clone(),
+                arrived,
+            });
             raw.push(self.raw_file_after(maker, file, location, arrival));
         }
         let batch = self.clone();
@@ -97,11 +111,8 @@ impl Batch {
     }
 
     /// Copies files into the raw zone one after the other, ahead of the decoder, and tells each one's turn.
-    async fn upload_all(
-        self,
-        files: Vec<(super::input::Found, String, Location, oneshot::Sender<Result<(), BatchError>>)>,
-    ) -> Result<(), BatchError> {
-        for (found, sha256, location, arrived) in files {
+    async fn upload_all(self, files: Vec<Departure>) -> Result<(), BatchError> {
+        for Departure { found, sha256, location, arrived } in files {
             let copied = match &location {
                 Location::InPlace { .. } => Ok(()),
                 Location::RawZone { key } => self.upload(&found, &sha256, key).await,
@@ -121,12 +132,14 @@ impl Batch {
         // The key names the content, so an object of the right length there is this file.
         if self.store.size(&key).await? != Some(found.bytes) {
             let source = match &found.input {
-                Input::Local(path) => open_file(path)
-                    .map_err(|source| BatchError::Read { path: path.display().to_string(), source })?,
+                Input::Local(path) => {
+                    open_file(path).map_err(|source| BatchError::Read { path: path.display().to_string(), source })?
+                }
                 Input::Remote { store, key: from, version, .. } => store.read_at(from, version.as_deref()).await?,
             };
             self.store.upload(&key, source, &|_| {}).await?;
-            let there = Input::Remote { store: self.store.clone(), key: key.clone(), url: key.to_string(), version: None };
+            let there =
+                Input::Remote { store: self.store.clone(), key: key.clone(), url: key.to_string(), version: None };
             let stored = digest(&there, &crate::report::quiet()).await?;
             if stored != sha256 {
                 self.store.delete_many(vec![key.clone()]).await?;
@@ -171,7 +184,8 @@ impl Batch {
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 let url_of_bucket = StoreUrl::parse(&format!("s3://{bucket}"), std::path::Path::new(""))?;
                 let store = runtime.block_on(batch.stores.open(&url_of_bucket, IfMissing::Fail))?;
-                let key = object_store::path::Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
+                let key =
+                    object_store::path::Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
                 Ok(runtime.block_on(store.read_at(&key, Some(version)))?)
             }
         });

@@ -11,10 +11,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -117,9 +117,10 @@ impl SqlEngine {
         catalog: Arc<dyn CatalogTables>,
         config: SqlConfig,
     ) -> Result<Self, SqlError> {
-        let mode = config.spill_folder.clone().map_or(DiskManagerMode::OsTmpDirectory, |folder| {
-            DiskManagerMode::Directories(vec![folder])
-        });
+        let mode = config
+            .spill_folder
+            .clone()
+            .map_or(DiskManagerMode::OsTmpDirectory, |folder| DiskManagerMode::Directories(vec![folder]));
         let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes_max);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes_max)))
@@ -273,7 +274,8 @@ impl SqlEngine {
         if SERVED.contains(&schema) {
             return Err(SqlError::NeedsServer { schema: schema.to_owned(), table: table.to_owned() });
         }
-        let unknown = || SqlError::UnknownTable { suggestion: suggestion(schemas, schema, table), name: written.clone() };
+        let unknown =
+            || SqlError::UnknownTable { suggestion: suggestion(schemas, schema, table), name: written.clone() };
         let opened = schemas.get(schema).ok_or_else(unknown)?;
         if opened.opened(table).is_some() {
             return Ok(());

@@ -187,7 +187,9 @@ impl SqlError {
                     let names = valid_fields.iter().map(|field| field.name.as_str());
                     Self::UnknownColumn { suggestion: nearest(&field.name, names), name: field.name }
                 }
-                other => Self::Plan { message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string() },
+                other => Self::Plan {
+                    message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string(),
+                },
             },
             DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => Self::Plan { message },
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) => {

@@ -64,7 +64,10 @@ pub(super) fn is_path(name: &str) -> bool {
 }
 
 /// Opens `table`, reading what it takes to know its columns.
-pub(super) async fn open(state: &SessionState, table: &FileTable) -> std::result::Result<Arc<dyn TableProvider>, SqlError> {
+pub(super) async fn open(
+    state: &SessionState,
+    table: &FileTable,
+) -> std::result::Result<Arc<dyn TableProvider>, SqlError> {
     let refuse = |error: datafusion::error::DataFusionError| SqlError::BadFile {
         location: table.location.clone(),
         message: error.strip_backtrace(),

@@ -43,7 +43,9 @@ impl PortTables {
         let mut page = PageRequest::default();
         loop {
             let found = self.0.list_tables(database, page.clone()).await?;
-            names.extend(found.items.iter().filter(|table| files(table).is_some()).map(|table| table.input.name.clone()));
+            names.extend(
+                found.items.iter().filter(|table| files(table).is_some()).map(|table| table.input.name.clone()),
+            );
             match found.next {
                 Some(token) => page.token = Some(token),
                 None => return Ok(names),

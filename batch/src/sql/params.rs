@@ -19,7 +19,7 @@ pub enum Param {
 /// Binds `params`, in order, to the placeholders of `plan`.
 pub(super) fn bind(plan: LogicalPlan, params: &[Param]) -> Result<LogicalPlan, SqlError> {
     let types = plan.get_parameter_types().map_err(SqlError::from_planning)?;
-    for (name, _) in &types {
+    for name in types.keys() {
         let number = name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
         if number.is_none_or(|number| number == 0 || number > params.len()) {
             let message = format!("has no value; {} given", params.len());

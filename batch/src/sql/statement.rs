@@ -1,7 +1,7 @@
 //! Statements as text: where one ends, and which ones only read.
 
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};

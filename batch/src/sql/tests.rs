@@ -177,12 +177,12 @@ async fn parameters_are_values_of_the_type_that_is_wanted() {
     let fixture = Fixture::new().await;
     let engine = fixture.engine(SqlConfig::default());
     let text = |value: &str| Param::Text(value.to_owned());
-    let run = async |sql: &str, params: Vec<Param>| {
-        rows(&engine, &Query { params, ..ask(sql) }).await.map(|(text, _)| text)
-    };
+    let run =
+        async |sql: &str, params: Vec<Param>| rows(&engine, &Query { params, ..ask(sql) }).await.map(|(text, _)| text);
     let injected = run("SELECT count(*) FROM trips WHERE note = $1", vec![text("x' OR '1'='1")]).await;
     assert_eq!(injected.expect("a string"), "0");
-    let month = run("SELECT count(*) FROM trips WHERE pickup_month = $1 AND id < $2", vec![text("07"), text("7000010")]);
+    let month =
+        run("SELECT count(*) FROM trips WHERE pickup_month = $1 AND id < $2", vec![text("07"), text("7000010")]);
     assert_eq!(month.await.expect("a string and a number"), "10");
     assert_eq!(run("SELECT $1, $2", vec![text("07"), text("7")]).await.expect("guessed"), "07|7");
 
@@ -223,8 +223,15 @@ async fn memory_is_bounded_by_spilling_or_an_error() {
         ..SqlConfig::default()
     };
     let big = "SELECT a.id, a.note, b.note AS other FROM trips a JOIN trips b ON a.fare_amount = b.fare_amount \
+<<<<<<< HEAD
                WHERE b.pickup_month <= 6";
     let sorted = format!("SELECT count(*), max(n) FROM (SELECT id, note, row_number() OVER (ORDER BY other, note) AS n FROM ({big}))");
+=======
+               WHERE a.pickup_month <= 2 AND b.pickup_month <= 4";
+    let sorted = format!(
+        "SELECT count(*), max(n) FROM (SELECT id, note, row_number() OVER (ORDER BY other, note) AS n FROM ({big}))"
+    );
+>>>>>>> main
     let (text, _) = rows(&fixture.engine(small.clone()), &ask(&sorted)).await.expect("spills");
     assert_eq!(text, "720000|720000");
 
@@ -301,10 +308,8 @@ impl CatalogTables for Lookup {
     }
 
     async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, AnyError> {
-        let schema_of = Schema::new(vec![
-            Field::new("zone", DataType::Int64, true),
-            Field::new("name", DataType::Utf8, true),
-        ]);
+        let schema_of =
+            Schema::new(vec![Field::new("zone", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]);
         let files = FileTable {
             location: self.0.clone(),
             format: Some(FileFormat::Csv { header: false, delimiter: b';' }),
@@ -321,22 +326,30 @@ async fn catalog_tables_are_read_in_place_with_their_version() {
     let file = fixture.file("zones.txt", "1;Newark\n2;Queens\n");
     let catalog = Arc::new(Lookup(file.clone()));
     let engine = SqlEngine::new(Arc::clone(&fixture.objects), catalog, SqlConfig::default()).expect("an engine");
-    let sql = "SELECT z.name, count(*) FROM trips t JOIN lookup.zones z ON t.fare_amount = z.zone GROUP BY 1 ORDER BY 1";
+    let sql =
+        "SELECT z.name, count(*) FROM trips t JOIN lookup.zones z ON t.fare_amount = z.zone GROUP BY 1 ORDER BY 1";
     let (text, answer) = rows(&engine, &ask(sql)).await.expect("joins");
     assert_eq!(text, "Newark|120\nQueens|120");
     let read = TableAsOf { location: file, version: Some("3".to_owned()) };
     assert_eq!(answer.as_of.tables.get("lookup.zones"), Some(&read));
     assert_eq!(answer.as_of.datasets["trips"].table_version, 0);
-    assert_eq!(error(&engine, "SELECT * FROM zones").await.to_string(), "table `zones` not found; did you mean `lookup.zones`?");
+    assert_eq!(
+        error(&engine, "SELECT * FROM zones").await.to_string(),
+        "table `zones` not found; did you mean `lookup.zones`?"
+    );
     assert!(rows(&engine, &ask("SHOW TABLES")).await.expect("lists").0.contains("zones"));
 }
 
 #[test]
 fn statements_are_cut_at_their_semicolons_only() {
-    let (statements, ended) = split("SELECT ';' AS a; -- not; here\n\n /* nor; here */ SELECT 'é;\n' ;\n;").expect("splits");
+    let (statements, ended) =
+        split("SELECT ';' AS a; -- not; here\n\n /* nor; here */ SELECT 'é;\n' ;\n;").expect("splits");
     assert_eq!(statements, ["SELECT ';' AS a", "-- not; here\n\n /* nor; here */ SELECT 'é;\n'"]);
     assert!(ended);
-    assert_eq!(split("SELECT 1;\n SELECT 2").expect("splits"), (vec!["SELECT 1".to_owned(), "SELECT 2".to_owned()], false));
+    assert_eq!(
+        split("SELECT 1;\n SELECT 2").expect("splits"),
+        (vec!["SELECT 1".to_owned(), "SELECT 2".to_owned()], false)
+    );
     assert_eq!(split(" -- nothing\n ;").expect("splits"), (Vec::new(), true));
     assert!(split("SELECT 'open").is_err());
 }
@@ -344,11 +357,8 @@ fn statements_are_cut_at_their_semicolons_only() {
 #[test]
 fn a_glue_table_says_how_its_files_are_read() {
     use tidemark_shared::catalog::{Column, SerdeInfo, StorageDescriptor, Table, TableInput};
-    let column = |name: &str, hive: &str| Column {
-        name: name.to_owned(),
-        r#type: Some(hive.to_owned()),
-        ..Column::default()
-    };
+    let column =
+        |name: &str, hive: &str| Column { name: name.to_owned(), r#type: Some(hive.to_owned()), ..Column::default() };
     let serde = |class: &str| SerdeInfo {
         serialization_library: Some(class.to_owned()),
         parameters: [("separatorChar".to_owned(), ";".to_owned())].into(),

@@ -157,7 +157,9 @@ fn unreferenced(store: &Path) -> Result<Vec<String>, ChaosError> {
     let generation = current_generation(store)?;
     for entry in fs::read_dir(store.join("curated/trips"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != "current" && name != generation {
+        // A folder without files is no object: deleting the last one leaves it behind on a local directory.
+        let files = files_below(&store.join("curated/trips").join(&name))?;
+        if name != "current" && name != generation && !files.is_empty() {
             found.push(format!("curated/trips/{name}"));
         }
     }

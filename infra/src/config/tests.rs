@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 
-const CWD: &str = "/work/here";
-const FILE: &str = "/work/tidemark.toml";
+const CWD: &str = "/srv/here";
+const FILE: &str = "/srv/tidemark.toml";
 
 fn from(text: Option<&str>, env: &[(&str, &str)], flags: &Flags) -> Result<Config, ConfigError> {
     let file = text.map(|text| FileLayer::parse(Path::new(FILE), text)).transpose()?;
@@ -20,9 +20,9 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn without_any_layer_the_defaults_count() {
     let config = from(None, &[], &Flags::default()).expect("defaults are valid");
-    assert_eq!(config.data_dir, Path::new("/work/here/tidemark-data"));
-    assert_eq!(config.store_url, "file:/work/here/tidemark-data/store");
-    assert_eq!(config.catalog_url, "sqlite:/work/here/tidemark-data/catalog.db");
+    assert_eq!(config.data_dir, Path::new("/srv/here/tidemark-data"));
+    assert_eq!(config.store_url, "file:/srv/here/tidemark-data/store");
+    assert_eq!(config.catalog_url, "sqlite:/srv/here/tidemark-data/catalog.db");
     assert_eq!(config.batch, BatchSettings::default());
     assert_eq!(config.sql.timeout, Duration::from_secs(600));
     assert_eq!(config.sql.scan_bytes_max, None);
@@ -36,16 +36,16 @@ fn a_flag_counts_before_the_environment_and_that_before_the_file() {
     let flags = Flags { store_url: Some("file:of-flag".to_owned()), ..Flags::default() };
     type Layer<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], Flags, &'a str, Origin);
     let layers: [Layer<'_>; 4] = [
-        (None, &[], Flags::default(), "file:/work/here/tidemark-data/store", Origin::Default),
-        (Some(text), &[], Flags::default(), "file:/work/of-file", Origin::File { line: 2 }),
+        (None, &[], Flags::default(), "file:/srv/here/tidemark-data/store", Origin::Default),
+        (Some(text), &[], Flags::default(), "file:/srv/of-file", Origin::File { line: 2 }),
         (
             Some(text),
             &env,
             Flags::default(),
-            "file:/work/here/of-env",
+            "file:/srv/here/of-env",
             Origin::Env { name: "TIDEMARK_STORE_URL".to_owned() },
         ),
-        (Some(text), &env, flags, "file:/work/here/of-flag", Origin::Flag { name: "--store-url" }),
+        (Some(text), &env, flags, "file:/srv/here/of-flag", Origin::Flag { name: "--store-url" }),
     ];
     for (file, env, flags, url, origin) in layers {
         let config = from(file, env, &flags).expect("valid");
@@ -58,15 +58,15 @@ fn a_flag_counts_before_the_environment_and_that_before_the_file() {
 #[test]
 fn paths_of_the_file_are_relative_to_its_folder_and_urls_derive_from_the_data_directory() {
     let config = from(Some("data_dir = \"d\"\n"), &[], &Flags::default()).expect("valid");
-    assert_eq!(config.data_dir, Path::new("/work/d"));
-    assert_eq!(config.store_url, "file:/work/d/store");
+    assert_eq!(config.data_dir, Path::new("/srv/d"));
+    assert_eq!(config.store_url, "file:/srv/d/store");
     let flags = Flags { data_dir: Some("e".to_owned()), ..Flags::default() };
     let config = from(Some("data_dir = \"d\"\n"), &[], &flags).expect("valid");
-    assert_eq!(config.catalog_url, "sqlite:/work/here/e/catalog.db");
+    assert_eq!(config.catalog_url, "sqlite:/srv/here/e/catalog.db");
     assert_eq!(config.warnings, Vec::<String>::new());
     let config = from(Some("[store]\nurl = \"s3://b/p\"\n"), &[], &flags).expect("valid");
     assert_eq!(config.store_url, "s3://b/p");
-    assert_eq!(config.warnings, ["/work/tidemark.toml:2: store.url stays s3://b/p, whatever the data directory"]);
+    assert_eq!(config.warnings, ["/srv/tidemark.toml:2: store.url stays s3://b/p, whatever the data directory"]);
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn all_problems_of_a_file_come_at_once_with_their_lines() {
     assert_eq!(
         found,
         [
-            "/work/tidemark.toml:1: unknown key `stroe` (did you mean `store`?)",
-            "/work/tidemark.toml:4: unknown key `bufer_bytes_max` in [batch] (did you mean `buffer_bytes_max`?)",
-            "/work/tidemark.toml:5: unknown key `zzz` in [batch] (known here: threads, buffer_bytes_max, commit_bytes, \
+            "/srv/tidemark.toml:1: unknown key `stroe` (did you mean `store`?)",
+            "/srv/tidemark.toml:4: unknown key `bufer_bytes_max` in [batch] (did you mean `buffer_bytes_max`?)",
+            "/srv/tidemark.toml:5: unknown key `zzz` in [batch] (known here: threads, buffer_bytes_max, commit_bytes, \
              file_bytes_target, grace)",
-            "/work/tidemark.toml:6: `batch.threads` must be a text or a whole number",
+            "/srv/tidemark.toml:6: `batch.threads` must be a text or a whole number",
         ]
     );
 }
@@ -109,10 +109,10 @@ fn a_wrong_value_names_its_place() {
     assert_eq!(
         problems(text),
         [
-            "/work/tidemark.toml:3: `batch.threads`: `5000` is not between 0 and 1024",
-            "/work/tidemark.toml:2: `batch.buffer_bytes_max`: `many` is not a size such as `192MiB`, `4GB` or a number \
+            "/srv/tidemark.toml:3: `batch.threads`: `5000` is not between 0 and 1024",
+            "/srv/tidemark.toml:2: `batch.buffer_bytes_max`: `many` is not a size such as `192MiB`, `4GB` or a number \
              of bytes",
-            "/work/tidemark.toml:5: `sql.timeout`: `0s` is shorter than 1ms",
+            "/srv/tidemark.toml:5: `sql.timeout`: `0s` is shorter than 1ms",
         ]
     );
     let error = from(None, &[("TIDEMARK_BATCH_GRACE", "soon")], &Flags::default()).expect_err("wrong");
@@ -122,7 +122,7 @@ fn a_wrong_value_names_its_place() {
 #[test]
 fn text_that_is_no_toml_is_a_problem_with_a_line() {
     let found = problems("[store]\nurl = \n");
-    assert!(found[0].starts_with("/work/tidemark.toml:2: "), "{found:?}");
+    assert!(found[0].starts_with("/srv/tidemark.toml:2: "), "{found:?}");
 }
 
 #[test]
@@ -139,8 +139,8 @@ fn sections_of_later_layers_warn_and_do_nothing() {
     assert_eq!(
         config.warnings,
         [
-            "/work/tidemark.toml:3: [doors] does nothing: this build lacks that layer",
-            "/work/tidemark.toml:1: [log] does nothing: this build lacks that layer",
+            "/srv/tidemark.toml:3: [doors] does nothing: this build lacks that layer",
+            "/srv/tidemark.toml:1: [log] does nothing: this build lacks that layer",
         ]
     );
 }

@@ -15,6 +15,7 @@ pub(super) struct IpcWriter<W: Write> {
     state: State<W>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one value a process; boxing it would save nothing")]
 enum State<W: Write> {
     New(W),
     Open(StreamWriter<W>, SchemaRef),

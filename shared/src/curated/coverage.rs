@@ -28,15 +28,10 @@ pub fn transaction_id(partition: &LogPartition) -> String {
 
 /// The newest version of every application id in the log of the table at `url`, as of table version `version`.
 /// Blocking.
-pub(super) fn transactions(
-    engine: &Arc<dyn Engine>,
-    url: &Url,
-    version: u64,
-) -> Result<BTreeMap<String, i64>, String> {
+pub(super) fn transactions(engine: &Arc<dyn Engine>, url: &Url, version: u64) -> Result<BTreeMap<String, i64>, String> {
     let text = |error: delta_kernel::Error| error.to_string();
     let snapshot = Snapshot::builder_for(url).at_version(version).build(engine.as_ref()).map_err(text)?;
-    let batches =
-        snapshot.log_segment().read_actions(engine.as_ref(), LOG_TXN_SCHEMA.clone()).map_err(text)?;
+    let batches = snapshot.log_segment().read_actions(engine.as_ref(), LOG_TXN_SCHEMA.clone()).map_err(text)?;
     let mut newest = BTreeMap::new();
     for batch in batches {
         let data = ArrowEngineData::try_from_engine_data(batch.map_err(text)?.actions).map_err(text)?;

@@ -29,12 +29,7 @@ impl CurrentGeneration {
     /// A pointer of this release's form.
     #[must_use]
     pub fn new(generation: &str, definition: &str, semantics: u32) -> Self {
-        Self {
-            format: POINTER_FORMAT,
-            generation: generation.to_owned(),
-            definition: definition.to_owned(),
-            semantics,
-        }
+        Self { format: POINTER_FORMAT, generation: generation.to_owned(), definition: definition.to_owned(), semantics }
     }
 }
 

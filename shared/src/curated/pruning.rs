@@ -11,8 +11,8 @@ use datafusion::catalog::Session;
 use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, Statistics};
-use datafusion::logical_expr::{Expr, TryCast};
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TryCast};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
 /// True if `filter` can be decided for a file by the values of `partition_columns` alone.

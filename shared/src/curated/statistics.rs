@@ -49,9 +49,7 @@ fn scalar(value: &Value, to: &DataType) -> Option<ScalarValue> {
         (Value::Number(number), DataType::Float32 | DataType::Float64) => {
             return ScalarValue::Float64(number.as_f64()).cast_to(to).ok();
         }
-        (Value::Number(number), DataType::Decimal128(precision, _)) if *precision <= EXACT_DIGITS => {
-            number.to_string()
-        }
+        (Value::Number(number), DataType::Decimal128(precision, _)) if *precision <= EXACT_DIGITS => number.to_string(),
         (Value::Number(number), _) if to.is_integer() => number.to_string(),
         (Value::String(text), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => text.clone(),
         (Value::String(text), DataType::Date32 | DataType::Timestamp(..)) => text.clone(),

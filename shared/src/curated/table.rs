@@ -76,10 +76,8 @@ impl CuratedTable {
 
     /// The files that can hold rows which satisfy `filters`, as indices into the version's files.
     fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<usize>> {
-        let (by_partition, others): (Vec<_>, Vec<_>) = filters
-            .iter()
-            .cloned()
-            .partition(|filter| decided_by_partition(filter, &self.version.partition_columns));
+        let (by_partition, others): (Vec<_>, Vec<_>) =
+            filters.iter().cloned().partition(|filter| decided_by_partition(filter, &self.version.partition_columns));
         let matching = matching_partitions(session, &by_partition, &self.partitions, &self.partition_values)?;
         let matching: Vec<usize> = (0..matching.len()).filter(|file| matching[*file]).collect();
         if others.is_empty() || matching.is_empty() {
@@ -219,8 +217,10 @@ impl TableProvider for CuratedTable {
             .with_table_parquet_options(options)
             .with_metadata_size_hint(FOOTER_BYTES)
             .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store, metadata)));
-        let groups = balanced(&files, session.config().target_partitions(), |file| self.version.files[file].object.size);
-        let groups = groups.iter().map(|group| group.iter().map(|file| self.scanned_file(*file)).collect::<FileGroup>());
+        let groups =
+            balanced(&files, session.config().target_partitions(), |file| self.version.files[file].object.size);
+        let groups =
+            groups.iter().map(|group| group.iter().map(|file| self.scanned_file(*file)).collect::<FileGroup>());
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups.collect())
             .with_statistics(self.total(&files))

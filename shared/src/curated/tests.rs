@@ -179,6 +179,7 @@ async fn coverage_survives_a_checkpoint_and_takes_the_newest_commit() {
     let fixture = Fixture::with_trips().await;
     let table = fixture.append(vec![trips(100, Some("2020"), Some("01"))], &[("trips/0", 30)]).await;
     deltalake::checkpoints::create_checkpoint(&table, None).await.expect("checkpoints");
+    // What lies below a checkpoint is cleaned up some day; the coverage must be in the checkpoint.
     let log = layout::table("trips", GENERATION).join("_delta_log").join(format!("{:020}.json", 0));
     fixture.objects.delete(&log).await.expect("the log is cleaned up");
     fixture.append(vec![trips(200, Some("2020"), Some("02"))], &[("trips/1", 7)]).await;

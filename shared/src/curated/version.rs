@@ -95,8 +95,7 @@ impl CuratedVersion {
         let url = table_url(dataset, &generation.generation);
         let replay = tokio::task::spawn_blocking(move || transactions(&engine, &url, table_version));
         let coverage_error = |message| CuratedError::Coverage { root: root.to_string(), message };
-        let transactions =
-            replay.await.unwrap_or_else(|error| Err(error.to_string())).map_err(coverage_error)?;
+        let transactions = replay.await.unwrap_or_else(|error| Err(error.to_string())).map_err(coverage_error)?;
         let layout = transactions.get(super::LAYOUT_TRANSACTION).copied().unwrap_or(0);
 
         let schema = snapshot.arrow_schema();

@@ -32,8 +32,14 @@ fn standings(state: &LedgerState) -> Vec<(u64, Standing)> {
 #[test]
 fn every_entry_kind_changes_what_counts() {
     let replacement = Entry::Replace { replaced: 0, file: file("a", "A2", Verdict::Passed) };
-    let entries =
-        [add("a", "A"), held("b", "B"), add("c", "C"), Entry::Accept { file: 1 }, Entry::Withdraw { file: 2 }, replacement];
+    let entries = [
+        add("a", "A"),
+        held("b", "B"),
+        add("c", "C"),
+        Entry::Accept { file: 1 },
+        Entry::Withdraw { file: 2 },
+        replacement,
+    ];
     let state = LedgerState::replay(&entries);
     assert_eq!(
         standings(&state),
