@@ -9,6 +9,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::as_of::AsOf;
 use super::error::SqlError;
@@ -56,6 +58,45 @@ impl Deadline {
     }
 }
 
+/// Batches made ahead of who takes them.
+const BATCHES_AHEAD: usize = 2;
+
+/// A statement at work on a task of its own, so that its time limit does not wait for a computation that gives way
+/// late. Dropping it ends the task at the next point where it gives way.
+#[derive(Debug)]
+pub(super) struct RowsMade {
+    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+    /// Owns the task.
+    work: JoinSet<()>,
+}
+
+impl RowsMade {
+    pub(super) fn start(mut stream: SendableRecordBatchStream) -> Self {
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let mut work = JoinSet::new();
+        let _handle = work.spawn(async move {
+            while let Some(batch) = stream.next().await {
+                let failed = batch.is_err();
+                if sender.send(batch).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { batches, work }
+    }
+
+    async fn next(&mut self) -> Option<Result<RecordBatch, DataFusionError>> {
+        if let Some(batch) = self.batches.recv().await {
+            return Some(batch);
+        }
+        // The task is over; had it panicked, the rows so far would look like all of them.
+        match self.work.join_next().await {
+            Some(Err(error)) => Some(Err(DataFusionError::ExecutionJoin(Box::new(error)))),
+            Some(Ok(())) | None => None,
+        }
+    }
+}
+
 /// The rows of one statement, made while they are taken. Dropping it cancels the statement.
 pub struct Answer {
     /// Columns of the rows.
@@ -64,7 +105,7 @@ pub struct Answer {
     pub as_of: AsOf,
     /// False for a statement that is no question, such as `CREATE EXTERNAL TABLE`.
     pub is_query: bool,
-    pub(super) stream: SendableRecordBatchStream,
+    pub(super) rows_made: RowsMade,
     pub(super) deadline: Deadline,
     pub(super) meter: Arc<Meter>,
     pub(super) memory_bytes_max: usize,
@@ -85,7 +126,7 @@ impl Answer {
     /// [`SqlError`]; the answer is then incomplete and gives no further rows that count.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, SqlError> {
         loop {
-            match self.deadline.limit(self.stream.next()).await? {
+            match self.deadline.limit(self.rows_made.next()).await? {
                 None => return Ok(None),
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::catalog::{MemoryCatalogProvider, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
@@ -15,6 +16,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
@@ -23,7 +25,7 @@ use object_store::path::Path;
 use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
 use url::Url;
 
-use super::answer::{Answer, Deadline, Totals, running_error};
+use super::answer::{Answer, Deadline, RowsMade, Totals, running_error};
 use super::as_of::{AsOf, TableAsOf};
 use super::catalog::{CatalogTables, OpenedSchema, SessionTable, SessionTables};
 use super::error::{SqlError, nearest};
@@ -39,6 +41,8 @@ const BATCH: &str = "batch";
 /// Schemas that only a server answers.
 const SERVED: [&str; 2] = ["merged", "live"];
 const INFORMATION: &str = "information_schema";
+/// A sort on one thread sets aside at most one of so many parts of that thread's memory.
+const SORT_SHARES: usize = 8;
 
 /// What an engine may use, for all its statements together.
 #[derive(Debug, Clone)]
@@ -187,13 +191,14 @@ impl SqlEngine {
         };
         let physical = context.state().create_physical_plan(&plan).await.map_err(failed)?;
         reads.count_files_in_place(&physical);
-        let stream = execute_stream(physical, context.task_ctx())
+        let stream = yielding(physical)
+            .and_then(|physical| execute_stream(physical, context.task_ctx()))
             .map_err(|error| running_error(error, &meter, self.config.memory_bytes_max))?;
         Ok(Answer {
             schema: stream.schema(),
             as_of: reads.as_of,
             is_query,
-            stream,
+            rows_made: RowsMade::start(stream),
             deadline,
             meter,
             memory_bytes_max: self.config.memory_bytes_max,
@@ -219,7 +224,11 @@ impl SqlEngine {
         if let Some(threads) = self.config.threads {
             config = config.with_target_partitions(threads.max(1));
         }
+        let threads = config.target_partitions();
         let options = config.options_mut();
+        // Each sort sets this aside for merging what it spilled; with little memory, that must not be all of it.
+        let merging = &mut options.execution.sort_spill_reservation_bytes;
+        *merging = (*merging).min(self.config.memory_bytes_max / (SORT_SHARES * threads));
         options.execution.parquet.pushdown_filters = true;
         options.execution.parquet.reorder_filters = true;
         // `fare > 8.9` compares decimals as decimals, and can prune by their bounds.
@@ -398,6 +407,16 @@ fn suggestion(schemas: &Schemas, schema: &str, table: &str) -> Option<String> {
 fn is_dataset_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+}
+
+/// Makes joins give way: one that turns few rows into very many would otherwise run on without a point at which it can
+/// be cancelled.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let wrapped = plan.transform_up(|node| match node.name().ends_with("JoinExec") {
+        true => Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>)),
+        false => Ok(Transformed::no(node)),
+    })?;
+    Ok(wrapped.data)
 }
 
 fn no_rows() -> datafusion::logical_expr::EmptyRelation {

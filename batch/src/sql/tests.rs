@@ -114,7 +114,7 @@ async fn an_answer_says_what_it_covers_and_what_it_read() {
         assert_eq!(text, "900|49050", "{condition}");
         let stats = answer.stats();
         assert_eq!((stats.rows, stats.files_read, stats.files_pruned, stats.files_total), (1, 1, 11, 12));
-        assert!(stats.bytes_read > 0 && stats.bytes_read * 10 < stats.bytes_total, "{stats:?}");
+        assert!(stats.bytes_read > 0 && stats.bytes_read * 5 < stats.bytes_total, "{stats:?}");
         let as_of = serde_json::to_string(&answer.as_of).expect("serialises");
         assert_eq!(
             as_of,
@@ -217,22 +217,28 @@ async fn memory_is_bounded_by_spilling_or_an_error() {
     let spill = fixture.folder.path().join("spill");
     std::fs::create_dir(&spill).expect("a folder to spill to");
     let small = SqlConfig {
-        memory_bytes_max: 12 * 1024 * 1024,
+        memory_bytes_max: 40 * 1024 * 1024,
         spill_folder: Some(spill.clone()),
-        threads: Some(2),
+        threads: Some(1),
         ..SqlConfig::default()
     };
     let big = "SELECT a.id, a.note, b.note AS other FROM trips a JOIN trips b ON a.fare_amount = b.fare_amount \
+<<<<<<< HEAD
+               WHERE b.pickup_month <= 6";
+    let sorted = format!("SELECT count(*), max(n) FROM (SELECT id, note, row_number() OVER (ORDER BY other, note) AS n FROM ({big}))");
+=======
                WHERE a.pickup_month <= 2 AND b.pickup_month <= 4";
     let sorted = format!(
         "SELECT count(*), max(n) FROM (SELECT id, note, row_number() OVER (ORDER BY other, note) AS n FROM ({big}))"
     );
+>>>>>>> main
     let (text, _) = rows(&fixture.engine(small.clone()), &ask(&sorted)).await.expect("spills");
-    assert_eq!(text, "80000|80000");
+    assert_eq!(text, "720000|720000");
 
-    let tiny = SqlConfig { memory_bytes_max: 64 * 1024, spill_bytes_max: 0, ..small };
-    let stopped = rows(&fixture.engine(tiny), &ask(&sorted)).await.expect_err("nothing left to spill to");
-    assert!(matches!(stopped, SqlError::OutOfMemory { limit_bytes: 65536, .. }), "{stopped:?}");
+    let diskless = SqlConfig { spill_bytes_max: 0, ..small };
+    let stopped = rows(&fixture.engine(diskless), &ask(&sorted)).await.expect_err("nothing to spill to");
+    assert!(matches!(stopped, SqlError::OutOfMemory { limit_bytes: 41_943_040, .. }), "{stopped:?}");
+    assert_eq!(stopped.kind(), Kind::Exhausted);
     assert_eq!(std::fs::read_dir(&spill).expect("lists").flatten().filter(|e| e.path().is_file()).count(), 0);
 }
 

@@ -25,8 +25,9 @@ use super::version::{CuratedVersion, DataFile};
 /// reads registers its own wrapper there first; otherwise a scan registers the version's store.
 pub const STORE_URL: &str = "tidemark://store";
 
-/// Bytes read at a file's end in one request, in the hope that the whole footer is among them.
-const FOOTER_BYTES: usize = 64 * 1024;
+/// Bytes read at a file's end in one request, in the hope that the whole footer is among them. More would save a
+/// request on wide tables, and read a good part of a small file in vain.
+const FOOTER_BYTES: usize = 16 * 1024;
 
 /// [`TableProvider`] over one [`CuratedVersion`].
 #[derive(Debug)]
