@@ -42,6 +42,13 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
 }
 
+/// The engine's limits on what a statement holds, in memory and on disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Space {
+    pub(super) memory_bytes_max: usize,
+    pub(super) spill_bytes_max: u64,
+}
+
 /// When a statement must have ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
@@ -108,7 +115,7 @@ pub struct Answer {
     pub(super) rows_made: RowsMade,
     pub(super) deadline: Deadline,
     pub(super) meter: Arc<Meter>,
-    pub(super) memory_bytes_max: usize,
+    pub(super) space: Space,
     pub(super) totals: Totals,
     pub(super) rows: u64,
 }
@@ -133,7 +140,7 @@ impl Answer {
                     self.rows += batch.num_rows() as u64;
                     return Ok(Some(batch));
                 }
-                Some(Err(error)) => return Err(running_error(error, &self.meter, self.memory_bytes_max)),
+                Some(Err(error)) => return Err(running_error(error, &self.meter, self.space)),
             }
         }
     }
@@ -154,17 +161,23 @@ impl Answer {
     }
 }
 
+/// How DataFusion says that the disk space for spilling is used up; it has no error of its own for that.
+const SPILL_LIMIT: &str = "datafusion.runtime.max_temp_directory_size";
+
 /// The error of a statement that failed while it ran.
-pub(super) fn running_error(error: DataFusionError, meter: &Meter, memory_bytes_max: usize) -> SqlError {
+pub(super) fn running_error(error: DataFusionError, meter: &Meter, space: Space) -> SqlError {
     if let Some(limit_bytes) = meter.exceeded() {
         return SqlError::TooManyBytes { limit_bytes };
     }
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => {
-            SqlError::OutOfMemory { limit_bytes: memory_bytes_max, source: Box::new(error) }
+            SqlError::OutOfMemory { limit_bytes: space.memory_bytes_max, source: Box::new(error) }
         }
         root => {
             let message = root.strip_backtrace();
+            if message.contains(SPILL_LIMIT) {
+                return SqlError::OutOfSpillSpace { limit_bytes: space.spill_bytes_max };
+            }
             SqlError::Execution { message, source: Box::new(error) }
         }
     }

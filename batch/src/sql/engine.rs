@@ -25,7 +25,7 @@ use object_store::path::Path;
 use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
 use url::Url;
 
-use super::answer::{Answer, Deadline, RowsMade, Totals, running_error};
+use super::answer::{Answer, Deadline, RowsMade, Space, Totals, running_error};
 use super::as_of::{AsOf, TableAsOf};
 use super::catalog::{CatalogTables, OpenedSchema, SessionTable, SessionTables};
 use super::error::{SqlError, nearest};
@@ -49,7 +49,7 @@ const SORT_SHARES: usize = 8;
 pub struct SqlConfig {
     /// Memory for sorts, joins and aggregates, in bytes; beyond it they spill.
     pub memory_bytes_max: usize,
-    /// Disk space for spilling, in bytes.
+    /// Disk space for spilling, in bytes; 0: nothing spills.
     pub spill_bytes_max: u64,
     /// Where to spill; `None`: the system's folder for temporary files.
     pub spill_folder: Option<PathBuf>,
@@ -117,10 +117,11 @@ impl SqlEngine {
         catalog: Arc<dyn CatalogTables>,
         config: SqlConfig,
     ) -> Result<Self, SqlError> {
-        let mode = config
-            .spill_folder
-            .clone()
-            .map_or(DiskManagerMode::OsTmpDirectory, |folder| DiskManagerMode::Directories(vec![folder]));
+        let mode = match &config.spill_folder {
+            _ if config.spill_bytes_max == 0 => DiskManagerMode::Disabled,
+            Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
+            None => DiskManagerMode::OsTmpDirectory,
+        };
         let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes_max);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes_max)))
@@ -191,9 +192,11 @@ impl SqlEngine {
         };
         let physical = context.state().create_physical_plan(&plan).await.map_err(failed)?;
         reads.count_files_in_place(&physical);
+        let SqlConfig { memory_bytes_max, spill_bytes_max, .. } = self.config;
+        let space = Space { memory_bytes_max, spill_bytes_max };
         let stream = yielding(physical)
             .and_then(|physical| execute_stream(physical, context.task_ctx()))
-            .map_err(|error| running_error(error, &meter, self.config.memory_bytes_max))?;
+            .map_err(|error| running_error(error, &meter, space))?;
         Ok(Answer {
             schema: stream.schema(),
             as_of: reads.as_of,
@@ -201,7 +204,7 @@ impl SqlEngine {
             rows_made: RowsMade::start(stream),
             deadline,
             meter,
-            memory_bytes_max: self.config.memory_bytes_max,
+            space,
             totals: reads.totals,
             rows: 0,
         })

@@ -96,6 +96,12 @@ pub enum SqlError {
         #[source]
         source: Box<DataFusionError>,
     },
+    /// Needs more disk space for what memory can't hold.
+    #[error("needs more than {limit_bytes} bytes of disk space for what memory can't hold")]
+    OutOfSpillSpace {
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// Reads more than it may.
     #[error("stopped at {limit_bytes} bytes read, the limit on reads")]
     TooManyBytes {
@@ -141,7 +147,10 @@ impl ErrorKind for SqlError {
         match self {
             Self::UnknownTable { .. } => Kind::NotFound,
             Self::NeedsServer { .. } => Kind::Unsupported,
-            Self::TimedOut { .. } | Self::OutOfMemory { .. } | Self::TooManyBytes { .. } => Kind::Exhausted,
+            Self::TimedOut { .. }
+            | Self::OutOfMemory { .. }
+            | Self::OutOfSpillSpace { .. }
+            | Self::TooManyBytes { .. } => Kind::Exhausted,
             Self::Curated { source, .. } => source.kind(),
             Self::Catalog { source } => source.kind(),
             Self::Store { .. } => Kind::Retryable,
@@ -152,7 +161,9 @@ impl ErrorKind for SqlError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::OutOfMemory { .. } => Some("raise `--memory`, or ask for less at once".to_owned()),
+            Self::OutOfMemory { .. } | Self::OutOfSpillSpace { .. } => {
+                Some("raise `--memory`, or ask for less at once".to_owned())
+            }
             Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
             Self::TooManyBytes { .. } => Some("raise `--max-bytes`, or filter on partition columns".to_owned()),
             Self::Curated { source, .. } => source.hint(),

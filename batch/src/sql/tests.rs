@@ -223,18 +223,16 @@ async fn memory_is_bounded_by_spilling_or_an_error() {
         ..SqlConfig::default()
     };
     let big = "SELECT a.id, a.note, b.note AS other FROM trips a JOIN trips b ON a.fare_amount = b.fare_amount \
-<<<<<<< HEAD
                WHERE b.pickup_month <= 6";
-    let sorted = format!("SELECT count(*), max(n) FROM (SELECT id, note, row_number() OVER (ORDER BY other, note) AS n FROM ({big}))");
-=======
-               WHERE a.pickup_month <= 2 AND b.pickup_month <= 4";
     let sorted = format!(
         "SELECT count(*), max(n) FROM (SELECT id, note, row_number() OVER (ORDER BY other, note) AS n FROM ({big}))"
     );
->>>>>>> main
     let (text, _) = rows(&fixture.engine(small.clone()), &ask(&sorted)).await.expect("spills");
     assert_eq!(text, "720000|720000");
 
+    let full = SqlConfig { spill_bytes_max: 1024 * 1024, ..small.clone() };
+    let stopped = rows(&fixture.engine(full), &ask(&sorted)).await.expect_err("little to spill to");
+    assert!(matches!(stopped, SqlError::OutOfSpillSpace { limit_bytes: 1_048_576 }), "{stopped:?}");
     let diskless = SqlConfig { spill_bytes_max: 0, ..small };
     let stopped = rows(&fixture.engine(diskless), &ask(&sorted)).await.expect_err("nothing to spill to");
     assert!(matches!(stopped, SqlError::OutOfMemory { limit_bytes: 41_943_040, .. }), "{stopped:?}");
