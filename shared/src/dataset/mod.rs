@@ -6,6 +6,7 @@
 mod check;
 mod document;
 mod draft;
+pub mod fuzzing;
 mod load;
 pub mod model;
 mod nearest;

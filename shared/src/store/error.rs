@@ -137,7 +137,7 @@ impl ErrorKind for StoreError {
             None | Some(Cause::BadName) => Kind::Invalid,
             Some(Cause::NotFound) => Kind::NotFound,
             Some(Cause::NoSpace) => Kind::Exhausted,
-            Some(Cause::Denied) => Kind::Invalid,
+            Some(Cause::Denied) => Kind::Retryable,
             Some(Cause::Changed) => Kind::Conflict,
             Some(Cause::Unsupported) => Kind::Unsupported,
             Some(Cause::Failed) => Kind::Retryable,

@@ -67,7 +67,12 @@ fn every_header_layout_decodes_and_the_cut_row_is_a_reject() {
 
 #[test]
 fn the_fuzzers_corpora_pass() {
-    for (target, check) in [("csv", crate::decode::fuzzing::csv as fn(&[u8])), ("json", crate::decode::fuzzing::json)] {
+    let targets: [(&str, fn(&[u8])); 3] = [
+        ("csv", crate::decode::fuzzing::csv),
+        ("json", crate::decode::fuzzing::json),
+        ("definition", crate::dataset::fuzzing::definition),
+    ];
+    for (target, check) in targets {
         let files = files(&format!("fuzz/corpus/{target}"));
         assert!(!files.is_empty(), "{target}");
         files.iter().for_each(|file| check(&std::fs::read(file).unwrap()));
