@@ -43,7 +43,7 @@ test-real: setup-python build ## Contract suites on S3 and PostgreSQL, with serv
 
 lint: setup tidy ## Format, clippy, dependency rule, licences, tidiness
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	infra/checks/clippy.sh $(CARGO_FLAGS)
 	python3 infra/checks/dependencies.py
 
 tidy: ## Rules on files that no compiler knows

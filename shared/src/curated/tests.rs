@@ -123,9 +123,8 @@ async fn matching(context: &SessionContext, condition: &str) -> (Vec<i64>, usize
     let sql = format!("SELECT id FROM trips WHERE {condition} ORDER BY id");
     let plan = context.sql(&sql).await.expect(condition).create_physical_plan().await.expect(condition);
     let batches = datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx()).await.expect(condition);
-    let ids = batches.iter().flat_map(|batch| {
-        let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().expect("ids").values().to_vec();
-        ids
+    let ids = batches.iter().flat_map(|batch| -> Vec<i64> {
+        batch.column(0).as_any().downcast_ref::<Int64Array>().expect("ids").values().to_vec()
     });
     (ids.collect(), files_in(&plan))
 }

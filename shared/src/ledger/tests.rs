@@ -79,7 +79,7 @@ fn decisions() {
         (candidate("w", "W"), plain, Decision::Add),
     ];
     for (candidate, options, wanted) in cases {
-        assert_eq!(decide(&state, &[candidate.clone()], options), [wanted], "{candidate:?} {options:?}");
+        assert_eq!(decide(&state, std::slice::from_ref(&candidate), options), [wanted], "{candidate:?} {options:?}");
     }
 }
 

@@ -1,0 +1,85 @@
+//! Faults of the store at every write, and lost acknowledgements.
+
+use tidemark_batch::report::quiet;
+use tidemark_shared::store::faulty::{Call, Fault, Rule};
+
+use crate::support::{DOUBLED, Home, Published};
+
+/// More writes than an ingest or a recompute of these files makes.
+const WRITES_MAX: u64 = 200;
+
+async fn undisturbed() -> Published {
+    let home = Home::new().await;
+    home.ingest(&home.batch(), &["a.csv", "b.csv", "c.csv"]).await.expect("nothing fails");
+    home.published().await
+}
+
+/// Lets the `n`-th write of an ingest fail, for every n, and finishes it by a second run.
+async fn ingest_survives(fault: Fault) {
+    let wanted = undisturbed().await;
+    let mut failures = 0;
+    for n in 0..WRITES_MAX {
+        let home = Home::new().await;
+        let batch = home.faulty(vec![Rule::new(Call::Put, "", n, fault)]);
+        let failed = home.ingest(&batch, &["a.csv", "b.csv", "c.csv"]).await.is_err();
+        home.ingest(&home.batch(), &["a.csv", "b.csv", "c.csv"]).await.expect("nothing fails any more");
+        assert_eq!(home.published().await, wanted, "write {n}, {fault:?}");
+        home.vacuum().await;
+        failures += u64::from(failed);
+        // Past the last write the rule never applies: two rounds without a failure in a row are not proof, but a
+        // fault that is survived without an error (a lost acknowledgement) must not end the search either.
+        if !failed && n > 20 {
+            break;
+        }
+    }
+    let survived_silently = matches!(fault, Fault::AckLost | Fault::AckLostThenRetried);
+    assert!(failures > 0 || survived_silently, "no write failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h2_an_ingest_survives_a_refused_write_anywhere() {
+    ingest_survives(Fault::Fails).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h2_an_ingest_survives_a_full_disk_anywhere() {
+    ingest_survives(Fault::NoSpace).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h1_h2_an_ingest_survives_a_lost_acknowledgement_anywhere() {
+    ingest_survives(Fault::AckLost).await;
+    ingest_survives(Fault::AckLostThenRetried).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h9_a_recompute_that_fails_anywhere_leaves_the_old_answer_or_the_new_one() {
+    let files = ["a.csv", "b.csv", "c.csv"];
+    let old = undisturbed().await;
+    let wanted = {
+        let home = Home::new().await;
+        home.apply(DOUBLED).await;
+        home.ingest(&home.batch(), &files).await.expect("nothing fails");
+        home.published().await
+    };
+    assert_ne!(old.rows, wanted.rows);
+    let mut failures = 0;
+    for n in 0..WRITES_MAX {
+        let home = Home::new().await;
+        home.ingest(&home.batch(), &files).await.expect("nothing fails");
+        home.apply(DOUBLED).await;
+        let batch = home.faulty(vec![Rule::new(Call::Put, "", n, Fault::Fails)]);
+        let failed = batch.recompute("events", &quiet()).await.is_err();
+        let between = home.published().await;
+        assert!(between == old || between == wanted, "write {n}: a mixture answers");
+        let report = home.batch().recompute("events", &quiet()).await.expect("nothing fails any more");
+        assert!(report.counts.adds_up());
+        assert_eq!(home.published().await, wanted, "write {n}");
+        home.vacuum().await;
+        if !failed {
+            break;
+        }
+        failures += 1;
+    }
+    assert!(failures > 3, "only {failures} writes failed");
+}

@@ -1,0 +1,7 @@
+//! The batch layer's part of the hand-off protocol, on a local directory with injected faults: whatever fails, and
+//! wherever, the rows that count in the end are those of an undisturbed run.
+
+mod faults;
+mod ledger;
+mod races;
+mod support;

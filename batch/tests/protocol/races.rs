@@ -1,0 +1,59 @@
+//! Several runs at once, in one process: no row twice, none missing.
+
+use tidemark_batch::report::quiet;
+
+use crate::support::{DOUBLED, Home};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn h2_ingests_that_race_count_every_row_once() {
+    for round in 0..5 {
+        let home = Home::new().await;
+        let (a, b, c, d) = (home.batch(), home.batch(), home.batch(), home.batch());
+        let (a, b, c, d) = tokio::join!(
+            home.ingest(&a, &["a.csv"]),
+            home.ingest(&b, &["b.csv"]),
+            home.ingest(&c, &["c.csv"]),
+            home.ingest(&d, &["a.csv", "b.csv", "c.csv"]),
+        );
+        for result in [a, b, c, d] {
+            result.expect("a race is no failure");
+        }
+        let report = home.batch().status("events").await.expect("reads");
+        // Of 0..100: 15 cut; 17 of the rest filtered.
+        assert_eq!((report.rows, report.behind, report.files_included), (68, 0, 3), "round {round}");
+        home.vacuum().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn h2_h9_ingest_withdrawal_and_recompute_race() {
+    for round in 0..5 {
+        let home = Home::new().await;
+        home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+        home.apply(DOUBLED).await;
+        let (ingesting, withdrawing, recomputing, again) = (home.batch(), home.batch(), home.batch(), home.batch());
+        let (gone, progress) = (["a.csv".to_owned()], quiet());
+        let (ingested, withdrawn, recomputed, twice) = tokio::join!(
+            home.ingest(&ingesting, &["b.csv", "c.csv"]),
+            withdrawing.withdraw("events", &gone, &progress),
+            recomputing.recompute("events", &progress),
+            again.recompute("events", &progress),
+        );
+        ingested.expect("a race is no failure");
+        withdrawn.expect("a race is no failure");
+        recomputed.expect("a race is no failure");
+        twice.expect("a race is no failure");
+        let wanted = {
+            let quiet_home = Home::new().await;
+            quiet_home.apply(DOUBLED).await;
+            let batch = quiet_home.batch();
+            quiet_home.ingest(&batch, &["a.csv"]).await.expect("ingests");
+            quiet_home.ingest(&batch, &["b.csv", "c.csv"]).await.expect("ingests");
+            batch.withdraw("events", &gone, &progress).await.expect("withdraws");
+            quiet_home.batch().status("events").await.expect("reads").rows
+        };
+        let status = home.batch().status("events").await.expect("reads");
+        assert_eq!((status.rows, status.behind), (wanted, 0), "round {round}");
+        home.vacuum().await;
+    }
+}
