@@ -291,7 +291,7 @@ async fn counts_by_partition_come_from_the_log_and_equal_those_from_the_files() 
         ("SELECT pickup_month, count(*) FILTER (WHERE id > 13) FROM trips GROUP BY 1", false),
         ("SELECT count(*) FROM (SELECT pickup_month FROM trips LIMIT 3)", false),
         ("SELECT pickup_month, count(DISTINCT 1) FROM trips GROUP BY 1", false),
-        ("SELECT pickup_year, pickup_month, count(*) FROM trips GROUP BY ROLLUP (1, 2)", false),
+        ("SELECT pickup_year, pickup_month, count(*) FROM trips GROUP BY ROLLUP (pickup_year, pickup_month)", false),
     ];
     for (sql, from_log) in cases {
         let plan = context.sql(sql).await.expect(sql).create_physical_plan().await.expect(sql);
