@@ -22,7 +22,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
+use tidemark_shared::curated::{CountsFromLog, CuratedTable, CuratedVersion, STORE_URL};
 use url::Url;
 
 use super::answer::{Answer, Deadline, RowsMade, Space, Totals, running_error};
@@ -240,6 +240,7 @@ impl SqlEngine {
             .with_config(config)
             .with_runtime_env(Arc::clone(runtime))
             .with_default_features()
+            .with_optimizer_rule(Arc::new(CountsFromLog))
             .build();
         let context = SessionContext::new_with_state(state);
         let _none = context.register_catalog(CATALOG, Arc::new(MemoryCatalogProvider::new()));

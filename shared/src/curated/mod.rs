@@ -5,6 +5,7 @@
 //! [`transaction_id`]`(partition)`, its version the exclusive end of what the table covers of that partition. These are
 //! read in one replay of the Delta log, from checkpoints as from commits, so coverage and rows are of one version (H2).
 
+mod counts;
 mod coverage;
 mod ordered;
 mod pointer;
@@ -22,6 +23,7 @@ use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
 use object_store::ObjectStore;
 use url::Url;
 
+pub use counts::CountsFromLog;
 pub use coverage::{LAYOUT_TRANSACTION, transaction_id};
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
 pub use table::{CuratedTable, STORE_URL};

@@ -56,7 +56,8 @@ pub(super) fn matching_partitions(
     Ok((0..values.len()).map(|file| outcome.is_valid(file) && outcome.value(file)).collect())
 }
 
-fn lenient_casts(filter: Expr) -> Result<Expr> {
+/// `filter` with casts that yield null for what they can't convert.
+pub(super) fn lenient_casts(filter: Expr) -> Result<Expr> {
     let lenient = |expr| match expr {
         Expr::Cast(cast) => Ok(Transformed::yes(Expr::TryCast(TryCast::new_from_field(cast.expr, cast.field)))),
         other => Ok(Transformed::no(other)),

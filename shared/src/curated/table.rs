@@ -74,6 +74,16 @@ impl CuratedTable {
         &self.version
     }
 
+    /// The partition columns.
+    pub(super) fn partitions(&self) -> &SchemaRef {
+        &self.partitions
+    }
+
+    /// Per file, the values of the partition columns.
+    pub(super) fn partition_values(&self) -> &[Vec<ScalarValue>] {
+        &self.partition_values
+    }
+
     /// The files that can hold rows which satisfy `filters`, as indices into the version's files.
     fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<usize>> {
         let (by_partition, others): (Vec<_>, Vec<_>) =

@@ -76,6 +76,7 @@ impl Fixture {
         let mut config = SessionConfig::new().with_target_partitions(2);
         config.options_mut().execution.parquet.pushdown_filters = true;
         let context = SessionContext::new_with_config(config);
+        context.add_optimizer_rule(Arc::new(CountsFromLog));
         let table = CuratedTable::try_new(Arc::new(self.open().await)).expect("a table");
         context.register_table("trips", Arc::new(table)).expect("registers");
         context
@@ -269,4 +270,42 @@ async fn a_count_is_answered_by_the_log_and_bounds_are_not_answers() {
 
     let plan = context.sql("SELECT max(at) FROM trips").await.expect("plans");
     assert_eq!(files_in(&plan.create_physical_plan().await.expect("plans")), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_by_partition_come_from_the_log_and_equal_those_from_the_files() {
+    let fixture = Fixture::with_trips().await;
+    fixture.append(vec![trips(100, Some("unknown"), None), trips(200, None, Some("07"))], &[("files", 4)]).await;
+    let context = fixture.session().await;
+    let plain = SessionContext::new();
+    plain.register_table("trips", context.table_provider("trips").await.expect("is there")).expect("registers");
+    let cases = [
+        ("SELECT pickup_year, pickup_month, count(*) AS n FROM trips GROUP BY 1, 2", true),
+        ("SELECT count(*), count(1) FROM trips WHERE pickup_month = 7", true),
+        ("SELECT count(*) FROM trips WHERE pickup_year = 1999", true),
+        ("SELECT t.pickup_month || '!', count(*) FROM trips t WHERE t.pickup_year = '2019' GROUP BY 1", true),
+        ("SELECT DISTINCT pickup_month FROM trips", true),
+        ("SELECT pickup_month FROM trips GROUP BY pickup_month HAVING count(*) > 4", true),
+        ("SELECT pickup_month, count(*) FROM trips WHERE id > 13 GROUP BY 1", false),
+        ("SELECT pickup_month, count(zone) FROM trips GROUP BY 1", false),
+        ("SELECT pickup_month, count(*) FILTER (WHERE id > 13) FROM trips GROUP BY 1", false),
+        ("SELECT count(*) FROM (SELECT pickup_month FROM trips LIMIT 3)", false),
+        ("SELECT pickup_month, count(DISTINCT 1) FROM trips GROUP BY 1", false),
+        ("SELECT pickup_year, pickup_month, count(*) FROM trips GROUP BY ROLLUP (pickup_year, pickup_month)", false),
+    ];
+    for (sql, from_log) in cases {
+        let plan = context.sql(sql).await.expect(sql).create_physical_plan().await.expect(sql);
+        if from_log {
+            assert_eq!(files_in(&plan), 0, "{sql}");
+        }
+        let ours = datafusion::physical_plan::collect(plan, context.task_ctx()).await.expect(sql);
+        let plain = plain.sql(sql).await.expect(sql).collect().await.expect(sql);
+        let sorted = |batches: &[RecordBatch]| {
+            let text = pretty_format_batches(batches).expect("formats").to_string();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&ours), sorted(&plain), "{sql}");
+    }
 }
