@@ -249,9 +249,15 @@ async fn a_dropped_answer_stops_reading() {
     assert!(first.num_rows() > 0);
     let meter = Arc::clone(&answer.meter);
     drop(answer);
+    // A read that was under way may end, and counts; then nobody is left to read.
+    let forgotten = async {
+        while Arc::strong_count(&meter) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), forgotten).await.expect("the dropped statement lives on");
     let read = meter.bytes();
     let (_, whole) = rows(&engine, &ask("SELECT id, note FROM trips")).await.expect("answers");
-    assert_eq!(meter.bytes(), read, "the dropped statement read on");
     assert!(read < whole.stats().bytes_read, "{read} of {}", whole.stats().bytes_read);
 }
 
