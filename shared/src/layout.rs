@@ -4,7 +4,7 @@
 //! ```text
 //! definitions/<dataset>/<n, 8 digits>.json                      applied definitions, by conditional put
 //! raw/<dataset>/files/ledger/<n, 20 digits>.json                the file ledger, by conditional put
-//! raw/<dataset>/files/data/<sha256>/<name>                      the files' bytes, by content
+//! raw/<dataset>/files/data/<sha256>/<attempt>/<name>            the files' bytes, by content and writer
 //! curated/<dataset>/current/<n, 8 digits>.json                  which generation answers, by conditional put
 //! curated/<dataset>/<generation>/table/…                        a Delta table
 //! curated/<dataset>/<generation>/rejects/…                      its rejects
@@ -41,10 +41,12 @@ pub fn ledger_entry(dataset: &str, n: u64) -> Path {
     ledger(dataset).join(format!("{n:0SEQUENCE_DIGITS$}.json"))
 }
 
-/// The bytes of a raw file: addressed by content, with its name last so that people and tools can tell what it is.
+/// The bytes of a raw file: by content, with its name last so that people and tools can tell what it is. `attempt` makes
+/// the key its writer's own: nobody ever names an object that somebody else left behind, and that a vacuum may already
+/// have listed as an old orphan.
 #[must_use]
-pub fn raw_file(dataset: &str, sha256_hex: &str, name: &str) -> Path {
-    let folder = Path::from_iter(["raw", dataset, "files", "data", sha256_hex]);
+pub fn raw_file(dataset: &str, sha256_hex: &str, attempt: &str, name: &str) -> Path {
+    let folder = Path::from_iter(["raw", dataset, "files", "data", sha256_hex, attempt]);
     let last = name.rsplit('/').next().unwrap_or(name);
     folder.join(last)
 }
@@ -110,6 +112,6 @@ mod tests {
 
     #[test]
     fn a_raw_file_keeps_only_its_last_name() {
-        assert_eq!(raw_file("trips", "ab", "2019/x.csv").as_ref(), "raw/trips/files/data/ab/x.csv");
+        assert_eq!(raw_file("trips", "ab", "1", "2019/x.csv").as_ref(), "raw/trips/files/data/ab/1/x.csv");
     }
 }

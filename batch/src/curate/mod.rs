@@ -115,15 +115,15 @@ impl Batch {
 
     /// Commits; `None` means that somebody else was first.
     ///
-    /// A commit whose acknowledgement was lost looks like a lost race against itself, so the table is asked whether our
-    /// files are in it before they count as worthless.
+    /// A commit whose acknowledgement was lost looks like a lost race against itself, so the log is asked whether one of
+    /// the commits that came is ours before our files count as worthless.
     async fn commit(&self, maker: &Maker, table: &CuratedTable, change: &Change) -> Result<Option<u64>, BatchError> {
-        if let Committed::Version(version) = table.commit(change).await? {
+        let attempt = self.ambient.unique_id();
+        if let Committed::Version(version) = table.commit(change, &attempt).await? {
             return Ok(Some(version));
         }
         let now = self.open_or_create(maker, &table.generation).await?;
-        let ours = change.adds.first().is_some_and(|file| now.has_file(&file.add.path));
-        Ok(ours.then(|| now.version()))
+        table.committed_by(&attempt, now.version()).await
     }
 
     async fn piece_work(

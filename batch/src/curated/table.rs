@@ -25,6 +25,8 @@ use crate::error::BatchError;
 
 /// Table property: the generation that takes over. A table that has one is sealed: nobody extends it any more.
 const SUCCESSOR_KEY: &str = "tidemark.successor";
+/// Commit metadata: the unique id of the attempt, so that a lost acknowledgement can be told from a lost race.
+const ATTEMPT_KEY: &str = "tidemark.attempt";
 /// Table property: the definition version that made the generation.
 const DEFINITION_KEY: &str = "tidemark.definition";
 /// Delta writes a checkpoint every so many commits.
@@ -156,9 +158,16 @@ impl CuratedTable {
         self.snapshot.version()
     }
 
-    /// True if the data file at `path`, relative to the table's root, is part of this version.
-    pub(crate) fn has_file(&self, path: &str) -> bool {
-        self.snapshot.log_data().iter().any(|view| view.path() == path)
+    /// The version after this one, up to `newest`, that `attempt` committed.
+    pub(crate) async fn committed_by(&self, attempt: &str, newest: u64) -> Result<Option<u64>, BatchError> {
+        let mark = format!("\"{ATTEMPT_KEY}\":\"{attempt}\"");
+        for version in self.version() + 1..=newest {
+            let entry = self.log_store.read_commit_entry(version).await.map_err(|e| self.failed(e))?;
+            if entry.is_some_and(|bytes| String::from_utf8_lossy(&bytes).contains(&mark)) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
     }
 
     /// Keys of the data files that commits removed at or after `since`: running queries may still read them.
@@ -183,7 +192,9 @@ impl CuratedTable {
     }
 
     /// Commits `change` onto exactly this version's coverage and layout.
-    pub(crate) async fn commit(&self, change: &Change) -> Result<Committed, BatchError> {
+    ///
+    /// `attempt` is unique: by it [`Self::committed_by`] knows the commit again.
+    pub(crate) async fn commit(&self, change: &Change, attempt: &str) -> Result<Committed, BatchError> {
         let mut actions: Vec<Action> = change.adds.iter().map(|file| Action::Add(file.add.clone())).collect();
         actions.extend(change.removes.iter().cloned().map(Action::Remove));
         let mut transactions: Vec<Transaction> = change
@@ -200,7 +211,7 @@ impl CuratedTable {
         let partition_by = self.snapshot.metadata().partition_columns().to_vec();
         let operation =
             DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by.clone()), predicate: None };
-        self.submit(actions, transactions, operation).await
+        self.submit(actions, transactions, operation, attempt).await
     }
 
     /// Seals the table in favour of `successor`: no commit that was planned on an earlier version goes through
@@ -213,7 +224,7 @@ impl CuratedTable {
         let transaction = Transaction::new(transaction_id(&LogPartition::files()), files);
         let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);
         let operation = DeltaOperation::SetTableProperties { properties };
-        self.submit(vec![Action::Metadata(sealed)], vec![transaction], operation).await
+        self.submit(vec![Action::Metadata(sealed)], vec![transaction], operation, successor).await
     }
 
     async fn submit(
@@ -221,9 +232,13 @@ impl CuratedTable {
         actions: Vec<Action>,
         transactions: Vec<Transaction>,
         operation: DeltaOperation,
+        attempt: &str,
     ) -> Result<Committed, BatchError> {
-        let builder: CommitBuilder =
-            CommitProperties::default().with_application_transactions(transactions).with_create_checkpoint(true).into();
+        let builder: CommitBuilder = CommitProperties::default()
+            .with_metadata([(ATTEMPT_KEY.to_owned(), attempt.into())])
+            .with_application_transactions(transactions)
+            .with_create_checkpoint(true)
+            .into();
         let outcome =
             builder.with_actions(actions).build(Some(&self.snapshot), Arc::clone(&self.log_store), operation).await;
         match outcome {

@@ -48,7 +48,7 @@ impl Batch {
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for path in &request.paths {
             if path.starts_with("s3://") {
-                found.extend(self.expand_remote(path).await?);
+                found.extend(self.expand_remote(path, request.in_place).await?);
             } else if FsPath::new(path).exists() {
                 let path = path.clone();
                 let files = tokio::task::spawn_blocking(move || expand_local(FsPath::new(&path))).await;
@@ -58,6 +58,13 @@ impl Batch {
             }
         }
         if let Some(name) = &request.name {
+            // The last step becomes part of a key, and no key may be a folder of another (H1).
+            if name.split('/').any(|step| matches!(step, "" | "." | "..")) {
+                return Err(BatchError::BadRequest {
+                    message: format!("--as `{name}` is no name for a file"),
+                    hint: Some("a name is a relative path such as 2019/07.csv".to_owned()),
+                });
+            }
             let [only] = found.as_mut_slice() else {
                 return Err(BatchError::BadRequest {
                     message: format!("--as names one file, but {} were given", found.len()),
@@ -69,13 +76,19 @@ impl Batch {
         Ok((found, unknown))
     }
 
-    async fn expand_remote(&self, url: &str) -> Result<Vec<Found>, BatchError> {
+    async fn expand_remote(&self, url: &str, in_place: bool) -> Result<Vec<Found>, BatchError> {
         let bad = || BatchError::NoSuchFile { path: url.to_owned() };
         let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let store =
             self.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"), FsPath::new(""))?, IfMissing::Fail).await?;
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|_| bad())?;
+        if in_place && !store.upkeep().is_versioned().await? {
+            return Err(BatchError::BadRequest {
+                message: format!("--in-place needs a versioned bucket, and `{bucket}` is none"),
+                hint: Some("enable versioning on it, or leave --in-place away so that the files are copied".to_owned()),
+            });
+        }
         let remote = |meta: object_store::ObjectMeta, name: String| Found {
             name,
             bytes: meta.size,
@@ -96,6 +109,9 @@ impl Batch {
         for meta in store.list(&prefix).await? {
             let name = meta.location.as_ref().strip_prefix(prefix.as_ref()).unwrap_or_default();
             let name = name.trim_start_matches('/').to_owned();
+            if name.is_empty() {
+                continue; // a marker that some tools make for a folder
+            }
             // A listing does not tell versions; asking for the head does, at a request per file.
             if let Some(meta) = store.head(&meta.location, None).await? {
                 found.push(remote(meta, name));

@@ -30,7 +30,6 @@ pub(crate) struct NewFile {
     pub(crate) index: usize,
     pub(crate) found: Found,
     pub(crate) sha256: String,
-    pub(crate) replaces: Option<u64>,
 }
 
 impl Batch {
@@ -89,7 +88,7 @@ impl Batch {
         let started = std::time::Instant::now();
         self.latest_definition(dataset).await?;
         let ledger = self.ledger(dataset);
-        let state = ledger.state().await?;
+        let mut state = ledger.state().await?;
         for name in names {
             self.known_file(dataset, &state, name)?;
         }
@@ -102,7 +101,7 @@ impl Batch {
                 let standing = state.file(number)?.standing;
                 matches!(standing, Standing::Included | Standing::Held).then_some(Entry::Withdraw { file: number })
             };
-            ledger.append(&id, self.ambient.now(), entry).await?;
+            ledger.append(&mut state, &id, self.ambient.now(), entry).await?;
             report.files.push(FileReport {
                 name: name.clone(),
                 number: Some(number),
@@ -129,13 +128,13 @@ impl Batch {
 
     /// `--accept` with names instead of paths.
     async fn accept_known(&self, dataset: &str, names: &[String], report: &mut IngestReport) -> Result<(), BatchError> {
+        let mut state = self.ledger(dataset).state().await?;
         for name in names {
-            let state = self.ledger(dataset).state().await?;
             let Some(file) = state.by_name(name) else { continue };
             let held = file.standing == Standing::Held;
             let (number, bytes) = (file.number, file.file.bytes);
             if held {
-                self.accept(dataset, number).await?;
+                self.accept(dataset, number, &mut state).await?;
             }
             let outcome = if held { FileOutcome::Accepted } else { FileOutcome::AlreadyThere { held: false } };
             report.files.push(FileReport {
@@ -150,11 +149,12 @@ impl Batch {
         Ok(())
     }
 
-    pub(crate) async fn accept(&self, dataset: &str, number: u64) -> Result<(), BatchError> {
+    /// Lets a held file's rows count; `state` is brought up to date.
+    pub(crate) async fn accept(&self, dataset: &str, number: u64, state: &mut LedgerState) -> Result<(), BatchError> {
         let id = self.ambient.unique_id();
         let held = |state: &LedgerState| state.file(number).is_some_and(|f| f.standing == Standing::Held);
         let entry = |state: &LedgerState| held(state).then_some(Entry::Accept { file: number });
-        self.ledger(dataset).append(&id, self.ambient.now(), entry).await?;
+        self.ledger(dataset).append(state, &id, self.ambient.now(), entry).await?;
         Ok(())
     }
 
@@ -196,15 +196,14 @@ impl Batch {
                 notes: Vec::new(),
             });
             match decision {
-                Decision::Add => new.push(NewFile { index, found, sha256, replaces: None }),
-                Decision::Replace { number } => new.push(NewFile { index, found, sha256, replaces: Some(number) }),
+                Decision::Add | Decision::Replace { .. } => new.push(NewFile { index, found, sha256 }),
                 _ => {}
             }
         }
         Ok(new)
     }
 
-    async fn outcome_of(
+    pub(crate) async fn outcome_of(
         &self,
         dataset: &str,
         sha256: &str,
@@ -216,7 +215,7 @@ impl Batch {
             // Overwritten when the file is staged.
             Decision::Add | Decision::Replace { .. } => (None, FileOutcome::Added { bad_file: false, replaced: None }),
             Decision::AlreadyThere { number, held: true } if request.accept => {
-                self.accept(dataset, *number).await?;
+                self.accept(dataset, *number, &mut LedgerState::default()).await?;
                 (Some(*number), FileOutcome::Accepted)
             }
             Decision::AlreadyThere { number, held } => (Some(*number), FileOutcome::AlreadyThere { held: *held }),

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidemark_shared::layout;
-use tidemark_shared::ledger::{AddedFile, Entry, LedgerState, Location, Verdict};
+use tidemark_shared::ledger::{
+    AddedFile, Candidate, Decision, Entry, LedgerState, Location, PlanOptions, Verdict, decide,
+};
 use tidemark_shared::store::{IfMissing, StoreUrl, open_file};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -64,7 +66,7 @@ impl Batch {
         let mut state = ledger.state().await?;
         let mut uploads = JoinSet::new();
         let mut raw = Vec::with_capacity(files.len());
-        let locations = self.locations(maker, &files, request)?;
+        let locations = self.locations(maker, &files, request, &state)?;
         let mut arrivals = Vec::with_capacity(files.len());
         for (file, location) in files.iter().zip(&locations) {
             let (arrived, arrival) = oneshot::channel();
@@ -106,8 +108,24 @@ impl Batch {
         maker: &Maker,
         files: &[NewFile],
         request: &IngestRequest,
+        state: &LedgerState,
     ) -> Result<Vec<Location>, BatchError> {
-        files.iter().map(|file| location_of(&maker.dataset, file, request.in_place)).collect()
+        let attempt = self.ambient.unique_id();
+        files
+            .iter()
+            .map(|file| {
+                if request.in_place {
+                    return in_place(file);
+                }
+                // Bytes that the ledger names are there to stay, whatever became of the file.
+                let known = state.files().find(|known| known.file.sha256 == file.sha256).map(|k| &k.file.location);
+                if let Some(location @ Location::RawZone { .. }) = known {
+                    return Ok(location.clone());
+                }
+                let key = layout::raw_file(&maker.dataset, &file.sha256, &attempt, &file.found.name);
+                Ok(Location::RawZone { key: key.to_string() })
+            })
+            .collect()
     }
 
     /// Copies files into the raw zone one after the other, ahead of the decoder, and tells each one's turn.
@@ -129,7 +147,7 @@ impl Batch {
     async fn upload(&self, found: &super::input::Found, sha256: &str, key: &str) -> Result<(), BatchError> {
         let key = object_store::path::Path::parse(key).expect("made by layout::raw_file");
         failpoint::pass("raw.before_upload");
-        // The key names the content, so an object of the right length there is this file.
+        // It is there already only if the ledger names it.
         if self.store.size(&key).await? != Some(found.bytes) {
             let source = match &found.input {
                 Input::Local(path) => {
@@ -258,13 +276,17 @@ impl Batch {
             verdict: judged.verdict.clone(),
         };
         let line = file.index;
-        let Some(number) = self.append_file(maker, &file, added, request).await? else {
-            // Somebody else entered the same name or content meanwhile.
-            let known = self.ledger(&maker.dataset).state().await?;
-            let number = known.by_name(&file.found.name).map(|f| f.number);
+        let (entered, decision) = self.append_file(maker, added, request, state).await?;
+        let Some(number) = entered else {
+            // Somebody else entered the same name or content meanwhile: what holds now is told, not what held before.
+            let (number, outcome) = self.outcome_of(&maker.dataset, &file.sha256, &decision, request).await?;
             report.files[line].number = number;
-            report.files[line].outcome = FileOutcome::AlreadyThere { held: false };
+            report.files[line].outcome = outcome;
             return self.drop_rows(current, judged.rows).await;
+        };
+        let replaced = match decision {
+            Decision::Replace { number } => Some(number),
+            _ => None,
         };
         failpoint::pass("ledger.after_put");
         judged.rejects.publish(&self.store, &maker.dataset, &current.generation, number).await?;
@@ -275,12 +297,12 @@ impl Batch {
         if let Verdict::Held { breaches } = judged.verdict {
             entry.outcome = FileOutcome::Held { breaches };
             if request.accept {
-                self.accept(&maker.dataset, number).await?;
+                self.accept(&maker.dataset, number, state).await?;
                 report.files[line].outcome = FileOutcome::Accepted;
             }
             return self.drop_rows(current, judged.rows).await;
         }
-        entry.outcome = FileOutcome::Added { bad_file: judged.bad_file, replaced: file.replaces };
+        entry.outcome = FileOutcome::Added { bad_file: judged.bad_file, replaced };
         report.raw_bytes += file.found.bytes;
         match judged.rows {
             Waited::Memory(rows) => {
@@ -296,24 +318,29 @@ impl Batch {
         Ok(())
     }
 
-    /// The entry's number; `None` if the ledger has the file meanwhile, by another run.
+    /// The entry's number, and the decision that held when it went in; `None` if the ledger has the file meanwhile, or
+    /// may not take it any more, by another run.
     async fn append_file(
         &self,
         maker: &Maker,
-        file: &NewFile,
         added: AddedFile,
         request: &IngestRequest,
-    ) -> Result<Option<u64>, BatchError> {
+        state: &mut LedgerState,
+    ) -> Result<(Option<u64>, Decision), BatchError> {
         let id = self.ambient.unique_id();
+        let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
+        let candidate = [Candidate { name: added.name.clone(), sha256: added.sha256.clone() }];
+        let mut decision = Decision::Add;
         let entry = |state: &LedgerState| {
-            let known = state.by_name(&added.name);
-            if let Some(replaced) = file.replaces.filter(|n| known.is_some_and(|k| k.number == *n)) {
-                return Some(Entry::Replace { replaced, file: added.clone() });
+            decision = decide(state, &candidate, options).remove(0);
+            match &decision {
+                Decision::Add => Some(Entry::Add { file: added.clone() }),
+                Decision::Replace { number } => Some(Entry::Replace { replaced: *number, file: added.clone() }),
+                _ => None,
             }
-            let duplicate = !request.allow_duplicate && state.by_sha256(&added.sha256).is_some();
-            (known.is_none() && !duplicate).then(|| Entry::Add { file: added.clone() })
         };
-        Ok(self.ledger(&maker.dataset).append(&id, self.ambient.now(), entry).await?)
+        let number = self.ledger(&maker.dataset).append(state, &id, self.ambient.now(), entry).await?;
+        Ok((number, decision))
     }
 
     async fn drop_rows(&self, current: &Current, rows: Waited) -> Result<(), BatchError> {
@@ -325,17 +352,13 @@ impl Batch {
     }
 }
 
-fn location_of(dataset: &str, file: &NewFile, in_place: bool) -> Result<Location, BatchError> {
-    if !in_place {
-        let key = layout::raw_file(dataset, &file.sha256, &file.found.name);
-        return Ok(Location::RawZone { key: key.to_string() });
-    }
+fn in_place(file: &NewFile) -> Result<Location, BatchError> {
     let refused = |message: &str, hint: &str| BatchError::BadRequest {
         message: format!("{}: {message}", file.found.name),
         hint: Some(hint.to_owned()),
     };
     match &file.found.input {
-        Input::Remote { url, version: Some(version), .. } => {
+        Input::Remote { url, version: Some(version), .. } if version != "null" => {
             Ok(Location::InPlace { url: url.clone(), version: version.clone() })
         }
         Input::Remote { .. } => Err(refused(

@@ -1,6 +1,6 @@
 //! Several runs at once, in one process: no row twice, none missing.
 
-use tidemark_batch::report::quiet;
+use tidemark_batch::report::{FileOutcome, quiet};
 
 use crate::support::{DOUBLED, Home};
 
@@ -22,6 +22,30 @@ async fn h2_ingests_that_race_count_every_row_once() {
         // Of 0..100: 15 cut; 17 of the rest filtered.
         assert_eq!((report.rows, report.behind, report.files_included), (68, 0, 3), "round {round}");
         home.vacuum().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_contents_under_one_name_one_enters_and_the_other_is_refused() {
+    for round in 0..10 {
+        let home = Home::new().await;
+        std::fs::create_dir(home.path("other")).expect("a writable folder");
+        home.file("other/a.csv", 500..600);
+        let (one, other, progress) = (home.batch(), home.batch(), quiet());
+        let requests = [home.request(&["a.csv"]), home.request(&["other/a.csv"])];
+        let (one, other) = tokio::join!(
+            one.ingest("events", &requests[0], &progress),
+            other.ingest("events", &requests[1], &progress)
+        );
+        let mut outcomes: Vec<String> = [one, other]
+            .map(|report| match &report.expect("a race is no failure").files[0].outcome {
+                FileOutcome::Added { .. } => "added".to_owned(),
+                FileOutcome::Refused { code, .. } => code.clone(),
+                outcome => format!("{outcome:?}"),
+            })
+            .to_vec();
+        outcomes.sort();
+        assert_eq!(outcomes, ["added", "content_changed"], "round {round}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Entry, LEDGER_FORMAT, LedgerState, StoredEntry};
 use crate::error::{ErrorKind, Kind};
@@ -11,6 +12,9 @@ use crate::store::{PutNew, Store, StoreError};
 /// How often an append may lose the race for the next number before it gives up. Each loss means that somebody else
 /// appended, so only an endless stream of other writers gets here.
 const APPEND_ATTEMPTS_MAX: u32 = 10_000;
+
+/// Entries read at once.
+const READS_MAX: usize = 32;
 
 /// A dataset's file ledger.
 #[derive(Clone)]
@@ -34,14 +38,14 @@ impl Ledger {
         let keys = self.store.list(&layout::ledger(&self.dataset)).await?;
         let mut numbers: Vec<u64> = keys.iter().filter_map(|meta| layout::number_of(&meta.location)).collect();
         numbers.sort_unstable();
-        let mut entries = Vec::with_capacity(numbers.len());
-        for (expected, number) in (0u64..).zip(numbers) {
-            if number != expected {
-                return Err(LedgerError::Missing { dataset: self.dataset.clone(), number: expected });
-            }
-            entries.push(self.entry(number).await?.entry);
+        if let Some((expected, _)) = (0u64..).zip(&numbers).find(|(expected, number)| expected != *number) {
+            return Err(LedgerError::Missing { dataset: self.dataset.clone(), number: expected });
         }
-        Ok(entries)
+        stream::iter(numbers)
+            .map(|number| async move { Ok(self.entry(number).await?.entry) })
+            .buffered(READS_MAX)
+            .try_collect()
+            .await
     }
 
     /// The state after the first `end` entries, or after all of them, read in one go.
@@ -75,24 +79,27 @@ impl Ledger {
     /// Appends what `make` decides, on the ledger as it stands when the entry goes in: after a lost race it is asked
     /// again with the new state. `None` from `make` means that there is nothing left to say.
     ///
-    /// Returns the number of the entry.
+    /// `state` is any earlier state of this ledger; it is brought up to date, the new entry included. Returns the
+    /// number of the entry.
     ///
     /// # Errors
     /// The store's, or [`LedgerError::Contended`].
     pub async fn append(
         &self,
+        state: &mut LedgerState,
         id: &str,
         at: DateTime<Utc>,
         mut make: impl FnMut(&LedgerState) -> Option<Entry>,
     ) -> Result<Option<u64>, LedgerError> {
-        let mut state = self.state().await?;
+        self.catch_up(state).await?;
         for _ in 0..APPEND_ATTEMPTS_MAX {
-            let Some(entry) = make(&state) else { return Ok(None) };
+            let Some(entry) = make(state) else { return Ok(None) };
             let number = state.end();
             if self.put(number, &entry, id, at).await? {
+                state.apply(&entry);
                 return Ok(Some(number));
             }
-            self.catch_up(&mut state).await?;
+            self.catch_up(state).await?;
         }
         Err(LedgerError::Contended { dataset: self.dataset.clone(), attempts: APPEND_ATTEMPTS_MAX })
     }
