@@ -4,7 +4,7 @@ use std::io::Write;
 
 use arrow::array::ArrayRef;
 use arrow::compute::cast;
-use arrow::csv::{Writer, WriterBuilder};
+use arrow::csv::WriterBuilder;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -12,13 +12,21 @@ use tidemark_batch::sql::{AsOf, Stats};
 
 use super::{OutputError, RowWriter, json};
 
-pub(super) struct CsvWriter<W: Write> {
-    writer: Writer<W>,
+pub(super) struct CsvWriter<W> {
+    out: W,
+    /// Text of one batch. Arrow's writer would make a text of an error of `out`, and a closed pipe could not be told.
+    buffer: Vec<u8>,
 }
 
 impl<W: Write> CsvWriter<W> {
     pub(super) fn new(out: W) -> Self {
-        Self { writer: WriterBuilder::new().with_header(true).build(out) }
+        Self { out, buffer: Vec::new() }
+    }
+
+    fn write(&mut self, batch: &RecordBatch, header: bool) -> Result<(), OutputError> {
+        self.buffer.clear();
+        WriterBuilder::new().with_header(header).build(&mut self.buffer).write(batch)?;
+        Ok(self.out.write_all(&self.buffer)?)
     }
 }
 
@@ -26,7 +34,7 @@ impl<W: Write> RowWriter for CsvWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
         // The header is written with the first batch, be it empty.
         let names: Vec<_> = schema.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();
-        Ok(self.writer.write(&RecordBatch::new_empty(Schema::new(names).into()))?)
+        self.write(&RecordBatch::new_empty(Schema::new(names).into()), true)
     }
 
     fn rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
@@ -38,11 +46,11 @@ impl<W: Write> RowWriter for CsvWriter<W> {
             .zip(&columns)
             .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
             .collect::<Vec<_>>();
-        Ok(self.writer.write(&RecordBatch::try_new(Schema::new(fields).into(), columns)?)?)
+        self.write(&RecordBatch::try_new(Schema::new(fields).into(), columns)?, false)
     }
 
     fn end(&mut self, _: &Stats) -> Result<(), OutputError> {
-        Ok(())
+        Ok(self.out.flush()?)
     }
 }
 
