@@ -67,7 +67,8 @@ fn every_header_layout_decodes_and_the_cut_row_is_a_reject() {
 
 #[test]
 fn the_fuzzers_corpora_pass() {
-    let targets: [(&str, fn(&[u8])); 3] = [
+    type Target = (&'static str, fn(&[u8]));
+    let targets: [Target; 3] = [
         ("csv", crate::decode::fuzzing::csv),
         ("json", crate::decode::fuzzing::json),
         ("definition", crate::dataset::fuzzing::definition),
