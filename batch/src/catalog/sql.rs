@@ -17,6 +17,8 @@ const SQLITE_CONNECTIONS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 8;
 /// How long a call waits for a connection, or for another process's transaction.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Pause before a file that somebody else holds is opened again.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 const SQLITE_MIGRATIONS: &[(i64, &str, &str)] = &[(1, "catalog", include_str!("migrations/sqlite-1.sql"))];
 const POSTGRES_MIGRATIONS: &[(i64, &str, &str)] = &[(1, "catalog", include_str!("migrations/postgres-1.sql"))];
@@ -47,6 +49,12 @@ pub(super) enum Tx {
     Postgres(Transaction<'static, Postgres>),
 }
 
+/// True if somebody else holds the file (`SQLITE_BUSY`, with or without an extended code).
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
+}
+
 impl Pool {
     /// Opens a database file, creating it where `create` says so, and brings its tables up to date.
     pub(super) async fn sqlite(path: &Path, create: bool) -> Result<Self, CatalogError> {
@@ -57,12 +65,17 @@ impl Pool {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(WAIT_MAX);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(SQLITE_CONNECTIONS_MAX)
-            .acquire_timeout(WAIT_MAX)
-            .connect_with(options)
-            .await
-            .map_err(failed("open"))?;
+        let pools = SqlitePoolOptions::new().max_connections(SQLITE_CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
+        // Changing a new file to write-ahead logging asks for it alone, and does not wait as statements do.
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        let pool = loop {
+            match pools.clone().connect_with(options.clone()).await {
+                Err(error) if is_busy(&error) && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                outcome => break outcome.map_err(failed("open"))?,
+            }
+        };
         // SQLite has no lock for migrations: of two processes that open a new file, one would fail halfway.
         let mut writer = pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed("open"))?;
         migrate(SQLITE_MIGRATIONS, &mut *writer).await?;

@@ -90,11 +90,15 @@ impl Batch {
         let ledger = self.ledger(dataset);
         let mut state = ledger.state().await?;
         for name in names {
-            self.known_file(dataset, &state, name)?;
+            // One that was withdrawn before is no mistake: a run that was killed in between is typed again.
+            if !state.files().any(|file| file.file.name == *name) {
+                self.known_file(dataset, &state, name)?;
+            }
         }
         let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
         for name in names {
-            let Some(file) = state.by_name(name) else { continue };
+            let latest = || state.files().filter(|file| file.file.name == *name).last();
+            let Some(file) = state.by_name(name).or_else(latest) else { continue };
             let (number, bytes) = (file.number, file.file.bytes);
             let id = self.ambient.unique_id();
             let entry = |state: &LedgerState| {
@@ -121,7 +125,8 @@ impl Batch {
         if state.by_name(name).is_some() {
             return Ok(());
         }
-        let names: Vec<&str> = state.files().map(|f| f.file.name.as_str()).collect();
+        let present = state.files().filter(|f| matches!(f.standing, Standing::Included | Standing::Held));
+        let names: Vec<&str> = present.map(|f| f.file.name.as_str()).collect();
         let nearest = nearest(name, names).filter(|near| *near != name).map(str::to_owned);
         Err(BatchError::UnknownFile { dataset: dataset.to_owned(), name: name.to_owned(), nearest })
     }

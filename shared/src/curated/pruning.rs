@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -17,8 +17,10 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
 /// True if `filter` can be decided for a file by the values of `partition_columns` alone.
 pub(super) fn decided_by_partition(filter: &Expr, partition_columns: &[String]) -> bool {
+    // A constant is decided, too: the optimizer splits `p NOT IN ('a', NULL)` into `p <> 'a'` and a bare null after it
+    // was told that the whole needs no filter above the scan.
     let columns = filter.column_refs();
-    if columns.is_empty() || filter.is_volatile() {
+    if filter.is_volatile() {
         return false;
     }
     let mut plain = true;
@@ -52,6 +54,7 @@ pub(super) fn matching_partitions(
     let batch = RecordBatch::try_new_with_options(Arc::clone(partitions), columns, &options)?;
     let schema = DFSchema::try_from(Arc::clone(partitions))?;
     let outcome = session.create_physical_expr(filter, &schema)?.evaluate(&batch)?.into_array(values.len())?;
+    let outcome = arrow::compute::cast(&outcome, &DataType::Boolean)?;
     let outcome = outcome.as_boolean();
     Ok((0..values.len()).map(|file| outcome.is_valid(file) && outcome.value(file)).collect())
 }

@@ -194,7 +194,7 @@ async fn a_partition_column_of_digits_prunes_for_text_and_for_numbers() {
     let fixture = Fixture::with_trips().await;
     let context = fixture.session().await;
     let july: Vec<i64> = (12..16).collect();
-    let cases: [(&str, Vec<i64>, usize); 9] = [
+    let cases: [(&str, Vec<i64>, usize); 12] = [
         ("pickup_month = '07'", july.clone(), 1),
         ("pickup_month = 7", july.clone(), 1),
         ("pickup_month IN (7, 8)", july.clone(), 1),
@@ -204,6 +204,9 @@ async fn a_partition_column_of_digits_prunes_for_text_and_for_numbers() {
         ("pickup_month >= 10", (0..4).chain(16..24).collect(), 3),
         ("pickup_year = 2019 AND pickup_month > 1 AND pickup_month <> 10", (8..16).collect(), 2),
         ("pickup_month = '7'", Vec::new(), 0),
+        ("pickup_month NOT IN ('07', NULL)", Vec::new(), 0),
+        ("NOT (pickup_month IN ('07', NULL))", Vec::new(), 0),
+        ("pickup_month NOT IN (NULL)", Vec::new(), 0),
     ];
     for (condition, ids, files) in cases {
         assert_eq!(matching(&context, condition).await, (ids, files), "{condition}");

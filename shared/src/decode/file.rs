@@ -357,6 +357,10 @@ impl Opening<'_> {
             };
             text.advance(end.map_or(line.len(), |end| end + 1));
             let shown = without_cr(&line);
+            if memchr::memchr(b'\r', shown).is_some() {
+                let message = "the header holds a bare carriage return: lines must end in LF or CRLF";
+                return Err(self.bad_file(message, &line));
+            }
             if !shown.is_empty() {
                 return self.match_header(shown, options, &line, notes);
             }
