@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 
@@ -64,6 +64,13 @@ struct PartError {
     completing: bool,
 }
 
+/// Waits for the parts that are on the way, then hands the error on: a part that arrives after the upload was aborted
+/// would stay behind.
+async fn settled(mut in_flight: FuturesUnordered<impl Future>, error: StoreError) -> StoreError {
+    while in_flight.next().await.is_some() {}
+    error
+}
+
 async fn write_parts(
     upload: &mut dyn MultipartUpload,
     path: &Path,
@@ -75,13 +82,22 @@ async fn write_parts(
     let mut in_flight = FuturesUnordered::new();
     for (start, end) in parts(length) {
         if in_flight.len() as u64 >= PARTS_IN_FLIGHT {
-            next_part(&mut in_flight, path, progress).await.map_err(storing)?;
+            let stored = next_part(&mut in_flight, path, progress).await;
+            if let Err(error) = stored {
+                return Err(storing(settled(in_flight, error).await));
+            }
         }
-        let bytes = read_part(source, path, start, end).await.map_err(storing)?;
+        let bytes = match read_part(source, path, start, end).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(storing(settled(in_flight, error).await)),
+        };
         in_flight.push(upload.put_part(PutPayload::from_bytes(bytes)).map(move |stored| stored.map(|()| end - start)));
     }
     while !in_flight.is_empty() {
-        next_part(&mut in_flight, path, progress).await.map_err(storing)?;
+        let stored = next_part(&mut in_flight, path, progress).await;
+        if let Err(error) = stored {
+            return Err(storing(settled(in_flight, error).await));
+        }
     }
     let completed = upload.complete().await;
     completed
