@@ -68,10 +68,11 @@ impl Pool {
         let pools = SqlitePoolOptions::new().max_connections(SQLITE_CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
         // Changing a new file to write-ahead logging asks for it alone, and does not wait as statements do.
         let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        let mut pause = tokio::time::interval(BUSY_PAUSE);
         let pool = loop {
             match pools.clone().connect_with(options.clone()).await {
                 Err(error) if is_busy(&error) && tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(BUSY_PAUSE).await;
+                    pause.tick().await;
                 }
                 outcome => break outcome.map_err(failed("open"))?,
             }
