@@ -48,7 +48,7 @@ impl Ledger {
             .await
     }
 
-    /// The state after the first `end` entries, or after all of them, read in one go.
+    /// The state after all entries, read in one go.
     ///
     /// # Errors
     /// As [`Ledger::entries`].
@@ -69,7 +69,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The store's.
-    pub async fn put(&self, number: u64, entry: &Entry, id: &str, at: DateTime<Utc>) -> Result<bool, LedgerError> {
+    async fn put(&self, number: u64, entry: &Entry, id: &str, at: DateTime<Utc>) -> Result<bool, LedgerError> {
         let stored = StoredEntry { format: LEDGER_FORMAT, id: id.to_owned(), at, entry: entry.clone() };
         let bytes = serde_json::to_vec_pretty(&stored).expect("a ledger entry is plain data");
         let key = layout::ledger_entry(&self.dataset, number);
