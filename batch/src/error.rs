@@ -69,14 +69,6 @@ pub enum BatchError {
         #[source]
         source: std::io::Error,
     },
-    /// Writing a data file failed.
-    #[error("can't write {path}: {reason}")]
-    Write {
-        /// Key.
-        path: String,
-        /// The store's words, with the chain of causes.
-        reason: String,
-    },
     /// The definition asks of a file what its format can't give.
     #[error("file {name} can't be decoded")]
     Undecodable {
@@ -193,7 +185,7 @@ impl ErrorKind for BatchError {
             Self::NoFiles { .. } | Self::BadRequest { .. } | Self::Expectation { .. } => Kind::Invalid,
             Self::Definition { source, .. } => source.kind(),
             Self::Undecodable { source, .. } => source.kind(),
-            Self::Read { .. } | Self::Write { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
+            Self::Read { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
             Self::RawChanged { .. } | Self::Damaged { .. } => Kind::Corrupt,
             Self::DoesNotAddUp { .. } | Self::Panicked { .. } | Self::Arrow(_) | Self::Parquet(_) => Kind::Internal,
             Self::Cancelled => Kind::Exhausted,
@@ -216,7 +208,7 @@ impl ErrorKind for BatchError {
             Self::NoFiles { .. } => {
                 Some("add a [files] section with a format, and apply the definition again".to_owned())
             }
-            Self::Contended { .. } | Self::Write { .. } | Self::Read { .. } => {
+            Self::Contended { .. } | Self::Read { .. } => {
                 Some("run the same command again: what was done is kept, and nothing is counted twice".to_owned())
             }
             Self::Definition { source, .. } => source.hint(),

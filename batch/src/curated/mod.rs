@@ -3,4 +3,5 @@
 pub(crate) mod paths;
 pub(crate) mod stats;
 pub(crate) mod table;
+mod upload;
 pub(crate) mod writer;

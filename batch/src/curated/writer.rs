@@ -2,17 +2,18 @@
 //!
 //! Rows are gathered per partition until they make a row group; row groups are encoded on blocking threads, several
 //! partitions at once, and leave for the store as they come. When the gathered rows of all partitions reach the
-//! budget, the largest partition's are encoded early: many partitions cost smaller row groups, never more memory.
+//! budget, the largest partition's are encoded early, and when encoded bytes that wait for a part of their upload do, the
+//! file with most of them is closed: many partitions cost smaller row groups and files, never more memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake::kernel::Add;
 use object_store::ObjectStore;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -22,19 +23,19 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 use tidemark_shared::position::OFFSET_COLUMN;
 use tidemark_shared::store::Operation;
-use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
 use super::paths::{self, PartitionKey};
 use super::stats::delta_stats;
+use super::upload::FileUpload;
 use crate::error::BatchError;
 
 /// Rows of a full row group.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// Most files open at once; a further partition closes the one that was written to longest ago.
 const OPEN_FILES_MAX: usize = 256;
-/// Encoded bytes that wait before a multipart upload begins, per file.
-const UPLOAD_PART_BYTES: usize = 8 << 20;
+/// One of so many parts of the budget is for encoded bytes of open files; the others are for rows.
+const UPLOAD_SHARES: usize = 4;
 
 /// How a table's files are laid out.
 #[derive(Clone)]
@@ -47,12 +48,20 @@ pub(crate) struct TableLayout {
     pub(crate) schema: SchemaRef,
     /// Names of the partition columns, all strings.
     pub(crate) partition_columns: Vec<String>,
-    /// Bytes of gathered rows, over all partitions.
+    /// Bytes of gathered rows, and of encoded ones that are not in the store yet, over all partitions.
     pub(crate) buffer_bytes_max: usize,
     /// Bytes at which a file is full.
     pub(crate) file_bytes_target: u64,
     /// Row groups encoded at once.
     pub(crate) encoders: usize,
+}
+
+impl TableLayout {
+    /// The same with `part` of `of` equal parts of the memory, for writers that are at work at the same time.
+    pub(crate) fn with_share(mut self, part: usize, of: usize) -> Self {
+        self.buffer_bytes_max = self.buffer_bytes_max / of * part;
+        self
+    }
 }
 
 /// A data file in the store that no commit names yet.
@@ -74,6 +83,14 @@ pub(crate) struct TableWriter {
     encoding: VecDeque<PartitionKey>,
     staged: Vec<StagedFile>,
     clock: u64,
+    /// Set when the writer is dropped: encoders that are still at work stop, for nobody wants their bytes.
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Drop for TableWriter {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
 }
 
 struct OpenPartition {
@@ -88,8 +105,33 @@ struct OpenPartition {
 struct OpenFile {
     path: Path,
     encoder: ArrowWriter<Vec<u8>>,
-    out: BufWriter,
+    upload: FileUpload,
     encoded_bytes: u64,
+}
+
+impl OpenFile {
+    /// Writes `rows` as one row group and hands its bytes on. Blocks; `runtime` does the waiting for the store.
+    fn encode(
+        mut self,
+        rows: Vec<RecordBatch>,
+        runtime: &tokio::runtime::Handle,
+        abandoned: &AtomicBool,
+    ) -> Result<Self, BatchError> {
+        for batch in &rows {
+            if abandoned.load(Ordering::Relaxed) {
+                runtime.block_on(self.upload.abort());
+                return Err(BatchError::Cancelled);
+            }
+            self.encoder.write(batch)?;
+        }
+        drop(rows);
+        self.encoder.flush()?;
+        let encoded = std::mem::take(self.encoder.inner_mut());
+        self.encoded_bytes += encoded.len() as u64;
+        let put = runtime.block_on(self.upload.put(Bytes::from(encoded)));
+        put.map_err(|error| BatchError::store(Operation::Put, self.upload.path(), error))?;
+        Ok(self)
+    }
 }
 
 impl TableWriter {
@@ -112,6 +154,7 @@ impl TableWriter {
             encoding: VecDeque::new(),
             staged: Vec::new(),
             clock: 0,
+            abandoned: Arc::default(),
         }
     }
 
@@ -160,12 +203,24 @@ impl TableWriter {
         if entry.row_count >= ROW_GROUP_ROWS {
             self.encode(&key).await?;
         }
-        while self.gathered_bytes > self.layout.buffer_bytes_max {
+        let uploads_max = self.layout.buffer_bytes_max / UPLOAD_SHARES;
+        while self.gathered_bytes > self.layout.buffer_bytes_max - uploads_max {
             let largest = self.open.iter().max_by_key(|(_, p)| p.bytes).map(|(key, _)| key.clone());
             let Some(largest) = largest else { break };
             self.encode(&largest).await?;
         }
-        Ok(())
+        self.bound_uploads(uploads_max).await
+    }
+
+    /// Closes the files with most bytes that wait for their upload while there are too many of these.
+    async fn bound_uploads(&mut self, bytes_max: usize) -> Result<(), BatchError> {
+        loop {
+            let waiting = self.open.iter().filter_map(|(key, p)| Some((p.file.as_ref()?.upload.waiting_bytes(), key)));
+            let (total, most) = waiting.fold((0, None), |(total, most), next| (total + next.0, most.max(Some(next))));
+            let Some((_, key)) = most.filter(|_| total > bytes_max) else { return Ok(()) };
+            let key = key.clone();
+            self.close_file(&key).await?;
+        }
     }
 
     /// Starts encoding what is gathered for `key` as one row group.
@@ -187,21 +242,9 @@ impl TableWriter {
         let rows = std::mem::take(&mut partition.rows);
         self.gathered_bytes -= std::mem::take(&mut partition.bytes);
         partition.row_count = 0;
-        let mut file = fresh.or_else(|| partition.file.take()).expect("opened just now or before");
-        let handle = tokio::runtime::Handle::current();
-        partition.task = Some(tokio::task::spawn_blocking(move || {
-            for batch in &rows {
-                file.encoder.write(batch)?;
-            }
-            drop(rows);
-            file.encoder.flush()?;
-            let encoded = std::mem::take(file.encoder.inner_mut());
-            file.encoded_bytes += encoded.len() as u64;
-            handle
-                .block_on(file.out.put(Bytes::from(encoded)))
-                .map_err(|e| BatchError::store(Operation::Put, &file.path, e))?;
-            Ok(file)
-        }));
+        let file = fresh.or_else(|| partition.file.take()).expect("opened just now or before");
+        let (runtime, abandoned) = (tokio::runtime::Handle::current(), Arc::clone(&self.abandoned));
+        partition.task = Some(tokio::task::spawn_blocking(move || file.encode(rows, &runtime, &abandoned)));
         self.encoding.push_back(key.clone());
         Ok(())
     }
@@ -217,8 +260,7 @@ impl TableWriter {
             .with_skip_arrow_metadata(true);
         Ok(OpenFile {
             encoder: ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.file_schema), options)?,
-            out: BufWriter::with_capacity(Arc::clone(&self.layout.objects), full, UPLOAD_PART_BYTES)
-                .with_max_concurrency(2),
+            upload: FileUpload::new(Arc::clone(&self.layout.objects), full),
             path,
             encoded_bytes: 0,
         })
@@ -256,9 +298,10 @@ impl TableWriter {
         let footer = file.encoder.finish()?;
         let tail = std::mem::take(file.encoder.inner_mut());
         let size = file.encoded_bytes + tail.len() as u64;
-        file.out.put(Bytes::from(tail)).await.map_err(|e| BatchError::store(Operation::Put, &file.path, e))?;
-        let path = &file.path;
-        file.out.shutdown().await.map_err(|e| BatchError::Write { path: path.to_string(), reason: chain(&e) })?;
+        let full = file.upload.path().clone();
+        let failed = |error| BatchError::store(Operation::Put, &full, error);
+        file.upload.put(Bytes::from(tail)).await.map_err(failed)?;
+        file.upload.finish().await.map_err(failed)?;
         self.staged.push(self.staged_file(key, &file.path, size, &footer));
         Ok(())
     }
@@ -293,21 +336,10 @@ impl TableWriter {
         for key in &keys {
             self.close(key).await?;
         }
-        self.staged.sort_by(|a, b| a.add.path.cmp(&b.add.path));
-        Ok(self.staged)
+        let mut staged = std::mem::take(&mut self.staged);
+        staged.sort_by(|a, b| a.add.path.cmp(&b.add.path));
+        Ok(staged)
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Rows by partition: `None` where all rows have the one key.

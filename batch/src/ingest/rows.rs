@@ -16,9 +16,9 @@ use crate::pipeline::Part;
 use crate::rejects::RejectSpool;
 use crate::report::Counts;
 
-/// Bytes of rows of one new file that wait in memory for the verdict. A larger file gets data files of its own, which
-/// nobody sees unless the gate passes it.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Of the memory for rows, one of so many parts is for the file whose verdict is not known; the group's rows have the
+/// others.
+pub(crate) const MEMORY_SHARES: usize = 3;
 
 /// Adds the position columns to transformed rows of file `number`.
 pub(crate) fn with_position(schema: &SchemaRef, rows: &Transformed, number: u64) -> Result<RecordBatch, BatchError> {
@@ -85,7 +85,8 @@ impl Tally {
     }
 }
 
-/// The rows of a new file until its verdict and number are known.
+/// The rows of a new file until its verdict and number are known: in memory while they fit into its share of it. A
+/// larger file gets data files of its own, which nobody sees unless the gate passes it.
 pub(crate) struct WaitingRows {
     schema: SchemaRef,
     layout: TableLayout,
@@ -108,7 +109,7 @@ impl WaitingRows {
     pub(crate) fn new(layout: &TableLayout, expected_number: u64) -> Self {
         Self {
             schema: Arc::clone(&layout.schema),
-            layout: layout.clone(),
+            layout: layout.clone().with_share(1, MEMORY_SHARES),
             expected_number,
             memory: Vec::new(),
             memory_bytes: 0,
@@ -121,7 +122,7 @@ impl WaitingRows {
             self.memory_bytes += run.batch.get_array_memory_size() + run.offsets.len() * 8;
             self.memory.push(run);
         }
-        if self.memory_bytes > WAITING_BYTES_MAX || self.own.is_some() {
+        if self.memory_bytes > self.layout.buffer_bytes_max || self.own.is_some() {
             self.spill().await?;
         }
         Ok(())

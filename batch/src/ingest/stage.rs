@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::NewFile;
 use super::input::{Input, digest};
-use super::rows::{Tally, Waited, WaitingRows, feed, with_position};
+use super::rows::{MEMORY_SHARES, Tally, Waited, WaitingRows, feed, with_position};
 use crate::curate::StagedRows;
 use crate::curated::writer::{StagedFile, TableWriter};
 use crate::error::BatchError;
@@ -83,7 +83,9 @@ impl Batch {
         progress.phase("ingest", Some(files.iter().map(|f| f.found.bytes).sum()));
         let mut parts = pipeline::start(raw, Arc::clone(&maker.transform), self.threads());
         let mut group = Group {
-            writer: TableWriter::new(maker.layout(self, &current.generation)),
+            writer: TableWriter::new(
+                maker.layout(self, &current.generation).with_share(MEMORY_SHARES - 1, MEMORY_SHARES),
+            ),
             files: Vec::new(),
             numbers: BTreeSet::new(),
         };
