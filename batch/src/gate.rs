@@ -9,22 +9,26 @@ use arrow::util::display::array_value_to_string;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt as _;
 use tidemark_shared::dataset::{Expectation, Gate};
 use tidemark_shared::ledger::{Breach, Verdict};
+use tidemark_shared::transform::own_functions;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::BatchError;
 use crate::report::Counts;
 
 /// Batches that wait for the aggregation.
 const QUEUE_BATCHES: usize = 4;
+/// Memory for the aggregates of one file's expectations, such as the distinct values of a `count(DISTINCT …)`.
+const EXPECTATION_BYTES_MAX: usize = 128 << 20;
 
 /// What the gate says of a file with these counts and these failed expectations. Pure.
 ///
@@ -61,7 +65,7 @@ pub(crate) fn judge(gate: &Gate, counts: &Counts, bad_file: bool, failed: Vec<Br
 /// The running aggregation of one file's expectations.
 pub(crate) struct Expectations {
     rows: mpsc::Sender<RecordBatch>,
-    task: JoinHandle<Result<Vec<Breach>, BatchError>>,
+    task: AbortOnDropHandle<Result<Vec<Breach>, BatchError>>,
 }
 
 impl Expectations {
@@ -75,10 +79,10 @@ impl Expectations {
         let schema = Arc::clone(schema);
         #[expect(
             clippy::disallowed_methods,
-            reason = "owned by this value and awaited in finish, which every file reaches"
+            reason = "owned by this value: awaited in finish, aborted when it is dropped without"
         )]
         let task = tokio::spawn(async move { evaluate(&expectations, schema, receiver).await });
-        Some(Self { rows, task })
+        Some(Self { rows, task: AbortOnDropHandle::new(task) })
     }
 
     /// Takes accepted rows.
@@ -102,7 +106,7 @@ async fn evaluate(
     rows: mpsc::Receiver<RecordBatch>,
 ) -> Result<Vec<Breach>, BatchError> {
     let failed = |source: DataFusionError| BatchError::Expectation { name: names(expectations), source };
-    let context = SessionContext::new();
+    let context = session().map_err(failed)?;
     let stream = Arc::new(RowStream { schema: Arc::clone(&schema), rows: Mutex::new(Some(rows)) });
     let table = StreamingTable::try_new(schema, vec![stream]).map_err(failed)?;
     context.register_table("batch", Arc::new(table)).map_err(failed)?;
@@ -111,7 +115,11 @@ async fn evaluate(
     let sql = format!("SELECT {} FROM batch", conditions.join(", "));
     let plan = context.state().create_logical_plan(&sql).await.map_err(failed)?;
     let (plan, figures) = with_figures(plan).map_err(failed)?;
-    let result = context.execute_logical_plan(plan).await.map_err(failed)?.collect().await.map_err(failed)?;
+    let result = match context.execute_logical_plan(plan).await.map_err(failed)?.collect().await {
+        Ok(result) => result,
+        // What these rows do to an expectation is no reason to keep other files out: the file is held, and told why.
+        Err(error) => return Ok(expectations.iter().map(|e| not_evaluated(e, &error)).collect()),
+    };
     let Some(row) = result.iter().find(|batch| batch.num_rows() > 0) else { return Ok(Vec::new()) };
     let breaches = expectations.iter().enumerate().filter_map(|(i, expectation)| {
         let flags = row.column(i).as_boolean_opt()?;
@@ -119,6 +127,24 @@ async fn evaluate(
         (!holds).then(|| breach(expectation, row, expectations.len(), &figures))
     });
     Ok(breaches.collect())
+}
+
+/// A session with a bound on memory and the functions that a definition may call.
+fn session() -> Result<SessionContext, DataFusionError> {
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(EXPECTATION_BYTES_MAX, 1.0).build_arc()?;
+    let context = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), runtime);
+    for function in own_functions() {
+        context.register_udf(function);
+    }
+    Ok(context)
+}
+
+fn not_evaluated(expectation: &Expectation, error: &DataFusionError) -> Breach {
+    Breach {
+        rule: expectation.name.clone(),
+        wanted: expectation.that.clone(),
+        found: format!("not known: {}", error.strip_backtrace()),
+    }
 }
 
 fn names(expectations: &[Expectation]) -> String {

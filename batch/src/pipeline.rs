@@ -62,6 +62,8 @@ enum Pending {
 /// The consumer's end.
 pub(crate) struct Parts {
     pending: mpsc::Receiver<Pending>,
+    /// Asked when the channel has run dry: a reader that panicked closes it too.
+    reader: Option<JoinHandle<()>>,
 }
 
 /// Starts processing `files`; `width` chunks are in work at a time, give or take one.
@@ -69,14 +71,14 @@ pub(crate) fn start(files: Vec<RawFile>, transform: Arc<Transform>, width: usize
     let (sender, pending) = mpsc::channel(width.max(1));
     let runtime = tokio::runtime::Handle::current();
     // Ends by itself: a dropped receiver makes the next send fail.
-    runtime.clone().spawn_blocking(move || {
+    let reader = runtime.clone().spawn_blocking(move || {
         for file in files {
             if read_file(file, &transform, &runtime, &sender).is_err() {
                 return;
             }
         }
     });
-    Parts { pending }
+    Parts { pending, reader: Some(reader) }
 }
 
 struct ConsumerGone;
@@ -164,7 +166,12 @@ impl Parts {
     /// The first failure of reading, decoding or transforming; nothing follows it.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, BatchError> {
         match self.pending.recv().await {
-            None => Ok(None),
+            None => {
+                if let Some(reader) = self.reader.take() {
+                    reader.await.map_err(|source| BatchError::Panicked { task: "read", source })?;
+                }
+                Ok(None)
+            }
             Some(Pending::BadFile(reject)) => Ok(Some(Event::BadFile(reject))),
             Some(Pending::End(decoder)) => Ok(Some(Event::End { notes: remarks(&decoder.notes()) })),
             Some(Pending::Failed(error)) => Err(error),
@@ -175,3 +182,6 @@ impl Parts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,3 +64,27 @@ async fn an_expectation_over_no_rows_does_not_hold() {
     let failed = Expectations::start(&all, &schema).expect("one").finish().await.expect("evaluates");
     assert_eq!(failed.len(), 1);
 }
+
+#[tokio::test]
+async fn an_expectation_that_fails_on_the_rows_holds_the_file() {
+    let schema = Arc::new(Schema::new(vec![Field::new("fare", DataType::Int64, true)]));
+    let all = [Expectation { name: "share".to_owned(), that: "sum(1 / fare) > 0".to_owned() }];
+    let run = Expectations::start(&all, &schema).expect("one");
+    let rows = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(vec![1, 0]))]);
+    run.feed(&rows.expect("one column")).await;
+    let failed = run.finish().await.expect("a verdict, not an error");
+    assert_eq!(failed[0].rule, "share");
+    assert!(failed[0].found.contains("Divide by zero"), "{}", failed[0].found);
+}
+
+#[tokio::test]
+async fn an_expectation_has_the_functions_of_a_definition() {
+    let at = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+    let schema = Arc::new(Schema::new(vec![Field::new("at", at, true)]));
+    let that = "max(event_instant(at, 'America/New_York')) > TIMESTAMP '2019-01-01T00:00:00Z'".to_owned();
+    let run = Expectations::start(&[Expectation { name: "recent".to_owned(), that }], &schema).expect("one");
+    let micros = arrow::array::TimestampMicrosecondArray::from(vec![1_562_000_000_000_000]);
+    let rows = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(micros)]);
+    run.feed(&rows.expect("one column")).await;
+    assert_eq!(run.finish().await.expect("evaluates"), []);
+}
