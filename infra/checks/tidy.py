@@ -21,7 +21,7 @@ CODE = {".rs", ".py", ".sh"}
 TEXT = CODE | {".md", ".toml", ".sql", ".yml", ".yaml", ".json", ""}
 
 # first folders of absolute paths that only make sense on one machine
-HOMES = ["root", "home", "Users", "work", "farm"]
+HOMES = ["root", "home", "Users", "work"]
 MACHINE_PATH = re.compile(r"(?<![\w.~$}/*-])/(?:" + "|".join(HOMES) + r")/[\w.-]+")
 
 UNFINISHED = [

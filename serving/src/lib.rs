@@ -1,1 +1,1 @@
-//! placeholder
+//! The serving layer: one query over batch and speed. Empty in this release.

@@ -171,6 +171,15 @@ fn unreferenced(store: &Path) -> Result<Vec<String>, ChaosError> {
             found.push(format!("table file {name}"));
         }
     }
+    let rejects = store.join("curated/trips").join(&generation).join("rejects/files");
+    let entries = files_below(&store.join("raw/trips/files/ledger"))?.len() as u64;
+    for path in files_below(&rejects)? {
+        let name = relative(&path, &rejects);
+        let number = name.strip_suffix(".parquet").and_then(|number| number.parse::<u64>().ok());
+        if number.is_none_or(|number| number >= entries) {
+            found.push(format!("rejects {name}"));
+        }
+    }
     let raw = store.join("raw/trips/files");
     let mut named = BTreeSet::new();
     for path in files_below(&raw.join("ledger"))? {
@@ -277,18 +286,11 @@ fn rows_by_file(tidemark: &Tidemark) -> Result<BTreeMap<String, u64>, ChaosError
 
 fn status(tidemark: &Tidemark) -> Result<Value, ChaosError> {
     let document = tidemark.run_json(&["status", "trips", "--json"])?;
-    // one dataset, or a list of one
-    let one = match &document {
-        Value::Array(items) => items.first().cloned(),
-        Value::Object(map) if map.contains_key("datasets") => document["datasets"].get(0).cloned(),
-        _ => Some(document.clone()),
-    };
-    one.ok_or_else(|| format!("no status of the trips: {document}").into())
+    document["datasets"].get(0).cloned().ok_or_else(|| format!("no status of the trips: {document}").into())
 }
 
 fn list(document: &Value, name: &str) -> Result<Vec<Value>, ChaosError> {
-    let items = document.as_array().or_else(|| document[name].as_array());
-    items.cloned().ok_or_else(|| format!("no list of {name}: {document}").into())
+    document[name].as_array().cloned().ok_or_else(|| format!("no list of {name}: {document}").into())
 }
 
 fn plain(value: &Value) -> String {

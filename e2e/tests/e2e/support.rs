@@ -62,8 +62,7 @@ impl Home {
 
     fn status_of(&self, dataset: &str) -> Value {
         let document = self.tidemark.run_json(&["status", dataset, "--json"]).unwrap();
-        let listed = document.get("datasets").unwrap_or(&document);
-        listed.get(0).cloned().unwrap_or_else(|| listed.clone())
+        document["datasets"][0].clone()
     }
 
     /// One number out of a query with one row.
