@@ -3,8 +3,8 @@
 #
 #   up.sh --data DIR [s3] [postgres]         both if none is named
 #
-# Docker Compose where an engine answers (TIDEMARK_DOCKER=no prevents that), else plain processes: S3 is versitygw, or
-# MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's. Stop them with down.sh --data DIR.
+# Docker Compose where an engine answers (TIDEMARK_DOCKER=no prevents that), with MinIO, else plain processes: S3 is
+# versitygw, or MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's. Stop them with down.sh --data DIR.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 parse_data "$@"
@@ -13,8 +13,10 @@ need python3 "install Python 3"
 mkdir -p "$data"; data=$(cd "$data" && pwd)
 : >"$data/env"
 
+# MinIO shows unfinished uploads under their exact keys only; the contract suite has to know.
 write_env_s3() {
   cat >>"$data/env" <<ENV
+export TIDEMARK_TEST_S3_SERVER=$2
 export TIDEMARK_TEST_S3_ENDPOINT=http://127.0.0.1:$1 AWS_ENDPOINT_URL_S3=http://127.0.0.1:$1
 export AWS_ACCESS_KEY_ID=$access_key AWS_SECRET_ACCESS_KEY=$secret_key AWS_REGION=$region
 ENV
@@ -35,7 +37,7 @@ compose_up() {
   port_of() { docker compose -f "$here/compose.yml" -p "$project" port "$1" "$2" | sed 's/.*://'; }
   for service in "$@"; do
     case $service in
-      s3) local port; port=$(port_of s3 9000); wait_for s3 60 s3_answers "$port"; write_env_s3 "$port" ;;
+      s3) local port; port=$(port_of s3 9000); wait_for s3 60 s3_answers "$port"; write_env_s3 "$port" minio ;;
       postgres) write_env_postgres "$(port_of postgres 5432)" ;;
       *) die "no such server: $service" ;;
     esac
@@ -61,16 +63,16 @@ build() {
 }
 
 s3_up() {
-  alive s3 && { write_env_s3 "$(cat "$data/s3.port")"; return; }
+  alive s3 && { write_env_s3 "$(cat "$data/s3.port")" "${S3:-versitygw}"; return; }
   local port program
-  mkdir -p "$data/s3/objects" "$data/s3/meta"
+  mkdir -p "$data/s3/objects" "$data/s3/meta" "$data/s3/versions"
   port=$(free_port)
   case ${S3:-versitygw} in
     versitygw)
       program=$(build github.com/versity/versitygw/cmd/versitygw v1.8.0 versitygw)
       ROOT_ACCESS_KEY=$access_key ROOT_SECRET_KEY=$secret_key \
         setsid "$program" --quiet --port "127.0.0.1:$port" --region "$region" \
-        posix --sidecar "$data/s3/meta" "$data/s3/objects" >"$data/s3.log" 2>&1 </dev/null &
+        posix --sidecar "$data/s3/meta" --versioning-dir "$data/s3/versions" "$data/s3/objects" >"$data/s3.log" 2>&1 </dev/null &
       ;;
     minio)
       # No release tag of MinIO is a version to Go; this is one by date.
@@ -82,7 +84,7 @@ s3_up() {
   esac
   echo $! >"$data/s3.pid"; echo "$port" >"$data/s3.port"
   wait_for s3 60 s3_answers "$port"
-  write_env_s3 "$port"
+  write_env_s3 "$port" "${S3:-versitygw}"
 }
 
 find_postgres() {

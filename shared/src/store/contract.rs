@@ -246,13 +246,7 @@ pub async fn an_upload_whose_completion_was_lost_counts(store: &Store) {
 /// # Panics
 /// If the store breaks the contract.
 pub async fn an_abandoned_upload_is_found_and_removed(store: &Store) {
-    let folder = folder("killed");
-    let key = folder.clone().join("data.bin");
-    let mut upload = store.objects().put_multipart(&key).await.expect("begin");
-    upload.put_part(PutPayload::from_bytes(big().slice(..6 << 20))).await.expect("a part");
-    // A killed process does not clean up.
-    std::mem::forget(upload);
-    assert!(store.list(&folder).await.expect("list").is_empty(), "an unfinished upload is listed");
+    let (folder, key) = abandoned_upload(store).await;
     assert_eq!(leftovers(store, &folder, Duration::from_secs(3600)).await, 0, "a young one may still go on");
 
     let found = store.upkeep().leftovers(Duration::ZERO).await.expect("leftovers");
@@ -262,6 +256,27 @@ pub async fn an_abandoned_upload_is_found_and_removed(store: &Store) {
         store.upkeep().remove_leftover(ours[0]).await.expect("remove; the second time it is already gone");
     }
     assert_eq!(leftovers(store, &folder, Duration::ZERO).await, 0, "it is still there");
+}
+
+/// What a killed process leaves of an upload is no object, whether the store tells of it or not.
+///
+/// # Panics
+/// If the store breaks the contract.
+pub async fn an_abandoned_upload_is_no_object(store: &Store) {
+    let (_, key) = abandoned_upload(store).await;
+    assert!(store.get(&key).await.expect("get").is_none(), "an unfinished upload can be read");
+    store.upkeep().leftovers(Duration::ZERO).await.expect("asking is no error");
+}
+
+/// Begins an upload and forgets it, as a killed process does; its folder and key.
+async fn abandoned_upload(store: &Store) -> (Path, Path) {
+    let folder = folder("killed");
+    let key = folder.clone().join("data.bin");
+    let mut upload = store.objects().put_multipart(&key).await.expect("begin");
+    upload.put_part(PutPayload::from_bytes(big().slice(..6 << 20))).await.expect("a part");
+    std::mem::forget(upload);
+    assert!(store.list(&folder).await.expect("list").is_empty(), "an unfinished upload is listed");
+    (folder, key)
 }
 
 async fn leftovers(store: &Store, folder: &Path, older_than: Duration) -> usize {
