@@ -53,8 +53,8 @@ deny: ## The same deny.toml by cargo-deny, where it is installed
 	cargo deny check bans licenses sources
 
 bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, against DuckDB in the same run
-	cargo build --workspace --bins --release $(CARGO_FLAGS)
-	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/release/tidemark
+	CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --workspace --bins $(CARGO_FLAGS)
+	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/debug/tidemark
 
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
 	infra/checks/chaos.sh --kills $(KILLS) $(if $(SEED),--seed $(SEED))

@@ -1,6 +1,6 @@
 """Benchmark of the batch layer against DuckDB, in the same run, on the same files, with the same two threads.
 
-    make bench-batch          or          .venv/bin/python e2e/bench/batch.py --tidemark target/release/tidemark
+    make bench-batch          or          .venv/bin/python e2e/bench/batch.py --tidemark BINARY
 
 The trips are *replicated*: each real file's rows, `--copies` times, with dates shifted by minutes, so that months and
 the number of partitions stay about the same. Measured are CSV to partitioned Snappy Parquet (time, peak memory, bytes
@@ -204,7 +204,7 @@ def one_more_month(tidemark: Tidemark, binary: Path, csv: Path, source: Path, co
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tidemark", type=Path, default=ROOT / "target/release/tidemark")
+    parser.add_argument("--tidemark", type=Path, default=ROOT / "target/debug/tidemark", help="an optimised build")
     default = os.environ.get("TIDEMARK_TRIPS_DIR", ROOT / "../shared/data/nyc-taxi")
     parser.add_argument("--trips", type=Path, default=Path(default) / "yellow", help="folder of real yellow-taxi CSV")
     parser.add_argument("--copies", type=int, default=30, help="times that each row is replicated")
