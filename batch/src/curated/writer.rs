@@ -20,6 +20,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
+use tidemark_shared::error::chain;
 use tidemark_shared::position::OFFSET_COLUMN;
 use tidemark_shared::store::Operation;
 use tokio::io::AsyncWriteExt as _;
@@ -296,18 +297,6 @@ impl TableWriter {
         self.staged.sort_by(|a, b| a.add.path.cmp(&b.add.path));
         Ok(self.staged)
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Rows by partition: `None` where all rows have the one key.
