@@ -126,6 +126,13 @@ fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
     let read = |at: &FsPath, source| BatchError::Read { path: at.display().to_string(), source };
     let size = |at: &FsPath| std::fs::metadata(at).map(|m| m.len()).map_err(|e| read(at, e));
     if !path.is_dir() {
+        // A pipe is read but once, and would be waited for: files are hashed first and copied then.
+        if !path.is_file() {
+            return Err(BatchError::BadRequest {
+                message: format!("{} is no plain file", path.display()),
+                hint: Some("write its bytes to a file and give that".to_owned()),
+            });
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Ok(vec![Found { name, input: Input::Local(path.to_owned()), bytes: size(path)? }]);
     }
@@ -154,8 +161,11 @@ fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
     Ok(found)
 }
 
-/// SHA-256 of a file's bytes, in lower-case hex.
-pub(crate) async fn digest(input: &Input, progress: &std::sync::Arc<dyn Progress>) -> Result<String, BatchError> {
+/// SHA-256 of a file's bytes, in lower-case hex, and their number.
+pub(crate) async fn digest(
+    input: &Input,
+    progress: &std::sync::Arc<dyn Progress>,
+) -> Result<(String, u64), BatchError> {
     match input {
         Input::Local(path) => {
             let (path, progress) = (path.clone(), std::sync::Arc::clone(progress));
@@ -166,28 +176,30 @@ pub(crate) async fn digest(input: &Input, progress: &std::sync::Arc<dyn Progress
             let options = GetOptions { version: version.clone(), ..GetOptions::default() };
             let failed = |e| BatchError::store(Operation::Read, key, e);
             let mut stream = store.objects().get_opts(key, options).await.map_err(failed)?.into_stream();
-            let mut hasher = Sha256::new();
+            let (mut hasher, mut length) = (Sha256::new(), 0);
             while let Some(bytes) = stream.next().await {
                 let bytes: Bytes = bytes.map_err(failed)?;
                 hasher.update(&bytes);
+                length += bytes.len() as u64;
                 progress.advance(bytes.len() as u64);
             }
-            Ok(hex(&hasher.finalize()))
+            Ok((hex(&hasher.finalize()), length))
         }
     }
 }
 
-fn digest_local(path: &FsPath, progress: &dyn Progress) -> Result<String, BatchError> {
+fn digest_local(path: &FsPath, progress: &dyn Progress) -> Result<(String, u64), BatchError> {
     let failed = |source| BatchError::Read { path: path.display().to_string(), source };
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let mut block = vec![0u8; HASH_BLOCK_BYTES];
-    let mut hasher = Sha256::new();
+    let (mut hasher, mut length) = (Sha256::new(), 0);
     loop {
         let count = file.read(&mut block).map_err(failed)?;
         if count == 0 {
-            return Ok(hex(&hasher.finalize()));
+            return Ok((hex(&hasher.finalize()), length));
         }
         hasher.update(&block[..count]);
+        length += count as u64;
         progress.advance(count as u64);
     }
 }

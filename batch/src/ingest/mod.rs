@@ -6,6 +6,7 @@
 //! (the next run takes it in from the raw zone).
 
 pub(crate) mod input;
+mod raw;
 pub(crate) mod rows;
 mod stage;
 
@@ -23,6 +24,8 @@ use input::Found;
 
 /// How often a run follows a recompute that switched the generation under it.
 const SWITCHES_MAX: u32 = 100;
+/// Known files whose bytes are looked for at once.
+const CHECKS_MAX: usize = 8;
 
 /// A file that may enter: its decision allows it.
 pub(crate) struct NewFile {
@@ -181,16 +184,26 @@ impl Batch {
         let digests = futures::stream::iter(inputs)
             .map(|input| async move { input::digest(&input, progress).await })
             .buffered(self.threads());
-        let digests: Vec<String> = digests.try_collect().await?;
-        let candidates: Vec<Candidate> = found
-            .iter()
-            .zip(&digests)
-            .map(|(file, sha256)| Candidate { name: file.name.clone(), sha256: sha256.clone() })
-            .collect();
+        let digests: Vec<(String, u64)> = digests.try_collect().await?;
+        let with_length = |(file, (_, bytes)): (Found, &(String, u64))| Found { bytes: *bytes, ..file };
+        let found: Vec<Found> = found.into_iter().zip(&digests).map(with_length).collect();
+        let candidate = |(file, (sha256, _)): (&Found, &(String, u64))| Candidate {
+            name: file.name.clone(),
+            sha256: sha256.clone(),
+        };
+        let candidates: Vec<Candidate> = found.iter().zip(&digests).map(candidate).collect();
         let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
+        let decisions = decide(state, &candidates, options);
+        let repaired = self.put_back_all(&found, &decisions, state, progress).await?;
         let mut new = Vec::new();
-        for ((found, sha256), decision) in found.into_iter().zip(digests).zip(decide(state, &candidates, options)) {
+        for (((found, candidate), mut decision), repaired) in
+            found.into_iter().zip(candidates).zip(decisions).zip(repaired)
+        {
             let index = report.files.len();
+            if let Some((number, held)) = repaired {
+                decision = Decision::AlreadyThere { number, held };
+            }
+            let sha256 = candidate.sha256;
             let (number, outcome) = self.outcome_of(dataset, &sha256, &decision, request).await?;
             report.files.push(FileReport {
                 name: found.name.clone(),
@@ -198,7 +211,7 @@ impl Batch {
                 bytes: found.bytes,
                 outcome,
                 counts: Counts::default(),
-                notes: Vec::new(),
+                notes: repaired.map(|(n, _)| format!("the lost bytes of file {n} were put back")).into_iter().collect(),
             });
             match decision {
                 Decision::Add | Decision::Replace { .. } => new.push(NewFile { index, found, sha256 }),
@@ -206,6 +219,32 @@ impl Batch {
             }
         }
         Ok(new)
+    }
+
+    /// Puts back the bytes of files of the ledger that are gone from the raw zone, where a given file has the same. For
+    /// each given one: number and hold of the file that it repaired.
+    async fn put_back_all(
+        &self,
+        found: &[Found],
+        decisions: &[Decision],
+        state: &LedgerState,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Vec<Option<(u64, bool)>>, BatchError> {
+        let known = |decision: &Decision| match decision {
+            Decision::AlreadyThere { number, .. } => state.file(*number),
+            Decision::DuplicateContent { known_name } => state.by_name(known_name),
+            _ => None,
+        };
+        let checks: Vec<_> = found.iter().zip(decisions).map(|(found, d)| (found.clone(), known(d).cloned())).collect();
+        futures::stream::iter(checks)
+            .map(|(found, known)| async move {
+                let Some(known) = known else { return Ok(None) };
+                let done = self.put_back(&known, &found, progress).await?;
+                Ok(done.then_some((known.number, known.standing == Standing::Held)))
+            })
+            .buffered(CHECKS_MAX)
+            .try_collect()
+            .await
     }
 
     pub(crate) async fn outcome_of(
@@ -258,8 +297,8 @@ impl Batch {
             if to == 0 && self.pointer(dataset).await?.is_none() {
                 return Ok(());
             }
-            let Current { number, generation, maker } = self.current(dataset).await?;
-            let done = self.extend(&maker, &generation, to, staged.take(), progress).await?;
+            let Current { number, generation, maker, table } = self.current(dataset).await?;
+            let done = self.extend(&maker, table, to, staged.take(), progress).await?;
             for (number, counts) in &done.read_files {
                 if let Some(file) = report.files.iter_mut().find(|f| f.number == Some(*number)) {
                     file.counts = counts.clone();

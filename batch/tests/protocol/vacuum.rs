@@ -1,0 +1,90 @@
+//! Vacuums at the worst moments: what a slow run is about to name, and what queries may still read.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tidemark_batch::report::quiet;
+use tidemark_batch::{Batch, BatchError, BatchSettings, VacuumRequest};
+
+use crate::support::{DOUBLED, Home, Published};
+
+/// Takes everything for old that was written before the call.
+async fn vacuum(batch: &Batch) -> Vec<String> {
+    batch.vacuum("events", &VacuumRequest::default()).await.expect("vacuums").removed
+}
+
+fn without_grace() -> BatchSettings {
+    BatchSettings { threads: 2, grace: Duration::ZERO, ..BatchSettings::default() }
+}
+
+async fn undisturbed(files: &[&str]) -> Published {
+    let home = Home::new().await;
+    for file in files {
+        home.ingest(&home.batch(), &[file]).await.expect("ingests");
+    }
+    home.published().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_a_vacuum_took_away_is_never_entered() {
+    let home = Home::new().await;
+    home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+    let other = home.batch_with(without_grace());
+    let act = async move { assert_eq!(vacuum(&other).await.len(), 1, "the copy was not old enough") };
+    let slow = home.hooked("ledger/00000000000000000001.json", act.boxed());
+    let error = home.ingest(&slow, &["b.csv"]).await.expect_err("its copy is gone");
+    assert!(matches!(error, BatchError::CopyVacuumed { .. }), "{error}");
+    let status = home.batch().status("events").await.expect("reads");
+    assert_eq!((status.ledger_end, status.behind), (2, 0), "a fence is nothing to take in");
+    home.ingest(&home.batch(), &["b.csv"]).await.expect("ingests again");
+    assert_eq!(home.published().await.rows.matches("| files ").count(), {
+        undisturbed(&["a.csv", "b.csv"]).await.rows.matches("| files ").count()
+    });
+    home.apply(DOUBLED).await;
+    home.batch().recompute("events", &quiet()).await.expect("all bytes are there");
+    home.vacuum().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_files_that_a_vacuum_took_away_are_never_committed() {
+    let home = Home::new().await;
+    home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+    let other = home.batch_with(without_grace());
+    let act = async move { assert_ne!(vacuum(&other).await, Vec::<String>::new(), "no data file was old enough") };
+    let slow = home.hooked("_delta_log/00000000000000000002.json", act.boxed());
+    home.ingest(&slow, &["b.csv"]).await.expect("reads the file again");
+    assert_eq!(home.published().await, undisturbed(&["a.csv", "b.csv"]).await);
+    home.vacuum().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_switches_to_a_generation_that_a_vacuum_took_away() {
+    let home = Home::new().await;
+    home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+    let before = home.published().await;
+    home.apply(DOUBLED).await;
+    let other = home.batch_with(without_grace());
+    let act = async move { assert_ne!(vacuum(&other).await, Vec::<String>::new(), "no generation was old enough") };
+    let slow = home.hooked("_delta_log/00000000000000000002.json", act.boxed());
+    let error = slow.recompute("events", &quiet()).await.expect_err("its generation is gone");
+    assert!(matches!(error, BatchError::Abandoned { .. }), "{error}");
+    assert_eq!(home.published().await, before);
+    home.ingest(&home.batch(), &["b.csv"]).await.expect("the old generation goes on");
+    home.batch().recompute("events", &quiet()).await.expect("starts over");
+    home.vacuum().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_queries_may_read_is_kept_for_the_grace_whatever_the_age() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv", "b.csv"]).await.expect("ingests");
+    batch.withdraw("events", &["a.csv".to_owned()], &quiet()).await.expect("withdraws");
+    assert_eq!(vacuum(&batch).await, Vec::<String>::new(), "a removed data file went within the grace");
+    home.apply(DOUBLED).await;
+    batch.recompute("events", &quiet()).await.expect("recomputes");
+    assert_eq!(vacuum(&batch).await, Vec::<String>::new(), "a generation went within the grace");
+    let removed = vacuum(&home.batch_with(without_grace())).await;
+    assert!(removed.iter().any(|key| key.contains("_delta_log")), "{removed:?}");
+    home.vacuum().await;
+}
