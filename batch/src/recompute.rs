@@ -38,16 +38,16 @@ impl Batch {
         let generation = self.new_generation_name(&version);
         let table = self.open_or_create(&maker, &generation).await?;
         failpoint::pass("generation.after_create");
-        let to = self.ledger(dataset).state().await?.end();
+        let mut state = self.ledger(dataset).state().await?;
+        let to = state.end();
         let mut curated_bytes = self.extend(&maker, table, to, None, progress).await?.curated_bytes;
         failpoint::pass("recompute.before_seal");
         let switched = self.switch(&old, &maker, &generation, &mut curated_bytes, progress).await?;
         // Entries that came since are for the generation that answers now, whoever made it.
         let mut rest = IngestReport::default();
-        self.bring_up(dataset, None, &mut rest, progress).await?;
+        self.bring_up(dataset, None, &mut state, &mut rest, progress).await?;
         self.register(dataset).await?;
         let now = self.current(dataset).await?;
-        let state = self.ledger(dataset).state().await?;
         let (previous_counts, rejects_taken_up) =
             self.compare(dataset, &old.generation, &now.generation, &state).await?;
         if !switched {

@@ -66,7 +66,7 @@ impl Batch {
         progress: &Arc<dyn Progress>,
     ) -> Result<Extended, BatchError> {
         let (mut table, mut staged) = (table, staged);
-        let entries = self.ledger(&maker.dataset).entries().await?;
+        let mut entries = Vec::new();
         let mut done = Extended::default();
         let (mut attempts, mut least_end) = (0, 0);
         loop {
@@ -76,6 +76,9 @@ impl Batch {
                 self.discard(maker, staged.take()).await;
                 done.sealed &= table.files_end() < to;
                 return Ok(done);
+            }
+            if entries.is_empty() {
+                entries = self.ledger(&maker.dataset).entries().await?;
             }
             self.discard_doomed(maker, &table, &mut staged, progress).await;
             let numbers = staged.as_ref().map(|s| s.numbers.clone()).unwrap_or_default();

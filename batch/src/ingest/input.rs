@@ -44,7 +44,11 @@ pub(crate) struct Found {
 
 impl Batch {
     /// Expands the request's paths. Given names of which no file exists are returned apart, for `--accept`.
-    pub(crate) async fn expand(&self, request: &IngestRequest) -> Result<(Vec<Found>, Vec<String>), BatchError> {
+    pub(crate) async fn expand(
+        &self,
+        request: &IngestRequest,
+        progress: &std::sync::Arc<dyn Progress>,
+    ) -> Result<(Vec<Found>, Vec<String>), BatchError> {
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for path in &request.paths {
             if path.starts_with("s3://") {
@@ -52,7 +56,12 @@ impl Batch {
             } else if FsPath::new(path).exists() {
                 let path = path.clone();
                 let files = tokio::task::spawn_blocking(move || expand_local(FsPath::new(&path))).await;
-                found.extend(files.map_err(|source| BatchError::Panicked { task: "list files", source })??);
+                let (files, left_out) =
+                    files.map_err(|source| BatchError::Panicked { task: "list files", source })??;
+                found.extend(files);
+                for path in left_out {
+                    progress.remark(&format!("left out, for it is no plain file: {}", path.escape_debug()));
+                }
             } else {
                 unknown.push(path.clone());
             }
@@ -121,8 +130,9 @@ impl Batch {
     }
 }
 
-/// A file by its name; a folder's files, however deep, by their path in it, in order of path. Hidden ones are left out.
-fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
+/// A file by its name; a folder's files, however deep, by their path in it, in order of path. Hidden ones are left out;
+/// what is no file (a pipe, a link to nothing or to a folder) is named.
+fn expand_local(path: &FsPath) -> Result<(Vec<Found>, Vec<String>), BatchError> {
     let read = |at: &FsPath, source| BatchError::Read { path: at.display().to_string(), source };
     let size = |at: &FsPath| std::fs::metadata(at).map(|m| m.len()).map_err(|e| read(at, e));
     if !path.is_dir() {
@@ -134,10 +144,10 @@ fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
             });
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok(vec![Found { name, input: Input::Local(path.to_owned()), bytes: size(path)? }]);
+        return Ok((vec![Found { name, input: Input::Local(path.to_owned()), bytes: size(path)? }], Vec::new()));
     }
     let mut folders = vec![path.to_owned()];
-    let mut found = Vec::new();
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|e| read(&folder, e))? {
             let entry = entry.map_err(|e| read(&folder, e))?;
@@ -149,8 +159,10 @@ fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
             if entry.file_type().map_err(|e| read(&at, e))?.is_dir() {
                 folders.push(at);
             } else if at.is_file() {
-                let name = at.strip_prefix(path).unwrap_or(&at).to_string_lossy().replace('\\', "/");
+                let name = at.strip_prefix(path).unwrap_or(&at).to_string_lossy().into_owned();
                 found.push(Found { name, bytes: size(&at)?, input: Input::Local(at) });
+            } else {
+                left_out.push(at.to_string_lossy().into_owned());
             }
         }
     }
@@ -158,7 +170,7 @@ fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
         return Err(BatchError::NoSuchFile { path: format!("{} (the folder holds no file)", path.display()) });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
+    Ok((found, left_out))
 }
 
 /// SHA-256 of a file's bytes, in lower-case hex, and their number.
@@ -211,4 +223,37 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("writing to a string does not fail");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kept_as_they_are_and_what_is_no_file_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deep = folder.path().join("a b/=x");
+        std::fs::create_dir_all(&deep).expect("a writable folder");
+        for name in ["v.csv", "back\\slash.csv", "new\nline.csv", "%41.csv", ".hidden.csv"] {
+            std::fs::write(deep.join(name), "id\n").expect("a writable folder");
+        }
+        std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).expect("a link");
+        std::os::unix::fs::symlink(".", folder.path().join("circle")).expect("a link");
+        let (found, mut left_out) = expand_local(folder.path()).expect("a folder with files");
+        let names: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["a b/=x/%41.csv", "a b/=x/back\\slash.csv", "a b/=x/new\nline.csv", "a b/=x/v.csv"]);
+        left_out.sort();
+        let link = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        assert_eq!(left_out, [link("circle"), link("dangling")]);
+        assert!(matches!(expand_local(FsPath::new("/dev/null")), Err(BatchError::BadRequest { .. })));
+    }
+
+    #[test]
+    fn a_digest_is_of_the_bytes_that_were_read_and_says_how_many() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        std::fs::write(&path, "abc").expect("a writable folder");
+        let wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest_local(&path, &crate::report::Quiet).expect("reads"), (wanted.to_owned(), 3));
+    }
 }

@@ -48,22 +48,23 @@ impl Batch {
     ) -> Result<IngestReport, BatchError> {
         let started = std::time::Instant::now();
         self.latest_definition(dataset).await?;
-        let (found, names) = self.expand(request).await?;
-        let state = self.ledger(dataset).state().await?;
+        let (found, names) = self.expand(request, progress).await?;
+        // Read once; from here on only what others append is read.
+        let mut state = self.ledger(dataset).state().await?;
         let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
         for name in &names {
             if !(request.accept && state.by_name(name).is_some()) {
                 return Err(BatchError::NoSuchFile { path: name.clone() });
             }
         }
-        self.accept_known(dataset, &names, &mut report).await?;
-        let new = self.decide_all(dataset, found, request, &state, &mut report, progress).await?;
+        self.accept_known(dataset, &names, &mut state, &mut report).await?;
+        let new = self.decide_all(dataset, found, request, &mut state, &mut report, progress).await?;
         for group in group_by_bytes(new, self.settings.commit_bytes) {
             let current = self.current(dataset).await?;
-            let staged = self.stage(&current, group, request, &mut report, progress).await?;
-            self.bring_up(dataset, staged, &mut report, progress).await?;
+            let staged = self.stage(&current, group, request, &mut state, &mut report, progress).await?;
+            self.bring_up(dataset, staged, &mut state, &mut report, progress).await?;
         }
-        self.bring_up(dataset, None, &mut report, progress).await?;
+        self.bring_up(dataset, None, &mut state, &mut report, progress).await?;
         report.counts = total(&report);
         self.register(dataset).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -118,7 +119,7 @@ impl Batch {
                 notes: Vec::new(),
             });
         }
-        self.bring_up(dataset, None, &mut report, progress).await?;
+        self.bring_up(dataset, None, &mut state, &mut report, progress).await?;
         self.register(dataset).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
@@ -135,14 +136,19 @@ impl Batch {
     }
 
     /// `--accept` with names instead of paths.
-    async fn accept_known(&self, dataset: &str, names: &[String], report: &mut IngestReport) -> Result<(), BatchError> {
-        let mut state = self.ledger(dataset).state().await?;
+    async fn accept_known(
+        &self,
+        dataset: &str,
+        names: &[String],
+        state: &mut LedgerState,
+        report: &mut IngestReport,
+    ) -> Result<(), BatchError> {
         for name in names {
             let Some(file) = state.by_name(name) else { continue };
             let held = file.standing == Standing::Held;
             let (number, bytes) = (file.number, file.file.bytes);
             if held {
-                self.accept(dataset, number, &mut state).await?;
+                self.accept(dataset, number, state).await?;
             }
             let outcome = if held { FileOutcome::Accepted } else { FileOutcome::AlreadyThere { held: false } };
             report.files.push(FileReport {
@@ -172,7 +178,7 @@ impl Batch {
         dataset: &str,
         found: Vec<Found>,
         request: &IngestRequest,
-        state: &LedgerState,
+        state: &mut LedgerState,
         report: &mut IngestReport,
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<NewFile>, BatchError> {
@@ -204,7 +210,7 @@ impl Batch {
                 decision = Decision::AlreadyThere { number, held };
             }
             let sha256 = candidate.sha256;
-            let (number, outcome) = self.outcome_of(dataset, &sha256, &decision, request).await?;
+            let (number, outcome) = self.outcome_of(dataset, &sha256, &decision, request, state).await?;
             report.files.push(FileReport {
                 name: found.name.clone(),
                 number,
@@ -253,13 +259,14 @@ impl Batch {
         sha256: &str,
         decision: &Decision,
         request: &IngestRequest,
+        state: &mut LedgerState,
     ) -> Result<(Option<u64>, FileOutcome), BatchError> {
         let refused = |code: &str, message: String| FileOutcome::Refused { code: code.to_owned(), message };
         Ok(match decision {
             // Overwritten when the file is staged.
             Decision::Add | Decision::Replace { .. } => (None, FileOutcome::Added { bad_file: false, replaced: None }),
             Decision::AlreadyThere { number, held: true } if request.accept => {
-                self.accept(dataset, *number, &mut LedgerState::default()).await?;
+                self.accept(dataset, *number, state).await?;
                 (Some(*number), FileOutcome::Accepted)
             }
             Decision::AlreadyThere { number, held } => (Some(*number), FileOutcome::AlreadyThere { held: *held }),
@@ -288,12 +295,14 @@ impl Batch {
         &self,
         dataset: &str,
         staged: Option<crate::curate::StagedRows>,
+        state: &mut LedgerState,
         report: &mut IngestReport,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
         let mut staged = staged;
         for _ in 0..SWITCHES_MAX {
-            let to = self.ledger(dataset).state().await?.end();
+            self.ledger(dataset).catch_up(state).await?;
+            let to = state.end();
             if to == 0 && self.pointer(dataset).await?.is_none() {
                 return Ok(());
             }

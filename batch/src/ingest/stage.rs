@@ -59,15 +59,16 @@ impl Batch {
         current: &Current,
         files: Vec<NewFile>,
         request: &IngestRequest,
+        state: &mut LedgerState,
         report: &mut IngestReport,
         progress: &Arc<dyn Progress>,
     ) -> Result<Option<StagedRows>, BatchError> {
         let maker = &current.maker;
         let ledger = self.ledger(&maker.dataset);
-        let mut state = ledger.state().await?;
+        ledger.catch_up(state).await?;
         let mut uploads = JoinSet::new();
         let mut raw = Vec::with_capacity(files.len());
-        let locations = self.locations(maker, &files, request, &state)?;
+        let locations = self.locations(maker, &files, request, state)?;
         let mut arrivals = Vec::with_capacity(files.len());
         for (file, location) in files.iter().zip(&locations) {
             let (arrived, arrival) = oneshot::channel();
@@ -92,10 +93,10 @@ impl Batch {
             ledger_end_before: state.end(),
         };
         for (file, location) in files.into_iter().zip(locations) {
-            ledger.catch_up(&mut state).await?;
+            ledger.catch_up(state).await?;
             let judged = self.judge_file(current, &file, state.end(), &mut parts, progress).await?;
             failpoint::pass("stage.after_file");
-            self.enter(current, file, location, judged, &mut state, &mut group, request, report).await?;
+            self.enter(current, file, location, judged, state, &mut group, request, report).await?;
         }
         while let Some(done) = uploads.join_next().await {
             done.map_err(|source| BatchError::Panicked { task: "upload", source })??;
@@ -222,7 +223,7 @@ impl Batch {
         let (entered, decision) = self.append_file(maker, added, request, state, group.ledger_end_before).await?;
         let Some(number) = entered else {
             // Somebody else entered the same name or content meanwhile: what holds now is told, not what held before.
-            let (number, outcome) = self.outcome_of(&maker.dataset, &file.sha256, &decision, request).await?;
+            let (number, outcome) = self.outcome_of(&maker.dataset, &file.sha256, &decision, request, state).await?;
             report.files[line].number = number;
             report.files[line].outcome = outcome;
             return self.drop_rows(current, judged.rows).await;
