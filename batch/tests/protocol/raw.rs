@@ -1,8 +1,9 @@
 //! Bytes of the raw zone that are lost, and how a dataset gets over it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use tidemark_batch::report::{FileOutcome, RejectQuery, quiet};
+use tidemark_batch::report::{FileOutcome, Progress, RejectQuery, quiet};
 use tidemark_batch::{BatchError, BatchSettings};
 use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_shared::store::faulty::{Call, Fault, Rule};
@@ -104,4 +105,31 @@ async fn a_recompute_carries_held_files_over_and_needs_none_of_their_bytes() {
     std::fs::remove_file(object(&home, "d.csv")).expect("the object");
     batch.recompute("events", &quiet()).await.expect("no row is missing");
     home.vacuum().await;
+}
+
+/// Writes to a file when the phase `ingest` begins: after it was hashed, before it is copied.
+struct Writes(PathBuf, &'static [u8]);
+
+impl Progress for Writes {
+    fn phase(&self, name: &'static str, _total_bytes: Option<u64>) {
+        if name == "ingest" {
+            std::fs::write(&self.0, self.1).expect("a writable folder");
+        }
+    }
+    fn advance(&self, _bytes: u64) {}
+    fn remark(&self, _line: &str) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changes_under_the_ingest_is_never_entered() {
+    for text in ["id,kind,cents\n1,x,2\n", "", "id,kind,cents\n"] {
+        let home = Home::new().await;
+        let progress: Arc<dyn Progress> = Arc::new(Writes(home.path("a.csv"), text.as_bytes()));
+        let error = home.batch().ingest("events", &home.request(&["a.csv"]), &progress).await.expect_err("it changed");
+        assert!(matches!(error, BatchError::SourceChanged { .. }), "{error}");
+        let status = home.batch().status("events").await.expect("reads");
+        assert_eq!((status.ledger_end, status.rows), (0, 0));
+        home.ingest(&home.batch(), &["a.csv"]).await.expect("it is at rest now");
+        home.vacuum().await;
+    }
 }
