@@ -114,8 +114,8 @@ pub enum BatchError {
         /// Digest of the bytes that were copied.
         found: String,
     },
-    /// A vacuum ran while a file was between its copy and its ledger entry, and may have removed the copy.
-    #[error("a vacuum of `{dataset}` may have removed the copy of {name} before it was entered in the ledger")]
+    /// A file's copy in the raw zone was gone before the file was read: no ledger entry named it yet.
+    #[error("the copy of {name} in the raw zone of `{dataset}` was gone before it was read: a vacuum took it for old")]
     CopyVacuumed {
         /// Dataset.
         dataset: String,

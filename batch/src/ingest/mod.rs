@@ -200,7 +200,7 @@ impl Batch {
         let candidates: Vec<Candidate> = found.iter().zip(&digests).map(candidate).collect();
         let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
         let decisions = decide(state, &candidates, options);
-        let repaired = self.put_back_all(&found, &decisions, state, progress).await?;
+        let repaired = self.put_back_all(&found, &candidates, &decisions, state, progress).await?;
         let mut new = Vec::new();
         for (((found, candidate), mut decision), repaired) in
             found.into_iter().zip(candidates).zip(decisions).zip(repaired)
@@ -232,16 +232,21 @@ impl Batch {
     async fn put_back_all(
         &self,
         found: &[Found],
+        candidates: &[Candidate],
         decisions: &[Decision],
         state: &LedgerState,
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<Option<(u64, bool)>>, BatchError> {
-        let known = |decision: &Decision| match decision {
-            Decision::AlreadyThere { number, .. } => state.file(*number),
-            Decision::DuplicateContent { known_name } => state.by_name(known_name),
+        let known = |sha256: &str, decision: &Decision| match decision {
+            Decision::AlreadyThere { number, .. } => state.file(*number).cloned(),
+            Decision::DuplicateContent { .. } => state.by_sha256(sha256).cloned(),
             _ => None,
         };
-        let checks: Vec<_> = found.iter().zip(decisions).map(|(found, d)| (found.clone(), known(d).cloned())).collect();
+        let checks: Vec<_> = found
+            .iter()
+            .zip(candidates.iter().zip(decisions))
+            .map(|(found, (candidate, decision))| (found.clone(), known(&candidate.sha256, decision)))
+            .collect();
         futures::stream::iter(checks)
             .map(|(found, known)| async move {
                 let Some(known) = known else { return Ok(None) };

@@ -81,11 +81,16 @@ impl Batch {
         location: &Location,
         arrival: oneshot::Receiver<Result<(), BatchError>>,
     ) -> RawFile {
-        let (batch, location) = (self.clone(), location.clone());
+        let (batch, location, dataset, file) = (self.clone(), location.clone(), maker.dataset.clone(), name.to_owned());
         let runtime = tokio::runtime::Handle::current();
         let open = Box::new(move || {
             arrival.blocking_recv().map_err(|_| BatchError::Cancelled)??;
-            runtime.block_on(batch.open_raw(&location))
+            runtime.block_on(batch.open_raw(&location)).map_err(|error| match error {
+                BatchError::Store(error) if error.cause() == Some(Cause::NotFound) => {
+                    BatchError::CopyVacuumed { dataset, name: file }
+                }
+                error => error,
+            })
         });
         RawFile { name: name.to_owned(), spec: Arc::clone(&maker.spec), open }
     }

@@ -43,13 +43,15 @@ struct Departure {
     arrived: oneshot::Sender<Result<(), BatchError>>,
 }
 
-/// The rows of one group of files.
-struct Group {
+/// One group of files on its way, and their rows.
+struct Group<'a> {
+    request: &'a IngestRequest,
+    progress: &'a Arc<dyn Progress>,
     writer: TableWriter,
     files: Vec<StagedFile>,
     numbers: BTreeSet<u64>,
     /// End of the ledger before the first byte was copied.
-    ledger_end_before: u64,
+    copied_since: u64,
 }
 
 impl Batch {
@@ -87,16 +89,18 @@ impl Batch {
         uploads.spawn(async move { batch.copy_all(arrivals, &told).await });
         let mut parts = pipeline::start(raw, Arc::clone(&maker.transform), self.threads());
         let mut group = Group {
+            request,
+            progress,
             writer: TableWriter::new(maker.layout(self, &current.generation)),
             files: Vec::new(),
             numbers: BTreeSet::new(),
-            ledger_end_before: state.end(),
+            copied_since: state.end(),
         };
         for (file, location) in files.into_iter().zip(locations) {
             ledger.catch_up(state).await?;
             let judged = self.judge_file(current, &file, state.end(), &mut parts, progress).await?;
             failpoint::pass("stage.after_file");
-            self.enter(current, file, location, judged, state, &mut group, request, report).await?;
+            self.enter(current, file, location, judged, state, &mut group, report).await?;
         }
         while let Some(done) = uploads.join_next().await {
             done.map_err(|source| BatchError::Panicked { task: "upload", source })??;
@@ -205,8 +209,7 @@ impl Batch {
         location: Location,
         judged: Judged,
         state: &mut LedgerState,
-        group: &mut Group,
-        request: &IngestRequest,
+        group: &mut Group<'_>,
         report: &mut IngestReport,
     ) -> Result<(), BatchError> {
         let maker = &current.maker;
@@ -220,10 +223,11 @@ impl Batch {
             verdict: judged.verdict.clone(),
         };
         let line = file.index;
-        let (entered, decision) = self.append_file(maker, added, request, state, group.ledger_end_before).await?;
+        let (entered, decision) = self.append_file(maker, &file, added, group, state).await?;
         let Some(number) = entered else {
             // Somebody else entered the same name or content meanwhile: what holds now is told, not what held before.
-            let (number, outcome) = self.outcome_of(&maker.dataset, &file.sha256, &decision, request, state).await?;
+            let (number, outcome) =
+                self.outcome_of(&maker.dataset, &file.sha256, &decision, group.request, state).await?;
             report.files[line].number = number;
             report.files[line].outcome = outcome;
             return self.drop_rows(current, judged.rows).await;
@@ -240,7 +244,7 @@ impl Batch {
         entry.notes = judged.notes;
         entry.outcome = match judged.verdict {
             Verdict::Passed => FileOutcome::Added { bad_file: judged.bad_file, replaced },
-            Verdict::Held { .. } if request.accept => {
+            Verdict::Held { .. } if group.request.accept => {
                 self.accept(&maker.dataset, number, state).await?;
                 FileOutcome::Accepted
             }
@@ -267,33 +271,43 @@ impl Batch {
 
     /// The entry's number, and the decision that held when it went in; `None` if the ledger has the file meanwhile, or
     /// may not take it any more, by another run.
+    ///
+    /// A fence that a vacuum put since the file was copied may mean that the copy is gone: then it is made again, behind
+    /// the fence, before an entry names it.
     async fn append_file(
         &self,
         maker: &Maker,
-        added: AddedFile,
-        request: &IngestRequest,
+        file: &NewFile,
+        mut added: AddedFile,
+        group: &Group<'_>,
         state: &mut LedgerState,
-        copied_since: u64,
     ) -> Result<(Option<u64>, Decision), BatchError> {
-        let id = self.ambient.unique_id();
-        let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
+        let options = PlanOptions { replace: group.request.replace, allow_duplicate: group.request.allow_duplicate };
         let candidate = [Candidate { name: added.name.clone(), sha256: added.sha256.clone() }];
-        let (mut decision, mut vacuumed) = (Decision::Add, false);
-        let entry = |state: &LedgerState| {
-            decision = decide(state, &candidate, options).remove(0);
-            vacuumed = state.fenced_since(copied_since);
-            match &decision {
-                _ if vacuumed => None,
-                Decision::Add => Some(Entry::Add { file: added.clone() }),
-                Decision::Replace { number } => Some(Entry::Replace { replaced: *number, file: added.clone() }),
-                _ => None,
+        let mut copied_since = group.copied_since;
+        loop {
+            let id = self.ambient.unique_id();
+            let (mut decision, mut doomed) = (Decision::Add, false);
+            let entry = |state: &LedgerState| {
+                decision = decide(state, &candidate, options).remove(0);
+                let entry = match &decision {
+                    Decision::Add => Entry::Add { file: added.clone() },
+                    Decision::Replace { number } => Entry::Replace { replaced: *number, file: added.clone() },
+                    _ => return None,
+                };
+                doomed = may_be_gone(state, &added.location, copied_since);
+                (!doomed).then_some(entry)
+            };
+            let number = self.ledger(&maker.dataset).append(state, &id, self.ambient.now(), entry).await?;
+            if !doomed {
+                return Ok((number, decision));
             }
-        };
-        let number = self.ledger(&maker.dataset).append(state, &id, self.ambient.now(), entry).await?;
-        if vacuumed {
-            return Err(BatchError::CopyVacuumed { dataset: maker.dataset.clone(), name: added.name });
+            group.progress.remark(&format!("a vacuum ran meanwhile; copying {} again", added.name.escape_debug()));
+            copied_since = state.end();
+            let key = layout::raw_file(&maker.dataset, &added.sha256, &id, &added.name).to_string();
+            self.copy_in(&file.found, &file.sha256, &key, group.progress).await?;
+            added.location = Location::RawZone { key };
         }
-        Ok((number, decision))
     }
 
     async fn drop_rows(&self, current: &Current, rows: Waited) -> Result<(), BatchError> {
@@ -303,6 +317,12 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// True if a vacuum may have taken the bytes at `location`, copied when the ledger ended at `copied_since`, for orphans.
+fn may_be_gone(state: &LedgerState, location: &Location, copied_since: u64) -> bool {
+    let named = || state.files().any(|file| file.file.location == *location);
+    matches!(location, Location::RawZone { .. }) && state.fenced_since(copied_since) && !named()
 }
 
 fn in_place(file: &NewFile) -> Result<Location, BatchError> {

@@ -52,7 +52,7 @@ pub struct VacuumArgs {
     /// Dataset
     pub dataset: String,
     /// Leave younger objects alone: a run that is still going on may have written them. What queries may still read is
-    /// kept for `batch.grace` in any case
+    /// kept for `batch.grace` at least
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
     pub older_than: Duration,
     /// Only name them
