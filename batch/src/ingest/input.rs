@@ -42,6 +42,9 @@ pub(crate) struct Found {
     pub(crate) bytes: u64,
 }
 
+/// A path below a given folder that is no file to take in, and why.
+type LeftOut = (String, &'static str);
+
 impl Batch {
     /// Expands the request's paths. Given names of which no file exists are returned apart, for `--accept`.
     pub(crate) async fn expand(
@@ -55,12 +58,13 @@ impl Batch {
                 found.extend(self.expand_remote(path, request.in_place).await?);
             } else if FsPath::new(path).exists() {
                 let path = path.clone();
-                let files = tokio::task::spawn_blocking(move || expand_local(FsPath::new(&path))).await;
+                let own = self.store.url().local_path().map(FsPath::to_owned);
+                let files = tokio::task::spawn_blocking(move || expand_local(FsPath::new(&path), own.as_deref())).await;
                 let (files, left_out) =
                     files.map_err(|source| BatchError::Panicked { task: "list files", source })??;
                 found.extend(files);
-                for path in left_out {
-                    progress.remark(&format!("left out, for it is no plain file: {}", path.escape_debug()));
+                for (path, reason) in left_out {
+                    progress.remark(&format!("left out: {}, {reason}", path.escape_debug()));
                 }
             } else {
                 unknown.push(path.clone());
@@ -131,8 +135,9 @@ impl Batch {
 }
 
 /// A file by its name; a folder's files, however deep, by their path in it, in order of path. Hidden ones are left out;
-/// what is no file (a pipe, a link to nothing or to a folder) is named.
-fn expand_local(path: &FsPath) -> Result<(Vec<Found>, Vec<String>), BatchError> {
+/// what else is left out is named, with the reason: what is no file (a pipe, a link to nothing or to a folder), and the
+/// store's own folder.
+fn expand_local(path: &FsPath, own: Option<&FsPath>) -> Result<(Vec<Found>, Vec<LeftOut>), BatchError> {
     let read = |at: &FsPath, source| BatchError::Read { path: at.display().to_string(), source };
     let size = |at: &FsPath| std::fs::metadata(at).map(|m| m.len()).map_err(|e| read(at, e));
     if !path.is_dir() {
@@ -157,12 +162,16 @@ fn expand_local(path: &FsPath) -> Result<(Vec<Found>, Vec<String>), BatchError> 
             }
             // Links to folders are not followed: they may lead in a circle.
             if entry.file_type().map_err(|e| read(&at, e))?.is_dir() {
-                folders.push(at);
+                if own.is_some() && at.canonicalize().ok().as_deref() == own {
+                    left_out.push((at.to_string_lossy().into_owned(), "the store itself"));
+                } else {
+                    folders.push(at);
+                }
             } else if at.is_file() {
                 let name = at.strip_prefix(path).unwrap_or(&at).to_string_lossy().into_owned();
                 found.push(Found { name, bytes: size(&at)?, input: Input::Local(at) });
             } else {
-                left_out.push(at.to_string_lossy().into_owned());
+                left_out.push((at.to_string_lossy().into_owned(), "no plain file"));
             }
         }
     }
@@ -239,13 +248,21 @@ mod tests {
         }
         std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).expect("a link");
         std::os::unix::fs::symlink(".", folder.path().join("circle")).expect("a link");
-        let (found, mut left_out) = expand_local(folder.path()).expect("a folder with files");
+        std::fs::create_dir_all(folder.path().join("data/store/raw")).expect("a writable folder");
+        std::fs::write(folder.path().join("data/store/raw/x.csv"), "id\n").expect("a writable folder");
+        let own = folder.path().join("data/store").canonicalize().expect("a folder");
+        let (found, mut left_out) = expand_local(folder.path(), Some(&own)).expect("a folder with files");
         let names: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["a b/=x/%41.csv", "a b/=x/back\\slash.csv", "a b/=x/new\nline.csv", "a b/=x/v.csv"]);
         left_out.sort();
-        let link = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-        assert_eq!(left_out, [link("circle"), link("dangling")]);
-        assert!(matches!(expand_local(FsPath::new("/dev/null")), Err(BatchError::BadRequest { .. })));
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let wanted = [
+            (at("circle"), "no plain file"),
+            (at("dangling"), "no plain file"),
+            (at("data/store"), "the store itself"),
+        ];
+        assert_eq!(left_out, wanted);
+        assert!(matches!(expand_local(FsPath::new("/dev/null"), None), Err(BatchError::BadRequest { .. })));
     }
 
     #[test]

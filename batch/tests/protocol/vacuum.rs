@@ -99,3 +99,53 @@ async fn what_queries_may_read_is_kept_for_the_grace_whatever_the_age() {
     assert!(removed.iter().any(|key| key.contains("_delta_log")), "{removed:?}");
     home.vacuum().await;
 }
+
+/// Vacuums again and again, for which everything that is unnamed is old, while all else goes on. Runs may fail, for what
+/// they read is taken away under them; but no row is lost or doubled, and the next runs go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_that_counts_is_lost_whatever_vacuums_take() {
+    let mut failures = 0;
+    for round in 0..6 {
+        let home = Home::new().await;
+        home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+        home.apply(DOUBLED).await;
+        home.file("d.csv", 100..140);
+        let greedy = home.batch_with(without_grace());
+        let (gone, progress) = (["a.csv".to_owned()], quiet());
+        let (one, two, three, four, five) = (home.batch(), home.batch(), home.batch(), home.batch(), home.batch());
+        let work = async {
+            let (b, c, d, withdrawn, recomputed) = tokio::join!(
+                home.ingest(&one, &["b.csv"]),
+                home.ingest(&two, &["c.csv"]),
+                home.ingest(&three, &["d.csv", "b.csv"]),
+                four.withdraw("events", &gone, &progress),
+                five.recompute("events", &progress),
+            );
+            [b.err(), c.err(), d.err(), withdrawn.err(), recomputed.err()].into_iter().flatten().count()
+        };
+        let vacuums = async {
+            loop {
+                // It may itself be overtaken too often.
+                drop(greedy.vacuum("events", &VacuumRequest::default()).await);
+            }
+        };
+        failures += tokio::select! {
+            failed = work => failed,
+            () = vacuums => 0,
+        };
+        let batch = home.batch();
+        home.ingest(&batch, &["b.csv", "c.csv", "d.csv"]).await.expect("nothing is in the way");
+        batch.withdraw("events", &gone, &quiet()).await.expect("nothing is in the way");
+        for again in [false, true] {
+            if again {
+                batch.recompute("events", &quiet()).await.expect("all bytes are there");
+            }
+            let status = batch.status("events").await.expect("reads");
+            // Of 40..140: 14 cut; 18 of the rest filtered.
+            assert_eq!((status.rows, status.behind, status.files_included), (68, 0, 3), "round {round}");
+            home.published().await;
+        }
+        home.vacuum().await;
+    }
+    println!("{failures} runs failed under the vacuums");
+}
