@@ -15,10 +15,12 @@ use object_store::path::Path;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use tempfile::{SpooledData, SpooledTempFile};
 use tidemark_shared::decode::ReadAt;
+use tidemark_shared::error::chain;
 use tidemark_shared::layout;
 use tidemark_shared::reject::Reject;
 use tidemark_shared::store::{Store, opened_file};
@@ -80,9 +82,7 @@ impl RejectSpool {
     fn encode(&mut self) -> Result<(), BatchError> {
         self.waiting_bytes = 0;
         let batch = to_batch(&std::mem::take(&mut self.waiting))?;
-        self.writer.write(&batch)?;
-        self.writer.flush()?;
-        Ok(())
+        self.writer.write(&batch).and_then(|()| self.writer.flush()).map_err(|error| not_spooled(&error))
     }
 
     /// Ends the gathering; what is left only needs a number.
@@ -92,8 +92,13 @@ impl RejectSpool {
         }
         let json = serde_json::to_string(counts).expect("counts are plain data");
         self.writer.append_key_value_metadata(KeyValue::new(COUNTS_KEY.to_owned(), json));
-        Ok(SpooledRejects { file: self.writer.into_inner()? })
+        Ok(SpooledRejects { file: self.writer.into_inner().map_err(|error| not_spooled(&error))? })
     }
+}
+
+fn not_spooled(error: &ParquetError) -> BatchError {
+    let folder = std::env::temp_dir();
+    BatchError::Write { path: format!("rejects to a temporary file in {}", folder.display()), reason: chain(error) }
 }
 
 /// One file's encoded rejects and counts.
