@@ -78,15 +78,49 @@ pub enum BatchError {
         #[source]
         source: tidemark_shared::decode::OpenError,
     },
-    /// A raw file's bytes are not those that the ledger names.
-    #[error("raw file {location} has digest {found}; the ledger says {wanted}")]
-    RawChanged {
-        /// Where the bytes are.
+    /// The bytes of a file in the ledger are gone, or not all of them are there.
+    #[error("the bytes of file {number} `{name}` of `{dataset}` are lost: {location}: {what} (SHA-256 {sha256})")]
+    RawLost {
+        /// Dataset.
+        dataset: String,
+        /// Number in the ledger.
+        number: u64,
+        /// Name in the ledger.
+        name: String,
+        /// Key in the store, or address and version.
         location: String,
-        /// Digest in the ledger.
-        wanted: String,
+        /// True if the file was taken in where it lay: its bytes can't be put back there.
+        in_place: bool,
         /// Digest of the bytes.
+        sha256: String,
+        /// What is there instead.
+        what: String,
+    },
+    /// A file was written while it was taken in.
+    #[error("{name} changed while it was taken in: first it had SHA-256 {wanted}, when it was copied {found}")]
+    SourceChanged {
+        /// Name that it would have had in the ledger.
+        name: String,
+        /// Digest that was decided on.
+        wanted: String,
+        /// Digest of the bytes that were copied.
         found: String,
+    },
+    /// A file's copy in the raw zone was gone before the file was read: no ledger entry named it yet.
+    #[error("the copy of {name} in the raw zone of `{dataset}` was gone before it was read: a vacuum took it for old")]
+    CopyVacuumed {
+        /// Dataset.
+        dataset: String,
+        /// Name that it would have had in the ledger.
+        name: String,
+    },
+    /// A vacuum takes a generation in the making away.
+    #[error("generation {generation} of `{dataset}`, in the making, was removed by a vacuum")]
+    Abandoned {
+        /// Dataset.
+        dataset: String,
+        /// Generation.
+        generation: String,
     },
     /// Others kept changing the table.
     #[error("the curated table of `{dataset}` was changed by others {attempts} times in a row")]
@@ -186,7 +220,9 @@ impl ErrorKind for BatchError {
             Self::Definition { source, .. } => source.kind(),
             Self::Undecodable { source, .. } => source.kind(),
             Self::Read { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
-            Self::RawChanged { .. } | Self::Damaged { .. } => Kind::Corrupt,
+            Self::SourceChanged { .. } => Kind::Conflict,
+            Self::CopyVacuumed { .. } | Self::Abandoned { .. } => Kind::Retryable,
+            Self::RawLost { .. } | Self::Damaged { .. } => Kind::Corrupt,
             Self::DoesNotAddUp { .. } | Self::Panicked { .. } | Self::Arrow(_) | Self::Parquet(_) => Kind::Internal,
             Self::Cancelled => Kind::Exhausted,
             Self::Store(error) => error.kind(),
@@ -210,6 +246,17 @@ impl ErrorKind for BatchError {
             }
             Self::Contended { .. } | Self::Read { .. } => {
                 Some("run the same command again: what was done is kept, and nothing is counted twice".to_owned())
+            }
+            Self::RawLost { dataset, name, in_place: false, .. } => Some(format!(
+                "`tidemark ingest {dataset} PATH` with a file of this digest puts the bytes back and goes on; \
+                 `tidemark ingest {dataset} --withdraw '{name}'` gives the file up"
+            )),
+            Self::RawLost { dataset, name, .. } => Some(format!(
+                "restore that version, or give the file up: `tidemark ingest {dataset} --withdraw '{name}'`"
+            )),
+            Self::SourceChanged { .. } => Some("run the same command again once nobody writes the file".to_owned()),
+            Self::CopyVacuumed { .. } | Self::Abandoned { .. } => {
+                Some("run the same command again; let vacuums spare what is younger than the longest run".to_owned())
             }
             Self::Definition { source, .. } => source.hint(),
             Self::Store(error) => error.hint(),

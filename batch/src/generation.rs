@@ -9,7 +9,7 @@ use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::transform::Transform;
 
-use crate::curated::table::{CuratedTable, table_schema};
+use crate::curated::table::{TableHead, table_schema};
 use crate::curated::writer::TableLayout;
 use crate::error::BatchError;
 use crate::failpoint;
@@ -68,6 +68,8 @@ pub(crate) struct Current {
     pub(crate) number: u64,
     pub(crate) generation: String,
     pub(crate) maker: Maker,
+    /// Its table, when it was looked at.
+    pub(crate) table: TableHead,
 }
 
 impl Batch {
@@ -114,26 +116,19 @@ impl Batch {
             let maker = self.maker(dataset, &pointer.definition).await?;
             let table = self.open_or_create(&maker, &pointer.generation).await?;
             let Some(successor) = table.successor().map(str::to_owned) else {
-                return Ok(Current { number, generation: pointer.generation, maker });
+                return Ok(Current { number, generation: pointer.generation, maker, table });
             };
             self.hand_over(dataset, number, &table, &successor).await?;
         }
     }
 
-    pub(crate) async fn open_or_create(&self, maker: &Maker, generation: &str) -> Result<CuratedTable, BatchError> {
+    pub(crate) async fn open_or_create(&self, maker: &Maker, generation: &str) -> Result<TableHead, BatchError> {
         let objects = self.store.objects();
-        if let Some(table) = CuratedTable::open(&objects, &maker.dataset, generation).await? {
+        if let Some(table) = TableHead::open(&objects, &maker.dataset, generation).await? {
             return Ok(table);
         }
-        CuratedTable::create(
-            &objects,
-            &maker.dataset,
-            generation,
-            &maker.schema,
-            &maker.partition_columns,
-            &maker.version,
-        )
-        .await
+        TableHead::create(&objects, &maker.dataset, generation, &maker.schema, &maker.partition_columns, &maker.version)
+            .await
     }
 
     async fn create_first(&self, dataset: &str) -> Result<(), BatchError> {
@@ -160,7 +155,7 @@ impl Batch {
         version: &str,
     ) -> Result<bool, BatchError> {
         let pointer = CurrentGeneration::new(generation, version, SEMANTICS);
-        let published = curated::publish(self.store.objects().as_ref(), dataset, number, &pointer).await?;
+        let published = curated::publish(&self.store, dataset, number, &pointer).await?;
         failpoint::pass("generation.after_publish");
         Ok(published == Published::Created)
     }
@@ -170,7 +165,7 @@ impl Batch {
         &self,
         dataset: &str,
         number: u64,
-        sealed: &CuratedTable,
+        sealed: &TableHead,
         successor: &str,
     ) -> Result<(), BatchError> {
         let objects = self.store.objects();
@@ -178,11 +173,14 @@ impl Batch {
             dataset: dataset.to_owned(),
             what: format!("generation {successor}, which should take over, has no table"),
         };
-        let table = CuratedTable::open(&objects, dataset, successor).await?.ok_or_else(missing)?;
+        let table = TableHead::open(&objects, dataset, successor).await?.ok_or_else(missing)?;
         let version = table.definition().ok_or_else(missing)?.to_owned();
         if table.files_end() < sealed.files_end() {
             let maker = self.maker(dataset, &version).await?;
-            self.extend(&maker, successor, sealed.files_end(), None, &crate::report::quiet()).await?;
+            // To the ledger's end, not only as far as the sealed one: what comes after may take out a file whose bytes
+            // are lost.
+            let to = self.ledger(dataset).state().await?.end();
+            self.extend(&maker, table, to, None, &crate::report::quiet()).await?;
         }
         // Somebody else may have published it meanwhile; either way the pointer is not `number` any more.
         self.publish(dataset, number + 1, successor, &version).await?;

@@ -1,13 +1,14 @@
 //! What people ask of a dataset: its rejects and how it stands.
 
+use futures::TryStreamExt as _;
 use tidemark_shared::dataset::registry;
-use tidemark_shared::ledger::{LedgerFile, LedgerState, Standing, Verdict};
+use tidemark_shared::ledger::{Entry, LedgerFile, LedgerState, Standing, Verdict};
 use tidemark_shared::position::{Coverage, FILES_SOURCE};
 
-use crate::curated::table::CuratedTable;
+use crate::curated::table::TableHead;
 use crate::error::BatchError;
 use crate::rejects::FileRejects;
-use crate::report::{DatasetStatus, HeldFile, RejectQuery, RejectRow};
+use crate::report::{Counts, DatasetStatus, HeldFile, RejectQuery, RejectRow};
 use crate::service::Batch;
 
 impl Batch {
@@ -19,8 +20,8 @@ impl Batch {
     pub async fn rejects(&self, dataset: &str, query: &RejectQuery) -> Result<Vec<RejectRow>, BatchError> {
         self.latest_definition(dataset).await?;
         let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(Vec::new()) };
-        let table = CuratedTable::open(&self.store.objects(), dataset, &pointer.generation).await?;
-        let covered = table.as_ref().map_or(0, CuratedTable::files_end);
+        let table = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?;
+        let covered = table.as_ref().map_or(0, TableHead::files_end);
         let entries = self.ledger(dataset).entries().await?;
         let below = usize::try_from(covered).unwrap_or(usize::MAX).min(entries.len());
         let published = LedgerState::replay(&entries[..below]);
@@ -55,16 +56,18 @@ impl Batch {
         limit: usize,
         rows: &mut Vec<RejectRow>,
     ) -> Result<(), BatchError> {
-        let Some(rejects) = FileRejects::read(&self.store, dataset, generation, file.number).await? else {
+        let Some(rejects) = FileRejects::open(&self.store, dataset, generation, file.number).await? else {
             return Ok(());
         };
-        for reject in rejects.rejects()? {
-            let reject = reject?;
+        if wanted_none(query, &rejects.counts) {
+            return Ok(());
+        }
+        let mut stored = rejects.rejects()?;
+        while rows.len() < limit
+            && let Some(reject) = stored.try_next().await?
+        {
             if query.reason.as_ref().is_some_and(|reason| *reason != reject.reason) {
                 continue;
-            }
-            if rows.len() >= limit {
-                break;
             }
             rows.push(RejectRow {
                 source: FILES_SOURCE.to_owned(),
@@ -88,13 +91,14 @@ impl Batch {
     pub async fn status(&self, dataset: &str) -> Result<DatasetStatus, BatchError> {
         let latest = self.latest_definition(dataset).await?;
         let version = latest.version.to_string();
-        let state = self.ledger(dataset).state().await?;
+        let entries = self.ledger(dataset).entries().await?;
+        let state = LedgerState::replay(&entries);
         let pointer = self.pointer(dataset).await?.map(|(_, pointer)| pointer);
         let table = match &pointer {
-            Some(pointer) => CuratedTable::open(&self.store.objects(), dataset, &pointer.generation).await?,
+            Some(pointer) => TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?,
             None => None,
         };
-        let coverage = table.as_ref().map_or_else(Coverage::new, CuratedTable::coverage);
+        let coverage = table.as_ref().map_or_else(Coverage::new, TableHead::coverage);
         let (mut rows, mut data_files, mut bytes) = (0u64, 0u64, 0u64);
         if let Some(table) = &table {
             for view in table.snapshot.log_data().iter() {
@@ -109,9 +113,9 @@ impl Batch {
             pending_definition: Some(version).filter(|v| active.as_ref().is_some_and(|a| a != v)),
             active_definition: active,
             generation: pointer.map(|p| p.generation),
-            table_version: table.as_ref().map(CuratedTable::version),
+            table_version: table.as_ref().map(TableHead::version),
             ledger_end: state.end(),
-            behind: state.end().saturating_sub(coverage.files_end()),
+            behind: behind(&entries, coverage.files_end()),
             coverage,
             files_included: state.files().filter(|f| state.includes(f.number)).count() as u64,
             files_held: state.files().filter_map(held_file).collect(),
@@ -127,6 +131,19 @@ impl Batch {
     /// [`BatchError`].
     pub async fn datasets(&self) -> Result<Vec<String>, BatchError> {
         Ok(registry::list(&self.store.objects()).await?)
+    }
+}
+
+/// Entries from `covered` on. A vacuum's fences are nothing that a run must take in.
+fn behind(entries: &[Entry], covered: u64) -> u64 {
+    (0u64..).zip(entries).filter(|(number, entry)| *number >= covered && !entry.is_fence(*number)).count() as u64
+}
+
+/// True if the counts alone tell that no reject of the file is asked for.
+fn wanted_none(query: &RejectQuery, counts: &Counts) -> bool {
+    match &query.reason {
+        Some(reason) => counts.rejected.get(reason).is_none_or(|count| *count == 0),
+        None => counts.rejected_total() == 0,
     }
 }
 

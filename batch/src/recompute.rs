@@ -5,21 +5,24 @@
 //! Interrupted before the seal, the half-built generation is an orphan and the next try starts over; after it, whoever
 //! comes next finishes the switch.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tidemark_shared::layout;
 use tidemark_shared::ledger::LedgerState;
 
-use crate::curated::table::{Committed, CuratedTable};
+use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
 use crate::failpoint;
 use crate::generation::Current;
-use crate::rejects::FileRejects;
+use crate::rejects::{FileRejects, absent};
 use crate::report::{Counts, IngestReport, Progress, RecomputeReport};
 use crate::service::Batch;
 
 /// How often the last stretch is tried again because an ingest committed to the old generation meanwhile.
 const SEAL_ATTEMPTS_MAX: u32 = 1_000;
+/// Footers of rejects that are read at once.
+const FOOTERS_MAX: usize = 16;
 
 impl Batch {
     /// Builds a new generation by the newest definition and switches to it.
@@ -33,26 +36,27 @@ impl Batch {
         let old = self.current(dataset).await?;
         let maker = self.maker(dataset, &version).await?;
         let generation = self.new_generation_name(&version);
-        self.open_or_create(&maker, &generation).await?;
+        let table = self.open_or_create(&maker, &generation).await?;
         failpoint::pass("generation.after_create");
-        let to = self.ledger(dataset).state().await?.end();
-        let mut curated_bytes = self.extend(&maker, &generation, to, None, progress).await?.curated_bytes;
+        let mut state = self.ledger(dataset).state().await?;
+        let to = state.end();
+        let mut curated_bytes = self.extend(&maker, table, to, None, progress).await?.curated_bytes;
         failpoint::pass("recompute.before_seal");
         let switched = self.switch(&old, &maker, &generation, &mut curated_bytes, progress).await?;
         // Entries that came since are for the generation that answers now, whoever made it.
         let mut rest = IngestReport::default();
-        self.bring_up(dataset, None, &mut rest, progress).await?;
+        self.bring_up(dataset, None, &mut state, &mut rest, progress).await?;
         self.register(dataset).await?;
         let now = self.current(dataset).await?;
-        let state = self.ledger(dataset).state().await?;
         let (previous_counts, rejects_taken_up) =
             self.compare(dataset, &old.generation, &now.generation, &state).await?;
         if !switched {
             progress.remark("another recompute finished first; its generation answers");
         }
+        let counts = self.generation_counts(dataset, &now, &state).await?;
         Ok(RecomputeReport {
             dataset: dataset.to_owned(),
-            counts: self.generation_counts(dataset, &now.generation, &state).await?,
+            counts,
             generation: now.generation,
             previous_generation: Some(old.generation),
             definition: now.maker.version,
@@ -72,14 +76,21 @@ impl Batch {
         curated_bytes: &mut u64,
         progress: &Arc<dyn Progress>,
     ) -> Result<bool, BatchError> {
-        let dataset = &maker.dataset;
+        let (dataset, objects) = (&maker.dataset, self.store.objects());
+        let abandoned = || BatchError::Abandoned { dataset: dataset.clone(), generation: generation.to_owned() };
         for _ in 0..SEAL_ATTEMPTS_MAX {
             let table = self.open_or_create(&old.maker, &old.generation).await?;
             if let Some(successor) = table.successor() {
                 self.hand_over(dataset, old.number, &table, successor).await?;
                 return Ok(successor == generation);
             }
-            let done = self.extend(maker, generation, table.files_end(), None, progress).await?;
+            // A vacuum marks a generation before it puts a fence into the old table, and removes it after. The seal does
+            // not go through over a fence that came since the old table was opened; one that came before is seen here.
+            if self.store.size(&layout::abandoned(dataset, generation)).await?.is_some() {
+                return Err(abandoned());
+            }
+            let new = TableHead::open(&objects, dataset, generation).await?.ok_or_else(abandoned)?;
+            let done = self.extend(maker, new, table.files_end(), None, progress).await?;
             *curated_bytes += done.curated_bytes;
             if let Committed::Version(_) = table.seal(generation).await? {
                 failpoint::pass("recompute.after_seal");
@@ -99,18 +110,16 @@ impl Batch {
     ) -> Result<(Counts, u64), BatchError> {
         let (mut counts, mut taken_up) = (Counts::default(), 0);
         for file in state.files().filter(|file| state.includes(file.number)) {
-            let Some(before) = FileRejects::read(&self.store, dataset, old, file.number).await? else { continue };
+            let Some(before) = FileRejects::open(&self.store, dataset, old, file.number).await? else { continue };
             counts.add(&before.counts);
             if before.counts.rejected_total() == 0 {
                 continue;
             }
-            let still: BTreeSet<u64> = match FileRejects::read(&self.store, dataset, new, file.number).await? {
-                Some(after) => after.rejects()?.map(|r| r.map(|r| r.offset)).collect::<Result<_, _>>()?,
-                None => BTreeSet::new(),
+            let after = match FileRejects::open(&self.store, dataset, new, file.number).await? {
+                Some(after) => after.offsets()?,
+                None => stream::empty().boxed(),
             };
-            for reject in before.rejects()? {
-                taken_up += u64::from(!still.contains(&reject?.offset));
-            }
+            taken_up += absent(before.offsets()?, after).await?;
         }
         Ok((counts, taken_up))
     }
@@ -119,19 +128,21 @@ impl Batch {
     pub(crate) async fn generation_counts(
         &self,
         dataset: &str,
-        generation: &str,
+        now: &Current,
         state: &LedgerState,
     ) -> Result<Counts, BatchError> {
-        let mut counts = Counts::default();
-        let covered = match CuratedTable::open(&self.store.objects(), dataset, generation).await? {
-            Some(table) => table.files_end(),
-            None => return Ok(counts),
-        };
-        for file in state.files().filter(|file| state.includes(file.number) && file.number < covered) {
-            if let Some(rejects) = FileRejects::read(&self.store, dataset, generation, file.number).await? {
-                counts.add(&rejects.counts);
-            }
-        }
-        Ok(counts)
+        let covered = now.table.files_end();
+        let numbers = state.files().map(|file| file.number).filter(|n| state.includes(*n) && *n < covered);
+        let numbers: Vec<u64> = numbers.collect();
+        stream::iter(numbers)
+            .map(|number| FileRejects::open(&self.store, dataset, &now.generation, number))
+            .buffered(FOOTERS_MAX)
+            .try_fold(Counts::default(), |mut counts, file| async move {
+                if let Some(file) = file {
+                    counts.add(&file.counts);
+                }
+                Ok(counts)
+            })
+            .await
     }
 }

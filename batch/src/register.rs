@@ -8,7 +8,6 @@ use tidemark_shared::catalog::{
 };
 use tidemark_shared::layout;
 
-use crate::curated::table::CuratedTable;
 use crate::error::BatchError;
 use crate::service::Batch;
 
@@ -23,11 +22,9 @@ impl Batch {
         let Some(catalog) = &self.catalog else { return Ok(()) };
         for _ in 0..ATTEMPTS_MAX {
             let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(()) };
-            let table = CuratedTable::open(&self.store.objects(), dataset, &pointer.generation).await?;
-            let Some(table) = table else { return Ok(()) };
             let maker = self.maker(dataset, &pointer.definition).await?;
             let location = self.store.url().join(layout::table(dataset, &pointer.generation).as_ref()).to_string();
-            let input = table_input(&maker, &table, &location);
+            let input = table_input(&maker, &pointer.generation, &location);
             match put_table(catalog.as_ref(), input).await {
                 Ok(()) => return Ok(()),
                 Err(CatalogError::Conflict { .. } | CatalogError::AlreadyExists { .. }) => {}
@@ -55,7 +52,7 @@ async fn put_table(catalog: &dyn Catalog, input: TableInput) -> Result<(), Catal
 }
 
 /// The table as Glue describes a Delta table: readers find the log at the location, and columns for display here.
-fn table_input(maker: &crate::generation::Maker, table: &CuratedTable, location: &str) -> TableInput {
+fn table_input(maker: &crate::generation::Maker, generation: &str, location: &str) -> TableInput {
     let column = |name: &str| Column {
         name: name.to_owned(),
         r#type: maker.schema.field_with_name(name).ok().map(|f| hive_type(f.data_type())),
@@ -87,7 +84,7 @@ fn table_input(maker: &crate::generation::Maker, table: &CuratedTable, location:
             ("table_type", "DELTA"),
             ("spark.sql.sources.provider", "delta"),
             ("classification", "delta"),
-            ("tidemark.generation", &table.generation),
+            ("tidemark.generation", generation),
             ("tidemark.definition", &maker.version),
         ]),
         ..TableInput::default()

@@ -4,24 +4,28 @@
 //! definition, and readers look only at files below the coverage. So a crash never shows rejects without their batch,
 //! writing one twice is writing it once, and no position shows twice. Its footer carries the file's counts.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BinaryBuilder, Int64Builder, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
-use object_store::{ObjectStoreExt as _, PutPayload};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
-use tempfile::SpooledTempFile;
+use tempfile::{SpooledData, SpooledTempFile};
+use tidemark_shared::decode::ReadAt;
+use tidemark_shared::error::chain;
 use tidemark_shared::layout;
 use tidemark_shared::reject::Reject;
-use tidemark_shared::store::{Operation, Store};
+use tidemark_shared::store::{Store, opened_file};
 
+use crate::curated::read::{ObjectReader, open_parquet};
 use crate::error::BatchError;
 use crate::failpoint;
 use crate::report::Counts;
@@ -33,6 +37,8 @@ const SPOOL_BYTES: usize = 16 << 20;
 /// Rejects that are gathered before they are encoded, in records and in bytes.
 const GATHER_RECORDS: usize = 8_192;
 const GATHER_BYTES: usize = 8 << 20;
+/// Rejects that are taken out of a row group at once.
+const READ_RECORDS: usize = 1_024;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -76,9 +82,7 @@ impl RejectSpool {
     fn encode(&mut self) -> Result<(), BatchError> {
         self.waiting_bytes = 0;
         let batch = to_batch(&std::mem::take(&mut self.waiting))?;
-        self.writer.write(&batch)?;
-        self.writer.flush()?;
-        Ok(())
+        self.writer.write(&batch).and_then(|()| self.writer.flush()).map_err(|error| not_spooled(&error))
     }
 
     /// Ends the gathering; what is left only needs a number.
@@ -88,8 +92,13 @@ impl RejectSpool {
         }
         let json = serde_json::to_string(counts).expect("counts are plain data");
         self.writer.append_key_value_metadata(KeyValue::new(COUNTS_KEY.to_owned(), json));
-        Ok(SpooledRejects { file: self.writer.into_inner()? })
+        Ok(SpooledRejects { file: self.writer.into_inner().map_err(|error| not_spooled(&error))? })
     }
+}
+
+fn not_spooled(error: &ParquetError) -> BatchError {
+    let folder = std::env::temp_dir();
+    BatchError::Write { path: format!("rejects to a temporary file in {}", folder.display()), reason: chain(error) }
 }
 
 /// One file's encoded rejects and counts.
@@ -100,7 +109,7 @@ pub(crate) struct SpooledRejects {
 impl SpooledRejects {
     /// Puts them where a generation keeps those of file `number`.
     pub(crate) async fn publish(
-        mut self,
+        self,
         store: &Store,
         dataset: &str,
         generation: &str,
@@ -108,11 +117,11 @@ impl SpooledRejects {
     ) -> Result<(), BatchError> {
         let key = layout::file_rejects(dataset, generation, number);
         let read = |source| BatchError::Read { path: "temporary file of rejects".to_owned(), source };
-        self.file.seek(SeekFrom::Start(0)).map_err(read)?;
-        let mut bytes = Vec::new();
-        self.file.read_to_end(&mut bytes).map_err(read)?;
-        let put = store.objects().put(&key, PutPayload::from(bytes)).await;
-        put.map_err(|error| BatchError::store(Operation::Put, &key, error))?;
+        let source: Arc<dyn ReadAt> = match self.file.into_inner() {
+            SpooledData::InMemory(bytes) => Arc::new(Bytes::from(bytes.into_inner())),
+            SpooledData::OnDisk(file) => opened_file(file).map_err(read)?,
+        };
+        store.upload(&key, source, &|_| {}).await?;
         failpoint::pass("rejects.after_put");
         Ok(())
     }
@@ -149,9 +158,9 @@ pub(crate) struct StoredReject {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// One file's rejects and counts, as read back.
+/// One file's rejects and counts, as read back: the counts at once, the rejects on demand.
 pub(crate) struct FileRejects {
-    bytes: Bytes,
+    builder: ParquetRecordBatchStreamBuilder<ObjectReader>,
     key: Path,
     dataset: String,
     /// The file's counts under this generation's definition.
@@ -159,37 +168,68 @@ pub(crate) struct FileRejects {
 }
 
 impl FileRejects {
-    /// Reads those of file `number`; `None` where the generation has none.
-    pub(crate) async fn read(
+    /// Opens those of file `number`, reading only the footer; `None` where the generation has none.
+    pub(crate) async fn open(
         store: &Store,
         dataset: &str,
         generation: &str,
         number: u64,
     ) -> Result<Option<Self>, BatchError> {
         let key = layout::file_rejects(dataset, generation, number);
-        let Some(bytes) = store.get(&key).await? else { return Ok(None) };
+        let Some(size) = store.size(&key).await? else { return Ok(None) };
         let damaged = |what: &str| BatchError::Damaged { dataset: dataset.to_owned(), what: format!("{key}: {what}") };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?;
+        let builder = open_parquet(&store.objects(), key.clone(), size).await?;
         let metadata = builder.metadata().file_metadata().key_value_metadata();
         let json = metadata.and_then(|all| all.iter().find(|kv| kv.key == COUNTS_KEY)?.value.as_deref());
         let json = json.ok_or_else(|| damaged("no counts in its footer"))?;
         let counts = serde_json::from_str(json).map_err(|_| damaged("its counts are unreadable"))?;
-        Ok(Some(Self { bytes, key, dataset: dataset.to_owned(), counts }))
+        Ok(Some(Self { builder, key, dataset: dataset.to_owned(), counts }))
     }
 
-    /// The rejects, in order of offset, batch by batch.
-    pub(crate) fn rejects(&self) -> Result<impl Iterator<Item = Result<StoredReject, BatchError>>, BatchError> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone())?.build()?;
-        let (dataset, key) = (self.dataset.clone(), self.key.clone());
-        Ok(reader.flat_map(move |batch| {
-            let what = || BatchError::Damaged { dataset: dataset.clone(), what: format!("{key}: unexpected columns") };
-            let rows = batch.map_err(BatchError::from).and_then(|batch| from_batch(&batch).ok_or_else(what));
-            match rows {
-                Ok(rows) => rows.into_iter().map(Ok).collect::<Vec<_>>(),
-                Err(error) => vec![Err(error)],
-            }
-        }))
+    /// The rejects, in order of offset. They are read as they are asked for, a row group at a time.
+    pub(crate) fn rejects(self) -> Result<BoxStream<'static, Result<StoredReject, BatchError>>, BatchError> {
+        self.stream(ProjectionMask::all(), from_batch)
     }
+
+    /// Their offsets alone, in order.
+    pub(crate) fn offsets(self) -> Result<BoxStream<'static, Result<u64, BatchError>>, BatchError> {
+        let offset = ProjectionMask::columns(self.builder.parquet_schema(), ["offset"]);
+        self.stream(offset, |batch| {
+            let offsets = batch.column_by_name("offset")?.as_primitive_opt::<Int64Type>()?;
+            offsets.values().iter().map(|offset| u64::try_from(*offset).ok()).collect()
+        })
+    }
+
+    fn stream<T: Send + 'static>(
+        self,
+        columns: ProjectionMask,
+        rows_of: fn(&RecordBatch) -> Option<Vec<T>>,
+    ) -> Result<BoxStream<'static, Result<T, BatchError>>, BatchError> {
+        let Self { builder, key, dataset, .. } = self;
+        let batches = builder.with_projection(columns).with_batch_size(READ_RECORDS).build()?;
+        let rows = batches.map(move |batch| {
+            let what = || BatchError::Damaged { dataset: dataset.clone(), what: format!("{key}: unexpected columns") };
+            let rows = rows_of(&batch?).ok_or_else(what)?;
+            Ok::<_, BatchError>(stream::iter(rows.into_iter().map(Ok)))
+        });
+        Ok(rows.try_flatten().boxed())
+    }
+}
+
+/// How many of the ascending numbers `before` are not among the ascending numbers `after`.
+pub(crate) async fn absent(
+    mut before: impl Stream<Item = Result<u64, BatchError>> + Unpin,
+    mut after: impl Stream<Item = Result<u64, BatchError>> + Unpin,
+) -> Result<u64, BatchError> {
+    let mut next = after.try_next().await?;
+    let mut absent = 0;
+    while let Some(number) = before.try_next().await? {
+        while next.is_some_and(|next| next < number) {
+            next = after.try_next().await?;
+        }
+        absent += u64::from(next != Some(number));
+    }
+    Ok(absent)
 }
 
 fn from_batch(batch: &RecordBatch) -> Option<Vec<StoredReject>> {
@@ -207,4 +247,66 @@ fn from_batch(batch: &RecordBatch) -> Option<Vec<StoredReject>> {
         })
     };
     (0..batch.num_rows()).map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::reject::Reason;
+    use tidemark_shared::store::IfMissing;
+
+    use super::*;
+
+    fn numbers(numbers: &[u64]) -> impl Stream<Item = Result<u64, BatchError>> + Unpin + use<> {
+        stream::iter(numbers.iter().copied().map(Ok).collect::<Vec<_>>())
+    }
+
+    #[tokio::test]
+    async fn what_is_absent_is_counted_in_one_walk() {
+        for (before, after, wanted) in [
+            (vec![], vec![1], 0),
+            (vec![1, 2], vec![], 2),
+            (vec![1, 2, 3], vec![1, 2, 3], 0),
+            (vec![0, 5, 9], vec![1, 5, 8, 10], 2),
+            (vec![7, 8], vec![1, 2, 3, 7], 1),
+        ] {
+            let found = absent(numbers(&before), numbers(&after)).await.expect("reads");
+            assert_eq!(found, wanted, "{before:?} {after:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn more_rejects_than_fit_in_memory_are_published_and_read_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::local(folder.path(), IfMissing::Fail).expect("a store");
+        let mut spool = RejectSpool::new().expect("a spool");
+        // Bytes that do not compress, so that the spool leaves memory and the upload goes in parts.
+        let (count, mut state) = (6_000u64, 1u32);
+        let mut noise = || {
+            let bytes = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            });
+            bytes.take(4_000).collect::<Vec<u8>>()
+        };
+        let mut first = Vec::new();
+        for offset in 0..count {
+            let bytes = noise();
+            if offset == 0 {
+                first.clone_from(&bytes);
+            }
+            let message = String::new();
+            let reject = Reject { offset, reason: Reason::Width, column: None, message, bytes: bytes.into() };
+            spool.push([reject]).expect("takes it");
+        }
+        let rejected = [("width".to_owned(), count)].into_iter().collect();
+        let counts = Counts { records: count, rejected, ..Counts::default() };
+        spool.finish(&counts).expect("ends").publish(&store, "d", "g", 3).await.expect("publishes");
+        assert!(FileRejects::open(&store, "d", "g", 4).await.expect("looks").is_none());
+        let open = || async { FileRejects::open(&store, "d", "g", 3).await.expect("opens").expect("there is one") };
+        assert_eq!(open().await.counts, counts);
+        let offsets: Vec<u64> = open().await.offsets().expect("reads").try_collect().await.expect("reads");
+        assert!(offsets.into_iter().eq(0..count));
+        let head: Vec<_> = open().await.rejects().expect("reads").take(2).try_collect().await.expect("reads");
+        assert_eq!((head.len(), &head[0].bytes), (2, &first));
+    }
 }

@@ -52,6 +52,18 @@ pub struct IngestRequest {
     pub in_place: bool,
 }
 
+/// What to remove of what nothing names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VacuumRequest {
+    /// Objects that were written later are left alone: a run that is still going on may be about to name them.
+    pub older_than: Duration,
+    /// Only name them.
+    pub dry_run: bool,
+    /// Neither a command nor a query is at work on the dataset: the age alone counts, the grace does not, and nobody
+    /// needs to be kept from naming what goes.
+    pub force: bool,
+}
+
 /// The batch layer of one store.
 #[derive(Clone)]
 pub struct Batch {

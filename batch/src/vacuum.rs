@@ -1,22 +1,30 @@
 //! `vacuum`: finds objects that nothing names any more, and removes those that are old enough.
 //!
 //! What is named: data files of the current generation's table version, everything of its Delta log, its rejects,
-//! the bytes of files in the ledger. What a running ingest, recompute or query may still need is young; the caller's
-//! safe age keeps it.
+//! the bytes of files in the ledger. What a running ingest or recompute may still name is young; the caller's safe age
+//! keeps it. What a running query may still read is kept for the grace.
+//!
+//! Age alone is no proof: a run may take, or stand still, longer than any age. So before something goes that a run could
+//! still name, a *fence* is put where that run must name it, in the ledger or in the table's log: an entry that changes
+//! nothing, and behind which nobody's older plan goes through. Whoever meets the fence takes it that his files are gone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use tidemark_shared::layout;
-use tidemark_shared::ledger::Location;
+use tidemark_shared::ledger::{Entry, LedgerState, Location};
 
-use crate::curated::table::CuratedTable;
+use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
 use crate::report::VacuumReport;
-use crate::service::Batch;
+use crate::service::{Batch, VacuumRequest};
+
+/// How often a vacuum begins anew because others committed meanwhile.
+const ATTEMPTS_MAX: u32 = 100;
 
 /// What of a dataset's objects is in use.
 #[derive(Default)]
@@ -29,6 +37,30 @@ pub(crate) struct Named {
     pub(crate) current: Option<Path>,
     /// When the current generation took over: before that, queries read the one before it.
     pub(crate) switched_at: DateTime<Utc>,
+    /// True while the first generation is being made or one takes over from another: then nothing curated goes, for
+    /// there is no log to put a fence into.
+    pub(crate) switching: bool,
+}
+
+/// The moments from which on objects are too young.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For what no commit and no entry names.
+    pub(crate) unnamed: DateTime<Utc>,
+    /// For what queries may have read: generations that answered, and removed data files.
+    pub(crate) answered: DateTime<Utc>,
+}
+
+impl Limits {
+    /// With force, nobody else is at work, and the age alone counts; otherwise the grace does, too.
+    pub(crate) fn new(now: DateTime<Utc>, request: &VacuumRequest, grace: Duration) -> Self {
+        let before = |age: Duration| {
+            let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
+            now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC)
+        };
+        let kept = if request.force { request.older_than } else { request.older_than.max(grace) };
+        Self { unnamed: before(request.older_than), answered: before(kept) }
+    }
 }
 
 /// What vacuum does with an object. Pure.
@@ -45,52 +77,121 @@ pub(crate) fn fate(
     object: &ObjectMeta,
     named: &Named,
     newest_of_generation: Option<DateTime<Utc>>,
-    before: DateTime<Utc>,
+    limits: Limits,
 ) -> Fate {
     let below = |folder: &Path| object.location.prefix_matches(folder);
     if named.keys.contains(&object.location) || named.folders.iter().any(below) {
         return Fate::Named;
     }
     let written = object.last_modified;
-    let in_use_until = match newest_of_generation {
-        Some(newest) if !named.current.as_ref().is_some_and(below) => written.max(newest).max(named.switched_at),
-        _ => written,
+    let old = match newest_of_generation {
+        Some(_) if named.switching => false,
+        Some(newest) if !named.current.as_ref().is_some_and(below) => {
+            written.max(newest).max(named.switched_at) < limits.answered
+        }
+        _ => written < limits.unnamed,
     };
-    if in_use_until < before { Fate::Orphan } else { Fate::TooYoung }
+    if old { Fate::Orphan } else { Fate::TooYoung }
+}
+
+/// What one look at the store found.
+struct Findings {
+    orphans: Vec<ObjectMeta>,
+    too_young: u64,
+    /// Where a fence goes before anything curated does.
+    table: Option<TableHead>,
 }
 
 impl Batch {
-    /// Removes orphans that were last written more than `older_than` ago; in a dry run it only names them.
+    /// Removes orphans that are old enough; in a dry run it only names them. See [`VacuumRequest`].
     ///
     /// # Errors
     /// [`BatchError`].
-    pub async fn vacuum(&self, dataset: &str, older_than: Duration, dry_run: bool) -> Result<VacuumReport, BatchError> {
+    pub async fn vacuum(&self, dataset: &str, request: &VacuumRequest) -> Result<VacuumReport, BatchError> {
         self.latest_definition(dataset).await?;
-        let age = chrono::Duration::from_std(older_than).unwrap_or(chrono::Duration::MAX);
-        let before = self.ambient.now().checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        for _ in 0..ATTEMPTS_MAX {
+            let Findings { mut orphans, too_young, table } = self.findings(dataset, request).await?;
+            if !request.dry_run {
+                if !request.force && !self.put_fences(dataset, table.as_ref(), &mut orphans).await? {
+                    continue;
+                }
+                self.remove(dataset, &orphans).await?;
+            }
+            let mut report = VacuumReport {
+                dataset: dataset.to_owned(),
+                removed: orphans.iter().map(|object| object.location.to_string()).collect(),
+                removed_bytes: orphans.iter().map(|object| object.size).sum(),
+                too_young,
+                dry_run: request.dry_run,
+            };
+            self.remove_leftovers(dataset, request.older_than, &mut report).await?;
+            return Ok(report);
+        }
+        Err(BatchError::Contended { dataset: dataset.to_owned(), attempts: ATTEMPTS_MAX })
+    }
+
+    async fn findings(&self, dataset: &str, request: &VacuumRequest) -> Result<Findings, BatchError> {
+        let limits = Limits::new(self.ambient.now(), request, self.settings.grace);
         // Objects are listed before names are read: what is named later was written later, and is not in the list.
         let mut objects = self.store.list(&layout::curated(dataset)).await?;
         objects.extend(self.store.list(&layout::raw_files(dataset)).await?);
-        let named = self.named(dataset, before).await?;
+        // Our own marks make nothing young; they go with the last of their generation.
+        objects.retain(|object| !is_mark(&object.location, dataset));
+        let (named, table) = self.named(dataset, request, limits).await?;
         let newest = newest_by_generation(&objects, dataset);
-        let mut report = VacuumReport { dataset: dataset.to_owned(), dry_run, ..VacuumReport::default() };
-        for object in &objects {
+        let mut found = Findings { orphans: Vec::new(), too_young: 0, table };
+        for object in objects {
             let newest = generation_of(&object.location, dataset).and_then(|g| newest.get(&g).copied());
-            match fate(object, &named, newest, before) {
+            match fate(&object, &named, newest, limits) {
                 Fate::Named => {}
-                Fate::TooYoung => report.too_young += 1,
-                Fate::Orphan => {
-                    report.removed.push(object.location.to_string());
-                    report.removed_bytes += object.size;
-                }
+                Fate::TooYoung => found.too_young += 1,
+                Fate::Orphan => found.orphans.push(object),
             }
         }
-        if !dry_run {
-            let keys = report.removed.iter().map(|key| Path::parse(key).expect("listed just now")).collect();
-            self.store.delete_many(keys).await?;
+        Ok(found)
+    }
+
+    /// Sees to it that nobody names `orphans` from now on; those that somebody named meanwhile are dropped from the
+    /// list. False: the table was changed, look again.
+    async fn put_fences(
+        &self,
+        dataset: &str,
+        table: Option<&TableHead>,
+        orphans: &mut Vec<ObjectMeta>,
+    ) -> Result<bool, BatchError> {
+        let attempt = self.ambient.unique_id();
+        let generations: BTreeSet<String> =
+            orphans.iter().filter_map(|object| generation_of(&object.location, dataset)).collect();
+        if let (Some(table), false) = (table, generations.is_empty()) {
+            for generation in generations.iter().filter(|generation| **generation != table.generation) {
+                self.store.put_new(&layout::abandoned(dataset, generation), Bytes::from_static(b"{}")).await?;
+            }
+            if let Committed::Conflict = table.fence(&attempt).await? {
+                return Ok(false);
+            }
         }
-        self.remove_leftovers(dataset, older_than, &mut report).await?;
-        Ok(report)
+        let raw_files = layout::raw_files(dataset);
+        let is_raw = |object: &ObjectMeta| object.location.prefix_matches(&raw_files);
+        let fence = |state: &LedgerState| {
+            let named = raw_keys(state);
+            orphans.retain(|object| !named.contains(&object.location));
+            orphans.iter().any(is_raw).then(|| Entry::fence(state.end()))
+        };
+        self.ledger(dataset).append(&mut LedgerState::default(), &attempt, self.ambient.now(), fence).await?;
+        Ok(true)
+    }
+
+    async fn remove(&self, dataset: &str, orphans: &[ObjectMeta]) -> Result<(), BatchError> {
+        self.store.delete_many(orphans.iter().map(|object| object.location.clone()).collect()).await?;
+        // A mark stands until nothing is left that a recompute could take for a table.
+        let left = self.store.list(&layout::curated(dataset)).await?;
+        let (marks, others): (Vec<_>, Vec<_>) = left.iter().partition(|object| is_mark(&object.location, dataset));
+        let full: BTreeSet<_> = others.iter().filter_map(|object| generation_of(&object.location, dataset)).collect();
+        let is_alone = |mark: &&&ObjectMeta| {
+            generation_of(&mark.location, dataset).is_some_and(|generation| !full.contains(&generation))
+        };
+        let alone = marks.iter().filter(is_alone).map(|mark| mark.location.clone()).collect();
+        Ok(self.store.delete_many(alone).await?)
     }
 
     /// Unfinished writes that killed processes left behind: no listing shows them, they only take room.
@@ -115,19 +216,21 @@ impl Batch {
         Ok(())
     }
 
-    async fn named(&self, dataset: &str, before: DateTime<Utc>) -> Result<Named, BatchError> {
+    async fn named(
+        &self,
+        dataset: &str,
+        request: &VacuumRequest,
+        limits: Limits,
+    ) -> Result<(Named, Option<TableHead>), BatchError> {
         let mut named = Named { folders: vec![layout::currents(dataset)], ..Named::default() };
-        for file in self.ledger(dataset).state().await?.files() {
-            if let Location::RawZone { key } = &file.file.location {
-                named.keys.extend(Path::parse(key).ok());
-            }
-        }
-        let Some((number, pointer)) = self.pointer(dataset).await? else { return Ok(named) };
+        named.keys = raw_keys(&self.ledger(dataset).state().await?);
+        named.switching = !request.force;
+        let Some((number, pointer)) = self.pointer(dataset).await? else { return Ok((named, None)) };
         let pointers = self.store.list(&layout::currents(dataset)).await?;
         let newest = pointers.iter().find(|meta| layout::number_of(&meta.location) == Some(number));
         named.switched_at = newest.map(|meta| meta.last_modified).unwrap_or_default();
-        let Some(table) = CuratedTable::open(&self.store.objects(), dataset, &pointer.generation).await? else {
-            return Ok(named);
+        let Some(table) = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await? else {
+            return Ok((named, None));
         };
         named.current = Some(layout::curated(dataset).join(pointer.generation.as_str()));
         named.folders.push(table.root.clone().join("_delta_log"));
@@ -135,12 +238,26 @@ impl Batch {
         if let Some(successor) = table.successor() {
             named.folders.push(layout::curated(dataset).join(successor));
         }
+        named.switching &= table.successor().is_some();
         for view in table.snapshot.log_data().iter() {
             named.keys.insert(table.root.parts().chain(view.object_store_path().parts()).collect());
         }
-        named.keys.extend(table.removed_since(before).await?);
-        Ok(named)
+        named.keys.extend(table.removed_since(limits.answered).await?);
+        Ok((named, Some(table)))
     }
+}
+
+/// Keys of the raw files that the ledger names, whatever became of them.
+fn raw_keys(state: &LedgerState) -> BTreeSet<Path> {
+    let keys = state.files().filter_map(|file| match &file.file.location {
+        Location::RawZone { key } => Path::parse(key).ok(),
+        Location::InPlace { .. } => None,
+    });
+    keys.collect()
+}
+
+fn is_mark(key: &Path, dataset: &str) -> bool {
+    generation_of(key, dataset).is_some_and(|generation| *key == layout::abandoned(dataset, &generation))
 }
 
 /// The generation that a key belongs to; the pointers' folder counts as one, to no effect.
@@ -168,30 +285,60 @@ mod tests {
         ObjectMeta { location: Path::from(key), last_modified, size: 1, e_tag: None, version: None }
     }
 
+    fn time(at: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(at, 0).expect("a small number of seconds")
+    }
+
     #[test]
     fn only_old_and_unnamed_objects_go() {
-        let time = |at| DateTime::from_timestamp(at, 0).expect("a small number of seconds");
         let named = |switched_at| Named {
             keys: BTreeSet::from([Path::from("curated/d/g/table/a")]),
             folders: vec![Path::from("curated/d/g/table/_delta_log")],
             current: Some(Path::from("curated/d/g")),
             switched_at: time(switched_at),
+            switching: false,
         };
+        let limits = Limits { unnamed: time(20), answered: time(10) };
         let cases = [
             ("curated/d/g/table/a", 0, Some(0), 0, Fate::Named),
             ("curated/d/g/table/_delta_log/0.json", 0, Some(0), 0, Fate::Named),
             ("curated/d/g/table/b", 5, Some(99), 0, Fate::Orphan),
             ("curated/d/g/table/b", 50, Some(50), 0, Fate::TooYoung),
             ("curated/d/old/table/a", 5, Some(5), 0, Fate::Orphan),
-            // It answered until a moment ago.
+            // It answered until a moment ago, or within the grace.
             ("curated/d/old/table/a", 5, Some(5), 40, Fate::TooYoung),
+            ("curated/d/old/table/a", 5, Some(5), 15, Fate::TooYoung),
+            ("curated/d/old/table/a", 5, Some(5), 9, Fate::Orphan),
             // A generation in the making: its first files are old, its last one is not.
             ("curated/d/new/table/a", 5, Some(50), 0, Fate::TooYoung),
             ("raw/d/files/data/ab/x.csv", 5, None, 40, Fate::Orphan),
+            ("raw/d/files/data/ab/x.csv", 15, None, 40, Fate::Orphan),
         ];
         for (key, at, newest, switched, wanted) in cases {
-            let decided = fate(&object(key, at), &named(switched), newest.map(time), time(20));
+            let decided = fate(&object(key, at), &named(switched), newest.map(time), limits);
             assert_eq!(decided, wanted, "{key} at {at}");
         }
+        let switching = Named { switching: true, ..named(0) };
+        for (key, newest, wanted) in [
+            ("curated/d/g/table/b", Some(time(5)), Fate::TooYoung),
+            ("curated/d/old/table/a", Some(time(5)), Fate::TooYoung),
+            ("raw/d/files/data/ab/x.csv", None, Fate::Orphan),
+        ] {
+            assert_eq!(fate(&object(key, 5), &switching, newest, limits), wanted, "{key} during a switch");
+        }
+    }
+
+    #[test]
+    fn the_grace_holds_whatever_the_age_unless_forced() {
+        let grace = Duration::from_secs(30);
+        for (older_than, force, unnamed, answered) in
+            [(10, false, 90, 70), (50, false, 50, 50), (10, true, 90, 90), (0, true, 100, 100)]
+        {
+            let request = VacuumRequest { older_than: Duration::from_secs(older_than), force, dry_run: false };
+            let limits = Limits::new(time(100), &request, grace);
+            assert_eq!((limits.unnamed, limits.answered), (time(unnamed), time(answered)), "{request:?}");
+        }
+        let forever = VacuumRequest { older_than: Duration::MAX, force: false, dry_run: false };
+        assert_eq!(Limits::new(time(100), &forever, grace).unnamed, DateTime::<Utc>::MIN_UTC);
     }
 }

@@ -1,6 +1,5 @@
 //! What can go wrong in a command, and how it is told.
 
-use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use tidemark_batch::BatchError;
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::dataset::registry::RegistryError;
 use tidemark_shared::dataset::{DefinitionError, DraftError};
-use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::store::StoreError;
 
 use crate::commands::sql::SqlCommandError;
@@ -166,21 +165,6 @@ pub fn code_of(kind: Kind) -> &'static str {
         Kind::Exhausted => "exhausted",
         Kind::Internal => "internal",
     }
-}
-
-/// The error with all its causes, each said once.
-#[must_use]
-pub fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            write!(text, ": {said}").expect("a string takes all text");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// For people: `error: …` and, where there is something to say, `hint: …`.

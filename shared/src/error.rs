@@ -73,3 +73,40 @@ impl ErrorKind for AnyError {
         self.0.hint()
     }
 }
+
+/// An error with all its causes in one line, each said once.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{said}")]
+    struct Said {
+        said: &'static str,
+        #[source]
+        source: Option<Box<Said>>,
+    }
+
+    #[test]
+    fn causes_follow_in_order_and_are_said_once() {
+        let root = Said { said: "disk full", source: None };
+        let repeated = Said { said: "can't write a", source: Some(Box::new(root)) };
+        let outer = Said { said: "upload: can't write a", source: Some(Box::new(repeated)) };
+        assert_eq!(chain(&outer), "upload: can't write a: disk full");
+    }
+}

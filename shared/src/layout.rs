@@ -8,14 +8,17 @@
 //! curated/<dataset>/current/<n, 8 digits>.json                  which generation answers, by conditional put
 //! curated/<dataset>/<generation>/table/…                        a Delta table
 //! curated/<dataset>/<generation>/rejects/…                      its rejects
+//! curated/<dataset>/<generation>/abandoned.json                 a vacuum takes the unfinished generation away
 //! ```
 
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 
 /// Digits of a ledger sequence number or segment start in a key: enough for any `u64`.
 pub const SEQUENCE_DIGITS: usize = 20;
 /// Digits of a definition's or generation pointer's number in a key.
 pub const NUMBER_DIGITS: usize = 8;
+/// Longest name of a raw file in its key, as escaped; file systems end at 255 bytes, and a write in progress adds some.
+const NAME_BYTES_MAX: usize = 200;
 
 /// Folder of a dataset's applied definitions.
 #[must_use]
@@ -48,7 +51,16 @@ pub fn ledger_entry(dataset: &str, n: u64) -> Path {
 pub fn raw_file(dataset: &str, sha256_hex: &str, attempt: &str, name: &str) -> Path {
     let folder = Path::from_iter(["raw", dataset, "files", "data", sha256_hex, attempt]);
     let last = name.rsplit('/').next().unwrap_or(name);
-    folder.join(last)
+    let part = PathPart::from(last);
+    if part.as_ref().len() <= NAME_BYTES_MAX {
+        return folder.join(part);
+    }
+    // The end tells more than the beginning: it has the file's kind.
+    let mut short = last;
+    while PathPart::from(short).as_ref().len() > NAME_BYTES_MAX {
+        short = short.char_indices().nth(1).map_or("", |(second, _)| &short[second..]);
+    }
+    folder.join(short)
 }
 
 /// Folder of all raw file bytes of a dataset.
@@ -93,6 +105,12 @@ pub fn file_rejects(dataset: &str, generation: &str, n: u64) -> Path {
     rejects(dataset, generation).join("files").join(format!("{n:0SEQUENCE_DIGITS$}.parquet"))
 }
 
+/// Mark of a generation in the making that a vacuum takes away: nobody may switch to it any more.
+#[must_use]
+pub fn abandoned(dataset: &str, generation: &str) -> Path {
+    curated(dataset).join(generation).join("abandoned.json")
+}
+
 /// The number that a key made by [`definition`], [`ledger_entry`] or [`current`] ends with.
 #[must_use]
 pub fn number_of(key: &Path) -> Option<u64> {
@@ -108,6 +126,13 @@ mod tests {
         let keys: Vec<Path> = [0, 9, 10, 99_999].iter().map(|n| ledger_entry("trips", *n)).collect();
         assert!(keys.windows(2).all(|pair| pair[0].as_ref() < pair[1].as_ref()));
         assert_eq!(keys.iter().map(number_of).collect::<Vec<_>>(), [Some(0), Some(9), Some(10), Some(99_999)]);
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        let key = raw_file("trips", "ab", "1", &format!("{}.csv", "\u{442}".repeat(120)));
+        let last = key.filename().expect("a name");
+        assert!((NAME_BYTES_MAX - 6..=NAME_BYTES_MAX).contains(&last.len()) && last.ends_with(".csv"), "{last}");
     }
 
     #[test]

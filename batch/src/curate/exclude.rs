@@ -11,10 +11,11 @@ use deltalake::kernel::{LogicalFileView, Remove};
 use futures::StreamExt as _;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStream;
 use tidemark_shared::position::{FILES_SOURCE, PARTITION_COLUMN, SOURCE_COLUMN};
 
-use crate::curated::table::CuratedTable;
+use crate::curated::read::{ObjectReader, open_parquet};
+use crate::curated::table::TableHead;
 use crate::curated::writer::TableWriter;
 use crate::error::BatchError;
 
@@ -31,7 +32,7 @@ pub(crate) struct Gone {
 /// A file is read twice: once for its position columns alone, to see whether it changes at all, and then in full,
 /// batch by batch, so that memory does not grow with its size.
 pub(crate) async fn rewrite_without(
-    table: &CuratedTable,
+    table: &TableHead,
     schema: &SchemaRef,
     numbers: &[u64],
     writer: &mut TableWriter,
@@ -59,22 +60,14 @@ pub(crate) async fn rewrite_without(
     Ok(gone)
 }
 
-#[expect(
-    deprecated,
-    reason = "its successor is a trait to implement; this reader does the same until object_store moves on"
-)]
-type ObjectReader = parquet::arrow::async_reader::ParquetObjectReader;
-
 /// Reads a data file: these columns, or all if none is named.
 async fn open(
-    table: &CuratedTable,
+    table: &TableHead,
     view: &LogicalFileView,
     columns: &[&str],
 ) -> Result<ParquetRecordBatchStream<ObjectReader>, BatchError> {
     let path: Path = table.root.parts().chain(view.object_store_path().parts()).collect();
-    let reader =
-        ObjectReader::new(Arc::clone(&table.objects), path).with_file_size(u64::try_from(view.size()).unwrap_or(0));
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
+    let builder = open_parquet(&table.objects, path, u64::try_from(view.size()).unwrap_or(0)).await?;
     let mask = match columns {
         [] => ProjectionMask::all(),
         _ => ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied()),
@@ -95,7 +88,7 @@ fn may_hold(view: &LogicalFileView, numbers: &BTreeSet<i64>) -> bool {
 }
 
 fn keep_mask(
-    table: &CuratedTable,
+    table: &TableHead,
     view: &LogicalFileView,
     batch: &RecordBatch,
     numbers: &BTreeSet<i64>,

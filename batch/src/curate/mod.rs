@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
+use tidemark_shared::layout;
 use tidemark_shared::ledger::{Entry, LedgerFile, LedgerState};
 use tidemark_shared::position::LogPartition;
 
-use crate::curated::table::{Change, Committed, CuratedTable};
+use crate::curated::table::{Change, Committed, TableHead};
 use crate::curated::writer::{StagedFile, TableWriter};
 use crate::error::BatchError;
 use crate::failpoint;
@@ -21,6 +22,7 @@ use crate::ingest::rows::{Tally, with_position};
 use crate::pipeline::{self, Event, RawFile};
 use crate::report::{Counts, Progress};
 use crate::service::Batch;
+use plan::Bounds;
 
 /// How often a run plans anew because others changed the table. Each time somebody made progress.
 const ATTEMPTS_MAX: u32 = 1_000;
@@ -29,6 +31,8 @@ const ATTEMPTS_MAX: u32 = 1_000;
 pub(crate) struct StagedRows {
     /// The generation whose definition made them.
     pub(crate) generation: String,
+    /// The table's count of vacuums before they were written.
+    pub(crate) vacuums: u64,
     /// The files that the rows are of.
     pub(crate) numbers: BTreeSet<u64>,
     pub(crate) files: Vec<StagedFile>,
@@ -52,53 +56,60 @@ pub(crate) struct Extended {
 }
 
 impl Batch {
-    /// Brings the table of `generation` up to ledger end `to`, with the rows of `staged` where they can be used.
+    /// Brings `table` up to ledger end `to`, with the rows of `staged` where they can be used.
     pub(crate) async fn extend(
         &self,
         maker: &Maker,
-        generation: &str,
+        table: TableHead,
         to: u64,
         staged: Option<StagedRows>,
         progress: &Arc<dyn Progress>,
     ) -> Result<Extended, BatchError> {
-        let mut staged = staged;
-        if staged.as_ref().is_some_and(|s| s.generation != generation) {
-            self.discard(maker, staged.take()).await;
-        }
-        let entries = self.ledger(&maker.dataset).entries().await?;
+        let (mut table, mut staged) = (table, staged);
+        let mut entries = Vec::new();
         let mut done = Extended::default();
-        let mut attempts = 0;
+        let (mut attempts, mut least_end) = (0, 0);
         loop {
-            let table = self.open_or_create(maker, generation).await?;
             done.table_version = table.version();
-            if table.files_end() >= to {
+            done.sealed = table.successor().is_some();
+            if table.files_end() >= to || done.sealed {
                 self.discard(maker, staged.take()).await;
+                done.sealed &= table.files_end() < to;
                 return Ok(done);
             }
-            if table.successor().is_some() {
-                self.discard(maker, staged.take()).await;
-                done.sealed = true;
-                return Ok(done);
+            if entries.is_empty() {
+                entries = self.ledger(&maker.dataset).entries().await?;
             }
+            self.discard_doomed(maker, &table, &mut staged, progress).await;
             let numbers = staged.as_ref().map(|s| s.numbers.clone()).unwrap_or_default();
-            let piece = plan::next_piece(&entries, table.files_end(), to, &numbers, self.settings.commit_bytes);
+            let bounds = Bounds { raw_bytes_max: self.settings.commit_bytes, least_end };
+            let piece = plan::next_piece(&entries, table.files_end(), to, &numbers, bounds);
             if piece.discard_staged {
                 self.discard(maker, staged.take()).await;
             }
-            let mut work = self.piece_work(maker, &table, &entries, &piece, progress).await?;
+            let mut work = match self.piece_work(maker, &table, &entries, &piece, progress).await {
+                Ok(work) => work,
+                Err(error) => {
+                    least_end = without_lost(&error, &entries, piece.end, to).ok_or(error)?;
+                    continue;
+                }
+            };
             let with_staged = !piece.staged.is_empty();
             if let Some(rows) = staged.as_ref().filter(|_| with_staged) {
                 work.change.adds.extend(rows.files.iter().cloned());
             }
             work.change.coverage.push((LogPartition::files(), piece.end));
             failpoint::pass("curate.before_commit");
-            match self.commit(maker, &table, &work.change).await? {
+            match self.commit(&table, &work.change).await? {
                 Some(version) => {
                     failpoint::pass("curate.after_commit");
                     done.table_version = version;
                     done.take(work, with_staged);
                     if with_staged {
                         staged = None;
+                    }
+                    if piece.end >= to {
+                        return Ok(done);
                     }
                 }
                 None => {
@@ -110,38 +121,68 @@ impl Batch {
                     self.delete_files(&table.root, &work.written).await;
                 }
             }
+            table = self.open_again(&table).await?;
         }
+    }
+
+    /// Lets go of staged rows that no commit on `table` may name: those of another generation, and those that a vacuum
+    /// may have taken for orphans.
+    async fn discard_doomed(
+        &self,
+        maker: &Maker,
+        table: &TableHead,
+        staged: &mut Option<StagedRows>,
+        progress: &Arc<dyn Progress>,
+    ) {
+        let Some(rows) = staged.as_ref() else { return };
+        let vacuumed = rows.generation == table.generation && rows.vacuums != table.vacuums();
+        if vacuumed {
+            progress.remark("a vacuum ran meanwhile and may have removed what was written; reading the files again");
+        }
+        if vacuumed || rows.generation != table.generation {
+            self.discard(maker, staged.take()).await;
+        }
+    }
+
+    /// The newest version of a table that was open before.
+    async fn open_again(&self, table: &TableHead) -> Result<TableHead, BatchError> {
+        let now = TableHead::open(&table.objects, &table.dataset, &table.generation).await?;
+        now.ok_or_else(|| BatchError::Abandoned {
+            dataset: table.dataset.clone(),
+            generation: table.generation.clone(),
+        })
     }
 
     /// Commits; `None` means that somebody else was first.
     ///
     /// A commit whose acknowledgement was lost looks like a lost race against itself, so the log is asked whether one of
     /// the commits that came is ours before our files count as worthless.
-    async fn commit(&self, maker: &Maker, table: &CuratedTable, change: &Change) -> Result<Option<u64>, BatchError> {
+    async fn commit(&self, table: &TableHead, change: &Change) -> Result<Option<u64>, BatchError> {
         let attempt = self.ambient.unique_id();
         if let Committed::Version(version) = table.commit(change, &attempt).await? {
             return Ok(Some(version));
         }
-        let now = self.open_or_create(maker, &table.generation).await?;
+        let now = self.open_again(table).await?;
         table.committed_by(&attempt, now.version()).await
     }
 
     async fn piece_work(
         &self,
         maker: &Maker,
-        table: &CuratedTable,
+        table: &TableHead,
         entries: &[Entry],
         piece: &plan::Piece,
         progress: &Arc<dyn Progress>,
     ) -> Result<Work, BatchError> {
         let mut work = Work::default();
         let mut writer = TableWriter::new(maker.layout(self, &table.generation));
-        if !piece.read.is_empty() {
-            let state = LedgerState::replay(entries);
-            let files: Vec<LedgerFile> = piece.read.iter().filter_map(|n| state.file(*n).cloned()).collect();
+        let state = LedgerState::replay(entries);
+        let files: Vec<LedgerFile> = piece.read.iter().filter_map(|n| state.file(*n).cloned()).collect();
+        if !files.is_empty() {
             progress.phase("curate", Some(files.iter().map(|f| f.file.bytes).sum()));
-            self.read_into(maker, &table.generation, &files, &mut writer, &mut work, progress).await?;
+            self.read_into(maker, &table.generation, &files, Some(&mut writer), &mut work, progress).await?;
         }
+        self.read_held(maker, &table.generation, &state, &piece.held, progress).await?;
         if !piece.exclude.is_empty() {
             progress.phase("take out", None);
             let gone = exclude::rewrite_without(table, &maker.schema, &piece.exclude, &mut writer).await?;
@@ -153,17 +194,43 @@ impl Batch {
         Ok(work)
     }
 
-    /// Reads files of the ledger from the raw zone and writes their rows; no judgement, the verdicts are recorded.
+    /// Publishes counts and rejects of held files where the generation has none, as after a recompute or a crash. Their
+    /// rows are not kept, and the recorded verdict stays. Lost bytes hold nothing up: no row is missing.
+    async fn read_held(
+        &self,
+        maker: &Maker,
+        generation: &str,
+        state: &LedgerState,
+        held: &[u64],
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(), BatchError> {
+        for file in held.iter().filter_map(|number| state.file(*number)) {
+            let key = layout::file_rejects(&maker.dataset, generation, file.number);
+            if self.store.size(&key).await?.is_some() {
+                continue;
+            }
+            progress.phase("held", Some(file.file.bytes));
+            let file = std::slice::from_ref(file);
+            match self.read_into(maker, generation, file, None, &mut Work::default(), progress).await {
+                Err(lost @ BatchError::RawLost { .. }) => progress.remark(&lost.to_string()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads files of the ledger from the raw zone and writes their rows, if they are wanted; no judgement, the verdicts
+    /// are recorded.
     async fn read_into(
         &self,
         maker: &Maker,
         generation: &str,
         files: &[LedgerFile],
-        writer: &mut TableWriter,
+        mut writer: Option<&mut TableWriter>,
         work: &mut Work,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
-        let raw: Vec<RawFile> = files.iter().map(|file| self.raw_file(maker, &file.file)).collect();
+        let raw: Vec<RawFile> = files.iter().map(|file| self.raw_file(maker, file)).collect();
         let mut parts = pipeline::start(raw, Arc::clone(&maker.transform), self.threads());
         for file in files {
             let mut tally = Tally::new()?;
@@ -172,6 +239,7 @@ impl Batch {
                     Event::Part(part) => {
                         progress.advance(part.raw_bytes);
                         for rows in tally.take(part)? {
+                            let Some(writer) = writer.as_deref_mut() else { continue };
                             writer.write(&with_position(&maker.schema, &rows, file.number)?).await?;
                         }
                     }
@@ -193,7 +261,7 @@ impl Batch {
     /// Deletes data files that no commit names. They are orphans if this fails: `vacuum` finds them.
     async fn discard(&self, maker: &Maker, staged: Option<StagedRows>) {
         if let Some(staged) = staged {
-            let root = tidemark_shared::layout::table(&maker.dataset, &staged.generation);
+            let root = layout::table(&maker.dataset, &staged.generation);
             self.delete_files(&root, &staged.files).await;
         }
     }
@@ -210,6 +278,12 @@ impl Batch {
             }
         }
     }
+}
+
+/// After the bytes of a file were found lost: the least end of a piece that goes without them, if there is one.
+fn without_lost(error: &BatchError, entries: &[Entry], end: u64, to: u64) -> Option<u64> {
+    let BatchError::RawLost { number, .. } = error else { return None };
+    plan::end_without(entries, *number, end, to)
 }
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidemark_shared::ledger::{Entry, LedgerState, Step, step};
+use tidemark_shared::ledger::{Entry, LedgerState, Standing, Step, step};
 
 /// One commit's work on a curated table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,23 +15,52 @@ pub(crate) struct Piece {
     pub(crate) staged: Vec<u64>,
     /// Files whose rows go.
     pub(crate) exclude: Vec<u64>,
+    /// Files that come in this piece but are held, to the last entry that is known: no row of theirs counts, but their
+    /// rejects are to be seen.
+    pub(crate) held: Vec<u64>,
     /// True if the staged rows can't be used any more: somebody else took in some of these files, or they do not
     /// count any more. They are read from the raw zone like all others.
     pub(crate) discard_staged: bool,
 }
 
-/// Plans the next commit of a table at coverage `from`, towards ledger end `to`, reading at most about
-/// `raw_bytes_max` raw bytes (one entry at least).
-pub(crate) fn next_piece(entries: &[Entry], from: u64, to: u64, staged: &BTreeSet<u64>, raw_bytes_max: u64) -> Piece {
+/// How far a piece may go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Raw bytes that it may read, about; but one entry at least.
+    pub(crate) raw_bytes_max: u64,
+    /// It does not end before this entry.
+    pub(crate) least_end: u64,
+}
+
+/// Plans the next commit of a table at coverage `from`, towards ledger end `to`.
+pub(crate) fn next_piece(entries: &[Entry], from: u64, to: u64, staged: &BTreeSet<u64>, bounds: Bounds) -> Piece {
     let at = |n: u64| usize::try_from(n).expect("a ledger fits in memory").min(entries.len());
     let before = LedgerState::replay(&entries[..at(from)]);
-    let end = piece_end(entries, from, to, staged, raw_bytes_max);
+    let end = piece_end(entries, from, to, staged, bounds.raw_bytes_max).max(bounds.least_end).min(to);
     let after = LedgerState::replay(&entries[..at(end)]);
+    let last = LedgerState::replay(&entries[..at(to)]);
     let Step { include, exclude } = step(&before, &after);
     let usable = staged.iter().all(|n| include.contains(n));
-    let later = staged.iter().all(|n| *n >= end);
+    let coming = step(&after, &last).include;
+    let later = staged.iter().all(|n| coming.contains(n));
     let (staged_now, read) = include.into_iter().partition(|n| usable && staged.contains(n));
-    Piece { end, read, staged: staged_now, exclude, discard_staged: !usable && !later }
+    let held = last.files().filter(|file| file.standing == Standing::Held && (from..end).contains(&file.number));
+    Piece {
+        end,
+        read,
+        staged: staged_now,
+        exclude,
+        held: held.map(|file| file.number).collect(),
+        discard_staged: !usable && !later,
+    }
+}
+
+/// Where the next piece must end so that it goes without the bytes of file `lost`: behind the entry that takes the
+/// file out. `None` if its rows count to the end `to`, or if a piece up to `end` did not need it in vain.
+pub(crate) fn end_without(entries: &[Entry], lost: u64, end: u64, to: u64) -> Option<u64> {
+    let at = usize::try_from(to).expect("a ledger fits in memory").min(entries.len());
+    let gone_at = LedgerState::replay(&entries[..at]).gone_at(lost)?;
+    (gone_at >= end).then_some(gone_at + 1)
 }
 
 fn piece_end(entries: &[Entry], from: u64, to: u64, staged: &BTreeSet<u64>, raw_bytes_max: u64) -> u64 {
@@ -68,23 +97,27 @@ mod tests {
         Entry::Add { file }
     }
 
+    fn up_to(raw_bytes_max: u64) -> Bounds {
+        Bounds { raw_bytes_max, least_end: 0 }
+    }
+
     #[test]
     fn a_piece_ends_before_the_bytes_exceed_the_limit() {
         let entries = [add(5), add(5), add(5)];
         let none = BTreeSet::new();
-        assert_eq!(next_piece(&entries, 0, 3, &none, 10).end, 2);
-        assert_eq!(next_piece(&entries, 0, 3, &none, 1).end, 1);
-        assert_eq!(next_piece(&entries, 2, 3, &none, 1).end, 3);
-        assert_eq!(next_piece(&entries, 0, 3, &BTreeSet::from([0, 1, 2]), 1).end, 3);
+        assert_eq!(next_piece(&entries, 0, 3, &none, up_to(10)).end, 2);
+        assert_eq!(next_piece(&entries, 0, 3, &none, up_to(1)).end, 1);
+        assert_eq!(next_piece(&entries, 2, 3, &none, up_to(1)).end, 3);
+        assert_eq!(next_piece(&entries, 0, 3, &BTreeSet::from([0, 1, 2]), up_to(1)).end, 3);
     }
 
     #[test]
     fn staged_rows_are_dropped_when_one_file_of_them_was_taken_in_by_another() {
         let entries = [add(1), add(1), add(1)];
         let staged = BTreeSet::from([1, 2]);
-        let piece = next_piece(&entries, 1, 3, &staged, 100);
+        let piece = next_piece(&entries, 1, 3, &staged, up_to(100));
         assert_eq!((piece.staged, piece.read, piece.discard_staged), (vec![1, 2], vec![], false));
-        let piece = next_piece(&entries, 2, 3, &staged, 100);
+        let piece = next_piece(&entries, 2, 3, &staged, up_to(100));
         assert_eq!((piece.staged, piece.read, piece.discard_staged), (vec![], vec![2], true));
     }
 
@@ -92,8 +125,40 @@ mod tests {
     fn a_withdrawn_file_never_comes_in_and_a_covered_one_goes() {
         let entries = [add(1), Entry::Withdraw { file: 0 }, add(1), Entry::Withdraw { file: 2 }];
         let none = BTreeSet::new();
-        let piece = next_piece(&entries, 1, 4, &none, 100);
+        let piece = next_piece(&entries, 1, 4, &none, up_to(100));
         assert_eq!((piece.read, piece.exclude), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn a_lost_file_that_goes_later_is_passed_over_by_a_longer_piece() {
+        let entries = [add(5), add(5), add(5), Entry::Withdraw { file: 0 }, add(5)];
+        let none = BTreeSet::new();
+        let piece = next_piece(&entries, 0, 5, &none, up_to(5));
+        assert_eq!((piece.end, &piece.read), (1, &vec![0]));
+        let least_end = end_without(&entries, 0, piece.end, 5).expect("it is withdrawn later");
+        let piece = next_piece(&entries, 0, 5, &none, Bounds { raw_bytes_max: 5, least_end });
+        assert_eq!((piece.end, piece.read), (4, vec![1, 2]));
+        assert_eq!(end_without(&entries, 1, 1, 5), None, "its rows count");
+        assert_eq!(end_without(&entries, 0, 1, 3), None, "its rows count there");
+    }
+
+    #[test]
+    fn a_held_file_is_seen_where_it_comes_and_staged_rows_wait_for_their_accept() {
+        let held = |bytes| {
+            let Entry::Add { file } = add(bytes) else { unreachable!("add makes an Add") };
+            Entry::Add { file: AddedFile { verdict: Verdict::Held { breaches: Vec::new() }, ..file } }
+        };
+        let entries = [add(1), held(1), held(1), Entry::Accept { file: 2 }];
+        let piece = next_piece(&entries, 0, 4, &BTreeSet::new(), up_to(100));
+        assert_eq!((piece.read, piece.held), (vec![0, 2], vec![1]));
+        let staged = BTreeSet::from([2]);
+        let piece = next_piece(&entries, 1, 4, &staged, up_to(100));
+        assert_eq!((piece.staged, piece.read, piece.discard_staged), (vec![2], vec![], false));
+        // A piece that ends before the accept leaves them waiting.
+        let piece = next_piece(&entries, 0, 4, &staged, up_to(1));
+        assert_eq!((piece.end, piece.staged, piece.discard_staged), (1, vec![], false));
+        let piece = next_piece(&entries[..3], 1, 3, &staged, up_to(100));
+        assert!(piece.discard_staged, "nobody accepted it");
     }
 
     fn any_entry(files: u64) -> impl Strategy<Value = Entry> {
@@ -113,7 +178,7 @@ mod tests {
             let to = entries.len() as u64;
             let (mut at, mut included) = (0, BTreeSet::new());
             while at < to {
-                let piece = next_piece(&entries, at, to, &BTreeSet::new(), limit);
+                let piece = next_piece(&entries, at, to, &BTreeSet::new(), up_to(limit));
                 prop_assert!(piece.end > at);
                 included.extend(piece.read);
                 for n in piece.exclude {

@@ -1,6 +1,7 @@
-//! The write side of curated tables.
+//! The write side of curated tables: data files, and commits that name them.
 
 pub(crate) mod paths;
+pub(crate) mod read;
 pub(crate) mod stats;
 pub(crate) mod table;
 mod upload;

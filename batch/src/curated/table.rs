@@ -16,7 +16,7 @@ use deltalake::table::state::DeltaTableState;
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tidemark_shared::curated::{LAYOUT_TRANSACTION, log_store, transaction_id};
+use tidemark_shared::curated::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, log_store, transaction_id};
 use tidemark_shared::layout;
 use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
 
@@ -32,16 +32,15 @@ const DEFINITION_KEY: &str = "tidemark.definition";
 /// Delta writes a checkpoint every so many commits.
 const CHECKPOINT_INTERVAL: &str = "50";
 
-/// A table as of one version, ready to be extended.
-pub(crate) struct CuratedTable {
+/// A generation's table at the newest version, ready to be extended: what the next commit builds on.
+pub(crate) struct TableHead {
     pub(crate) dataset: String,
     pub(crate) generation: String,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) root: Path,
     log_store: LogStoreRef,
     pub(crate) snapshot: EagerSnapshot,
-    files_end: u64,
-    layout_version: i64,
+    transactions: Transactions,
 }
 
 /// What a commit changes. Everything in it becomes visible at once, or nothing does.
@@ -72,7 +71,7 @@ pub(crate) fn table_schema(output: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-impl CuratedTable {
+impl TableHead {
     /// Opens the newest version; `None` where there is no table.
     pub(crate) async fn open(
         objects: &Arc<dyn ObjectStore>,
@@ -86,11 +85,7 @@ impl CuratedTable {
             return Ok(None);
         }
         let snapshot = EagerSnapshot::try_new(log_store.as_ref(), None).await.map_err(failed)?;
-        let read = |app_id: String| snapshot.transaction_version(log_store.as_ref(), app_id);
-        let files = read(transaction_id(&LogPartition::files())).await.map_err(failed)?;
-        let layout_version = read(LAYOUT_TRANSACTION.to_owned()).await.map_err(failed)?.unwrap_or(0);
-        let files_end = u64::try_from(files.unwrap_or(0))
-            .map_err(|_| BatchError::Damaged { dataset: dataset.to_owned(), what: "negative coverage".to_owned() })?;
+        let transactions = Transactions::read(&log_store, dataset, generation, snapshot.version()).await?;
         Ok(Some(Self {
             dataset: dataset.to_owned(),
             generation: generation.to_owned(),
@@ -98,8 +93,7 @@ impl CuratedTable {
             root,
             log_store,
             snapshot,
-            files_end,
-            layout_version,
+            transactions,
         }))
     }
 
@@ -145,12 +139,18 @@ impl CuratedTable {
 
     /// The exclusive end of the covered ledger prefix.
     pub(crate) fn files_end(&self) -> u64 {
-        self.files_end
+        self.transactions.coverage.files_end()
     }
 
     /// Coverage of this version.
     pub(crate) fn coverage(&self) -> Coverage {
-        [(LogPartition::files(), self.files_end)].into_iter().collect()
+        self.transactions.coverage.clone()
+    }
+
+    /// How often a vacuum was about to remove files that no commit names: those that were written before the last time
+    /// may be gone.
+    pub(crate) fn vacuums(&self) -> u64 {
+        self.transactions.vacuums
     }
 
     /// Version of the Delta table.
@@ -200,13 +200,10 @@ impl CuratedTable {
         let mut transactions: Vec<Transaction> = change
             .coverage
             .iter()
-            .map(|(partition, end)| {
-                let end = i64::try_from(*end).expect("offsets stay below 2^63");
-                Transaction::new(transaction_id(partition), end)
-            })
+            .map(|(partition, end)| Transaction::new(transaction_id(partition), signed(*end)))
             .collect();
         if !change.removes.is_empty() {
-            transactions.push(Transaction::new(LAYOUT_TRANSACTION, self.layout_version + 1));
+            transactions.push(Transaction::new(LAYOUT_TRANSACTION, signed(self.transactions.layout + 1)));
         }
         let partition_by = self.snapshot.metadata().partition_columns().to_vec();
         let operation =
@@ -220,11 +217,25 @@ impl CuratedTable {
         let metadata = self.snapshot.metadata().clone();
         let sealed = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
         let sealed = sealed.map_err(|e| self.failed(e.into()))?;
-        let files = i64::try_from(self.files_end).expect("offsets stay below 2^63");
-        let transaction = Transaction::new(transaction_id(&LogPartition::files()), files);
+        let transaction = Transaction::new(transaction_id(&LogPartition::files()), signed(self.files_end()));
         let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);
         let operation = DeltaOperation::SetTableProperties { properties };
         self.submit(vec![Action::Metadata(sealed)], vec![transaction], operation, successor).await
+    }
+
+    /// A commit that changes nothing but that no commit which was planned before goes through afterwards: neither rows
+    /// nor a seal. `attempt` is unique.
+    pub(crate) async fn fence(&self, attempt: &str) -> Result<Committed, BatchError> {
+        let transactions = vec![
+            Transaction::new(transaction_id(&LogPartition::files()), signed(self.files_end())),
+            Transaction::new(VACUUM_TRANSACTION, signed(self.vacuums() + 1)),
+        ];
+        let operation = DeltaOperation::VacuumStart {
+            retention_check_enabled: false,
+            specified_retention_millis: None,
+            default_retention_millis: 0,
+        };
+        self.submit(Vec::new(), transactions, operation, attempt).await
     }
 
     async fn submit(
@@ -251,6 +262,11 @@ impl CuratedTable {
     fn failed(&self, error: DeltaTableError) -> BatchError {
         BatchError::Delta { table: self.root.to_string(), source: Box::new(error) }
     }
+}
+
+/// A transaction's version, as the Delta log has it.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).expect("offsets and counts stay below 2^63")
 }
 
 /// True if somebody else's commit is the reason.

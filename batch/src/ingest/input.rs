@@ -42,17 +42,30 @@ pub(crate) struct Found {
     pub(crate) bytes: u64,
 }
 
+/// A path below a given folder that is no file to take in, and why.
+type LeftOut = (String, &'static str);
+
 impl Batch {
     /// Expands the request's paths. Given names of which no file exists are returned apart, for `--accept`.
-    pub(crate) async fn expand(&self, request: &IngestRequest) -> Result<(Vec<Found>, Vec<String>), BatchError> {
+    pub(crate) async fn expand(
+        &self,
+        request: &IngestRequest,
+        progress: &std::sync::Arc<dyn Progress>,
+    ) -> Result<(Vec<Found>, Vec<String>), BatchError> {
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for path in &request.paths {
             if path.starts_with("s3://") {
                 found.extend(self.expand_remote(path, request.in_place).await?);
             } else if FsPath::new(path).exists() {
                 let path = path.clone();
-                let files = tokio::task::spawn_blocking(move || expand_local(FsPath::new(&path))).await;
-                found.extend(files.map_err(|source| BatchError::Panicked { task: "list files", source })??);
+                let own = self.store.url().local_path().map(FsPath::to_owned);
+                let files = tokio::task::spawn_blocking(move || expand_local(FsPath::new(&path), own.as_deref())).await;
+                let (files, left_out) =
+                    files.map_err(|source| BatchError::Panicked { task: "list files", source })??;
+                found.extend(files);
+                for (path, reason) in left_out {
+                    progress.remark(&format!("left out: {}, {reason}", path.escape_debug()));
+                }
             } else {
                 unknown.push(path.clone());
             }
@@ -121,16 +134,25 @@ impl Batch {
     }
 }
 
-/// A file by its name; a folder's files, however deep, by their path in it, in order of path. Hidden ones are left out.
-fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
+/// A file by its name; a folder's files, however deep, by their path in it, in order of path. Hidden ones are left out;
+/// what else is left out is named, with the reason: what is no file (a pipe, a link to nothing or to a folder), and the
+/// store's own folder.
+fn expand_local(path: &FsPath, own: Option<&FsPath>) -> Result<(Vec<Found>, Vec<LeftOut>), BatchError> {
     let read = |at: &FsPath, source| BatchError::Read { path: at.display().to_string(), source };
     let size = |at: &FsPath| std::fs::metadata(at).map(|m| m.len()).map_err(|e| read(at, e));
     if !path.is_dir() {
+        // A pipe is read but once, and would be waited for: files are hashed first and copied then.
+        if !path.is_file() {
+            return Err(BatchError::BadRequest {
+                message: format!("{} is no plain file", path.display()),
+                hint: Some("write its bytes to a file and give that".to_owned()),
+            });
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok(vec![Found { name, input: Input::Local(path.to_owned()), bytes: size(path)? }]);
+        return Ok((vec![Found { name, input: Input::Local(path.to_owned()), bytes: size(path)? }], Vec::new()));
     }
     let mut folders = vec![path.to_owned()];
-    let mut found = Vec::new();
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|e| read(&folder, e))? {
             let entry = entry.map_err(|e| read(&folder, e))?;
@@ -140,10 +162,16 @@ fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
             }
             // Links to folders are not followed: they may lead in a circle.
             if entry.file_type().map_err(|e| read(&at, e))?.is_dir() {
-                folders.push(at);
+                if own.is_some() && at.canonicalize().ok().as_deref() == own {
+                    left_out.push((at.to_string_lossy().into_owned(), "the store itself"));
+                } else {
+                    folders.push(at);
+                }
             } else if at.is_file() {
-                let name = at.strip_prefix(path).unwrap_or(&at).to_string_lossy().replace('\\', "/");
+                let name = at.strip_prefix(path).unwrap_or(&at).to_string_lossy().into_owned();
                 found.push(Found { name, bytes: size(&at)?, input: Input::Local(at) });
+            } else {
+                left_out.push((at.to_string_lossy().into_owned(), "no plain file"));
             }
         }
     }
@@ -151,11 +179,14 @@ fn expand_local(path: &FsPath) -> Result<Vec<Found>, BatchError> {
         return Err(BatchError::NoSuchFile { path: format!("{} (the folder holds no file)", path.display()) });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
+    Ok((found, left_out))
 }
 
-/// SHA-256 of a file's bytes, in lower-case hex.
-pub(crate) async fn digest(input: &Input, progress: &std::sync::Arc<dyn Progress>) -> Result<String, BatchError> {
+/// SHA-256 of a file's bytes, in lower-case hex, and their number.
+pub(crate) async fn digest(
+    input: &Input,
+    progress: &std::sync::Arc<dyn Progress>,
+) -> Result<(String, u64), BatchError> {
     match input {
         Input::Local(path) => {
             let (path, progress) = (path.clone(), std::sync::Arc::clone(progress));
@@ -166,28 +197,30 @@ pub(crate) async fn digest(input: &Input, progress: &std::sync::Arc<dyn Progress
             let options = GetOptions { version: version.clone(), ..GetOptions::default() };
             let failed = |e| BatchError::store(Operation::Read, key, e);
             let mut stream = store.objects().get_opts(key, options).await.map_err(failed)?.into_stream();
-            let mut hasher = Sha256::new();
+            let (mut hasher, mut length) = (Sha256::new(), 0);
             while let Some(bytes) = stream.next().await {
                 let bytes: Bytes = bytes.map_err(failed)?;
                 hasher.update(&bytes);
+                length += bytes.len() as u64;
                 progress.advance(bytes.len() as u64);
             }
-            Ok(hex(&hasher.finalize()))
+            Ok((hex(&hasher.finalize()), length))
         }
     }
 }
 
-fn digest_local(path: &FsPath, progress: &dyn Progress) -> Result<String, BatchError> {
+fn digest_local(path: &FsPath, progress: &dyn Progress) -> Result<(String, u64), BatchError> {
     let failed = |source| BatchError::Read { path: path.display().to_string(), source };
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let mut block = vec![0u8; HASH_BLOCK_BYTES];
-    let mut hasher = Sha256::new();
+    let (mut hasher, mut length) = (Sha256::new(), 0);
     loop {
         let count = file.read(&mut block).map_err(failed)?;
         if count == 0 {
-            return Ok(hex(&hasher.finalize()));
+            return Ok((hex(&hasher.finalize()), length));
         }
         hasher.update(&block[..count]);
+        length += count as u64;
         progress.advance(count as u64);
     }
 }
@@ -199,4 +232,45 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("writing to a string does not fail");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kept_as_they_are_and_what_is_no_file_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deep = folder.path().join("a b/=x");
+        std::fs::create_dir_all(&deep).expect("a writable folder");
+        for name in ["v.csv", "back\\slash.csv", "new\nline.csv", "%41.csv", ".hidden.csv"] {
+            std::fs::write(deep.join(name), "id\n").expect("a writable folder");
+        }
+        std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).expect("a link");
+        std::os::unix::fs::symlink(".", folder.path().join("circle")).expect("a link");
+        std::fs::create_dir_all(folder.path().join("data/store/raw")).expect("a writable folder");
+        std::fs::write(folder.path().join("data/store/raw/x.csv"), "id\n").expect("a writable folder");
+        let own = folder.path().join("data/store").canonicalize().expect("a folder");
+        let (found, mut left_out) = expand_local(folder.path(), Some(&own)).expect("a folder with files");
+        let names: Vec<&str> = found.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["a b/=x/%41.csv", "a b/=x/back\\slash.csv", "a b/=x/new\nline.csv", "a b/=x/v.csv"]);
+        left_out.sort();
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let wanted = [
+            (at("circle"), "no plain file"),
+            (at("dangling"), "no plain file"),
+            (at("data/store"), "the store itself"),
+        ];
+        assert_eq!(left_out, wanted);
+        assert!(matches!(expand_local(FsPath::new("/dev/null"), None), Err(BatchError::BadRequest { .. })));
+    }
+
+    #[test]
+    fn a_digest_is_of_the_bytes_that_were_read_and_says_how_many() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        std::fs::write(&path, "abc").expect("a writable folder");
+        let wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest_local(&path, &crate::report::Quiet).expect("reads"), (wanted.to_owned(), 3));
+    }
 }

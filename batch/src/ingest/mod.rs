@@ -6,6 +6,7 @@
 //! (the next run takes it in from the raw zone).
 
 pub(crate) mod input;
+mod raw;
 pub(crate) mod rows;
 mod stage;
 
@@ -23,6 +24,8 @@ use input::Found;
 
 /// How often a run follows a recompute that switched the generation under it.
 const SWITCHES_MAX: u32 = 100;
+/// Known files whose bytes are looked for at once.
+const CHECKS_MAX: usize = 8;
 
 /// A file that may enter: its decision allows it.
 pub(crate) struct NewFile {
@@ -45,22 +48,23 @@ impl Batch {
     ) -> Result<IngestReport, BatchError> {
         let started = std::time::Instant::now();
         self.latest_definition(dataset).await?;
-        let (found, names) = self.expand(request).await?;
-        let state = self.ledger(dataset).state().await?;
+        let (found, names) = self.expand(request, progress).await?;
+        // Read once; from here on only what others append is read.
+        let mut state = self.ledger(dataset).state().await?;
         let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
         for name in &names {
             if !(request.accept && state.by_name(name).is_some()) {
                 return Err(BatchError::NoSuchFile { path: name.clone() });
             }
         }
-        self.accept_known(dataset, &names, &mut report).await?;
-        let new = self.decide_all(dataset, found, request, &state, &mut report, progress).await?;
+        self.accept_known(dataset, &names, &mut state, &mut report).await?;
+        let new = self.decide_all(dataset, found, request, &mut state, &mut report, progress).await?;
         for group in group_by_bytes(new, self.settings.commit_bytes) {
             let current = self.current(dataset).await?;
-            let staged = self.stage(&current, group, request, &mut report, progress).await?;
-            self.bring_up(dataset, staged, &mut report, progress).await?;
+            let staged = self.stage(&current, group, request, &mut state, &mut report, progress).await?;
+            self.bring_up(dataset, staged, &mut state, &mut report, progress).await?;
         }
-        self.bring_up(dataset, None, &mut report, progress).await?;
+        self.bring_up(dataset, None, &mut state, &mut report, progress).await?;
         report.counts = total(&report);
         self.register(dataset).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -115,7 +119,7 @@ impl Batch {
                 notes: Vec::new(),
             });
         }
-        self.bring_up(dataset, None, &mut report, progress).await?;
+        self.bring_up(dataset, None, &mut state, &mut report, progress).await?;
         self.register(dataset).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
@@ -132,14 +136,19 @@ impl Batch {
     }
 
     /// `--accept` with names instead of paths.
-    async fn accept_known(&self, dataset: &str, names: &[String], report: &mut IngestReport) -> Result<(), BatchError> {
-        let mut state = self.ledger(dataset).state().await?;
+    async fn accept_known(
+        &self,
+        dataset: &str,
+        names: &[String],
+        state: &mut LedgerState,
+        report: &mut IngestReport,
+    ) -> Result<(), BatchError> {
         for name in names {
             let Some(file) = state.by_name(name) else { continue };
             let held = file.standing == Standing::Held;
             let (number, bytes) = (file.number, file.file.bytes);
             if held {
-                self.accept(dataset, number, &mut state).await?;
+                self.accept(dataset, number, state).await?;
             }
             let outcome = if held { FileOutcome::Accepted } else { FileOutcome::AlreadyThere { held: false } };
             report.files.push(FileReport {
@@ -169,7 +178,7 @@ impl Batch {
         dataset: &str,
         found: Vec<Found>,
         request: &IngestRequest,
-        state: &LedgerState,
+        state: &mut LedgerState,
         report: &mut IngestReport,
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<NewFile>, BatchError> {
@@ -181,24 +190,34 @@ impl Batch {
         let digests = futures::stream::iter(inputs)
             .map(|input| async move { input::digest(&input, progress).await })
             .buffered(self.threads());
-        let digests: Vec<String> = digests.try_collect().await?;
-        let candidates: Vec<Candidate> = found
-            .iter()
-            .zip(&digests)
-            .map(|(file, sha256)| Candidate { name: file.name.clone(), sha256: sha256.clone() })
-            .collect();
+        let digests: Vec<(String, u64)> = digests.try_collect().await?;
+        let with_length = |(file, (_, bytes)): (Found, &(String, u64))| Found { bytes: *bytes, ..file };
+        let found: Vec<Found> = found.into_iter().zip(&digests).map(with_length).collect();
+        let candidate = |(file, (sha256, _)): (&Found, &(String, u64))| Candidate {
+            name: file.name.clone(),
+            sha256: sha256.clone(),
+        };
+        let candidates: Vec<Candidate> = found.iter().zip(&digests).map(candidate).collect();
         let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
+        let decisions = decide(state, &candidates, options);
+        let repaired = self.put_back_all(&found, &candidates, &decisions, state, progress).await?;
         let mut new = Vec::new();
-        for ((found, sha256), decision) in found.into_iter().zip(digests).zip(decide(state, &candidates, options)) {
+        for (((found, candidate), mut decision), repaired) in
+            found.into_iter().zip(candidates).zip(decisions).zip(repaired)
+        {
             let index = report.files.len();
-            let (number, outcome) = self.outcome_of(dataset, &sha256, &decision, request).await?;
+            if let Some((number, held)) = repaired {
+                decision = Decision::AlreadyThere { number, held };
+            }
+            let sha256 = candidate.sha256;
+            let (number, outcome) = self.outcome_of(dataset, &sha256, &decision, request, state).await?;
             report.files.push(FileReport {
                 name: found.name.clone(),
                 number,
                 bytes: found.bytes,
                 outcome,
                 counts: Counts::default(),
-                notes: Vec::new(),
+                notes: repaired.map(|(n, _)| format!("the lost bytes of file {n} were put back")).into_iter().collect(),
             });
             match decision {
                 Decision::Add | Decision::Replace { .. } => new.push(NewFile { index, found, sha256 }),
@@ -208,19 +227,51 @@ impl Batch {
         Ok(new)
     }
 
+    /// Puts back the bytes of files of the ledger that are gone from the raw zone, where a given file has the same. For
+    /// each given one: number and hold of the file that it repaired.
+    async fn put_back_all(
+        &self,
+        found: &[Found],
+        candidates: &[Candidate],
+        decisions: &[Decision],
+        state: &LedgerState,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Vec<Option<(u64, bool)>>, BatchError> {
+        let known = |sha256: &str, decision: &Decision| match decision {
+            Decision::AlreadyThere { number, .. } => state.file(*number).cloned(),
+            Decision::DuplicateContent { .. } => state.by_sha256(sha256).cloned(),
+            _ => None,
+        };
+        let checks: Vec<_> = found
+            .iter()
+            .zip(candidates.iter().zip(decisions))
+            .map(|(found, (candidate, decision))| (found.clone(), known(&candidate.sha256, decision)))
+            .collect();
+        futures::stream::iter(checks)
+            .map(|(found, known)| async move {
+                let Some(known) = known else { return Ok(None) };
+                let done = self.put_back(&known, &found, progress).await?;
+                Ok(done.then_some((known.number, known.standing == Standing::Held)))
+            })
+            .buffered(CHECKS_MAX)
+            .try_collect()
+            .await
+    }
+
     pub(crate) async fn outcome_of(
         &self,
         dataset: &str,
         sha256: &str,
         decision: &Decision,
         request: &IngestRequest,
+        state: &mut LedgerState,
     ) -> Result<(Option<u64>, FileOutcome), BatchError> {
         let refused = |code: &str, message: String| FileOutcome::Refused { code: code.to_owned(), message };
         Ok(match decision {
             // Overwritten when the file is staged.
             Decision::Add | Decision::Replace { .. } => (None, FileOutcome::Added { bad_file: false, replaced: None }),
             Decision::AlreadyThere { number, held: true } if request.accept => {
-                self.accept(dataset, *number, &mut LedgerState::default()).await?;
+                self.accept(dataset, *number, state).await?;
                 (Some(*number), FileOutcome::Accepted)
             }
             Decision::AlreadyThere { number, held } => (Some(*number), FileOutcome::AlreadyThere { held: *held }),
@@ -249,17 +300,19 @@ impl Batch {
         &self,
         dataset: &str,
         staged: Option<crate::curate::StagedRows>,
+        state: &mut LedgerState,
         report: &mut IngestReport,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
         let mut staged = staged;
         for _ in 0..SWITCHES_MAX {
-            let to = self.ledger(dataset).state().await?.end();
+            self.ledger(dataset).catch_up(state).await?;
+            let to = state.end();
             if to == 0 && self.pointer(dataset).await?.is_none() {
                 return Ok(());
             }
-            let Current { number, generation, maker } = self.current(dataset).await?;
-            let done = self.extend(&maker, &generation, to, staged.take(), progress).await?;
+            let Current { number, generation, maker, table } = self.current(dataset).await?;
+            let done = self.extend(&maker, table, to, staged.take(), progress).await?;
             for (number, counts) in &done.read_files {
                 if let Some(file) = report.files.iter_mut().find(|f| f.number == Some(*number)) {
                     file.counts = counts.clone();

@@ -8,12 +8,11 @@ use tidemark_shared::layout;
 use tidemark_shared::ledger::{
     AddedFile, Candidate, Decision, Entry, LedgerState, Location, PlanOptions, Verdict, decide,
 };
-use tidemark_shared::store::{IfMissing, StoreUrl, open_file};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::NewFile;
-use super::input::{Input, digest};
+use super::input::Input;
 use super::rows::{MEMORY_SHARES, Tally, Waited, WaitingRows, feed, with_position};
 use crate::curate::StagedRows;
 use crate::curated::writer::{StagedFile, TableWriter};
@@ -21,7 +20,7 @@ use crate::error::BatchError;
 use crate::failpoint;
 use crate::gate::{Expectations, judge};
 use crate::generation::{Current, Maker};
-use crate::pipeline::{self, Event, Parts, RawFile};
+use crate::pipeline::{self, Event, Parts};
 use crate::report::{Counts, FileOutcome, IngestReport, Progress};
 use crate::service::{Batch, IngestRequest};
 
@@ -44,11 +43,15 @@ struct Departure {
     arrived: oneshot::Sender<Result<(), BatchError>>,
 }
 
-/// The rows of one group of files.
-struct Group {
+/// One group of files on its way, and their rows.
+struct Group<'a> {
+    request: &'a IngestRequest,
+    progress: &'a Arc<dyn Progress>,
     writer: TableWriter,
     files: Vec<StagedFile>,
     numbers: BTreeSet<u64>,
+    /// End of the ledger before the first byte was copied.
+    copied_since: u64,
 }
 
 impl Batch {
@@ -58,15 +61,16 @@ impl Batch {
         current: &Current,
         files: Vec<NewFile>,
         request: &IngestRequest,
+        state: &mut LedgerState,
         report: &mut IngestReport,
         progress: &Arc<dyn Progress>,
     ) -> Result<Option<StagedRows>, BatchError> {
         let maker = &current.maker;
         let ledger = self.ledger(&maker.dataset);
-        let mut state = ledger.state().await?;
+        ledger.catch_up(state).await?;
         let mut uploads = JoinSet::new();
         let mut raw = Vec::with_capacity(files.len());
-        let locations = self.locations(maker, &files, request, &state)?;
+        let locations = self.locations(maker, &files, request, state)?;
         let mut arrivals = Vec::with_capacity(files.len());
         for (file, location) in files.iter().zip(&locations) {
             let (arrived, arrival) = oneshot::channel();
@@ -76,24 +80,29 @@ impl Batch {
                 location: location.clone(),
                 arrived,
             });
-            raw.push(self.raw_file_after(maker, file, location, arrival));
+            raw.push(self.raw_file_after(maker, &file.found.name, location, arrival));
         }
-        let batch = self.clone();
-        uploads.spawn(async move { batch.upload_all(arrivals).await });
-        progress.phase("ingest", Some(files.iter().map(|f| f.found.bytes).sum()));
+        let (batch, told) = (self.clone(), Arc::clone(progress));
+        // Every byte passes twice: into the raw zone, and from there through the decoder.
+        let bytes: u64 = files.iter().map(|f| f.found.bytes).sum();
+        progress.phase("ingest", Some(bytes.saturating_mul(if request.in_place { 1 } else { 2 })));
+        uploads.spawn(async move { batch.copy_all(arrivals, &told).await });
         let mut parts = pipeline::start(raw, Arc::clone(&maker.transform), self.threads());
         let mut group = Group {
+            request,
+            progress,
             writer: TableWriter::new(
                 maker.layout(self, &current.generation).with_share(MEMORY_SHARES - 1, MEMORY_SHARES),
             ),
             files: Vec::new(),
             numbers: BTreeSet::new(),
+            copied_since: state.end(),
         };
         for (file, location) in files.into_iter().zip(locations) {
-            ledger.catch_up(&mut state).await?;
+            ledger.catch_up(state).await?;
             let judged = self.judge_file(current, &file, state.end(), &mut parts, progress).await?;
             failpoint::pass("stage.after_file");
-            self.enter(current, file, location, judged, &mut state, &mut group, request, report).await?;
+            self.enter(current, file, location, judged, state, &mut group, report).await?;
         }
         while let Some(done) = uploads.join_next().await {
             done.map_err(|source| BatchError::Panicked { task: "upload", source })??;
@@ -102,7 +111,12 @@ impl Batch {
         if group.numbers.is_empty() {
             return Ok(None);
         }
-        Ok(Some(StagedRows { generation: current.generation.clone(), numbers: group.numbers, files: group.files }))
+        Ok(Some(StagedRows {
+            generation: current.generation.clone(),
+            vacuums: current.table.vacuums(),
+            numbers: group.numbers,
+            files: group.files,
+        }))
     }
 
     fn locations(
@@ -131,11 +145,11 @@ impl Batch {
     }
 
     /// Copies files into the raw zone one after the other, ahead of the decoder, and tells each one's turn.
-    async fn upload_all(self, files: Vec<Departure>) -> Result<(), BatchError> {
+    async fn copy_all(self, files: Vec<Departure>, progress: &Arc<dyn Progress>) -> Result<(), BatchError> {
         for Departure { found, sha256, location, arrived } in files {
             let copied = match &location {
                 Location::InPlace { .. } => Ok(()),
-                Location::RawZone { key } => self.upload(&found, &sha256, key).await,
+                Location::RawZone { key } => self.copy_in(&found, &sha256, key, progress).await,
             };
             let failed = copied.is_err();
             // Nobody waits any more if the decoder failed first; its error is the one to tell.
@@ -144,72 +158,6 @@ impl Batch {
             }
         }
         Ok(())
-    }
-
-    async fn upload(&self, found: &super::input::Found, sha256: &str, key: &str) -> Result<(), BatchError> {
-        let key = object_store::path::Path::parse(key).expect("made by layout::raw_file");
-        failpoint::pass("raw.before_upload");
-        // It is there already only if the ledger names it.
-        if self.store.size(&key).await? != Some(found.bytes) {
-            let source = match &found.input {
-                Input::Local(path) => {
-                    open_file(path).map_err(|source| BatchError::Read { path: path.display().to_string(), source })?
-                }
-                Input::Remote { store, key: from, version, .. } => store.read_at(from, version.as_deref()).await?,
-            };
-            self.store.upload(&key, source, &|_| {}).await?;
-            let there =
-                Input::Remote { store: self.store.clone(), key: key.clone(), url: key.to_string(), version: None };
-            let stored = digest(&there, &crate::report::quiet()).await?;
-            if stored != sha256 {
-                self.store.delete_many(vec![key.clone()]).await?;
-                let location = found.name.clone();
-                return Err(BatchError::RawChanged { location, wanted: sha256.to_owned(), found: stored });
-            }
-        }
-        failpoint::pass("raw.after_upload");
-        Ok(())
-    }
-
-    fn raw_file_after(
-        &self,
-        maker: &Maker,
-        file: &NewFile,
-        location: &Location,
-        arrival: oneshot::Receiver<Result<(), BatchError>>,
-    ) -> RawFile {
-        let RawFile { name, spec, open } = self.raw_file_at(maker, &file.found.name, location);
-        let open = Box::new(move || {
-            arrival.blocking_recv().map_err(|_| BatchError::Cancelled)??;
-            open()
-        });
-        RawFile { name, spec, open }
-    }
-
-    /// A raw file of the ledger, to be read.
-    pub(crate) fn raw_file(&self, maker: &Maker, file: &AddedFile) -> RawFile {
-        self.raw_file_at(maker, &file.name, &file.location)
-    }
-
-    fn raw_file_at(&self, maker: &Maker, name: &str, location: &Location) -> RawFile {
-        let (batch, location) = (self.clone(), location.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let open = Box::new(move || match &location {
-            Location::RawZone { key } => {
-                let key = object_store::path::Path::parse(key).expect("made by layout::raw_file");
-                Ok(runtime.block_on(batch.store.read_at(&key, None))?)
-            }
-            Location::InPlace { url, version } => {
-                let rest = url.strip_prefix("s3://").unwrap_or(url);
-                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                let url_of_bucket = StoreUrl::parse(&format!("s3://{bucket}"), std::path::Path::new(""))?;
-                let store = runtime.block_on(batch.stores.open(&url_of_bucket, IfMissing::Fail))?;
-                let key =
-                    object_store::path::Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
-                Ok(runtime.block_on(store.read_at(&key, Some(version)))?)
-            }
-        });
-        RawFile { name: name.to_owned(), spec: Arc::clone(&maker.spec), open }
     }
 
     /// Takes one file's parts and asks the gate.
@@ -263,8 +211,7 @@ impl Batch {
         location: Location,
         judged: Judged,
         state: &mut LedgerState,
-        group: &mut Group,
-        request: &IngestRequest,
+        group: &mut Group<'_>,
         report: &mut IngestReport,
     ) -> Result<(), BatchError> {
         let maker = &current.maker;
@@ -278,10 +225,11 @@ impl Batch {
             verdict: judged.verdict.clone(),
         };
         let line = file.index;
-        let (entered, decision) = self.append_file(maker, added, request, state).await?;
+        let (entered, decision) = self.append_file(maker, &file, added, group, state).await?;
         let Some(number) = entered else {
             // Somebody else entered the same name or content meanwhile: what holds now is told, not what held before.
-            let (number, outcome) = self.outcome_of(&maker.dataset, &file.sha256, &decision, request).await?;
+            let (number, outcome) =
+                self.outcome_of(&maker.dataset, &file.sha256, &decision, group.request, state).await?;
             report.files[line].number = number;
             report.files[line].outcome = outcome;
             return self.drop_rows(current, judged.rows).await;
@@ -296,15 +244,18 @@ impl Batch {
         entry.number = Some(number);
         entry.counts = judged.counts;
         entry.notes = judged.notes;
-        if let Verdict::Held { breaches } = judged.verdict {
-            entry.outcome = FileOutcome::Held { breaches };
-            if request.accept {
+        entry.outcome = match judged.verdict {
+            Verdict::Passed => FileOutcome::Added { bad_file: judged.bad_file, replaced },
+            Verdict::Held { .. } if group.request.accept => {
                 self.accept(&maker.dataset, number, state).await?;
-                report.files[line].outcome = FileOutcome::Accepted;
+                FileOutcome::Accepted
             }
+            Verdict::Held { breaches } => FileOutcome::Held { breaches },
+        };
+        // Held, or gone already by somebody else's hand: a later run reads the file again if its rows ever count.
+        if !state.includes(number) {
             return self.drop_rows(current, judged.rows).await;
         }
-        entry.outcome = FileOutcome::Added { bad_file: judged.bad_file, replaced };
         report.raw_bytes += file.found.bytes;
         match judged.rows {
             Waited::Memory(rows) => {
@@ -322,27 +273,43 @@ impl Batch {
 
     /// The entry's number, and the decision that held when it went in; `None` if the ledger has the file meanwhile, or
     /// may not take it any more, by another run.
+    ///
+    /// A fence that a vacuum put since the file was copied may mean that the copy is gone: then it is made again, behind
+    /// the fence, before an entry names it.
     async fn append_file(
         &self,
         maker: &Maker,
-        added: AddedFile,
-        request: &IngestRequest,
+        file: &NewFile,
+        mut added: AddedFile,
+        group: &Group<'_>,
         state: &mut LedgerState,
     ) -> Result<(Option<u64>, Decision), BatchError> {
-        let id = self.ambient.unique_id();
-        let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
+        let options = PlanOptions { replace: group.request.replace, allow_duplicate: group.request.allow_duplicate };
         let candidate = [Candidate { name: added.name.clone(), sha256: added.sha256.clone() }];
-        let mut decision = Decision::Add;
-        let entry = |state: &LedgerState| {
-            decision = decide(state, &candidate, options).remove(0);
-            match &decision {
-                Decision::Add => Some(Entry::Add { file: added.clone() }),
-                Decision::Replace { number } => Some(Entry::Replace { replaced: *number, file: added.clone() }),
-                _ => None,
+        let mut copied_since = group.copied_since;
+        loop {
+            let id = self.ambient.unique_id();
+            let (mut decision, mut doomed) = (Decision::Add, false);
+            let entry = |state: &LedgerState| {
+                decision = decide(state, &candidate, options).remove(0);
+                let entry = match &decision {
+                    Decision::Add => Entry::Add { file: added.clone() },
+                    Decision::Replace { number } => Entry::Replace { replaced: *number, file: added.clone() },
+                    _ => return None,
+                };
+                doomed = may_be_gone(state, &added.location, copied_since);
+                (!doomed).then_some(entry)
+            };
+            let number = self.ledger(&maker.dataset).append(state, &id, self.ambient.now(), entry).await?;
+            if !doomed {
+                return Ok((number, decision));
             }
-        };
-        let number = self.ledger(&maker.dataset).append(state, &id, self.ambient.now(), entry).await?;
-        Ok((number, decision))
+            group.progress.remark(&format!("a vacuum ran meanwhile; copying {} again", added.name.escape_debug()));
+            copied_since = state.end();
+            let key = layout::raw_file(&maker.dataset, &added.sha256, &id, &added.name).to_string();
+            self.copy_in(&file.found, &file.sha256, &key, group.progress).await?;
+            added.location = Location::RawZone { key };
+        }
     }
 
     async fn drop_rows(&self, current: &Current, rows: Waited) -> Result<(), BatchError> {
@@ -352,6 +319,12 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// True if a vacuum may have taken the bytes at `location`, copied when the ledger ended at `copied_since`, for orphans.
+fn may_be_gone(state: &LedgerState, location: &Location, copied_since: u64) -> bool {
+    let named = || state.files().any(|file| file.file.location == *location);
+    matches!(location, Location::RawZone { .. }) && state.fenced_since(copied_since) && !named()
 }
 
 fn in_place(file: &NewFile) -> Result<Location, BatchError> {

@@ -13,11 +13,11 @@ use deltalake::kernel::Transaction;
 use deltalake::kernel::transaction::CommitProperties;
 use deltalake::protocol::SaveMode;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use tempfile::TempDir;
 use tidemark_shared::curated::{CurrentGeneration, log_store, publish, transaction_id};
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::position::LogPartition;
+use tidemark_shared::store::{IfMissing, Store};
 
 use super::*;
 
@@ -33,8 +33,8 @@ impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(folder.path().join("store")).expect("a folder in it");
-        let objects = LocalFileSystem::new_with_prefix(folder.path().join("store")).expect("a store in it");
-        let objects: Arc<dyn ObjectStore> = Arc::new(objects);
+        let store = Store::local(&folder.path().join("store"), IfMissing::Fail).expect("a store in it");
+        let objects = store.objects();
         let log = log_store(Arc::clone(&objects), "trips", "g1").expect("a log store");
         let transaction = Transaction::new(transaction_id(&LogPartition::files()), 12);
         DeltaTable::new(log)
@@ -45,7 +45,7 @@ impl Fixture {
             .await
             .expect("the table takes the rows");
         let pointer = CurrentGeneration::new("g1", "d1", 1);
-        publish(objects.as_ref(), "trips", 0, &pointer).await.expect("publishes");
+        publish(&store, "trips", 0, &pointer).await.expect("publishes");
         Self { folder, objects }
     }
 

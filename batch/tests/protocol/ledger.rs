@@ -1,6 +1,8 @@
 //! Every entry kind of the ledger, in the table and in a recompute.
 
-use tidemark_batch::report::{FileOutcome, quiet};
+use std::sync::{Arc, Mutex};
+
+use tidemark_batch::report::{FileOutcome, Progress, quiet};
 
 use crate::support::Home;
 
@@ -61,4 +63,38 @@ async fn h8_counts_add_up_and_rejects_keep_their_bytes() {
         assert_eq!(&text[at..at + reject.bytes.len()], reject.bytes, "{reject:?}");
         assert_eq!(text[at + reject.bytes.len()], b'\n');
     }
+}
+
+/// Remembers the phases of a run.
+#[derive(Default)]
+struct Phases(Mutex<Vec<&'static str>>);
+
+impl Progress for Phases {
+    fn phase(&self, name: &'static str, _total_bytes: Option<u64>) {
+        self.0.lock().expect("no holder panics").push(name);
+    }
+    fn advance(&self, _bytes: u64) {}
+    fn remark(&self, _line: &str) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_file_that_is_accepted_at_once_is_decoded_once() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    std::fs::write(home.path("d.csv"), "id,kind,cents\n1\n2,x,3\n4\n").expect("a writable folder");
+    let mut request = home.request(&["d.csv", "a.csv"]);
+    request.accept = true;
+    let phases = Arc::new(Phases::default());
+    let progress: Arc<dyn Progress> = phases.clone();
+    let report = batch.ingest("events", &request, &progress).await.expect("ingests");
+    assert_eq!(report.files[0].outcome, FileOutcome::Accepted);
+    // Of 0..40: 6 cut; 6 of the rest filtered.
+    assert_eq!((report.counts.records, report.counts.accepted, report.counts.rejected_total()), (43, 29, 8));
+    assert_eq!(*phases.0.lock().expect("no holder panics"), ["hash", "ingest"], "a file was read twice");
+    let status = batch.status("events").await.expect("reads");
+    assert_eq!((status.rows, status.ledger_end, status.behind, status.files_held.len()), (29, 3, 0, 0));
+    let at_once = home.published().await;
+    batch.recompute("events", &quiet()).await.expect("recomputes");
+    assert_eq!(home.published().await, at_once);
+    home.vacuum().await;
 }

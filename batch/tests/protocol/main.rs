@@ -2,6 +2,9 @@
 //! wherever, the rows that count in the end are those of an undisturbed run.
 
 mod faults;
+mod hooked;
 mod ledger;
 mod races;
+mod raw;
 mod support;
+mod vacuum;

@@ -1,8 +1,13 @@
 //! Several runs at once, in one process: no row twice, none missing.
 
+use tidemark_batch::VacuumRequest;
 use tidemark_batch::report::{FileOutcome, quiet};
 
+use std::time::Duration;
+
 use crate::support::{DOUBLED, Home};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h2_ingests_that_race_count_every_row_once() {
@@ -78,6 +83,37 @@ async fn h2_h9_ingest_withdrawal_and_recompute_race() {
         };
         let status = home.batch().status("events").await.expect("reads");
         assert_eq!((status.rows, status.behind), (wanted, 0), "round {round}");
+        home.vacuum().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn h2_h9_ingests_recompute_replacement_and_vacuum_race() {
+    for round in 0..5 {
+        let home = Home::new().await;
+        home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+        home.apply(DOUBLED).await;
+        std::fs::create_dir(home.path("new")).expect("a writable folder");
+        home.file("new/a.csv", 200..210);
+        let mut replacing = home.request(&["new/a.csv"]);
+        replacing.replace = true;
+        let (one, two, three, four, five) = (home.batch(), home.batch(), home.batch(), home.batch(), home.batch());
+        let (progress, request) = (quiet(), VacuumRequest { older_than: HOUR, ..VacuumRequest::default() });
+        let (b, c, replaced, recomputed, vacuumed) = tokio::join!(
+            home.ingest(&one, &["b.csv"]),
+            home.ingest(&two, &["c.csv"]),
+            three.ingest("events", &replacing, &progress),
+            four.recompute("events", &progress),
+            five.vacuum("events", &request),
+        );
+        b.expect("a race is no failure");
+        c.expect("a race is no failure");
+        replaced.expect("a race is no failure");
+        recomputed.expect("a race is no failure");
+        assert_eq!(vacuumed.expect("a race is no failure").removed, Vec::<String>::new(), "all is young");
+        let status = home.batch().status("events").await.expect("reads");
+        // Of 40..100: 9 cut, 10 of the rest filtered; of 200..210: 2 cut, 2 of the rest filtered.
+        assert_eq!((status.rows, status.behind, status.files_included), (47, 0, 3), "round {round}");
         home.vacuum().await;
     }
 }

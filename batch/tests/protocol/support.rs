@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
+use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use tempfile::TempDir;
 use tidemark_batch::report::{RejectQuery, quiet};
-use tidemark_batch::{Batch, BatchError, BatchSettings, IngestRequest};
+use tidemark_batch::{Batch, BatchError, BatchSettings, IngestRequest, VacuumRequest};
 use tidemark_shared::curated::{CuratedTable, CuratedVersion};
 use tidemark_shared::dataset::registry;
 use tidemark_shared::store::faulty::{Faulty, Rule};
 use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
+
+use crate::hooked::Hooked;
 
 const DEFINITION: &str = r#"
 name = "events"
@@ -106,9 +108,18 @@ impl Home {
         self.batch_on(self.store.clone())
     }
 
+    pub(crate) fn batch_with(&self, settings: BatchSettings) -> Batch {
+        Batch::new(self.store.clone(), Arc::new(Local), None, settings)
+    }
+
     fn batch_on(&self, store: Store) -> Batch {
         let settings = BatchSettings { threads: 2, ..BatchSettings::default() };
         Batch::new(store, Arc::new(Local), None, settings)
+    }
+
+    /// The batch layer on a store that lets `act` happen before the first put of a key that ends with `key`.
+    pub(crate) fn hooked(&self, key: &str, act: BoxFuture<'static, ()>) -> Batch {
+        self.batch_on(self.store.decorated(|inner| Arc::new(Hooked::new(inner, key, act))))
     }
 
     /// The batch layer on a store that fails as `rules` say.
@@ -148,9 +159,11 @@ impl Home {
     /// Removes all orphans, and asserts that nothing that counts went with them.
     pub(crate) async fn vacuum(&self) {
         let before = self.published().await;
-        self.batch().vacuum("events", Duration::ZERO, false).await.expect("vacuums");
+        let mut request = VacuumRequest { force: true, ..VacuumRequest::default() };
+        self.batch().vacuum("events", &request).await.expect("vacuums");
         assert_eq!(before, self.published().await, "vacuum took something that counts");
-        let rest = self.batch().vacuum("events", Duration::ZERO, true).await.expect("looks");
+        request.dry_run = true;
+        let rest = self.batch().vacuum("events", &request).await.expect("looks");
         assert_eq!(rest.removed, Vec::<String>::new());
     }
 }

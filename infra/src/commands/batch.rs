@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use tidemark_batch::VacuumRequest;
 
 use crate::context::Context;
 use crate::error::CliError;
@@ -50,13 +51,15 @@ Examples:
 pub struct VacuumArgs {
     /// Dataset
     pub dataset: String,
-    /// Leave younger objects alone: a run that is still going on may have written them
+    /// Leave younger objects alone: a run that is still going on may have written them. What queries may still read is
+    /// kept for `batch.grace` at least
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
     pub older_than: Duration,
     /// Only name them
     #[arg(long)]
     pub dry_run: bool,
-    /// Allow an age below one hour; no other command may be running on the dataset
+    /// Nothing else runs on the dataset, neither a command nor a query: the age may be below one hour, and `batch.grace`
+    /// does not count
     #[arg(long)]
     pub force: bool,
 }
@@ -82,7 +85,8 @@ pub async fn run(command: &BatchCommand, context: &Context) -> Result<Exit, CliE
         BatchCommand::Vacuum(args) => {
             check_age(args)?;
             let batch = context.batch_for_reading().await?;
-            let report = Box::pin(batch.vacuum(&args.dataset, args.older_than, args.dry_run)).await?;
+            let request = VacuumRequest { older_than: args.older_than, dry_run: args.dry_run, force: args.force };
+            let report = Box::pin(batch.vacuum(&args.dataset, &request)).await?;
             context.report(&report, render::vacuum)?;
             Ok(Exit::Done)
         }

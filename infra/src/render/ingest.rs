@@ -9,6 +9,8 @@ use crate::units::{format_bytes, format_count, format_elapsed};
 
 /// Most files that the table shows; what needs attention is told below it in any case.
 const FILES_SHOWN_MAX: usize = 60;
+/// Longest name that the table shows whole.
+const NAME_CHARS_MAX: usize = 60;
 /// Most remarks that are shown.
 const NOTES_SHOWN_MAX: usize = 30;
 
@@ -50,7 +52,7 @@ fn files(report: &IngestReport) -> String {
     let row = |file: &FileReport| {
         let counts = &file.counts;
         let numbers = [counts.records, counts.accepted, counts.filtered, counts.rejected_total()].map(format_count);
-        let mut cells = vec![clean(&file.name), format_bytes(file.bytes)];
+        let mut cells = vec![shortened(&clean(&file.name)), format_bytes(file.bytes)];
         cells.extend(numbers);
         cells.push(outcome(file));
         cells
@@ -61,6 +63,17 @@ fn files(report: &IngestReport) -> String {
         text.push_str(&format!("... and {} more files; --json lists all\n", report.files.len() - FILES_SHOWN_MAX));
     }
     text
+}
+
+/// A long name without its middle: folders at its beginning and the file's kind at its end tell most.
+fn shortened(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= NAME_CHARS_MAX {
+        return name.to_owned();
+    }
+    let (head, tail) = (NAME_CHARS_MAX / 3, NAME_CHARS_MAX - NAME_CHARS_MAX / 3 - 3);
+    let chars = |from: usize, count: usize| name.chars().skip(from).take(count).collect::<String>();
+    format!("{}...{}", chars(0, head), chars(length - tail, tail))
 }
 
 fn outcome(file: &FileReport) -> String {

@@ -85,6 +85,16 @@ fn each_outcome_has_words() {
 }
 
 #[test]
+fn a_long_name_loses_its_middle_in_the_table() {
+    let name = format!("2019/{}.csv", "\u{e9}".repeat(200));
+    let text = ingest(&IngestReport { files: vec![file(&name, added(), counts(1, 1, 0, &[]))], ..Default::default() });
+    let row = text.lines().nth(1).expect("a row");
+    let cell = row.split("  ").next().expect("a cell");
+    assert_eq!(cell.chars().count(), 60);
+    assert!(cell.starts_with("2019/\u{e9}") && cell.contains("...") && cell.ends_with("\u{e9}.csv"), "{cell}");
+}
+
+#[test]
 fn many_files_are_cut_but_what_needs_a_decision_is_told() {
     let mut files: Vec<FileReport> = (0..80).map(|n| file(&format!("{n}.csv"), added(), Counts::default())).collect();
     files.push(file("last one's.csv", FileOutcome::Held { breaches: vec![breach()] }, Counts::default()));

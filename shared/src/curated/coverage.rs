@@ -9,8 +9,11 @@ use arrow::datatypes::{DataType, Int64Type};
 use delta_kernel::actions::LOG_TXN_SCHEMA;
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::{Engine, Snapshot};
+use deltalake::logstore::LogStoreRef;
 use url::Url;
 
+use super::{CuratedError, table_url};
+use crate::layout;
 use crate::position::{Coverage, LogPartition};
 
 /// Prefix of the application ids that are ours.
@@ -19,6 +22,10 @@ const PREFIX: &str = "tidemark/";
 /// Application id that every commit which removes files moves (H2). It is no partition of the log.
 pub const LAYOUT_TRANSACTION: &str = "tidemark/layout";
 
+/// Application id that a vacuum moves, together with the coverage's own, before it removes data files that no commit
+/// names: a commit that was planned before does not go through afterwards. It is no partition of the log either.
+pub const VACUUM_TRANSACTION: &str = "tidemark/vacuum";
+
 /// Application id under which a commit records how far it covers `partition`: `tidemark/files`, `tidemark/trips/3`.
 /// The transaction's version is the exclusive end.
 #[must_use]
@@ -26,9 +33,60 @@ pub fn transaction_id(partition: &LogPartition) -> String {
     format!("{PREFIX}{partition}")
 }
 
+/// What the application transactions of a table's version say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transactions {
+    /// How far the version covers each partition of the log.
+    pub coverage: Coverage,
+    /// Number of times that files were removed (compaction, rewrite, withdrawal); 0 if never.
+    pub layout: u64,
+    /// Number of times that a vacuum was about to remove files that no commit names.
+    pub vacuums: u64,
+}
+
+impl Transactions {
+    /// Reads those of version `version` of the generation's table, in one replay of its log.
+    ///
+    /// # Errors
+    /// [`CuratedError::Coverage`].
+    pub async fn read(
+        log_store: &LogStoreRef,
+        dataset: &str,
+        generation: &str,
+        version: u64,
+    ) -> Result<Self, CuratedError> {
+        let engine = log_store.engine(None);
+        let url = table_url(dataset, generation);
+        let replay = tokio::task::spawn_blocking(move || transactions(&engine, &url, version)).await;
+        let read = replay.unwrap_or_else(|error| Err(error.to_string())).and_then(|all| Self::of(&all));
+        let root = || layout::table(dataset, generation).to_string();
+        read.map_err(|message| CuratedError::Coverage { root: root(), message })
+    }
+
+    /// Ids that are not ours are left alone; one of ours that is neither known nor a partition, or a negative version,
+    /// is an error: guessing would put a hole or a double into answers.
+    fn of(versions: &BTreeMap<String, i64>) -> Result<Self, String> {
+        let mut found = Self::default();
+        for (id, version) in versions {
+            let Some(name) = id.strip_prefix(PREFIX) else { continue };
+            let number = u64::try_from(*version).map_err(|_| format!("application id `{id}` has version {version}"))?;
+            match id.as_str() {
+                LAYOUT_TRANSACTION => found.layout = number,
+                VACUUM_TRANSACTION => found.vacuums = number,
+                _ => {
+                    let partition: LogPartition =
+                        name.parse().map_err(|_| format!("application id `{id}` names no partition"))?;
+                    found.coverage.set(partition, number);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// The newest version of every application id in the log of the table at `url`, as of table version `version`.
 /// Blocking.
-pub(super) fn transactions(engine: &Arc<dyn Engine>, url: &Url, version: u64) -> Result<BTreeMap<String, i64>, String> {
+fn transactions(engine: &Arc<dyn Engine>, url: &Url, version: u64) -> Result<BTreeMap<String, i64>, String> {
     let text = |error: delta_kernel::Error| error.to_string();
     let snapshot = Snapshot::builder_for(url).at_version(version).build(engine.as_ref()).map_err(text)?;
     let batches = snapshot.log_segment().read_actions(engine.as_ref(), LOG_TXN_SCHEMA.clone()).map_err(text)?;
@@ -56,18 +114,20 @@ fn collect(batch: &RecordBatch, newest: &mut BTreeMap<String, i64>) -> Result<()
     Ok(())
 }
 
-/// The coverage that `transactions` record. Ids that are not ours are left alone; one of ours that is neither the
-/// layout nor a partition, or a negative end, is an error: guessing would put a hole or a double into answers.
-pub(super) fn coverage(transactions: &BTreeMap<String, i64>) -> Result<Coverage, String> {
-    let mut coverage = Coverage::new();
-    for (id, version) in transactions {
-        let Some(name) = id.strip_prefix(PREFIX) else { continue };
-        if id == LAYOUT_TRANSACTION {
-            continue;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_that_are_understood_pass() {
+        let of = |entries: &[(&str, i64)]| {
+            Transactions::of(&entries.iter().map(|(id, version)| ((*id).to_owned(), *version)).collect())
+        };
+        let found = of(&[("other", -9), ("tidemark/files", 3), (LAYOUT_TRANSACTION, 2), (VACUUM_TRANSACTION, 1)]);
+        let coverage = [(LogPartition::files(), 3)].into_iter().collect();
+        assert_eq!(found, Ok(Transactions { coverage, layout: 2, vacuums: 1 }));
+        for bad in [("tidemark/nonsense", 1), ("tidemark/files", -1), (LAYOUT_TRANSACTION, -1)] {
+            assert!(of(&[bad]).is_err(), "{bad:?}");
         }
-        let partition: LogPartition = name.parse().map_err(|_| format!("application id `{id}` names no partition"))?;
-        let end = u64::try_from(*version).map_err(|_| format!("application id `{id}` has version {version}"))?;
-        coverage.set(partition, end);
     }
-    Ok(coverage)
 }

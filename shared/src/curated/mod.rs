@@ -24,7 +24,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 pub use counts::CountsFromLog;
-pub use coverage::{LAYOUT_TRANSACTION, transaction_id};
+pub use coverage::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, transaction_id};
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
 pub use table::{CuratedTable, STORE_URL};
 pub use version::{CuratedVersion, DataFile};

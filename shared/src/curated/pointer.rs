@@ -2,11 +2,12 @@
 
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::CuratedError;
 use crate::layout;
+use crate::store::{PutNew, Store, StoreError};
 
 /// Version of the pointer's JSON form.
 pub const POINTER_FORMAT: u32 = 1;
@@ -60,26 +61,23 @@ pub async fn current(
     Ok(Some((n, parse(key, &bytes)?)))
 }
 
-/// Makes pointer `n` of `dataset` unless it exists.
+/// Makes pointer `n` of `dataset` unless it exists. Whoever brings the very pointer that is there is told that it is
+/// created: two processes that finish one switch bring the same.
 ///
 /// # Errors
-/// [`CuratedError::Store`].
+/// The store's.
 pub async fn publish(
-    objects: &dyn ObjectStore,
+    store: &Store,
     dataset: &str,
     n: u64,
     pointer: &CurrentGeneration,
-) -> Result<Published, CuratedError> {
+) -> Result<Published, StoreError> {
     let key = layout::current(dataset, n);
     let text = serde_json::to_vec(pointer).expect("a pointer is plain data");
-    let options = PutOptions::from(PutMode::Create);
-    match objects.put_opts(&key, PutPayload::from(text), options).await {
-        Ok(_) => Ok(Published::Created),
-        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-            Ok(Published::Exists)
-        }
-        Err(source) => Err(store_error(&key, source)),
-    }
+    Ok(match store.put_new(&key, text.into()).await? {
+        PutNew::Created => Published::Created,
+        PutNew::Exists(_) => Published::Exists,
+    })
 }
 
 fn parse(key: &Path, bytes: &[u8]) -> Result<CurrentGeneration, CuratedError> {

@@ -11,10 +11,10 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::coverage::{coverage, transactions};
+use super::coverage::Transactions;
 use super::pointer::{CurrentGeneration, current};
 use super::statistics::file_statistics;
-use super::{CuratedError, log_store, table_url};
+use super::{CuratedError, log_store};
 use crate::layout;
 use crate::position::Coverage;
 
@@ -91,13 +91,7 @@ impl CuratedVersion {
             return Err(CuratedError::Unsupported { key: root.to_string(), what: "column mapping".to_owned() });
         }
 
-        let engine = log_store.engine(None);
-        let url = table_url(dataset, &generation.generation);
-        let replay = tokio::task::spawn_blocking(move || transactions(&engine, &url, table_version));
-        let coverage_error = |message| CuratedError::Coverage { root: root.to_string(), message };
-        let transactions = replay.await.unwrap_or_else(|error| Err(error.to_string())).map_err(coverage_error)?;
-        let layout = transactions.get(super::LAYOUT_TRANSACTION).copied().unwrap_or(0);
-
+        let transactions = Transactions::read(&log_store, dataset, &generation.generation, table_version).await?;
         let schema = snapshot.arrow_schema();
         let partition_columns = snapshot.metadata().partition_columns().to_vec();
         let views: Vec<LogicalFileView> =
@@ -110,8 +104,8 @@ impl CuratedVersion {
             dataset: dataset.to_owned(),
             generation,
             table_version,
-            coverage: coverage(&transactions).map_err(coverage_error)?,
-            layout: u64::try_from(layout).unwrap_or(0),
+            coverage: transactions.coverage,
+            layout: transactions.layout,
             schema,
             partition_columns,
             files,

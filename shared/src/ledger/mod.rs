@@ -2,6 +2,10 @@
 //!
 //! Entries are numbered objects made by conditional put; the rows that count are a pure function of a prefix of them.
 //! Ingest, recompute and audit replay the recorded decisions and never judge a file anew (DESIGN section 3).
+//!
+//! An entry that withdraws its own number names no file, so it changes nothing that counts. It is a *fence*: a vacuum
+//! puts it before it removes raw bytes that no entry names. Whoever copied bytes before the fence and has not named them
+//! yet finds it in his way, for his own entry must go in behind it, and copies them again.
 
 use std::collections::BTreeMap;
 
@@ -109,6 +113,18 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// An entry for number `number` that changes nothing that counts; see the module's text.
+    #[must_use]
+    pub fn fence(number: u64) -> Self {
+        Self::Withdraw { file: number }
+    }
+
+    /// True if this is a fence, being the entry of number `number`.
+    #[must_use]
+    pub fn is_fence(&self, number: u64) -> bool {
+        matches!(self, Self::Withdraw { file } if *file == number)
+    }
+
     /// The file that this entry brings, if it brings one.
     #[must_use]
     pub fn added(&self) -> Option<&AddedFile> {
@@ -162,6 +178,7 @@ pub struct LedgerFile {
 pub struct LedgerState {
     files: BTreeMap<u64, LedgerFile>,
     end: u64,
+    last_fence: Option<u64>,
 }
 
 impl LedgerState {
@@ -180,6 +197,9 @@ impl LedgerState {
     pub fn apply(&mut self, entry: &Entry) {
         let number = self.end;
         self.end += 1;
+        if entry.is_fence(number) {
+            self.last_fence = Some(number);
+        }
         match entry {
             Entry::Add { file } => self.insert(number, file),
             Entry::Withdraw { file } => self.mark(*file, Standing::Withdrawn(number)),
@@ -211,6 +231,21 @@ impl LedgerState {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
+    }
+
+    /// True if a vacuum put a fence at or after entry `number`: what was copied before may be gone.
+    #[must_use]
+    pub fn fenced_since(&self, number: u64) -> bool {
+        self.last_fence.is_some_and(|fence| fence >= number)
+    }
+
+    /// The first entry after which the rows of file `number` count no more.
+    #[must_use]
+    pub fn gone_at(&self, number: u64) -> Option<u64> {
+        match self.files.get(&number)?.standing {
+            Standing::Withdrawn(at) | Standing::Replaced(at) => Some(at),
+            Standing::Included | Standing::Held => None,
+        }
     }
 
     /// All files, in order of number.

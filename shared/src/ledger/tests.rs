@@ -63,6 +63,16 @@ fn an_entry_about_a_file_that_is_gone_changes_nothing() {
 }
 
 #[test]
+fn a_fence_changes_nothing_that_counts_and_is_remembered() {
+    let before = LedgerState::replay(&[add("a", "A")]);
+    let state = LedgerState::replay(&[add("a", "A"), Entry::fence(1), Entry::Withdraw { file: 0 }]);
+    assert_eq!(standings(&state), [(0, Standing::Withdrawn(2))]);
+    assert_eq!(state.gone_at(0), Some(2));
+    assert!(!before.fenced_since(0));
+    assert_eq!([0, 1, 2].map(|number| state.fenced_since(number)), [true, true, false]);
+}
+
+#[test]
 fn decisions() {
     let state = LedgerState::replay(&[add("a", "A"), held("h", "H"), add("w", "W"), Entry::Withdraw { file: 2 }]);
     let plain = PlanOptions::default();

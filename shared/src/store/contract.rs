@@ -14,7 +14,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::faulty::{Call, Fault, Faulty, Rule};
-use super::{Cause, PutNew, Store};
+use super::{Cause, PutNew, Store, Uploaded};
 use crate::decode::ReadAt;
 
 const WRITERS: usize = 16;
@@ -23,6 +23,9 @@ const ROUNDS: usize = 20;
 const KEYS: usize = 2_100;
 /// Three parts and a short one.
 const BIG_BYTES: usize = (25 << 20) + 123;
+/// Digests of the first 100 and of all of the bytes that uploads write.
+const SMALL_SHA256: &str = "9f2913bf8bd284cc99f1f85913b2218f205b8305a6af5594336ff10833b22b27";
+const BIG_SHA256: &str = "e6451d18572cda73d9a4daf53d1500038bd11d49c4fbeb6ff6d8326c9f18981b";
 
 /// Runs every check.
 ///
@@ -38,6 +41,7 @@ pub async fn check_all(store: &Store) {
     big_objects_round_trip(store).await;
     a_failed_upload_leaves_nothing(store).await;
     an_upload_whose_completion_was_lost_counts(store).await;
+    other_bytes_than_announced_never_appear(store).await;
     an_abandoned_upload_is_found_and_removed(store).await;
 }
 
@@ -239,6 +243,25 @@ pub async fn an_upload_whose_completion_was_lost_counts(store: &Store) {
     assert_eq!(written, BIG_BYTES as u64);
     assert!(store.get(&key).await.expect("get").is_some_and(|stored| stored == bytes), "other bytes are stored");
     store.delete_many(vec![key]).await.expect("delete");
+}
+
+/// An upload of bytes that have not the announced digest makes no object and leaves no parts, big or small.
+///
+/// # Panics
+/// If the store breaks the contract.
+pub async fn other_bytes_than_announced_never_appear(store: &Store) {
+    let folder = folder("verified");
+    for (name, bytes, sha256) in [("small", big().slice(..100), SMALL_SHA256), ("big", big(), BIG_SHA256)] {
+        let key = folder.clone().join(name);
+        let wrong = store.upload_verified(&key, Arc::new(bytes.clone()), "00", &|_| ()).await.expect("reads");
+        assert_eq!(wrong, Uploaded::Differs { found: sha256.to_owned() });
+        assert_eq!(store.size(&key).await.expect("size"), None, "other bytes than announced appeared");
+        assert_eq!(leftovers(store, &folder, Duration::ZERO).await, 0, "a refused upload left parts");
+        let right = store.upload_verified(&key, Arc::new(bytes.clone()), sha256, &|_| ()).await.expect("uploads");
+        assert_eq!(right, Uploaded::Stored);
+        assert!(store.get(&key).await.expect("get").is_some_and(|stored| stored == bytes), "other bytes are stored");
+        store.delete_many(vec![key]).await.expect("delete");
+    }
 }
 
 /// What a killed process leaves of an upload is never listed, is found once it is old, and can be removed.

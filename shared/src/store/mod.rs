@@ -24,9 +24,9 @@ mod tests;
 
 pub use error::{Cause, Operation, StoreError};
 pub use objects::{PutNew, Store};
-pub use read::open_file;
+pub use read::{open_file, opened_file};
 pub use rooted::Rooted;
-pub use upload::Progress;
+pub use upload::{Progress, Uploaded};
 pub use url::StoreUrl;
 
 use std::fmt;

@@ -28,7 +28,14 @@ const BLOCKS_MIN: usize = 6;
 /// # Errors
 /// Whatever the file system reports; a directory is refused.
 pub fn open_file(path: &FilePath) -> io::Result<Arc<dyn ReadAt>> {
-    let file = File::open(path)?;
+    opened_file(File::open(path)?)
+}
+
+/// Random access to a file that is open already, such as a temporary one without a name.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn opened_file(file: File) -> io::Result<Arc<dyn ReadAt>> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));

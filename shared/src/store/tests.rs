@@ -38,6 +38,7 @@ contract_on_a_local_directory!(
     big_objects_round_trip,
     a_failed_upload_leaves_nothing,
     an_upload_whose_completion_was_lost_counts,
+    other_bytes_than_announced_never_appear,
     an_abandoned_upload_is_found_and_removed,
 );
 

@@ -7,6 +7,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use sha2::{Digest as _, Sha256};
 
 use super::{Operation, Store, StoreError};
 use crate::decode::ReadAt;
@@ -20,6 +21,18 @@ const PARTS_MAX: u64 = 9_000;
 
 /// Told of every run of bytes that the store has taken, by its length. Called in no particular order of position.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+/// How [`Store::upload_verified`] ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uploaded {
+    /// The object is there.
+    Stored,
+    /// The source has other bytes than those of the wanted digest; there is no object.
+    Differs {
+        /// SHA-256 of the bytes that were read, in lower-case hex.
+        found: String,
+    },
+}
 
 impl Store {
     /// Writes the whole of `source` to `path`, in parts of equal size if it is big, and returns the number of bytes.
@@ -38,30 +51,98 @@ impl Store {
         progress: Progress<'_>,
     ) -> Result<u64, StoreError> {
         let length = source.len();
+        self.upload_body(path, Body { source, hasher: None }, "", progress).await?;
+        Ok(length)
+    }
+
+    /// Like [`Self::upload`], of bytes that must have this SHA-256 (lower-case hex). The very bytes that are handed to
+    /// the store are hashed, and the object appears only if they are the wanted ones.
+    ///
+    /// # Errors
+    /// As [`Self::upload`]; [`super::Cause::Changed`] if the source has become shorter.
+    pub async fn upload_verified(
+        &self,
+        path: &Path,
+        source: Arc<dyn ReadAt>,
+        sha256: &str,
+        progress: Progress<'_>,
+    ) -> Result<Uploaded, StoreError> {
+        self.upload_body(path, Body { source, hasher: Some(Sha256::new()) }, sha256, progress).await
+    }
+
+    async fn upload_body(
+        &self,
+        path: &Path,
+        mut body: Body,
+        sha256: &str,
+        progress: Progress<'_>,
+    ) -> Result<Uploaded, StoreError> {
+        let length = body.source.len();
         if length <= SINGLE_PUT_BYTES_MAX {
-            let bytes = read_part(&source, path, 0, length).await?;
+            let bytes = body.read(path, 0, length).await?;
+            if let Some(found) = body.other_than(sha256) {
+                return Ok(Uploaded::Differs { found });
+            }
             let put = self.objects().put(path, PutPayload::from_bytes(bytes)).await;
             put.map_err(|error| StoreError::of(Operation::Upload, path, error))?;
             progress(length);
-            return Ok(length);
+            return Ok(Uploaded::Stored);
         }
         let started = self.objects().put_multipart(path).await;
         let mut upload = started.map_err(|error| StoreError::of(Operation::Upload, path, error))?;
-        let written = write_parts(upload.as_mut(), path, &source, progress).await;
-        let Err(error) = written else { return Ok(length) };
-        // A completion whose acknowledgement was lost did happen; the key names the content, so its size settles it.
-        let completed = matches!(self.size(path).await, Ok(Some(size)) if size == length);
+        let written = write_parts(upload.as_mut(), path, &mut body, progress).await;
+        let ended = match (written, body.other_than(sha256)) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(found)) => Ok(Uploaded::Differs { found }),
+            (Ok(()), None) => match upload.complete().await {
+                Ok(_) => return Ok(Uploaded::Stored),
+                // A completion whose acknowledgement was lost did happen; the key names the content, so its size
+                // settles it.
+                Err(_) if matches!(self.size(path).await, Ok(Some(size)) if size == length) => Ok(Uploaded::Stored),
+                Err(error) => Err(StoreError::of(Operation::Upload, path, error)),
+            },
+        };
         if let Err(abort) = upload.abort().await {
-            tracing::debug!(%path, error = %abort, "parts of a failed upload could not be removed");
+            tracing::debug!(%path, error = %abort, "parts of an upload could not be removed");
         }
-        if completed && error.completing { Ok(length) } else { Err(error.error) }
+        ended
     }
 }
 
-struct PartError {
-    error: StoreError,
-    /// All parts were stored; only the last step failed.
-    completing: bool,
+/// What is uploaded, and the digest of what was read of it so far.
+struct Body {
+    source: Arc<dyn ReadAt>,
+    hasher: Option<Sha256>,
+}
+
+impl Body {
+    /// Reads the next bytes. Reading and hashing are off the runtime.
+    async fn read(&mut self, path: &Path, start: u64, end: u64) -> Result<Bytes, StoreError> {
+        let (source, mut hasher) = (Arc::clone(&self.source), self.hasher.take());
+        let task = tokio::task::spawn_blocking(move || {
+            let bytes = source.read_at(start, (end - start) as usize)?;
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&bytes);
+            }
+            Ok((bytes, hasher))
+        });
+        let read = task.await.unwrap_or_else(|join| Err(std::io::Error::other(join)));
+        // The source is at fault, not the object that is written: no other cause is read off it.
+        let (bytes, hasher) = read.map_err(|error| {
+            let shorter = error.kind() == std::io::ErrorKind::UnexpectedEof;
+            let cause = if shorter { super::Cause::Changed } else { super::Cause::Failed };
+            StoreError::because(Operation::Upload, path, cause, error)
+        })?;
+        self.hasher = hasher;
+        Ok(bytes)
+    }
+
+    /// The digest of what was read, if one was taken and it is not `sha256`.
+    fn other_than(&self, sha256: &str) -> Option<String> {
+        let digest = self.hasher.clone()?.finalize();
+        let found = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        (found != sha256).then_some(found)
+    }
 }
 
 /// Waits for the parts that are on the way, then hands the error on: a part that arrives after the upload was aborted
@@ -74,35 +155,30 @@ async fn settled(mut in_flight: FuturesUnordered<impl Future>, error: StoreError
 async fn write_parts(
     upload: &mut dyn MultipartUpload,
     path: &Path,
-    source: &Arc<dyn ReadAt>,
+    body: &mut Body,
     progress: Progress<'_>,
-) -> Result<(), PartError> {
-    let storing = |error| PartError { error, completing: false };
-    let length = source.len();
+) -> Result<(), StoreError> {
     let mut in_flight = FuturesUnordered::new();
-    for (start, end) in parts(length) {
+    for (start, end) in parts(body.source.len()) {
         if in_flight.len() as u64 >= PARTS_IN_FLIGHT {
             let stored = next_part(&mut in_flight, path, progress).await;
             if let Err(error) = stored {
-                return Err(storing(settled(in_flight, error).await));
+                return Err(settled(in_flight, error).await);
             }
         }
-        let bytes = match read_part(source, path, start, end).await {
+        let bytes = match body.read(path, start, end).await {
             Ok(bytes) => bytes,
-            Err(error) => return Err(storing(settled(in_flight, error).await)),
+            Err(error) => return Err(settled(in_flight, error).await),
         };
         in_flight.push(upload.put_part(PutPayload::from_bytes(bytes)).map(move |stored| stored.map(|()| end - start)));
     }
     while !in_flight.is_empty() {
         let stored = next_part(&mut in_flight, path, progress).await;
         if let Err(error) = stored {
-            return Err(storing(settled(in_flight, error).await));
+            return Err(settled(in_flight, error).await);
         }
     }
-    let completed = upload.complete().await;
-    completed
-        .map(drop)
-        .map_err(|error| PartError { error: StoreError::of(Operation::Upload, path, error), completing: true })
+    Ok(())
 }
 
 async fn next_part(
@@ -113,14 +189,6 @@ async fn next_part(
     let stored = in_flight.try_next().await.map_err(|error| StoreError::of(Operation::Upload, path, error))?;
     progress(stored.unwrap_or(0));
     Ok(())
-}
-
-async fn read_part(source: &Arc<dyn ReadAt>, path: &Path, start: u64, end: u64) -> Result<Bytes, StoreError> {
-    let source = Arc::clone(source);
-    let read = tokio::task::spawn_blocking(move || source.read_at(start, (end - start) as usize)).await;
-    let read = read.unwrap_or_else(|join| Err(std::io::Error::other(join)));
-    // The source is at fault, not the object that is written: no cause is read off it.
-    read.map_err(|error| StoreError::because(Operation::Upload, path, super::Cause::Failed, error))
 }
 
 /// Ranges of equal size (but the last) that make up `length`: few enough for S3, each big enough for it.

@@ -39,6 +39,7 @@ real_s3_keeps_the_contract!(
     real_s3_big_objects_round_trip = big_objects_round_trip,
     real_s3_a_failed_upload_leaves_nothing = a_failed_upload_leaves_nothing,
     real_s3_an_upload_whose_completion_was_lost_counts = an_upload_whose_completion_was_lost_counts,
+    real_s3_other_bytes_than_announced_never_appear = other_bytes_than_announced_never_appear,
 );
 
 /// MinIO shows an unfinished upload only to who names its exact key, and removes it by itself after a day.

@@ -1,0 +1,145 @@
+//! The raw zone's bytes: how they get there, how they are opened, and how lost ones are put back.
+
+use std::path::Path as FsPath;
+use std::sync::Arc;
+
+use object_store::path::Path;
+use tidemark_shared::decode::ReadAt;
+use tidemark_shared::ledger::{LedgerFile, Location};
+use tidemark_shared::store::{Cause, IfMissing, StoreUrl, Uploaded, open_file};
+use tokio::sync::oneshot;
+
+use super::input::{Found, Input};
+use crate::error::BatchError;
+use crate::failpoint;
+use crate::generation::Maker;
+use crate::pipeline::RawFile;
+use crate::report::Progress;
+use crate::service::Batch;
+
+impl Batch {
+    /// Copies a file to `key`, unless it is there already. What is stored is what has this digest: the bytes are hashed
+    /// as they leave, and the object appears only if they are the ones that were decided on.
+    pub(super) async fn copy_in(
+        &self,
+        found: &Found,
+        sha256: &str,
+        key: &str,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(), BatchError> {
+        let key = Path::parse(key).expect("made by layout::raw_file");
+        failpoint::pass("raw.before_upload");
+        // It is there already only if the ledger names it.
+        if self.store.size(&key).await? == Some(found.bytes) {
+            progress.advance(found.bytes);
+        } else {
+            let source = match &found.input {
+                Input::Local(path) => {
+                    open_file(path).map_err(|source| BatchError::Read { path: path.display().to_string(), source })?
+                }
+                Input::Remote { store, key: from, version, .. } => store.read_at(from, version.as_deref()).await?,
+            };
+            let changed = |found_sha256| BatchError::SourceChanged {
+                name: found.name.clone(),
+                wanted: sha256.to_owned(),
+                found: found_sha256,
+            };
+            match self.store.upload_verified(&key, source, sha256, &|bytes| progress.advance(bytes)).await {
+                Ok(Uploaded::Stored) => {}
+                Ok(Uploaded::Differs { found }) => return Err(changed(found)),
+                Err(error) if error.cause() == Some(Cause::Changed) => {
+                    return Err(changed("of fewer bytes".to_owned()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        failpoint::pass("raw.after_upload");
+        Ok(())
+    }
+
+    /// Puts the bytes of a file of the ledger back where they are gone, from a file that has the same. True if it did.
+    pub(super) async fn put_back(
+        &self,
+        known: &LedgerFile,
+        found: &Found,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<bool, BatchError> {
+        let Location::RawZone { key } = &known.file.location else { return Ok(false) };
+        let at = Path::parse(key).expect("made by layout::raw_file");
+        if self.store.size(&at).await? == Some(known.file.bytes) {
+            return Ok(false);
+        }
+        self.copy_in(found, &known.file.sha256, key, progress).await?;
+        Ok(true)
+    }
+
+    /// A new file, to be read once its bytes have arrived.
+    pub(super) fn raw_file_after(
+        &self,
+        maker: &Maker,
+        name: &str,
+        location: &Location,
+        arrival: oneshot::Receiver<Result<(), BatchError>>,
+    ) -> RawFile {
+        let (batch, location, dataset, file) = (self.clone(), location.clone(), maker.dataset.clone(), name.to_owned());
+        let runtime = tokio::runtime::Handle::current();
+        let open = Box::new(move || {
+            arrival.blocking_recv().map_err(|_| BatchError::Cancelled)??;
+            runtime.block_on(batch.open_raw(&location)).map_err(|error| match error {
+                BatchError::Store(error) if error.cause() == Some(Cause::NotFound) => {
+                    BatchError::CopyVacuumed { dataset, name: file }
+                }
+                error => error,
+            })
+        });
+        RawFile { name: name.to_owned(), spec: Arc::clone(&maker.spec), open }
+    }
+
+    /// A raw file of the ledger, to be read.
+    pub(crate) fn raw_file(&self, maker: &Maker, file: &LedgerFile) -> RawFile {
+        let (batch, dataset, known) = (self.clone(), maker.dataset.clone(), file.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let open = Box::new(move || match runtime.block_on(batch.open_raw(&known.file.location)) {
+            Ok(source) if source.len() == known.file.bytes => Ok(source),
+            Ok(source) => Err(lost(&dataset, &known, format!("it has {} bytes of {}", source.len(), known.file.bytes))),
+            Err(BatchError::Store(error)) if error.cause() == Some(Cause::NotFound) => {
+                Err(lost(&dataset, &known, "it does not exist".to_owned()))
+            }
+            Err(error) => Err(error),
+        });
+        RawFile { name: file.file.name.clone(), spec: Arc::clone(&maker.spec), open }
+    }
+
+    async fn open_raw(&self, location: &Location) -> Result<Arc<dyn ReadAt>, BatchError> {
+        match location {
+            Location::RawZone { key } => {
+                let key = Path::parse(key).expect("made by layout::raw_file");
+                Ok(self.store.read_at(&key, None).await?)
+            }
+            Location::InPlace { url, version } => {
+                let rest = url.strip_prefix("s3://").unwrap_or(url);
+                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+                let bucket = StoreUrl::parse(&format!("s3://{bucket}"), FsPath::new(""))?;
+                let store = self.stores.open(&bucket, IfMissing::Fail).await?;
+                let key = Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
+                Ok(store.read_at(&key, Some(version)).await?)
+            }
+        }
+    }
+}
+
+fn lost(dataset: &str, file: &LedgerFile, what: String) -> BatchError {
+    let (location, in_place) = match &file.file.location {
+        Location::RawZone { key } => (key.clone(), false),
+        Location::InPlace { url, version } => (format!("{url} (version {version})"), true),
+    };
+    BatchError::RawLost {
+        dataset: dataset.to_owned(),
+        number: file.number,
+        name: file.file.name.clone(),
+        location,
+        in_place,
+        sha256: file.file.sha256.clone(),
+        what,
+    }
+}
