@@ -147,6 +147,32 @@ async fn a_typo_gets_the_nearest_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_statement_is_told_from_values_that_allow_no_answer() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let cases = [
+        ("SELEC 1", Kind::Invalid),
+        ("SELECT nothing FROM trips", Kind::Invalid),
+        ("SELECT id FROM nothing", Kind::NotFound),
+        ("SELECT id + note FROM (SELECT id, [note] AS note FROM trips)", Kind::Invalid),
+        ("SELECT no_function(id) FROM trips", Kind::Invalid),
+        ("SELECT sum(id) FROM trips WHERE sum(id) > 1", Kind::Invalid),
+        ("SELECT * FROM '/no/such/file.csv'", Kind::NotFound),
+        ("SELECT id / (id - id) FROM trips", Kind::Unprocessable),
+        ("SELECT 1 / 0", Kind::Unprocessable),
+        ("SELECT CAST(note AS INT) FROM trips", Kind::Unprocessable),
+        ("SELECT CAST('seven' AS INT)", Kind::Unprocessable),
+        ("SELECT CAST(id * 1000000 AS INT) FROM trips", Kind::Unprocessable),
+        ("SELECT id FROM trips WHERE CAST(pickup_month || 'th' AS INT) = 7", Kind::Unprocessable),
+        ("SELECT arrow_cast(id, 'Int8') FROM trips", Kind::Unprocessable),
+    ];
+    for (sql, kind) in cases {
+        let error = error(&engine, sql).await;
+        assert_eq!(error.kind(), kind, "{sql}: {error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_reading_statements_are_answered() {
     let fixture = Fixture::new().await;
     let engine = fixture.engine(SqlConfig::default());
