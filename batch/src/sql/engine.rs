@@ -164,10 +164,16 @@ impl SqlEngine {
         let mut opened = Opened::default();
         if let Statement::CreateExternalTable(create) = &statement {
             self.check_locations(&create.locations).await?;
-            self.list(&mut opened).await?;
+            self.list_own(&mut opened).await?;
         } else {
             for reference in state.resolve_table_references(&statement).map_err(SqlError::from_planning)? {
-                self.open(reference, &mut opened).await?;
+                // `range(10)`: the name of a function that yields rows.
+                let is_function =
+                    reference.schema().is_none() && state.table_functions().contains_key(reference.table());
+                match self.open(reference, &mut opened).await {
+                    Err(SqlError::UnknownTable { .. }) if is_function => {}
+                    outcome => outcome?,
+                }
             }
         }
         opened.register(&context);

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use datafusion::common::SchemaError;
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use tidemark_shared::curated::CuratedError;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
@@ -25,6 +25,12 @@ pub enum SqlError {
     Statements {
         /// Number of statements.
         count: usize,
+    },
+    /// Operators nest deeper than can be taken apart.
+    #[error("more than {limit} operators in one chain")]
+    TooDeep {
+        /// The most there may be.
+        limit: usize,
     },
     /// No such table.
     #[error("table `{name}` not found{}", did_you_mean(suggestion.as_deref()))]
@@ -186,6 +192,7 @@ impl ErrorKind for SqlError {
             Self::OutOfMemory { .. } | Self::OutOfSpillSpace { .. } => {
                 Some("raise `--memory`, or ask for less at once".to_owned())
             }
+            Self::TooDeep { .. } => Some("write `x IN (…)`, or join with a table of the values".to_owned()),
             Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
             Self::Execution { source, .. } if is_cast(source) => {
                 Some("`TRY_CAST(… AS …)` is null where a value can't be converted".to_owned())
@@ -250,10 +257,7 @@ impl SqlError {
             },
             DataFusionError::SQL(error, _) => Self::Syntax { message: parser_message(&error) },
             DataFusionError::SchemaError(error, backtrace) => match *error {
-                SchemaError::FieldNotFound { field, valid_fields } => {
-                    let names = valid_fields.iter().map(|field| field.name.as_str());
-                    Self::UnknownColumn { suggestion: nearest(&field.name, names), name: field.name }
-                }
+                SchemaError::FieldNotFound { field, valid_fields } => unknown_column(&field, &valid_fields),
                 other => Self::Plan {
                     message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string(),
                 },
@@ -268,6 +272,16 @@ impl SqlError {
             }
             other => Self::Plan { message: other.message().to_string() },
         }
+    }
+}
+
+fn unknown_column(field: &Column, valid: &[Column]) -> SqlError {
+    // The right name behind the wrong table: the table is the mistake.
+    let same = valid.iter().find(|known| known.name == field.name).map(Column::flat_name);
+    let names = valid.iter().map(|known| known.name.as_str());
+    match same {
+        Some(suggestion) => SqlError::UnknownColumn { suggestion: Some(suggestion), name: field.flat_name() },
+        None => SqlError::UnknownColumn { suggestion: nearest(&field.name, names), name: field.name.clone() },
     }
 }
 

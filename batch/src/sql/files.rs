@@ -62,7 +62,7 @@ impl FileTable {
 /// True if a name in a `FROM` clause means a file or folder rather than a table.
 pub(super) fn is_path(name: &str) -> bool {
     let lower = name.to_lowercase();
-    name.contains('/') || PATH_ENDINGS.iter().any(|ending| lower.ends_with(ending))
+    name.contains('/') || name == "." || PATH_ENDINGS.iter().any(|ending| lower.ends_with(ending))
 }
 
 /// The address of the bucket that `location` is in, if it is in one, and the bucket's name. Hive and Spark write `s3a`
@@ -78,6 +78,13 @@ pub(super) async fn open(
     state: &SessionState,
     table: &FileTable,
 ) -> std::result::Result<Arc<dyn TableProvider>, SqlError> {
+    if let Some((scheme, _)) = table.location.split_once("://")
+        && scheme != "file"
+        && bucket(&table.location).is_none()
+    {
+        let message = format!("`{scheme}:` is neither `file:` nor `s3:`");
+        return Err(SqlError::BadFile { location: table.location.clone(), message, kind: Kind::Invalid });
+    }
     let refuse = |error| SqlError::of_files(&table.location, &error);
     let nothing = || {
         let message = "no such file or folder, or nothing in it that has columns".to_owned();

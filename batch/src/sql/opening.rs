@@ -109,17 +109,23 @@ impl SqlEngine {
         if opened.listed {
             return Ok(());
         }
-        let mut batch = self.datasets().await?;
-        batch.extend(self.session_tables.names());
-        batch.sort();
-        batch.dedup();
-        opened.schema(BATCH).name(batch);
+        self.list_own(opened).await?;
         let schemas = self.catalog.names().await.map_err(|source| SqlError::Catalog { source })?;
         let own = |name: &str| name == BATCH || name == INFORMATION || SERVED.contains(&name);
         for (name, tables) in schemas.into_iter().filter(|(name, _)| !own(name)) {
             opened.schema(&name).name(tables);
         }
         opened.listed = true;
+        Ok(())
+    }
+
+    /// [`Self::list`] without the catalog's tables.
+    pub(super) async fn list_own(&self, opened: &mut Opened) -> Result<(), SqlError> {
+        let mut names = self.datasets().await?;
+        names.extend(self.session_tables.names());
+        names.sort();
+        names.dedup();
+        opened.schema(BATCH).name(names);
         Ok(())
     }
 

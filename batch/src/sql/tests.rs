@@ -370,6 +370,33 @@ async fn catalog_tables_are_read_in_place_with_their_version() {
     assert!(rows(&engine, &ask("SHOW TABLES")).await.expect("lists").0.contains("zones"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_chains_of_operators_are_answered_up_to_a_bound() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { threads: Some(1), ..SqlConfig::default() });
+    let chain =
+        |join: &str, count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(join);
+    let answered = [
+        format!("SELECT max({}) FROM trips WHERE id < 1000002", chain(" + ", 900, &|_| "id % 2".to_owned())),
+        format!("SELECT count(*) FROM trips WHERE {}", chain(" OR ", 900, &|i| format!("id + fare_amount = {i}"))),
+        format!("SELECT count(*) FROM trips WHERE id IN ({})", chain(", ", 20_000, &|i| (1_000_000 + i).to_string())),
+        format!("SELECT count(*) FROM ({})", chain(" UNION ALL ", 500, &|i| format!("SELECT {i}"))),
+    ];
+    for (sql, expected) in answered.iter().zip(["900", "0", "1000", "500"]) {
+        assert_eq!(rows(&engine, &ask(sql)).await.expect("is answered").0, expected);
+    }
+    for sql in [
+        format!("SELECT {}", chain(" + ", 100_000, &|_| "1".to_owned())),
+        format!("SELECT id FROM trips WHERE {}", chain(" OR ", 100_000, &|i| format!("id = {i}"))),
+        chain(" UNION ALL ", 100_000, &|_| "SELECT 1".to_owned()),
+        format!("SELECT {}1", "(1 + ".repeat(10_000)),
+        format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000)),
+    ] {
+        let refused = error(&engine, &sql).await;
+        assert!(matches!(refused, SqlError::TooDeep { .. } | SqlError::Syntax { .. }), "{refused:?}");
+    }
+}
+
 #[test]
 fn statements_are_cut_at_their_semicolons_only() {
     let (statements, ended) =

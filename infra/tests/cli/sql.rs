@@ -109,14 +109,17 @@ fn tables_of_the_catalog_are_read_in_place_and_join_with_datasets() {
     assert!(ended.err.contains("table `lookup.view` does not consist of plain"), "{ended:?}");
     assert_eq!(files(&home.path("tidemark-data"), "db"), before);
     let beside = fs::read_dir(home.path("tidemark-data")).unwrap().map(|e| e.unwrap().file_name());
-    assert!(beside.into_iter().all(|name| !name.to_string_lossy().contains("-wal")), "a write-ahead file was left");
+    assert!(!beside.into_iter().any(|name| name.to_string_lossy().contains("-wal")), "a write-ahead file was left");
 }
 
 #[test]
 fn asking_makes_no_catalog_and_a_broken_one_is_named() {
     let home = rides();
     let catalog = home.path("tidemark-data/catalog.db");
-    fs::remove_file(&catalog).unwrap();
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        // The last two lie there only if ingest ended before its last connection did.
+        drop(fs::remove_file(catalog.with_file_name(file)));
+    }
     for sql in ["SELECT count(*) FROM rides", "SHOW TABLES"] {
         home.run(&["sql", sql]).expect(0);
     }
@@ -124,7 +127,7 @@ fn asking_makes_no_catalog_and_a_broken_one_is_named() {
     assert!(ended.err.starts_with("error: table `lookup.days` not found"), "{ended:?}");
     assert!(!catalog.exists(), "asking made a catalog");
 
-    fs::write(&catalog, "this is a text, and of some length at that: no database has such a beginning".repeat(20))
+    fs::write(&catalog, "this is a text, and of some length at that: no database has such a beginning".repeat(99))
         .unwrap();
     // What does not need it is answered.
     home.run(&["sql", "SELECT count(*) FROM rides"]).expect(0);
@@ -141,13 +144,16 @@ fn asking_makes_no_catalog_and_a_broken_one_is_named() {
 #[test]
 fn the_exit_code_tells_wrong_statements_from_values_and_limits() {
     let home = rides();
-    let cases: [(&[&str], i32, &str); 14] = [
+    let cases: [(&[&str], i32, &str); 17] = [
         (&["SELEC 1"], 2, "syntax error: "),
         (&["SELECT no FROM rides"], 2, "column `no` not found"),
         (&["SELECT 1 FROM ride"], 2, "did you mean `rides`?"),
         (&["SELECT nofunction(1)"], 2, "nofunction"),
         (&["SELECT $1"], 2, "parameter $1: has no value"),
-        (&["SELECT 1; SELECT 2", "--json"], 2, ""),
+        (&["SELECT 1; SELECT 2", "--format", "json"], 2, "2 statements, but this format holds one answer"),
+        (&["SELECT x.id FROM rides"], 2, "column `x.id` not found; did you mean `rides.id`?"),
+        (&["SELECT * FROM 'https://example.com/a.csv'"], 2, "neither `file:` nor `s3:`"),
+        (&["SELECT * FROM 'nothing.csv'"], 2, "no such file or folder"),
         (&["DROP TABLE rides"], 2, "DROP is refused"),
         (&["SELECT id / (id - id) FROM rides"], 1, "Divide by zero"),
         (&["SELECT CAST(day AS INT) FROM rides"], 1, "hint: `TRY_CAST"),

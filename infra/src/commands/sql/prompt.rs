@@ -130,7 +130,7 @@ async fn read_line(
 /// Runs a statement; its failure is said and the prompt goes on, unless nobody reads any more.
 async fn answer(args: &SqlArgs, engine: &SqlEngine, statement: String, timing: bool) -> Result<(), SqlCommandError> {
     match run_one(args, engine, statement, true, timing).await {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(SqlCommandError::Output(error @ OutputError::Io(_))) => Err(error.into()),
         Err(error) => {
             let mut line = format!("error: {error}");
