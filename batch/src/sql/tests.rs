@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tidemark_shared::curated::{CurrentGeneration, log_store, publish, transaction_id};
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::position::LogPartition;
+use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
 
 use super::*;
 
@@ -368,6 +369,45 @@ async fn catalog_tables_are_read_in_place_with_their_version() {
         "table `zones` not found; did you mean `lookup.zones`?"
     );
     assert!(rows(&engine, &ask("SHOW TABLES")).await.expect("lists").0.contains("zones"));
+}
+
+/// Folders of a directory as buckets.
+struct Buckets(std::path::PathBuf);
+
+#[async_trait]
+impl Stores for Buckets {
+    async fn open(&self, url: &StoreUrl, if_missing: IfMissing) -> Result<Store, StoreError> {
+        let StoreUrl::S3 { bucket, prefix } = url else { panic!("{url} is no bucket") };
+        assert_eq!((prefix.as_str(), if_missing), ("", IfMissing::Fail));
+        Store::local(&self.0.join(bucket), if_missing)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_are_opened_when_something_in_them_is_named() {
+    let fixture = Fixture::new().await;
+    std::fs::create_dir_all(fixture.folder.path().join("lake/in")).expect("a bucket");
+    fixture.file("lake/in/zones.csv", "1;Newark\n2;Queens\n");
+    fixture.file("lake/in/zones.json", "{\"zone\":3,\"name\":\"Bronx\"}\n");
+    let catalog = Arc::new(Lookup("s3a://lake/in/zones.csv".to_owned()));
+    let config = SqlConfig { files_in_place: true, ..SqlConfig::default() };
+    let engine = SqlEngine::new(Arc::clone(&fixture.objects), catalog, config).expect("an engine");
+    let engine = engine.with_stores(Arc::new(Buckets(fixture.folder.path().to_owned())));
+    let create = "CREATE EXTERNAL TABLE more STORED AS JSON LOCATION 's3://lake/in/zones.json'";
+    rows(&engine, &ask(create)).await.expect("is created");
+    for (sql, expected) in [
+        ("SELECT name FROM lookup.zones WHERE zone = 2", "Queens"),
+        ("SELECT name FROM 's3://lake/in/zones.json'", "Bronx"),
+        ("SELECT name FROM more", "Bronx"),
+    ] {
+        assert_eq!(rows(&engine, &ask(sql)).await.expect(sql).0, expected, "{sql}");
+    }
+    let missing = error(&engine, "SELECT * FROM 's3://swamp/zones.csv'").await;
+    assert!(matches!(missing, SqlError::Bucket { .. }), "{missing:?}");
+    assert_eq!(missing.kind(), Kind::NotFound);
+    let closed = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let refused = error(&closed, "SELECT * FROM 's3://lake/in/zones.json'").await;
+    assert!(refused.to_string().ends_with("this door opens no buckets"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

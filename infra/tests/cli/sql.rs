@@ -1,6 +1,8 @@
 //! `tidemark sql`: what it reads, how it fails, and what it leaves behind.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tidemark_batch::catalog::SqlCatalog;
 use tidemark_shared::catalog::{Catalog as _, Column, DatabaseInput, SerdeInfo, StorageDescriptor, TableInput};
@@ -45,10 +47,11 @@ fn with_lookups() -> Home {
     home.write("json/b.json", "{\"day\":\"tue\",\"weekday\":2}\n");
     let curated = home.path("tidemark-data/store/curated/rides");
     let parquet = files(&curated, "parquet").into_iter().find(|file| file.to_string_lossy().contains("day=mon"));
-    fs::create_dir_all(home.path("parquet/year=2019")).unwrap();
-    fs::copy(parquet.unwrap(), home.path("parquet/year=2019/part.parquet")).unwrap();
+    fs::create_dir_all(home.path("parquet/year=2019")).expect("the folder is ours");
+    fs::copy(parquet.expect("the folder is ours"), home.path("parquet/year=2019/part.parquet"))
+        .expect("the folder is ours");
     let mut ids = table(&home, "ids", "parquet", "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe", true);
-    ids.storage_descriptor.as_mut().unwrap().columns =
+    ids.storage_descriptor.as_mut().expect("the folder is ours").columns =
         vec![Column { name: "id".to_owned(), r#type: Some("bigint".to_owned()), ..Column::default() }];
     let view = TableInput { name: "view".to_owned(), ..TableInput::default() };
     let tables = [
@@ -57,13 +60,15 @@ fn with_lookups() -> Home {
         ids,
         view,
     ];
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the folder is ours");
     runtime.block_on(async {
-        let catalog = SqlCatalog::open("sqlite:catalog.db", &home.path("tidemark-data"), false).await.unwrap();
+        let catalog = SqlCatalog::open("sqlite:catalog.db", &home.path("tidemark-data"), false)
+            .await
+            .expect("the folder is ours");
         let lookup = DatabaseInput { name: "lookup".to_owned(), ..DatabaseInput::default() };
-        catalog.create_database(lookup).await.unwrap();
+        catalog.create_database(lookup).await.expect("the folder is ours");
         for table in tables {
-            catalog.create_table("lookup", table).await.unwrap();
+            catalog.create_table("lookup", table).await.expect("the folder is ours");
         }
         catalog.close().await;
     });
@@ -72,7 +77,8 @@ fn with_lookups() -> Home {
 
 /// Files below `folder` whose names end so.
 fn files(folder: &std::path::Path, ending: &str) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries =
+        fs::read_dir(folder).expect("the folder is ours").map(|entry| entry.expect("the folder is ours").path());
     entries
         .flat_map(|path| if path.is_dir() { files(&path, ending) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == ending))
@@ -216,5 +222,31 @@ fn an_empty_partition_text_is_null_and_its_rows_count() {
     ] {
         let ended = home.run(&["sql", sql, "--format", "csv"]).expect(0);
         assert_eq!(ended.out, rows, "{sql}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_statement_at_once_and_leaves_nothing_spilled() {
+    let home = rides();
+    home.write("spill/here.txt", "");
+    // Makes rows without end and sorts them, in little memory.
+    let sql = "SELECT a.value * b.value AS v FROM range(1000000) a, range(1000000) b ORDER BY v % 1000, v";
+    let spilled = || files(&home.path("spill"), "arrow").len() + fs::read_dir(home.path("spill")).unwrap().count() - 1;
+    for signal in ["INT", "TERM"] {
+        let mut command = home.command(&["sql", sql, "--memory", "64MB"]);
+        let child = command.env("TMPDIR", home.path("spill")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = child.spawn().unwrap();
+        // Until it spills it may not even have begun.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while spilled() == 0 {
+            assert!(Instant::now() < deadline, "nothing was spilled");
+            std::thread::yield_now();
+        }
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{signal}: {ended:?}");
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), "interrupted\n");
+        assert_eq!(spilled(), 0, "{signal}");
     }
 }

@@ -104,11 +104,8 @@ impl CuratedVersion {
 
         let engine = log_store.engine(None);
         let url = table_url(dataset, &generation.generation);
+        // Beside the replay of the files, not before it.
         let replay = tokio::task::spawn_blocking(move || transactions(&engine, &url, table_version));
-        let coverage_error = |message| CuratedError::Coverage { root: root.to_string(), message };
-        let transactions = replay.await.unwrap_or_else(|error| Err(error.to_string())).map_err(coverage_error)?;
-        let layout = transactions.get(super::LAYOUT_TRANSACTION).copied().unwrap_or(0);
-
         let schema = snapshot.arrow_schema();
         let partition_columns = snapshot.metadata().partition_columns().to_vec();
         let views: Vec<LogicalFileView> =
@@ -117,6 +114,9 @@ impl CuratedVersion {
             views.iter().map(|view| data_file(&root, &schema, view)).collect::<Result<Vec<_>, CuratedError>>()?;
         files.sort_by(|a, b| a.object.location.cmp(&b.object.location));
 
+        let coverage_error = |message| CuratedError::Coverage { root: root.to_string(), message };
+        let transactions = replay.await.unwrap_or_else(|error| Err(error.to_string())).map_err(coverage_error)?;
+        let layout = transactions.get(super::LAYOUT_TRANSACTION).copied().unwrap_or(0);
         Ok(Self {
             dataset: dataset.to_owned(),
             generation,

@@ -181,12 +181,25 @@ pub async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> 
         engine.add_table(name, &FileTable::at(path)).await?;
     }
     let ended = match statements(args)? {
-        Some(statements) => run_all(args, engine, statements).await,
+        Some(statements) => tokio::select! {
+            ended = run_all(args, engine, statements) => ended,
+            // What was spilled goes with the statement, rather than being left behind by the process.
+            () = terminated() => Err(SqlCommandError::Cancelled),
+        },
         None => prompt::run(args, engine, history).await,
     };
     match ended {
         Err(SqlCommandError::Output(error)) if error.is_closed_pipe() => Ok(()),
         other => other,
+    }
+}
+
+/// Waits for the signal that ends processes.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut stream) => drop(stream.recv().await),
+        Err(_) => std::future::pending().await,
     }
 }
 
