@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidemark_batch::catalog::SqlCatalog;
-use tidemark_shared::catalog::{Catalog, contract};
+use tidemark_shared::catalog::{Catalog, PageRequest, contract};
 
 async fn open() -> Arc<dyn Catalog> {
     let url = std::env::var("TIDEMARK_TEST_POSTGRES_URL").expect("TIDEMARK_TEST_POSTGRES_URL names the test server");
@@ -21,6 +21,24 @@ macro_rules! real_postgres_keeps_the_contract {
             }
         )+
     };
+}
+
+/// Reading finds what was written, says which server is away, and makes no tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn real_postgres_is_opened_to_read_as_it_is() {
+    let url = std::env::var("TIDEMARK_TEST_POSTGRES_URL").expect("TIDEMARK_TEST_POSTGRES_URL names the test server");
+    let writing = open().await;
+    let reading = SqlCatalog::open_for_reading(&url, Path::new("/")).await.expect("opens").expect("there is a catalog");
+    let all = |catalog: Arc<dyn Catalog>| async move { catalog.list_databases(PageRequest::default()).await };
+    assert!(all(Arc::new(reading)).await.is_ok() && all(writing).await.is_ok());
+
+    // A schema that is not there stands for a database without tables.
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let empty = format!("{url}{separator}options=-c%20search_path%3Dnowhere");
+    for _ in 0..2 {
+        let none = SqlCatalog::open_for_reading(&empty, Path::new("/")).await.expect("opens");
+        assert!(none.is_none(), "there is no catalog, and opening made none");
+    }
 }
 
 real_postgres_keeps_the_contract!(

@@ -101,7 +101,7 @@ impl Context {
 }
 
 /// Opens what store URLs name.
-fn stores() -> Arc<dyn Stores> {
+pub(crate) fn stores() -> Arc<dyn Stores> {
     Arc::new(tidemark_stores::UrlStores)
 }
 

@@ -160,6 +160,7 @@ pub fn code_of(kind: Kind) -> &'static str {
         Kind::NotFound => "not_found",
         Kind::Conflict => "conflict",
         Kind::Retryable => "retryable",
+        Kind::Unprocessable => "unprocessable",
         Kind::Corrupt => "corrupt",
         Kind::Unsupported => "unsupported",
         Kind::Exhausted => "exhausted",

@@ -38,9 +38,13 @@ impl Exit {
     pub fn of_kind(kind: Kind) -> Self {
         match kind {
             Kind::Invalid | Kind::NotFound => Self::Usage,
-            Kind::Conflict | Kind::Retryable | Kind::Corrupt | Kind::Unsupported | Kind::Exhausted | Kind::Internal => {
-                Self::Failed
-            }
+            Kind::Conflict
+            | Kind::Retryable
+            | Kind::Unprocessable
+            | Kind::Corrupt
+            | Kind::Unsupported
+            | Kind::Exhausted
+            | Kind::Internal => Self::Failed,
         }
     }
 }
@@ -128,6 +132,7 @@ mod tests {
             (Kind::NotFound, 2),
             (Kind::Conflict, 1),
             (Kind::Retryable, 1),
+            (Kind::Unprocessable, 1),
             (Kind::Corrupt, 1),
             (Kind::Unsupported, 1),
             (Kind::Exhausted, 1),

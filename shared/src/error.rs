@@ -12,6 +12,8 @@ pub enum Kind {
     Conflict,
     /// The other side is unavailable or slow; the same call may succeed later.
     Retryable,
+    /// The values that were met allow no answer: a division by zero, a number that does not fit.
+    Unprocessable,
     /// Stored bytes are not what they must be.
     Corrupt,
     /// Written by a newer version, or a feature this build lacks.

@@ -1,6 +1,7 @@
 //! The catalog's adapters: SQLite (embedded) and PostgreSQL. One body of SQL serves both; they differ in the migrations
 //! and in how a transaction begins.
 
+mod failure;
 mod partitions;
 mod sql;
 mod store;

@@ -4,8 +4,8 @@ use tidemark_shared::catalog::{
     BATCH_MAX, CatalogError, PAGE_MAX, Page, PageRequest, Partition, PartitionFilter, PartitionInput,
 };
 
-use super::sql::{Arg, Pool, Row, Tx, failed};
-use super::store::{decoded, encoded, find_table, gone_or_failed, no_table, now, paged, time};
+use super::sql::{Arg, Pool, Row, Tx};
+use super::store::{corrupt, decoded, encoded, find_table, gone_or_failed, no_table, now, paged, time};
 use Arg::{Int, Text};
 
 pub(super) async fn create(
@@ -32,7 +32,7 @@ pub(super) async fn create(
     for (key, body, values) in rows {
         let args = [Text(database), Text(table), Text(&key), Text(&body), now];
         let created = tx.execute(sql, &args).await;
-        if created.map_err(|error| gone_or_failed(error, || no_table(database, table)))? == 0 {
+        if created.map_err(|error| gone_or_failed(&tx, error, || no_table(database, table)))? == 0 {
             there.push(values);
         }
     }
@@ -49,7 +49,8 @@ pub(super) async fn get(
     let mut tx = pool.read().await?;
     let key = key(values, arity(&mut tx, database, table).await?)?;
     let sql = "SELECT key, body, created FROM partitions WHERE database = $1 AND table_name = $2 AND key = $3";
-    let rows = tx.fetch(sql, &[Text(database), Text(table), Text(&key)]).await.map_err(failed("read a partition"))?;
+    let rows =
+        tx.fetch(sql, &[Text(database), Text(table), Text(&key)]).await.map_err(tx.failed("read a partition"))?;
     rows.first().map(partition).transpose()?.ok_or_else(|| missing(database, table, &key))
 }
 
@@ -74,8 +75,9 @@ pub(super) async fn list(
     while found.len() <= page.bounded_limit() {
         let chunk = Int(i64::try_from(PAGE_MAX).expect("a page is small"));
         let args = [Text(database), Text(table), Text(&after), chunk];
-        let rows = tx.fetch(sql, &args).await.map_err(failed("list partitions"))?;
-        let last = rows.last().map(|row| row.text(0)).transpose().map_err(failed("read a row"))?;
+        let rows = tx.fetch(sql, &args).await.map_err(tx.failed("list partitions"))?;
+        let last =
+            rows.last().map(|row| row.text(0)).transpose().map_err(|error| corrupt("a row".to_owned(), error))?;
         for row in &rows {
             let partition = partition(row)?;
             if matches(&filter, &partition.input.values) {
@@ -102,7 +104,7 @@ pub(super) async fn update(
     let sql = "UPDATE partitions SET body = $4 WHERE database = $1 AND table_name = $2 AND key = $3 \
                RETURNING key, body, created";
     let args = [Text(database), Text(table), Text(&key), Text(&body)];
-    let rows = tx.fetch(sql, &args).await.map_err(failed("update a partition"))?;
+    let rows = tx.fetch(sql, &args).await.map_err(tx.failed("update a partition"))?;
     let updated = rows.first().map(partition).transpose()?.ok_or_else(|| missing(database, table, &key))?;
     tx.commit().await?;
     Ok(updated)
@@ -121,7 +123,7 @@ pub(super) async fn delete(
     keys.sort();
     for key in &keys {
         let sql = "DELETE FROM partitions WHERE database = $1 AND table_name = $2 AND key = $3";
-        tx.execute(sql, &[Text(database), Text(table), Text(key)]).await.map_err(failed("delete a partition"))?;
+        tx.execute(sql, &[Text(database), Text(table), Text(key)]).await.map_err(tx.failed("delete a partition"))?;
     }
     tx.commit().await
 }
@@ -167,7 +169,7 @@ fn matches(filter: &[Option<String>], values: &[String]) -> bool {
 
 fn partition(row: &Row) -> Result<Partition, CatalogError> {
     let read = || Ok((row.text(0)?, row.text(1)?, row.int(2)?));
-    let (key, body, created) = read().map_err(failed("read a row"))?;
+    let (key, body, created) = read().map_err(|error: sqlx::Error| corrupt("a row".to_owned(), error))?;
     let what = || format!("partition {key}");
     Ok(Partition { input: decoded(what, &body)?, create_time: time(what, created)? })
 }

@@ -1,6 +1,6 @@
 //! Databases and tables.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use tidemark_shared::catalog::{
 };
 
 use super::partitions;
-use super::sql::{Arg, Pool, Row, Tx, failed};
+use super::sql::{Arg, Pool, Row, Tx};
 use Arg::{Int, Text};
 
 /// A catalog in SQLite or PostgreSQL.
@@ -29,23 +29,56 @@ impl SqlCatalog {
     /// [`CatalogError::Invalid`] for another scheme, [`CatalogError::NewerFormat`] if a newer release wrote it,
     /// [`CatalogError::Backend`] if it can't be opened.
     pub async fn open(url: &str, base: &Path, create: bool) -> Result<Self, CatalogError> {
-        let invalid = |reason: &str| CatalogError::Invalid { what: url.to_owned(), reason: reason.to_owned() };
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            if path.is_empty() || path.contains('?') || path.contains(":memory:") {
-                return Err(invalid("`sqlite:` is followed by the path of a file"));
-            }
-            return Ok(Self { pool: Pool::sqlite(&base.join(path), create).await? });
+        let pool = match address(url, base)? {
+            Address::Sqlite(path) => Pool::sqlite(&path, create).await?,
+            Address::Postgres => Pool::postgres(url).await?,
+        };
+        Ok(Self { pool })
+    }
+
+    /// Opens the catalog at `url` to read it, as it is: nothing is created, and tables of another release stay as they
+    /// are. `None` if there is no catalog yet: no file, or a database without the catalog's tables. Writing through it
+    /// fails on a file and is not to be tried.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`CatalogError::OlderFormat`] if a writing command has to bring it up to date first.
+    pub async fn open_for_reading(url: &str, base: &Path) -> Result<Option<Self>, CatalogError> {
+        let pool = match address(url, base)? {
+            Address::Sqlite(path) if !path.exists() => return Ok(None),
+            Address::Sqlite(path) => Pool::sqlite_as_it_is(&path).await?,
+            Address::Postgres => Pool::postgres_as_it_is(url).await?,
+        };
+        if pool.has_this_format().await? {
+            return Ok(Some(Self { pool }));
         }
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self { pool: Pool::postgres(url).await? });
-        }
-        Err(invalid("a catalog's address begins with `sqlite:` or `postgres://`"))
+        pool.close().await;
+        Ok(None)
     }
 
     /// Closes all connections; SQLite then folds its write-ahead file into the database.
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+enum Address {
+    Sqlite(PathBuf),
+    Postgres,
+}
+
+/// Which database `url` names; a file's path is relative to `base`.
+fn address(url: &str, base: &Path) -> Result<Address, CatalogError> {
+    let invalid = |reason: &str| CatalogError::Invalid { what: url.to_owned(), reason: reason.to_owned() };
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        if path.is_empty() || path.contains('?') || path.contains(":memory:") {
+            return Err(invalid("`sqlite:` is followed by the path of a file"));
+        }
+        return Ok(Address::Sqlite(base.join(path)));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Address::Postgres);
+    }
+    Err(invalid("a catalog's address begins with `sqlite:` or `postgres://`"))
 }
 
 #[async_trait]
@@ -57,7 +90,7 @@ impl Catalog for SqlCatalog {
         let mut tx = self.pool.write().await?;
         let sql = "INSERT INTO databases (name, body, created) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         let args = [Text(&input.name), Text(&body), Int(now.timestamp_millis())];
-        if tx.execute(sql, &args).await.map_err(failed("create a database"))? == 0 {
+        if tx.execute(sql, &args).await.map_err(tx.failed("create a database"))? == 0 {
             return Err(CatalogError::AlreadyExists { what });
         }
         tx.commit().await?;
@@ -68,7 +101,7 @@ impl Catalog for SqlCatalog {
         let name = normalised(name)?;
         let mut tx = self.pool.read().await?;
         let sql = "SELECT name, body, created FROM databases WHERE name = $1";
-        let rows = tx.fetch(sql, &[Text(&name)]).await.map_err(failed("read a database"))?;
+        let rows = tx.fetch(sql, &[Text(&name)]).await.map_err(tx.failed("read a database"))?;
         rows.first().map(database).transpose()?.ok_or_else(|| no_database(&name))
     }
 
@@ -76,7 +109,7 @@ impl Catalog for SqlCatalog {
         let after = page.token.as_deref().unwrap_or_default();
         let mut tx = self.pool.read().await?;
         let sql = "SELECT name, body, created FROM databases WHERE name > $1 ORDER BY name LIMIT $2";
-        let rows = tx.fetch(sql, &[Text(after), one_more(&page)]).await.map_err(failed("list databases"))?;
+        let rows = tx.fetch(sql, &[Text(after), one_more(&page)]).await.map_err(tx.failed("list databases"))?;
         let items = rows.iter().map(database).collect::<Result<_, _>>()?;
         Ok(paged(items, &page, |database| database.input.name.clone()))
     }
@@ -86,7 +119,7 @@ impl Catalog for SqlCatalog {
         let body = encoded("database", &input)?;
         let mut tx = self.pool.write().await?;
         let sql = "UPDATE databases SET body = $2 WHERE name = $1 RETURNING name, body, created";
-        let rows = tx.fetch(sql, &[Text(&input.name), Text(&body)]).await.map_err(failed("update a database"))?;
+        let rows = tx.fetch(sql, &[Text(&input.name), Text(&body)]).await.map_err(tx.failed("update a database"))?;
         let updated = rows.first().map(database).transpose()?.ok_or_else(|| no_database(&input.name))?;
         tx.commit().await?;
         Ok(updated)
@@ -96,7 +129,7 @@ impl Catalog for SqlCatalog {
         let name = normalised(name)?;
         let mut tx = self.pool.write().await?;
         let deleted = tx.execute("DELETE FROM databases WHERE name = $1", &[Text(&name)]).await;
-        if deleted.map_err(failed("delete a database"))? == 0 {
+        if deleted.map_err(tx.failed("delete a database"))? == 0 {
             return Err(no_database(&name));
         }
         tx.commit().await
@@ -112,7 +145,8 @@ impl Catalog for SqlCatalog {
         let sql = "INSERT INTO tables (database, name, version, body, created, updated) VALUES ($1, $2, 0, $3, $4, $4) \
                    ON CONFLICT DO NOTHING";
         let args = [Text(&database), Text(&input.name), Text(&body), Int(now.timestamp_millis())];
-        let created = tx.execute(sql, &args).await.map_err(|error| gone_or_failed(error, || no_database(&database)))?;
+        let created =
+            tx.execute(sql, &args).await.map_err(|error| gone_or_failed(&tx, error, || no_database(&database)))?;
         if created == 0 {
             return Err(CatalogError::AlreadyExists { what });
         }
@@ -135,7 +169,7 @@ impl Catalog for SqlCatalog {
         let sql = "SELECT database, name, version, body, created, updated FROM tables \
                    WHERE database = $1 AND name > $2 ORDER BY name LIMIT $3";
         let args = [Text(&database), Text(after), one_more(&page)];
-        let rows = tx.fetch(sql, &args).await.map_err(failed("list tables"))?;
+        let rows = tx.fetch(sql, &args).await.map_err(tx.failed("list tables"))?;
         let items = rows.iter().map(table).collect::<Result<_, _>>()?;
         Ok(paged(items, &page, |table| table.input.name.clone()))
     }
@@ -157,7 +191,7 @@ impl Catalog for SqlCatalog {
                    WHERE database = $1 AND name = $2 AND ($5 < 0 OR version = $5) \
                    RETURNING database, name, version, body, created, updated";
         let args = [Text(&database), Text(&input.name), Text(&body), Int(now().timestamp_millis()), Int(expected)];
-        let rows = tx.fetch(sql, &args).await.map_err(failed("update a table"))?;
+        let rows = tx.fetch(sql, &args).await.map_err(tx.failed("update a table"))?;
         let Some(updated) = rows.first().map(table).transpose()? else {
             let actual = find_table(&mut tx, &database, &input.name).await?.version;
             return Err(CatalogError::Conflict { what, expected: expected_version.unwrap_or(actual), actual });
@@ -171,7 +205,7 @@ impl Catalog for SqlCatalog {
         let (database, name) = (normalised(database)?, normalised(name)?);
         let mut tx = self.pool.write().await?;
         let sql = "DELETE FROM tables WHERE database = $1 AND name = $2";
-        if tx.execute(sql, &[Text(&database), Text(&name)]).await.map_err(failed("delete a table"))? == 0 {
+        if tx.execute(sql, &[Text(&database), Text(&name)]).await.map_err(tx.failed("delete a table"))? == 0 {
             return Err(no_table(&database, &name));
         }
         tx.commit().await
@@ -194,7 +228,7 @@ impl Catalog for SqlCatalog {
         let sql = "SELECT database, name, version, body, created, updated FROM table_versions \
                    WHERE database = $1 AND name = $2 AND version < $3 ORDER BY version DESC LIMIT $4";
         let args = [Text(&database), Text(&name), Int(before), one_more(&page)];
-        let rows = tx.fetch(sql, &args).await.map_err(failed("list versions"))?;
+        let rows = tx.fetch(sql, &args).await.map_err(tx.failed("list versions"))?;
         let items = rows.iter().map(table).collect::<Result<_, _>>()?;
         Ok(paged(items, &page, |table| table.version.to_string()))
     }
@@ -208,7 +242,7 @@ impl Catalog for SqlCatalog {
         let sql = "SELECT database, name, version, body, created, updated FROM table_versions \
                    WHERE database = $1 AND name = $2 AND version = $3";
         let args = [Text(&database), Text(&name), Int(number)];
-        let rows = tx.fetch(sql, &args).await.map_err(failed("read a version"))?;
+        let rows = tx.fetch(sql, &args).await.map_err(tx.failed("read a version"))?;
         rows.first().map(table).transpose()?.ok_or_else(missing)
     }
 
@@ -257,13 +291,13 @@ impl Catalog for SqlCatalog {
 /// The newest version of a table.
 pub(super) async fn find_table(tx: &mut Tx, database: &str, name: &str) -> Result<Table, CatalogError> {
     let sql = "SELECT database, name, version, body, created, updated FROM tables WHERE database = $1 AND name = $2";
-    let rows = tx.fetch(sql, &[Text(database), Text(name)]).await.map_err(failed("read a table"))?;
+    let rows = tx.fetch(sql, &[Text(database), Text(name)]).await.map_err(tx.failed("read a table"))?;
     rows.first().map(table).transpose()?.ok_or_else(|| no_table(database, name))
 }
 
 async fn require_database(tx: &mut Tx, name: &str) -> Result<(), CatalogError> {
     let rows = tx.fetch("SELECT name FROM databases WHERE name = $1", &[Text(name)]).await;
-    if rows.map_err(failed("read a database"))?.is_empty() { Err(no_database(name)) } else { Ok(()) }
+    if rows.map_err(tx.failed("read a database"))?.is_empty() { Err(no_database(name)) } else { Ok(()) }
 }
 
 /// Copies the newest state of a table to its versions.
@@ -271,13 +305,13 @@ async fn keep_version(tx: &mut Tx, database: &str, name: &str) -> Result<(), Cat
     let sql = "INSERT INTO table_versions (database, name, version, body, created, updated) \
                SELECT database, name, version, body, created, updated FROM tables WHERE database = $1 AND name = $2";
     let kept = tx.execute(sql, &[Text(database), Text(name)]).await;
-    kept.map(drop).map_err(failed("keep a version"))
+    kept.map(drop).map_err(tx.failed("keep a version"))
 }
 
 /// What a row refers to was deleted since it was looked up: then that is what is missing.
-pub(super) fn gone_or_failed(error: sqlx::Error, missing: impl FnOnce() -> CatalogError) -> CatalogError {
+pub(super) fn gone_or_failed(tx: &Tx, error: sqlx::Error, missing: impl FnOnce() -> CatalogError) -> CatalogError {
     let gone = error.as_database_error().is_some_and(|error| error.is_foreign_key_violation());
-    if gone { missing() } else { failed("write")(error) }
+    if gone { missing() } else { tx.failed("write")(error) }
 }
 
 pub(super) fn no_table(database: &str, name: &str) -> CatalogError {
@@ -294,14 +328,15 @@ fn table_name(database: &str, name: &str) -> String {
 
 fn database(row: &Row) -> Result<Database, CatalogError> {
     let read = || Ok((row.text(0)?, row.text(1)?, row.int(2)?));
-    let (name, body, created) = read().map_err(failed("read a row"))?;
+    let (name, body, created) = read().map_err(|error: sqlx::Error| corrupt("a row".to_owned(), error))?;
     let what = || format!("database `{name}`");
     Ok(Database { input: decoded(what, &body)?, create_time: time(what, created)? })
 }
 
 fn table(row: &Row) -> Result<Table, CatalogError> {
     let read = || Ok((row.text(0)?, row.text(1)?, row.int(2)?, row.text(3)?, row.int(4)?, row.int(5)?));
-    let (database, name, version, body, created, updated) = read().map_err(failed("read a row"))?;
+    let (database, name, version, body, created, updated) =
+        read().map_err(|error: sqlx::Error| corrupt("a row".to_owned(), error))?;
     let what = || table_name(&database, &name);
     let version = u64::try_from(version).map_err(|error| corrupt(what(), error))?;
     let (input, create_time, update_time) = (decoded(what, &body)?, time(what, created)?, time(what, updated)?);

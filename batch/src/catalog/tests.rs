@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use tidemark_shared::catalog::{Catalog, CatalogError, DatabaseInput, contract};
+use tidemark_shared::error::ErrorKind as _;
 
 use super::SqlCatalog;
 
@@ -84,5 +85,82 @@ async fn a_file_of_a_newer_release_is_refused() {
     tx.commit().await.unwrap();
     catalog.close().await;
     let refused = SqlCatalog::open("sqlite:catalog.db", folder.path(), true).await;
-    assert!(matches!(refused, Err(CatalogError::NewerFormat { found: 99 })), "{refused:?}");
+    assert!(matches!(refused, Err(CatalogError::NewerFormat { found: 99, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn opening_to_read_creates_and_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let open = async || SqlCatalog::open_for_reading("sqlite:catalog.db", folder.path()).await;
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(open().await.unwrap().is_none(), "there is no file");
+    assert_eq!(names(), Vec::<String>::new());
+    std::fs::write(folder.path().join("catalog.db"), "").unwrap();
+    assert!(open().await.unwrap().is_none(), "an empty file is no catalog yet");
+    assert_eq!(std::fs::metadata(folder.path().join("catalog.db")).unwrap().len(), 0);
+
+    let catalog = SqlCatalog::open("sqlite:catalog.db", folder.path(), true).await.unwrap();
+    let lake = |name: &str| DatabaseInput { name: name.to_owned(), ..DatabaseInput::default() };
+    catalog.create_database(lake("lake")).await.unwrap();
+    // While somebody writes, and afterwards.
+    let reading = open().await.unwrap().unwrap();
+    assert_eq!(reading.get_database("lake").await.unwrap().input.name, "lake");
+    let refused = reading.create_database(lake("other")).await.unwrap_err();
+    assert!(matches!(refused, CatalogError::Backend { .. }), "{refused:?}");
+    reading.close().await;
+    catalog.close().await;
+    let reading = open().await.unwrap().unwrap();
+    reading.get_database("lake").await.unwrap();
+    reading.close().await;
+    assert_eq!(names(), ["catalog.db"]);
+}
+
+#[tokio::test]
+async fn opening_to_read_refuses_another_format() {
+    let folder = TempDir::new().unwrap();
+    for (sql, found) in
+        [("UPDATE _sqlx_migrations SET version = 0", 0), ("UPDATE _sqlx_migrations SET version = 99", 99)]
+    {
+        drop(std::fs::remove_file(folder.path().join("catalog.db")));
+        let catalog = SqlCatalog::open("sqlite:catalog.db", folder.path(), true).await.unwrap();
+        let mut tx = catalog.pool.write().await.unwrap();
+        tx.execute(sql, &[]).await.unwrap();
+        tx.commit().await.unwrap();
+        catalog.close().await;
+        let refused = SqlCatalog::open_for_reading("sqlite:catalog.db", folder.path()).await.unwrap_err();
+        let (CatalogError::OlderFormat { found: is, .. } | CatalogError::NewerFormat { found: is, .. }) = &refused
+        else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(*is, found);
+        assert!(refused.to_string().contains("catalog.db") && refused.hint().is_some(), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_names_the_catalog_and_what_to_do() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("text.db"), "this is no database, only a text of some length".repeat(10))
+        .unwrap();
+    std::fs::create_dir(folder.path().join("folder.db")).unwrap();
+    for (url, hint) in [
+        ("sqlite:text.db", "no SQLite database"),
+        ("sqlite:folder.db", "is it a file"),
+        ("sqlite:none/catalog.db", "is it a file"),
+    ] {
+        let refused = SqlCatalog::open(url, folder.path(), true).await.unwrap_err();
+        let name = folder.path().join(url.strip_prefix("sqlite:").unwrap());
+        let start = format!("the catalog at sqlite:{} failed to ", name.display());
+        assert!(refused.to_string().starts_with(&start), "{refused}");
+        assert!(refused.hint().is_some_and(|text| text.contains(hint)), "{refused:?}");
+    }
+    // A port that nobody listens at.
+    let url = "postgres://somebody:secret@127.0.0.1:1/lake";
+    let refused = SqlCatalog::open_for_reading(url, folder.path()).await.unwrap_err();
+    assert!(refused.to_string().contains("postgres://somebody@127.0.0.1:1/lake"), "{refused}");
+    assert!(!format!("{refused:?}").contains("secret"), "{refused:?}");
+    assert!(refused.hint().is_some_and(|text| text.contains("is the server up")), "{refused:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
@@ -36,7 +36,7 @@ pub trait CatalogTables: fmt::Debug + Send + Sync {
     /// One table; `None` if it does not exist (any more).
     ///
     /// # Errors
-    /// Whatever the catalog reports.
+    /// Whatever the catalog reports, and a table that can't be read in place.
     async fn table(&self, schema: &str, table: &str) -> std::result::Result<Option<CatalogTable>, AnyError>;
 }
 
@@ -79,21 +79,24 @@ impl SessionTables {
     }
 }
 
-/// One schema of one statement's session: all its names, and the tables that the statement was found to need. They are
-/// opened before planning, so that each is of one moment and a failure keeps its own error.
+/// One schema of one statement's session: the tables that the statement was found to need, and once somebody asked for
+/// them, the names of all. Tables are opened before planning, so that each is of one moment and a failure keeps its own
+/// error.
 #[derive(Debug, Default)]
 pub(super) struct OpenedSchema {
-    names: Vec<String>,
+    names: OnceLock<Vec<String>>,
     opened: RwLock<BTreeMap<String, Arc<dyn TableProvider>>>,
 }
 
 impl OpenedSchema {
-    pub(super) fn new(names: Vec<String>) -> Self {
-        Self { names, opened: RwLock::default() }
+    /// Names all tables there are; the first time counts.
+    pub(super) fn name(&self, names: Vec<String>) {
+        let _names = self.names.get_or_init(|| names);
     }
 
+    /// All names, if they were asked for.
     pub(super) fn names(&self) -> &[String] {
-        &self.names
+        self.names.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     pub(super) fn open(&self, name: &str, table: Arc<dyn TableProvider>) {
@@ -108,7 +111,7 @@ impl OpenedSchema {
 #[async_trait]
 impl SchemaProvider for OpenedSchema {
     fn table_names(&self) -> Vec<String> {
-        self.names.clone()
+        self.names().to_vec()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
@@ -121,6 +124,6 @@ impl SchemaProvider for OpenedSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.names.iter().any(|known| known == name) || self.opened(name).is_some()
+        self.names().iter().any(|known| known == name) || self.opened(name).is_some()
     }
 }

@@ -1,9 +1,12 @@
 //! Why a statement has no answer.
 
-use datafusion::common::SchemaError;
+use std::error::Error as StdError;
+
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use tidemark_shared::curated::CuratedError;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
+use tidemark_shared::store::StoreError;
 
 /// Names that differ in more than this share of their letters are no suggestion.
 const SIMILARITY_MIN: f64 = 0.6;
@@ -22,6 +25,12 @@ pub enum SqlError {
     Statements {
         /// Number of statements.
         count: usize,
+    },
+    /// Operators nest deeper than can be taken apart.
+    #[error("more than {limit} operators in one chain")]
+    TooDeep {
+        /// The most there may be.
+        limit: usize,
     },
     /// No such table.
     #[error("table `{name}` not found{}", did_you_mean(suggestion.as_deref()))]
@@ -66,6 +75,17 @@ pub enum SqlError {
         location: String,
         /// What is wrong.
         message: String,
+        /// What a caller can do about it.
+        kind: Kind,
+    },
+    /// The bucket of a file can't be opened.
+    #[error("`{location}` can't be read")]
+    Bucket {
+        /// The file as named.
+        location: String,
+        /// Why.
+        #[source]
+        source: StoreError,
     },
     /// A parameter is missing, surplus, or not of its type.
     #[error("parameter {name}: {message}")]
@@ -118,15 +138,17 @@ pub enum SqlError {
         source: CuratedError,
     },
     /// The catalog can't be read.
-    #[error("the catalog can't be read")]
+    #[error("the catalog has no answer")]
     Catalog {
         /// Why.
         #[source]
         source: AnyError,
     },
     /// The store can't list the datasets.
-    #[error("the store can't list the datasets")]
+    #[error("{store} can't list the datasets")]
     Store {
+        /// Which store.
+        store: String,
         /// What the store said.
         #[source]
         source: object_store::Error,
@@ -153,8 +175,14 @@ impl ErrorKind for SqlError {
             | Self::TooManyBytes { .. } => Kind::Exhausted,
             Self::Curated { source, .. } => source.kind(),
             Self::Catalog { source } => source.kind(),
+            Self::Bucket { source, .. } => source.kind(),
             Self::Store { .. } => Kind::Retryable,
-            Self::Execution { source, .. } => execution_kind(source),
+            Self::BadFile { kind, .. } => *kind,
+            Self::Execution { source, .. } => match execution_kind(source) {
+                // What was there when the statement was planned is gone: that is no wrong request.
+                Kind::NotFound => Kind::Retryable,
+                kind => kind,
+            },
             _ => Kind::Invalid,
         }
     }
@@ -164,25 +192,58 @@ impl ErrorKind for SqlError {
             Self::OutOfMemory { .. } | Self::OutOfSpillSpace { .. } => {
                 Some("raise `--memory`, or ask for less at once".to_owned())
             }
+            Self::TooDeep { .. } => Some("write `x IN (…)`, or join with a table of the values".to_owned()),
             Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
+            Self::Execution { source, .. } if is_cast(source) => {
+                Some("`TRY_CAST(… AS …)` is null where a value can't be converted".to_owned())
+            }
             Self::TooManyBytes { .. } => Some("raise `--max-bytes`, or filter on partition columns".to_owned()),
             Self::Curated { source, .. } => source.hint(),
+            Self::Catalog { source } => source.hint(),
+            Self::Bucket { source, .. } => source.hint(),
             _ => None,
         }
     }
 }
 
 fn execution_kind(error: &DataFusionError) -> Kind {
+    if let Some(kind) = store_kind(error) {
+        return kind;
+    }
     match error.find_root() {
-        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Kind::Retryable,
         DataFusionError::ParquetError(_) => Kind::Corrupt,
-        DataFusionError::Internal(_) => Kind::Internal,
+        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Kind::Internal,
         DataFusionError::NotImplemented(_) => Kind::Unsupported,
-        _ => Kind::Invalid,
+        _ => Kind::Unprocessable,
     }
 }
 
+fn is_cast(error: &DataFusionError) -> bool {
+    use datafusion::arrow::error::ArrowError::{CastError, ParseError};
+    matches!(error.find_root(), DataFusionError::ArrowError(error, _) if matches!(**error, CastError(_) | ParseError(_)))
+}
+
+/// What a failure of a store, somewhere below `error`, means to the caller; `None` if no store failed.
+fn store_kind(error: &(dyn StdError + 'static)) -> Option<Kind> {
+    let causes = std::iter::successors(Some(error), |error| (**error).source());
+    causes.into_iter().find_map(|cause| {
+        // DataFusion boxes the store's error once more.
+        let boxed = cause.downcast_ref::<Box<object_store::Error>>().map(AsRef::as_ref);
+        match cause.downcast_ref::<object_store::Error>().or(boxed) {
+            Some(object_store::Error::NotFound { .. }) => Some(Kind::NotFound),
+            Some(_) => Some(Kind::Retryable),
+            None => cause.is::<std::io::Error>().then_some(Kind::Retryable),
+        }
+    })
+}
+
 impl SqlError {
+    /// The error of files that can't be opened as a table.
+    pub(super) fn of_files(location: &str, error: &DataFusionError) -> Self {
+        let kind = store_kind(error).unwrap_or(Kind::Invalid);
+        Self::BadFile { location: location.to_owned(), message: error.strip_backtrace(), kind }
+    }
+
     /// The error of a statement that could not be planned.
     pub(super) fn from_planning(error: DataFusionError) -> Self {
         match error {
@@ -190,24 +251,37 @@ impl SqlError {
             DataFusionError::Collection(mut errors) if !errors.is_empty() => Self::from_planning(errors.remove(0)),
             DataFusionError::External(source) => match source.downcast::<Self>() {
                 Ok(ours) => *ours,
-                Err(other) => Self::Plan { message: other.to_string() },
+                Err(other) => {
+                    Self::Execution { message: other.to_string(), source: Box::new(DataFusionError::External(other)) }
+                }
             },
             DataFusionError::SQL(error, _) => Self::Syntax { message: parser_message(&error) },
             DataFusionError::SchemaError(error, backtrace) => match *error {
-                SchemaError::FieldNotFound { field, valid_fields } => {
-                    let names = valid_fields.iter().map(|field| field.name.as_str());
-                    Self::UnknownColumn { suggestion: nearest(&field.name, names), name: field.name }
-                }
+                SchemaError::FieldNotFound { field, valid_fields } => unknown_column(&field, &valid_fields),
                 other => Self::Plan {
                     message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string(),
                 },
             },
             DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => Self::Plan { message },
-            DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) => {
-                Self::Execution { message: error.message().to_string(), source: Box::new(error) }
+            // The statement itself is in order; its constants or the partitions' values are not.
+            DataFusionError::ArrowError(..)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::IoError(_)
+            | DataFusionError::ParquetError(_) => {
+                Self::Execution { message: error.strip_backtrace(), source: Box::new(error) }
             }
             other => Self::Plan { message: other.message().to_string() },
         }
+    }
+}
+
+fn unknown_column(field: &Column, valid: &[Column]) -> SqlError {
+    // The right name behind the wrong table: the table is the mistake.
+    let same = valid.iter().find(|known| known.name == field.name).map(Column::flat_name);
+    let names = valid.iter().map(|known| known.name.as_str());
+    match same {
+        Some(suggestion) => SqlError::UnknownColumn { suggestion: Some(suggestion), name: field.flat_name() },
+        None => SqlError::UnknownColumn { suggestion: nearest(&field.name, names), name: field.name.clone() },
     }
 }
 

@@ -11,8 +11,10 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
 };
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
+
+use tidemark_shared::error::Kind;
 
 use super::error::SqlError;
 
@@ -60,7 +62,15 @@ impl FileTable {
 /// True if a name in a `FROM` clause means a file or folder rather than a table.
 pub(super) fn is_path(name: &str) -> bool {
     let lower = name.to_lowercase();
-    name.contains('/') || PATH_ENDINGS.iter().any(|ending| lower.ends_with(ending))
+    name.contains('/') || name == "." || PATH_ENDINGS.iter().any(|ending| lower.ends_with(ending))
+}
+
+/// The address of the bucket that `location` is in, if it is in one, and the bucket's name. Hive and Spark write `s3a`
+/// and `s3n` for the same.
+pub(super) fn bucket(location: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = location.split_once("://")?;
+    let bucket = rest.split_once('/').map_or(rest, |(bucket, _)| bucket);
+    ["s3", "s3a", "s3n"].contains(&scheme).then(|| (format!("{scheme}://{bucket}"), bucket))
 }
 
 /// Opens `table`, reading what it takes to know its columns.
@@ -68,17 +78,26 @@ pub(super) async fn open(
     state: &SessionState,
     table: &FileTable,
 ) -> std::result::Result<Arc<dyn TableProvider>, SqlError> {
-    let refuse = |error: datafusion::error::DataFusionError| SqlError::BadFile {
-        location: table.location.clone(),
-        message: error.strip_backtrace(),
+    if let Some((scheme, _)) = table.location.split_once("://")
+        && scheme != "file"
+        && bucket(&table.location).is_none()
+    {
+        let message = format!("`{scheme}:` is neither `file:` nor `s3:`");
+        return Err(SqlError::BadFile { location: table.location.clone(), message, kind: Kind::Invalid });
+    }
+    let refuse = |error| SqlError::of_files(&table.location, &error);
+    let nothing = || {
+        let message = "no such file or folder, or nothing in it that has columns".to_owned();
+        SqlError::BadFile { location: table.location.clone(), message, kind: Kind::NotFound }
     };
     let url = ListingTableUrl::parse(location(&table.location)).map_err(refuse)?;
-    let provider = open_url(state, table, url).await.map_err(refuse)?;
-    if provider.schema().fields().is_empty() {
-        let message = "no such file or folder, or nothing in it that has columns".to_owned();
-        return Err(SqlError::BadFile { location: table.location.clone(), message });
+    match open_url(state, table, url).await {
+        Ok(provider) if provider.schema().fields().is_empty() => Err(nothing()),
+        Ok(provider) => Ok(provider),
+        // DataFusion takes a location without files for a defect of its own.
+        Err(error) if matches!(error.find_root(), DataFusionError::Internal(_)) => Err(nothing()),
+        Err(error) => Err(refuse(error)),
     }
-    Ok(provider)
 }
 
 /// A local folder needs a slash at its end to be listed.

@@ -54,6 +54,24 @@ impl PortTables {
     }
 }
 
+/// A table that the catalog knows and the engine can't read in place.
+#[derive(Debug, thiserror::Error)]
+#[error("table `{schema}.{table}` does not consist of plain CSV, JSON or Parquet files")]
+struct NotFiles {
+    schema: String,
+    table: String,
+}
+
+impl ErrorKind for NotFiles {
+    fn kind(&self) -> Kind {
+        Kind::Unsupported
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("views and Delta tables of the catalog are not read here; datasets are, as `batch.<dataset>`".to_owned())
+    }
+}
+
 impl fmt::Debug for PortTables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PortTables").finish_non_exhaustive()
@@ -79,8 +97,12 @@ impl CatalogTables for PortTables {
 
     async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, AnyError> {
         match self.0.get_table(schema, table).await {
-            Ok(table) => Ok(files(&table).map(|files| CatalogTable { files, version: table.version.to_string() })),
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Ok(found) => match files(&found) {
+                Some(files) => Ok(Some(CatalogTable { files, version: found.version.to_string() })),
+                None => Err(AnyError::new(NotFiles { schema: schema.to_owned(), table: table.to_owned() })),
+            },
+            // What can be no name names nothing.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => Ok(None),
             Err(error) => Err(AnyError::new(error)),
         }
     }

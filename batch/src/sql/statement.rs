@@ -4,6 +4,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
 
 use super::error::SqlError;
@@ -52,8 +53,69 @@ fn byte_offset(text: &str, location: Location) -> usize {
     text[line_start..].char_indices().nth(column).map_or(text.len(), |(offset, _)| line_start + offset)
 }
 
+/// Deepest chain of operators: `a OR b OR c` is as deep as it is long, and what takes a statement apart recurses.
+const CHAIN_MAX: usize = 2_000;
+
+/// Refuses a statement whose operators nest too deep for the stack. Brackets are the parser's to bound, and it does.
+fn check_depth(text: &str) -> Result<(), SqlError> {
+    // What the tokenizer refuses, the parser does, and says so better.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize() else { return Ok(()) };
+    // Operators since the last comma or clause, and queries put together: in this bracket, and in those around it.
+    let (mut chain, mut queries) = (0, 0);
+    let mut around: Vec<(usize, usize)> = Vec::new();
+    for token in tokens {
+        match step(&token) {
+            Step::Open => {
+                around.push((chain, queries));
+                (chain, queries) = (0, 0);
+            }
+            Step::Close => (chain, queries) = around.pop().unwrap_or((0, 0)),
+            Step::Apart => chain = 0,
+            Step::Operator => chain += 1,
+            Step::Queries => queries += 1,
+            Step::Nothing => continue,
+        }
+        let outside: usize = around.iter().map(|(chain, queries)| chain + queries).sum();
+        if outside + chain + queries > CHAIN_MAX || around.len() > CHAIN_MAX {
+            return Err(SqlError::TooDeep { limit: CHAIN_MAX });
+        }
+    }
+    Ok(())
+}
+
+/// What a token does to the depth of the statement.
+#[derive(Clone, Copy)]
+enum Step {
+    Open,
+    Close,
+    /// What follows is no deeper for what came before.
+    Apart,
+    Operator,
+    /// Puts two queries or tables together.
+    Queries,
+    Nothing,
+}
+
+fn step(token: &Token) -> Step {
+    match token {
+        Token::LParen => Step::Open,
+        Token::RParen => Step::Close,
+        Token::Comma | Token::SemiColon => Step::Apart,
+        Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod | Token::StringConcat => Step::Operator,
+        Token::Ampersand | Token::Pipe | Token::Caret | Token::DoubleColon | Token::LBracket => Step::Operator,
+        Token::Word(word) => match word.keyword {
+            Keyword::AND | Keyword::OR | Keyword::NOT => Step::Operator,
+            Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::JOIN => Step::Queries,
+            Keyword::SELECT | Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::ON => Step::Apart,
+            _ => Step::Nothing,
+        },
+        _ => Step::Nothing,
+    }
+}
+
 /// The one statement that `text` is.
 pub(super) fn parse(text: &str) -> Result<Statement, SqlError> {
+    check_depth(text)?;
     let mut statements = DFParser::parse_sql(text).map_err(SqlError::from_planning)?;
     match (statements.pop_front(), statements.len()) {
         (Some(statement), 0) => {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tidemark_shared::curated::{CurrentGeneration, log_store, publish, transaction_id};
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::position::LogPartition;
-use tidemark_shared::store::{IfMissing, Store};
+use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
 
 use super::*;
 
@@ -144,6 +144,32 @@ async fn a_typo_gets_the_nearest_name() {
         assert_eq!(error(&engine, sql).await.to_string(), message, "{sql}");
     }
     assert!(matches!(error(&engine, "SELEC 1").await, SqlError::Syntax { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_statement_is_told_from_values_that_allow_no_answer() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let cases = [
+        ("SELEC 1", Kind::Invalid),
+        ("SELECT nothing FROM trips", Kind::Invalid),
+        ("SELECT id FROM nothing", Kind::NotFound),
+        ("SELECT id + note FROM (SELECT id, [note] AS note FROM trips)", Kind::Invalid),
+        ("SELECT no_function(id) FROM trips", Kind::Invalid),
+        ("SELECT sum(id) FROM trips WHERE sum(id) > 1", Kind::Invalid),
+        ("SELECT * FROM '/no/such/file.csv'", Kind::NotFound),
+        ("SELECT id / (id - id) FROM trips", Kind::Unprocessable),
+        ("SELECT 1 / 0", Kind::Unprocessable),
+        ("SELECT CAST(note AS INT) FROM trips", Kind::Unprocessable),
+        ("SELECT CAST('seven' AS INT)", Kind::Unprocessable),
+        ("SELECT CAST(id * 1000000 AS INT) FROM trips", Kind::Unprocessable),
+        ("SELECT id FROM trips WHERE CAST(pickup_month || 'th' AS INT) = 7", Kind::Unprocessable),
+        ("SELECT arrow_cast(id, 'Int8') FROM trips", Kind::Unprocessable),
+    ];
+    for (sql, kind) in cases {
+        let error = error(&engine, sql).await;
+        assert_eq!(error.kind(), kind, "{sql}: {error:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -342,6 +368,72 @@ async fn catalog_tables_are_read_in_place_with_their_version() {
         "table `zones` not found; did you mean `lookup.zones`?"
     );
     assert!(rows(&engine, &ask("SHOW TABLES")).await.expect("lists").0.contains("zones"));
+}
+
+/// Folders of a directory as buckets.
+struct Buckets(std::path::PathBuf);
+
+#[async_trait]
+impl Stores for Buckets {
+    async fn open(&self, url: &StoreUrl, if_missing: IfMissing) -> Result<Store, StoreError> {
+        let StoreUrl::S3 { bucket, prefix } = url else { panic!("{url} is no bucket") };
+        assert_eq!((prefix.as_str(), if_missing), ("", IfMissing::Fail));
+        Store::local(&self.0.join(bucket), if_missing)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_are_opened_when_something_in_them_is_named() {
+    let fixture = Fixture::new().await;
+    std::fs::create_dir_all(fixture.folder.path().join("lake/in")).expect("a bucket");
+    fixture.file("lake/in/zones.csv", "1;Newark\n2;Queens\n");
+    fixture.file("lake/in/zones.json", "{\"zone\":3,\"name\":\"Bronx\"}\n");
+    let catalog = Arc::new(Lookup("s3a://lake/in/zones.csv".to_owned()));
+    let config = SqlConfig { files_in_place: true, ..SqlConfig::default() };
+    let engine = SqlEngine::new(Arc::clone(&fixture.objects), catalog, config).expect("an engine");
+    let engine = engine.with_stores(Arc::new(Buckets(fixture.folder.path().to_owned())));
+    let create = "CREATE EXTERNAL TABLE more STORED AS JSON LOCATION 's3://lake/in/zones.json'";
+    rows(&engine, &ask(create)).await.expect("is created");
+    for (sql, expected) in [
+        ("SELECT name FROM lookup.zones WHERE zone = 2", "Queens"),
+        ("SELECT name FROM 's3://lake/in/zones.json'", "Bronx"),
+        ("SELECT name FROM more", "Bronx"),
+    ] {
+        assert_eq!(rows(&engine, &ask(sql)).await.expect(sql).0, expected, "{sql}");
+    }
+    let missing = error(&engine, "SELECT * FROM 's3://swamp/zones.csv'").await;
+    assert!(matches!(missing, SqlError::Bucket { .. }), "{missing:?}");
+    assert_eq!(missing.kind(), Kind::NotFound);
+    let closed = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let refused = error(&closed, "SELECT * FROM 's3://lake/in/zones.json'").await;
+    assert!(refused.to_string().ends_with("this door opens no buckets"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_chains_of_operators_are_answered_up_to_a_bound() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { threads: Some(1), ..SqlConfig::default() });
+    let chain =
+        |join: &str, count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(join);
+    let answered = [
+        format!("SELECT max({}) FROM trips WHERE id < 1000002", chain(" + ", 900, &|_| "id % 2".to_owned())),
+        format!("SELECT count(*) FROM trips WHERE {}", chain(" OR ", 900, &|i| format!("id + fare_amount = {i}"))),
+        format!("SELECT count(*) FROM trips WHERE id IN ({})", chain(", ", 20_000, &|i| (1_000_000 + i).to_string())),
+        format!("SELECT count(*) FROM ({})", chain(" UNION ALL ", 500, &|i| format!("SELECT {i}"))),
+    ];
+    for (sql, expected) in answered.iter().zip(["900", "0", "1000", "500"]) {
+        assert_eq!(rows(&engine, &ask(sql)).await.expect("is answered").0, expected);
+    }
+    for sql in [
+        format!("SELECT {}", chain(" + ", 100_000, &|_| "1".to_owned())),
+        format!("SELECT id FROM trips WHERE {}", chain(" OR ", 100_000, &|i| format!("id = {i}"))),
+        chain(" UNION ALL ", 100_000, &|_| "SELECT 1".to_owned()),
+        format!("SELECT {}1", "(1 + ".repeat(10_000)),
+        format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000)),
+    ] {
+        let refused = error(&engine, &sql).await;
+        assert!(matches!(refused, SqlError::TooDeep { .. } | SqlError::Syntax { .. }), "{refused:?}");
+    }
 }
 
 #[test]

@@ -1,12 +1,19 @@
-//! Gives `tidemark sql` its engine: the store's curated tables, within the limits of the configuration.
+//! Gives `tidemark sql` its engine: the store's curated tables and the catalog's, within the limits of the configuration.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidemark_batch::sql::{NoCatalogTables, SqlEngine};
+use async_trait::async_trait;
+use tidemark_batch::catalog::SqlCatalog;
+use tidemark_batch::sql::{CatalogTable, CatalogTables, PortTables, SqlEngine};
+use tidemark_shared::catalog::CatalogError;
+use tidemark_shared::error::AnyError;
 use tidemark_shared::store::IfMissing;
+use tokio::sync::OnceCell;
 
 use super::sql::{self, SqlArgs, SqlCommandError};
-use crate::context::Context;
+use crate::context::{Context, stores};
 use crate::error::CliError;
 use crate::exit::Exit;
 
@@ -27,13 +34,62 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
         engine.memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);
     }
     let store = context.store(IfMissing::Fail).await?;
-    let engine = SqlEngine::new(store.objects(), Arc::new(NoCatalogTables), engine);
-    let engine = engine.map_err(SqlCommandError::from)?;
+    let catalog = Arc::new(ConfiguredCatalog::new(context));
+    let tables = Arc::clone(&catalog) as Arc<dyn CatalogTables>;
+    let engine = SqlEngine::new(store.objects(), tables, engine).map_err(SqlCommandError::from)?.with_stores(stores());
     // Asking creates nothing: without the directory, the prompt keeps no history.
     let history = context.config.data_dir.is_dir().then(|| context.config.data_dir.join(HISTORY_FILE));
-    match sql::run(&args, &engine, history.as_deref()).await {
+    let ended = sql::run(&args, &engine, history.as_deref()).await;
+    catalog.close().await;
+    match ended {
         Ok(()) => Ok(Exit::Done),
         Err(SqlCommandError::Cancelled) => Err(CliError::Interrupted),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The configured catalog, opened once a statement names a table of it: a question about datasets needs none, and is
+/// answered while the catalog's server is away.
+#[derive(Debug)]
+struct ConfiguredCatalog {
+    url: String,
+    base: PathBuf,
+    /// `None` where there is no catalog yet; asking does not make one.
+    opened: OnceCell<Option<SqlCatalog>>,
+}
+
+impl ConfiguredCatalog {
+    fn new(context: &Context) -> Self {
+        let config = &context.config;
+        Self { url: config.catalog_url.clone(), base: config.data_dir.clone(), opened: OnceCell::new() }
+    }
+
+    async fn tables(&self) -> Result<Option<PortTables>, CatalogError> {
+        let opened = self.opened.get_or_try_init(|| SqlCatalog::open_for_reading(&self.url, &self.base)).await?;
+        Ok(opened.as_ref().map(|catalog| PortTables::new(Arc::new(catalog.clone()))))
+    }
+
+    /// Leaves the file as it was: the last connection that is closed takes its write-ahead files along.
+    async fn close(&self) {
+        if let Some(Some(catalog)) = self.opened.get() {
+            catalog.close().await;
+        }
+    }
+}
+
+#[async_trait]
+impl CatalogTables for ConfiguredCatalog {
+    async fn names(&self) -> Result<BTreeMap<String, Vec<String>>, AnyError> {
+        match self.tables().await.map_err(AnyError::new)? {
+            Some(tables) => tables.names().await,
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn table(&self, schema: &str, table: &str) -> Result<Option<CatalogTable>, AnyError> {
+        match self.tables().await.map_err(AnyError::new)? {
+            Some(tables) => tables.table(schema, table).await,
+            None => Ok(None),
+        }
     }
 }

@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, GenericListArray, OffsetSizeTrait};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, GenericListArray, MapArray, OffsetSizeTrait};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{
+    ArrowNativeType as _, DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, UInt64Type,
+};
 use arrow::error::ArrowError;
 
 /// Largest integer that a double holds together with all smaller ones.
@@ -58,6 +60,8 @@ pub(super) fn cells(array: &ArrayRef) -> Result<Cell, ArrowError> {
         }
         DataType::List(_) => list(array.as_list::<i32>())?,
         DataType::LargeList(_) => list(array.as_list::<i64>())?,
+        DataType::FixedSizeList(item, _) => return cells(&cast(array, &DataType::List(Arc::clone(item)))?),
+        DataType::Map(..) => map(array.as_map())?,
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
             let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
@@ -107,6 +111,27 @@ fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>) -> Result<Cell, ArrowEr
             element(out, index);
         }
         out.push(b']');
+    }))
+}
+
+/// A map as an object; keys that are no text go by their text.
+fn map(array: &MapArray) -> Result<Cell, ArrowError> {
+    let keys = cast(array.keys(), &DataType::Utf8)?;
+    let value = cells(array.values())?;
+    let array = array.clone();
+    Ok(Box::new(move |out, row| {
+        let offsets = array.value_offsets();
+        let (start, end) = (offsets[row].as_usize(), offsets[row + 1].as_usize());
+        out.push(b'{');
+        for index in start..end {
+            if index > start {
+                out.push(b',');
+            }
+            string(out, keys.as_string::<i32>().value(index));
+            out.push(b':');
+            value(out, index);
+        }
+        out.push(b'}');
     }))
 }
 

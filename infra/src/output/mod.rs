@@ -43,6 +43,12 @@ pub enum OutputError {
     /// A column that the format can't hold.
     #[error("the rows can't be written in this format")]
     Format(#[source] ArrowError),
+    /// Two columns of one name, where a row is an object.
+    #[error("two columns have the name `{name}`, and an object holds one of them")]
+    SameName {
+        /// The name.
+        name: String,
+    },
 }
 
 impl From<io::Error> for OutputError {

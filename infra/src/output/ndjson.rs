@@ -1,5 +1,6 @@
 //! One JSON object a line.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use arrow::datatypes::SchemaRef;
@@ -23,7 +24,11 @@ impl<W: Write> NdjsonWriter<W> {
 impl<W: Write> RowWriter for NdjsonWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
         self.names = schema.fields().iter().map(|field| field.name().clone()).collect();
-        Ok(())
+        let mut seen = HashSet::new();
+        match self.names.iter().find(|name| !seen.insert(name.as_str())) {
+            Some(name) => Err(OutputError::SameName { name: name.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch, StringViewArray,
-    TimestampMicrosecondArray, UInt64Array,
+    Array as _, ArrayRef, BooleanArray, Decimal128Array, FixedSizeListArray, Float64Array, Int64Array, Int64Builder,
+    ListArray, MapBuilder, RecordBatch, StringBuilder, StringViewArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{Field, Int32Type, Schema};
 use arrow::ipc::reader::StreamReader;
@@ -110,6 +110,49 @@ fn arrow_streams_read_back_with_plain_strings() {
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 6);
     assert_eq!(batches[0].schema().field(5).data_type(), &DataType::Utf8);
     assert_eq!(batches[0].column(2), sample().column(2));
+}
+
+#[test]
+fn maps_and_lists_of_fixed_length_are_json_in_every_text_format() {
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+    maps.keys().append_value("a \"b\"");
+    maps.values().append_value(1);
+    maps.keys().append_value("c");
+    maps.values().append_null();
+    maps.append(true).expect("one value a key");
+    maps.append(false).expect("none");
+    let pairs = FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None], 2);
+    let columns: [(&str, ArrayRef); 2] = [("m", Arc::new(maps.finish())), ("p", Arc::new(pairs))];
+    let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let write = |format| {
+        let mut out = Vec::new();
+        {
+            let mut rows = writer(format, &mut out, TableLimits::default());
+            rows.begin(&batch.schema(), &as_of()).expect("begins");
+            rows.rows(&batch).expect("writes");
+            rows.end(&stats()).expect("ends");
+        }
+        String::from_utf8(out).expect("is text")
+    };
+    let object = "{\"m\":{\"a \\\"b\\\"\":1,\"c\":null},\"p\":[1,null]}\n{\"m\":null,\"p\":null}\n";
+    assert_eq!(write(Format::Ndjson), object);
+    assert!(write(Format::Json).contains("[{\"a \\\"b\\\"\":1,\"c\":null},[1,null]],\n[null,null]]"));
+    assert!(write(Format::Csv).starts_with("m,p\n\"{\"\"a"));
+    assert_eq!(write(Format::Table).lines().count(), 5);
+}
+
+#[test]
+fn two_columns_of_one_name_are_no_object() {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("id", ids.data_type().clone(), true),
+        Field::new("id", ids.data_type().clone(), true),
+    ]));
+    for (format, refused) in [(Format::Ndjson, true), (Format::Json, false), (Format::Csv, false)] {
+        let mut out = Vec::new();
+        let begun = writer(format, &mut out, TableLimits::default()).begin(&schema, &as_of());
+        assert_eq!(matches!(begun, Err(OutputError::SameName { .. })), refused, "{format:?}");
+    }
 }
 
 #[test]

@@ -38,10 +38,22 @@ pub enum CatalogError {
         actual: u64,
     },
     /// The stored catalog was written by a newer release.
-    #[error("the catalog's format {found} is newer than this release knows")]
+    #[error("the format {found} of the catalog at {catalog} is newer than this release knows")]
     NewerFormat {
+        /// Its address, without a password.
+        catalog: String,
         /// Number of the newest format step found.
         found: i64,
+    },
+    /// The stored catalog was written by an older release, and was opened as it is.
+    #[error("the format {found} of the catalog at {catalog} is older than {needed}, which this release reads")]
+    OlderFormat {
+        /// Its address, without a password.
+        catalog: String,
+        /// Number of the newest format step found.
+        found: i64,
+        /// Number of the format step that is needed.
+        needed: i64,
     },
     /// A stored entry is not what it must be.
     #[error("the catalog's entry of {what} can't be read")]
@@ -53,10 +65,14 @@ pub enum CatalogError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The database behind the catalog failed.
-    #[error("the catalog's database failed to {operation}")]
+    #[error("the catalog at {catalog} failed to {operation}")]
     Backend {
+        /// Its address, without a password.
+        catalog: String,
         /// What was tried.
         operation: &'static str,
+        /// What to do about it, where that can be told.
+        hint: Option<&'static str>,
         /// Why, in the database's words.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
@@ -69,7 +85,7 @@ impl ErrorKind for CatalogError {
             Self::Invalid { .. } | Self::AlreadyExists { .. } => Kind::Invalid,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Conflict { .. } => Kind::Conflict,
-            Self::NewerFormat { .. } => Kind::Unsupported,
+            Self::NewerFormat { .. } | Self::OlderFormat { .. } => Kind::Unsupported,
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Backend { .. } => Kind::Retryable,
         }
@@ -78,6 +94,10 @@ impl ErrorKind for CatalogError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Conflict { .. } => Some("read it again and repeat the change".to_owned()),
+            Self::OlderFormat { .. } => {
+                Some("a command that writes, such as `tidemark batch run`, brings it up to date".to_owned())
+            }
+            Self::Backend { hint, .. } => hint.map(str::to_owned),
             Self::NewerFormat { .. } => Some("use a release at least as new as the one that wrote it".to_owned()),
             _ => None,
         }

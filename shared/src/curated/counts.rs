@@ -11,10 +11,10 @@ use datafusion::datasource::{MemTable, provider_as_source, source_as_provider};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, TableScan, lit};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::optimizer::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use super::pruning::{decided_by_partition, lenient_casts};
+use super::pruning::decided_by_partition;
 use super::table::CuratedTable;
 
 /// Column of row counts beside the partition columns; a name that no definition can give a column.
@@ -63,7 +63,7 @@ fn rewritten(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     let Some(counts) = answerable.then(|| partition_rows(table)).flatten().transpose()? else { return Ok(None) };
 
     let mut plan = LogicalPlanBuilder::scan(scan.table_name.clone(), provider_as_source(Arc::new(counts)), None)?;
-    if let Some(filter) = filter(scan)? {
+    if let Some(filter) = conjunction(scan.filters.iter().cloned()) {
         plan = plan.filter(filter)?;
     }
     if let Some(alias) = alias {
@@ -89,11 +89,6 @@ fn counts_rows(expr: &Expr) -> bool {
         && !params.distinct
         && params.filter.is_none()
         && params.order_by.is_empty()
-}
-
-/// The scan's filters. A partition that is no number, compared with one, matches nothing there; nor must it here.
-fn filter(scan: &TableScan) -> Result<Option<Expr>> {
-    Ok(conjunction(scan.filters.iter().cloned().map(lenient_casts).collect::<Result<Vec<_>>>()?))
 }
 
 /// One row per file: its partition values and number of rows. `None` if the log lacks a number.

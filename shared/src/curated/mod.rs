@@ -5,8 +5,10 @@
 //! [`transaction_id`]`(partition)`, its version the exclusive end of what the table covers of that partition. These are
 //! read in one replay of the Delta log, from checkpoints as from commits, so coverage and rows are of one version (H2).
 
+mod background;
 mod counts;
 mod coverage;
+mod numbers;
 mod ordered;
 mod pointer;
 mod pruning;
@@ -25,6 +27,7 @@ use url::Url;
 
 pub use counts::CountsFromLog;
 pub use coverage::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, transaction_id};
+pub use numbers::TextAsNumber;
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
 pub use table::{CuratedTable, STORE_URL};
 pub use version::{CuratedVersion, DataFile};

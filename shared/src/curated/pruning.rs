@@ -1,7 +1,7 @@
 //! Which files of a version a query has to read: decided on partition values, then on the bounds in the Delta log.
 //!
-//! Partition columns are strings such as `pickup_month = '07'`; a comparison with an integer compares numerically
-//! (`pickup_month = 7`), so filters are *evaluated* on the partition values rather than matched against folder names.
+//! Filters are *evaluated* on the partition values rather than matched against folder names, so that the answer is that
+//! of a scan, whatever the filter: `pickup_month = 7`, `pickup_month LIKE '0%'`.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PrunableStatistics;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, Statistics};
-use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TryCast};
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
 /// True if `filter` can be decided for a file by the values of `partition_columns` alone.
@@ -37,35 +38,69 @@ pub(super) fn decided_by_partition(filter: &Expr, partition_columns: &[String]) 
 
 /// For each file, whether its partition values satisfy all of `filters`.
 ///
-/// `values[i]` are the values of `partitions`' columns for file `i`. A value that is no number, compared with one, is
-/// null there: it matches nothing, and a stray folder fails no query.
+/// `values[i]` are the values of `partitions`' columns for file `i`. A filter that fails on a value (a cast somebody
+/// wrote) is tried again on the files that the others leave: one of them may be there to keep that value out.
+///
+/// # Errors
+/// The failure of a filter on a file that no other filter excludes.
 pub(super) fn matching_partitions(
     session: &dyn Session,
     filters: &[Expr],
     partitions: &SchemaRef,
     values: &[Vec<ScalarValue>],
 ) -> Result<Vec<bool>> {
-    let lenient = filters.iter().cloned().map(lenient_casts).collect::<Result<Vec<_>>>()?;
-    let Some(filter) = conjunction(lenient) else { return Ok(vec![true; values.len()]) };
-    let columns = (0..partitions.fields().len())
-        .map(|column| ScalarValue::iter_to_array(values.iter().map(|row| row[column].clone())))
-        .collect::<Result<Vec<_>>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(values.len()));
-    let batch = RecordBatch::try_new_with_options(Arc::clone(partitions), columns, &options)?;
     let schema = DFSchema::try_from(Arc::clone(partitions))?;
-    let outcome = session.create_physical_expr(filter, &schema)?.evaluate(&batch)?.into_array(values.len())?;
-    let outcome = arrow::compute::cast(&outcome, &DataType::Boolean)?;
-    let outcome = outcome.as_boolean();
-    Ok((0..values.len()).map(|file| outcome.is_valid(file) && outcome.value(file)).collect())
+    let conjuncts = filters.iter().flat_map(split_conjunction);
+    let mut waiting: Vec<Arc<dyn PhysicalExpr>> =
+        conjuncts.map(|filter| session.create_physical_expr(filter.clone(), &schema)).collect::<Result<_>>()?;
+    let mut files: Vec<usize> = (0..values.len()).collect();
+    while !waiting.is_empty() && !files.is_empty() {
+        let mut failed = Vec::new();
+        let mut failure = None;
+        let tried = waiting.len();
+        for filter in waiting {
+            match satisfied(filter.as_ref(), partitions, values, &files) {
+                Ok(satisfied) => {
+                    let mut satisfied = satisfied.into_iter();
+                    files.retain(|_| satisfied.next().unwrap_or(false));
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    failed.push(filter);
+                }
+            }
+        }
+        if failed.len() == tried
+            && let Some(error) = failure
+        {
+            return Err(error);
+        }
+        waiting = failed;
+    }
+    let mut matching = vec![false; values.len()];
+    files.into_iter().for_each(|file| matching[file] = true);
+    Ok(matching)
 }
 
-/// `filter` with casts that yield null for what they can't convert.
-pub(super) fn lenient_casts(filter: Expr) -> Result<Expr> {
-    let lenient = |expr| match expr {
-        Expr::Cast(cast) => Ok(Transformed::yes(Expr::TryCast(TryCast::new_from_field(cast.expr, cast.field)))),
-        other => Ok(Transformed::no(other)),
-    };
-    Ok(filter.transform(lenient)?.data)
+/// For each of `files`, whether its partition values satisfy `filter`.
+fn satisfied(
+    filter: &dyn PhysicalExpr,
+    partitions: &SchemaRef,
+    values: &[Vec<ScalarValue>],
+    files: &[usize],
+) -> Result<Vec<bool>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = (0..partitions.fields().len())
+        .map(|column| ScalarValue::iter_to_array(files.iter().map(|file| values[*file][column].clone())))
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(files.len()));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(partitions), columns, &options)?;
+    let outcome = filter.evaluate(&batch)?.into_array(files.len())?;
+    let outcome = arrow::compute::cast(&outcome, &DataType::Boolean)?;
+    let outcome = outcome.as_boolean();
+    Ok((0..files.len()).map(|row| outcome.is_valid(row) && outcome.value(row)).collect())
 }
 
 /// For each file, whether its bounds leave it possible that one of its rows satisfies all of `filters`. Statistics are

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::FunctionRegistry as _;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::DeltaTable;
@@ -19,6 +20,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::position::LogPartition;
 use crate::store::{IfMissing, Store};
+
+mod numbers;
 
 const GENERATION: &str = "g1";
 
@@ -76,12 +79,17 @@ impl Fixture {
     async fn session(&self) -> SessionContext {
         let mut config = SessionConfig::new().with_target_partitions(2);
         config.options_mut().execution.parquet.pushdown_filters = true;
-        let context = SessionContext::new_with_config(config);
+        let context = with_text_as_number(SessionContext::new_with_config(config));
         context.add_optimizer_rule(Arc::new(CountsFromLog));
         let table = CuratedTable::try_new(Arc::new(self.open().await)).expect("a table");
         context.register_table("trips", Arc::new(table)).expect("registers");
         context
     }
+}
+
+fn with_text_as_number(mut context: SessionContext) -> SessionContext {
+    context.register_function_rewrite(Arc::new(TextAsNumber)).expect("registers");
+    context
 }
 
 /// Four trips from `first` on; the id, its fare in cents, and a time `id` hours after the epoch.
@@ -227,6 +235,7 @@ async fn a_partition_that_is_no_number_fails_no_comparison() {
     assert_eq!(matching(&context, "pickup_month IS NULL").await, ((100..104).collect(), 1));
     assert_eq!(matching(&context, "pickup_month IS NULL OR id < 2").await.0, [0, 1, 100, 101, 102, 103]);
     assert_eq!(matching(&context, "pickup_month = 7").await.0, [12, 13, 14, 15, 200, 201, 202, 203]);
+    assert_eq!(matching(&context, "pickup_year > 2018").await.0, (4..20).chain(100..104).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,7 +293,7 @@ async fn counts_by_partition_come_from_the_log_and_equal_those_from_the_files() 
     let fixture = Fixture::with_trips().await;
     fixture.append(vec![trips(100, Some("unknown"), None), trips(200, None, Some("07"))], &[("files", 4)]).await;
     let context = fixture.session().await;
-    let plain = SessionContext::new();
+    let plain = with_text_as_number(SessionContext::new());
     plain.register_table("trips", context.table_provider("trips").await.expect("is there")).expect("registers");
     let cases = [
         ("SELECT pickup_year, pickup_month, count(*) AS n FROM trips GROUP BY 1, 2", true),

@@ -14,7 +14,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::coverage::Transactions;
 use super::pointer::{CurrentGeneration, current};
 use super::statistics::file_statistics;
-use super::{CuratedError, log_store};
+use super::{CuratedError, background, log_store};
 use crate::layout;
 use crate::position::Coverage;
 
@@ -28,7 +28,7 @@ pub struct DataFile {
     pub object: ObjectMeta,
     /// Rows in the file, where the log says so.
     pub rows: Option<u64>,
-    /// Value of each partition column, as text; `None` is null.
+    /// Value of each partition column, as text; `None` is null. A Delta table knows no empty text: it is null, too.
     pub partition_values: BTreeMap<String, Option<String>>,
     /// Row count, and per column of the table's schema null count and bounds, where the log has them. A bound need not
     /// occur in the file, but no value is outside.
@@ -72,11 +72,22 @@ impl CuratedVersion {
         Self::open_generation(objects, dataset, generation).await.map(Some)
     }
 
-    /// Opens the newest version of one generation, current or not.
+    /// Opens the newest version of one generation, current or not. May be dropped at any time.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_generation(
+        objects: Arc<dyn ObjectStore>,
+        dataset: &str,
+        generation: CurrentGeneration,
+    ) -> Result<Self, CuratedError> {
+        let root = layout::table(dataset, &generation.generation);
+        let dataset = dataset.to_owned();
+        let opened = background::run(async move { Self::replay(objects, &dataset, generation).await }).await;
+        opened.unwrap_or_else(|source| Err(CuratedError::Table { root: root.to_string(), source: source.into() }))
+    }
+
+    async fn replay(
         objects: Arc<dyn ObjectStore>,
         dataset: &str,
         generation: CurrentGeneration,
@@ -91,11 +102,13 @@ impl CuratedVersion {
             return Err(CuratedError::Unsupported { key: root.to_string(), what: "column mapping".to_owned() });
         }
 
-        let transactions = Transactions::read(&log_store, dataset, &generation.generation, table_version).await?;
         let schema = snapshot.arrow_schema();
         let partition_columns = snapshot.metadata().partition_columns().to_vec();
-        let views: Vec<LogicalFileView> =
-            snapshot.file_views(log_store.as_ref(), None).try_collect().await.map_err(table_error)?;
+        // The log is replayed twice, for files and for transactions; side by side, not one after the other.
+        let views = snapshot.file_views(log_store.as_ref(), None).try_collect();
+        let transactions = Transactions::read(&log_store, dataset, &generation.generation, table_version);
+        let (views, transactions) = futures::future::join(views, transactions).await;
+        let (views, transactions): (Vec<LogicalFileView>, _) = (views.map_err(table_error)?, transactions?);
         let mut files =
             views.iter().map(|view| data_file(&root, &schema, view)).collect::<Result<Vec<_>, CuratedError>>()?;
         files.sort_by(|a, b| a.object.location.cmp(&b.object.location));
@@ -141,7 +154,12 @@ fn data_file(root: &Path, schema: &SchemaRef, view: &LogicalFileView) -> Result<
     Ok(DataFile {
         object: ObjectMeta { location, last_modified, size, e_tag: None, version: None },
         rows: statistics.num_rows.get_value().map(|rows| *rows as u64),
-        partition_values: view.partition_values_map().into_iter().collect(),
+        // An empty text is how some writers put null, and Delta's protocol reads it so.
+        partition_values: view
+            .partition_values_map()
+            .into_iter()
+            .map(|(column, value)| (column, value.filter(|value| !value.is_empty())))
+            .collect(),
         statistics: Arc::new(statistics),
     })
 }

@@ -186,7 +186,7 @@ pub struct Definition {
     pub transform_sql: String,
     /// Event time, if declared.
     pub event_time: Option<EventTime>,
-    /// Output columns by whose values the curated table is partitioned; all of type string.
+    /// Output columns by whose values the curated table is partitioned; all of type string. An empty text becomes null.
     pub partition_columns: Vec<String>,
     /// Key, if declared.
     pub key: Option<KeySpec>,

@@ -148,7 +148,10 @@ impl ErrorKind for SqlCommandError {
     fn kind(&self) -> Kind {
         match self {
             Self::Sql(error) => error.kind(),
-            Self::Input { .. } | Self::Empty { .. } | Self::OneAnswer { .. } => Kind::Invalid,
+            Self::Input { .. }
+            | Self::Empty { .. }
+            | Self::OneAnswer { .. }
+            | Self::Output(OutputError::SameName { .. }) => Kind::Invalid,
             Self::Output(_) | Self::Prompt(_) | Self::Cancelled => Kind::Retryable,
         }
     }
@@ -158,6 +161,9 @@ impl ErrorKind for SqlCommandError {
             Self::Sql(error) => error.hint(),
             Self::OneAnswer { .. } => {
                 Some("use `--format table`, `ndjson` or `csv`, or run them one by one".to_owned())
+            }
+            Self::Output(OutputError::SameName { .. }) => {
+                Some("give one of them another name: `SELECT a.id, b.id AS b_id`".to_owned())
             }
             _ => None,
         }
@@ -175,12 +181,25 @@ pub async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> 
         engine.add_table(name, &FileTable::at(path)).await?;
     }
     let ended = match statements(args)? {
-        Some(statements) => run_all(args, engine, statements).await,
+        Some(statements) => tokio::select! {
+            ended = run_all(args, engine, statements) => ended,
+            // What was spilled goes with the statement, rather than being left behind by the process.
+            () = terminated() => Err(SqlCommandError::Cancelled),
+        },
         None => prompt::run(args, engine, history).await,
     };
     match ended {
         Err(SqlCommandError::Output(error)) if error.is_closed_pipe() => Ok(()),
         other => other,
+    }
+}
+
+/// Waits for the signal that ends processes.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut stream) => drop(stream.recv().await),
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -222,32 +241,37 @@ async fn run_all(args: &SqlArgs, engine: &SqlEngine, statements: Vec<String>) ->
     let terminal = io::stdout().is_terminal();
     let format = args.format(terminal);
     let count = statements.len();
-    let mut answered = 0;
+    // Seen before the first is run: one document behind the other would be none.
+    let answers = statements.iter().filter(|statement| !creates_a_table(statement)).count();
+    if answers > 1 && matches!(format, Format::Json | Format::Arrow) {
+        return Err(SqlCommandError::OneAnswer { count });
+    }
     for statement in statements {
-        let ran = run_one(args, engine, statement, terminal, args.stats).await?;
-        answered += usize::from(ran);
-        if answered > 1 && matches!(format, Format::Json | Format::Arrow) {
-            return Err(SqlCommandError::OneAnswer { count });
-        }
+        run_one(args, engine, statement, terminal, args.stats).await?;
     }
     Ok(())
 }
 
-/// Runs one statement and writes its answer; Ctrl-C drops it. False if it was no question.
+/// True for the one statement that has no answer: `CREATE EXTERNAL TABLE`.
+fn creates_a_table(statement: &str) -> bool {
+    statement.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("create"))
+}
+
+/// Runs one statement and writes its answer, if it has one; Ctrl-C drops it.
 async fn run_one(
     args: &SqlArgs,
     engine: &SqlEngine,
     statement: String,
     terminal: bool,
     stats: bool,
-) -> Result<bool, SqlCommandError> {
+) -> Result<(), SqlCommandError> {
     let query = args.query(statement);
     let work = async {
         let answer = engine.query(&query).await?;
         if !answer.is_query {
-            return Ok(false);
+            return Ok(());
         }
-        write_answer(args, answer, terminal, stats).await.map(|()| true)
+        write_answer(args, answer, terminal, stats).await
     };
     tokio::select! {
         done = work => done,

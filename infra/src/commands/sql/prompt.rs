@@ -7,6 +7,7 @@ use rustyline::error::ReadlineError;
 use tidemark_batch::sql::{SqlEngine, split};
 
 use super::{SqlArgs, SqlCommandError, note, run_one};
+use crate::error::for_people;
 use crate::output::OutputError;
 
 const HELP: &str = "\
@@ -130,16 +131,10 @@ async fn read_line(
 /// Runs a statement; its failure is said and the prompt goes on, unless nobody reads any more.
 async fn answer(args: &SqlArgs, engine: &SqlEngine, statement: String, timing: bool) -> Result<(), SqlCommandError> {
     match run_one(args, engine, statement, true, timing).await {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(SqlCommandError::Output(error @ OutputError::Io(_))) => Err(error.into()),
         Err(error) => {
-            let mut line = format!("error: {error}");
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                line.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            note(&line);
+            note(for_people(&error).trim_end());
             Ok(())
         }
     }

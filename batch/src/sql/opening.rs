@@ -1,0 +1,295 @@
+//! From the names in a statement to tables: what it names is opened before it is planned, each table at one moment.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::{ResolvedTableReference, TableReference};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use object_store::path::Path;
+use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
+use tidemark_shared::error::Kind;
+use tidemark_shared::store::{IfMissing, StoreUrl};
+use url::Url;
+
+use super::answer::Totals;
+use super::as_of::{AsOf, TableAsOf};
+use super::catalog::{OpenedSchema, SessionTable};
+use super::engine::{BATCH, CATALOG, SqlEngine};
+use super::error::{SqlError, nearest};
+use super::files::{self, FileTable};
+
+/// Schemas that only a server answers.
+const SERVED: [&str; 2] = ["merged", "live"];
+const INFORMATION: &str = "information_schema";
+
+/// What a statement was found to need.
+#[derive(Default)]
+pub(super) struct Opened {
+    schemas: BTreeMap<String, Arc<OpenedSchema>>,
+    /// True if `schemas` has all names there are.
+    listed: bool,
+    pub(super) reads: Reads,
+}
+
+impl Opened {
+    /// Lets a session find them.
+    pub(super) fn register(&self, context: &SessionContext) {
+        let catalog = context.catalog(CATALOG).expect("every session has the catalog");
+        for (name, schema) in &self.schemas {
+            let _none = catalog
+                .register_schema(name, Arc::clone(schema) as Arc<dyn datafusion::catalog::SchemaProvider>)
+                .expect("an in-memory catalog takes every schema");
+        }
+    }
+
+    fn schema(&mut self, name: &str) -> Arc<OpenedSchema> {
+        Arc::clone(self.schemas.entry(name.to_owned()).or_default())
+    }
+
+    /// The nearest of all names to one that does not exist: a table of the same name in another schema, else the most
+    /// similar in its own schema, else the most similar at all.
+    fn suggestion(&self, schema: &str, table: &str) -> Option<String> {
+        let full = |schema: &str, table: &str| match schema {
+            BATCH => table.to_owned(),
+            _ => format!("{schema}.{table}"),
+        };
+        let own = self.schemas.get(schema).map(|opened| opened.names()).unwrap_or_default();
+        let elsewhere = self.schemas.iter().find(|(_, opened)| opened.names().iter().any(|name| name == table));
+        if let Some((other, _)) = elsewhere {
+            return Some(full(other, table));
+        }
+        if let Some(name) = nearest(table, own.iter().map(String::as_str)) {
+            return Some(full(schema, &name));
+        }
+        let of_schema = |(schema, opened): (&String, &Arc<OpenedSchema>)| -> Vec<String> {
+            opened.names().iter().map(|name| full(schema, name)).collect()
+        };
+        let all: Vec<String> = self.schemas.iter().flat_map(of_schema).collect();
+        nearest(&full(schema, table), all.iter().map(String::as_str))
+    }
+}
+
+impl SqlEngine {
+    /// Opens the table that a statement names.
+    pub(super) async fn open(&self, reference: TableReference, opened: &mut Opened) -> Result<(), SqlError> {
+        let written = reference.to_string();
+        let ResolvedTableReference { schema, table, .. } = reference.resolve(CATALOG, BATCH);
+        let (schema, table) = (schema.as_ref(), table.as_ref());
+        if schema == INFORMATION {
+            return self.open_all(opened).await;
+        }
+        if SERVED.contains(&schema) {
+            return Err(SqlError::NeedsServer { schema: schema.to_owned(), table: table.to_owned() });
+        }
+        if opened.schemas.get(schema).is_some_and(|schema| schema.opened(table).is_some()) {
+            return Ok(());
+        }
+        let provider = match self.find(schema, table, &mut opened.reads).await? {
+            Some(provider) => provider,
+            None if schema == BATCH && files::is_path(table) => self.file(table, &mut opened.reads).await?,
+            None => {
+                // Only who mistypes waits for all names there are, and gets what can be had.
+                if let Err(error) = self.list(opened).await {
+                    tracing::debug!(%error, "no names to suggest");
+                }
+                return Err(SqlError::UnknownTable { suggestion: opened.suggestion(schema, table), name: written });
+            }
+        };
+        opened.schema(schema).open(table, provider);
+        Ok(())
+    }
+
+    /// Takes down all names that a statement can use now, and opens none of them.
+    pub(super) async fn list(&self, opened: &mut Opened) -> Result<(), SqlError> {
+        if opened.listed {
+            return Ok(());
+        }
+        self.list_own(opened).await?;
+        let schemas = self.catalog.names().await.map_err(|source| SqlError::Catalog { source })?;
+        let own = |name: &str| name == BATCH || name == INFORMATION || SERVED.contains(&name);
+        for (name, tables) in schemas.into_iter().filter(|(name, _)| !own(name)) {
+            opened.schema(&name).name(tables);
+        }
+        opened.listed = true;
+        Ok(())
+    }
+
+    /// [`Self::list`] without the catalog's tables.
+    pub(super) async fn list_own(&self, opened: &mut Opened) -> Result<(), SqlError> {
+        let mut names = self.datasets().await?;
+        names.extend(self.session_tables.names());
+        names.sort();
+        names.dedup();
+        opened.schema(BATCH).name(names);
+        Ok(())
+    }
+
+    /// Names of the datasets that have something curated.
+    async fn datasets(&self) -> Result<Vec<String>, SqlError> {
+        let root = Path::from("curated");
+        let failed = |source| SqlError::Store { store: self.objects.to_string(), source };
+        let listed = self.objects.list_with_delimiter(Some(&root)).await.map_err(failed)?;
+        Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
+    }
+
+    /// The dataset, session table or catalog table of that name.
+    async fn find(
+        &self,
+        schema: &str,
+        table: &str,
+        reads: &mut Reads,
+    ) -> Result<Option<Arc<dyn TableProvider>>, SqlError> {
+        if schema != BATCH {
+            let found = self.catalog.table(schema, table).await.map_err(|source| SqlError::Catalog { source })?;
+            let Some(found) = found else { return Ok(None) };
+            let provider = self.open_files(&found.files).await?;
+            let as_of = TableAsOf { location: found.files.location, version: Some(found.version) };
+            let _previous = reads.as_of.tables.insert(format!("{schema}.{table}"), as_of);
+            return Ok(Some(provider));
+        }
+        if let Some(named) = self.session_tables.get(table) {
+            let as_of = TableAsOf { location: named.location, version: None };
+            let _previous = reads.as_of.tables.insert(table.to_owned(), as_of);
+            return Ok(Some(named.provider));
+        }
+        let failed = |source| SqlError::Curated { dataset: table.to_owned(), source };
+        if !is_dataset_name(table) {
+            return Ok(None);
+        }
+        let version = CuratedVersion::open(Arc::clone(&self.objects), table).await.map_err(failed)?;
+        let Some(version) = version else { return Ok(None) };
+        reads.totals.files += version.files.len() as u64;
+        reads.totals.bytes += version.bytes();
+        let _previous = reads.as_of.datasets.insert(table.to_owned(), (&version).into());
+        let provider = CuratedTable::try_new(Arc::new(version)).map_err(SqlError::from_planning)?;
+        Ok(Some(Arc::new(provider)))
+    }
+
+    /// The file or folder that a `FROM` clause names.
+    async fn file(&self, location: &str, reads: &mut Reads) -> Result<Arc<dyn TableProvider>, SqlError> {
+        if !self.config.files_in_place {
+            return Err(SqlError::FilesClosed { location: location.to_owned() });
+        }
+        let provider = self.open_files(&FileTable::at(location)).await?;
+        let as_of = TableAsOf { location: location.to_owned(), version: None };
+        let _previous = reads.as_of.tables.insert(location.to_owned(), as_of);
+        Ok(provider)
+    }
+
+    /// The files of a table, wherever they are.
+    pub(super) async fn open_files(&self, table: &FileTable) -> Result<Arc<dyn TableProvider>, SqlError> {
+        self.open_bucket(&table.location).await?;
+        files::open(&self.session(&self.runtime).state(), table).await
+    }
+
+    /// Lets the engine read the bucket that `location` is in, if it is in one.
+    async fn open_bucket(&self, location: &str) -> Result<(), SqlError> {
+        let Some((address, bucket)) = files::bucket(location) else { return Ok(()) };
+        let bad = |message: &str| {
+            let (location, message) = (location.to_owned(), message.to_owned());
+            SqlError::BadFile { location, message, kind: Kind::Invalid }
+        };
+        let url = Url::parse(&address).map_err(|_| bad("this is no address of an object in a bucket"))?;
+        if self.runtime.object_store_registry.get_store(&url).is_ok() {
+            return Ok(());
+        }
+        let Some(stores) = &self.stores else { return Err(bad("this door opens no buckets")) };
+        let failed = |source| SqlError::Bucket { location: location.to_owned(), source };
+        let store_url = StoreUrl::parse(&format!("s3://{bucket}"), std::path::Path::new("/")).map_err(failed)?;
+        let store = stores.open(&store_url, IfMissing::Fail).await.map_err(failed)?;
+        let _none = self.runtime.register_object_store(&url, store.objects());
+        Ok(())
+    }
+
+    /// Opens every table, for `information_schema`, `SHOW TABLES` and the like. One that can't be opened is left out.
+    async fn open_all(&self, opened: &mut Opened) -> Result<(), SqlError> {
+        self.list(opened).await?;
+        for (schema, tables) in &opened.schemas {
+            for table in tables.names().iter().filter(|table| tables.opened(table).is_none()) {
+                // What is only listed is not read: no part of the as-of.
+                match self.find(schema, table, &mut Reads::default()).await {
+                    Ok(Some(provider)) => tables.open(table, provider),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%schema, %table, %error, "table left out of the listing"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether files in place may be named here, and are where they can be read.
+    pub(super) async fn check_locations(&self, locations: &[String]) -> Result<(), SqlError> {
+        if !self.config.files_in_place {
+            return Err(SqlError::FilesClosed { location: locations.join(", ") });
+        }
+        for location in locations {
+            self.open_bucket(location).await?;
+        }
+        Ok(())
+    }
+
+    /// `CREATE EXTERNAL TABLE`: the table stays for the engine's further statements, and nothing is written anywhere.
+    pub(super) async fn create_table(&self, opened: &Opened, plan: &LogicalPlan) -> Result<(), SqlError> {
+        let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = plan else {
+            return Err(SqlError::ReadOnly { statement: plan.display().to_string() });
+        };
+        let context = self.session(&self.runtime);
+        opened.register(&context);
+        let _nothing = context.execute_logical_plan(plan.clone()).await.map_err(SqlError::from_planning)?;
+        let name = create.name.clone().resolve(CATALOG, BATCH);
+        let schema = opened.schemas.get(name.schema.as_ref()).filter(|_| name.schema.as_ref() == BATCH);
+        let provider = schema.and_then(|schema| schema.opened(&name.table));
+        if provider.is_none() && create.if_not_exists && schema.is_some() {
+            return Ok(());
+        }
+        let Some(provider) = provider else {
+            let message = format!("`{}`: a table of this session has no schema", create.name);
+            return Err(SqlError::Plan { message });
+        };
+        let table = SessionTable { provider, location: create.locations.join(", ") };
+        let _previous = self.session_tables.insert(name.table.to_string(), table);
+        Ok(())
+    }
+}
+
+/// Other names never reach the store's keys.
+fn is_dataset_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+}
+
+/// What a statement reads, as far as it is known before it runs.
+#[derive(Default)]
+pub(super) struct Reads {
+    pub(super) as_of: AsOf,
+    pub(super) totals: Totals,
+}
+
+impl Reads {
+    /// Adds the files of listed tables; a curated table's are known from its log.
+    pub(super) fn count_files_in_place(&mut self, plan: &Arc<dyn ExecutionPlan>) {
+        let mut seen = HashSet::new();
+        self.count(plan, &mut seen);
+    }
+
+    fn count(&mut self, plan: &Arc<dyn ExecutionPlan>, seen: &mut HashSet<Path>) {
+        let scan = plan
+            .downcast_ref::<DataSourceExec>()
+            .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>())
+            .filter(|scan| scan.object_store_url.as_str().trim_end_matches('/') != STORE_URL);
+        for file in scan.iter().flat_map(|scan| &scan.file_groups).flat_map(|group| group.iter()) {
+            if seen.insert(file.object_meta.location.clone()) {
+                self.totals.files += 1;
+                self.totals.bytes += file.object_meta.size;
+            }
+        }
+        for child in plan.children() {
+            self.count(child, seen);
+        }
+    }
+}

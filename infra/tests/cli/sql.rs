@@ -1,0 +1,252 @@
+//! `tidemark sql`: what it reads, how it fails, and what it leaves behind.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tidemark_batch::catalog::SqlCatalog;
+use tidemark_shared::catalog::{Catalog as _, Column, DatabaseInput, SerdeInfo, StorageDescriptor, TableInput};
+
+use crate::support::{Home, SQL, TOML};
+
+/// A folder with the dataset `rides`, two rows of `mon` and one of `tue`.
+fn rides() -> Home {
+    let home = Home::with_rides();
+    home.write("week.csv", "id,fare,day\n1,2,mon\n2,3,mon\n4,4,tue\n");
+    home.run(&["ingest", "rides", "week.csv"]).expect(0);
+    home
+}
+
+/// A table of the catalog over what lies at `location` in `home`.
+fn table(home: &Home, name: &str, location: &str, class: &str, partitioned: bool) -> TableInput {
+    let column =
+        |name: &str, hive: &str| Column { name: name.to_owned(), r#type: Some(hive.to_owned()), ..Column::default() };
+    let serde = SerdeInfo {
+        serialization_library: Some(class.to_owned()),
+        parameters: [("skip.header.line.count".to_owned(), "1".to_owned())].into(),
+        ..SerdeInfo::default()
+    };
+    TableInput {
+        name: name.to_owned(),
+        storage_descriptor: Some(StorageDescriptor {
+            columns: vec![column("day", "string"), column("weekday", "int")],
+            location: Some(format!("file://{}", home.path(location).display())),
+            serde_info: Some(serde),
+            ..StorageDescriptor::default()
+        }),
+        partition_keys: if partitioned { vec![column("year", "string")] } else { Vec::new() },
+        ..TableInput::default()
+    }
+}
+
+/// Registers tables over a CSV file, a folder of JSON files and a partitioned folder of Parquet files; and a view.
+fn with_lookups() -> Home {
+    let home = rides();
+    home.write("days.csv", "day,weekday\nmon,1\ntue,2\n");
+    home.write("json/a.json", "{\"day\":\"mon\",\"weekday\":1}\n");
+    home.write("json/b.json", "{\"day\":\"tue\",\"weekday\":2}\n");
+    let curated = home.path("tidemark-data/store/curated/rides");
+    let parquet = files(&curated, "parquet").into_iter().find(|file| file.to_string_lossy().contains("day=mon"));
+    fs::create_dir_all(home.path("parquet/year=2019")).expect("the folder is ours");
+    fs::copy(parquet.expect("the folder is ours"), home.path("parquet/year=2019/part.parquet"))
+        .expect("the folder is ours");
+    let mut ids = table(&home, "ids", "parquet", "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe", true);
+    ids.storage_descriptor.as_mut().expect("the folder is ours").columns =
+        vec![Column { name: "id".to_owned(), r#type: Some("bigint".to_owned()), ..Column::default() }];
+    let view = TableInput { name: "view".to_owned(), ..TableInput::default() };
+    let tables = [
+        table(&home, "days", "days.csv", "org.apache.hadoop.hive.serde2.OpenCSVSerde", false),
+        table(&home, "weekdays", "json", "org.openx.data.jsonserde.JsonSerDe", false),
+        ids,
+        view,
+    ];
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the folder is ours");
+    runtime.block_on(async {
+        let catalog = SqlCatalog::open("sqlite:catalog.db", &home.path("tidemark-data"), false)
+            .await
+            .expect("the folder is ours");
+        let lookup = DatabaseInput { name: "lookup".to_owned(), ..DatabaseInput::default() };
+        catalog.create_database(lookup).await.expect("the folder is ours");
+        for table in tables {
+            catalog.create_table("lookup", table).await.expect("the folder is ours");
+        }
+        catalog.close().await;
+    });
+    home
+}
+
+/// Files below `folder` whose names end so.
+fn files(folder: &std::path::Path, ending: &str) -> Vec<std::path::PathBuf> {
+    let entries =
+        fs::read_dir(folder).expect("the folder is ours").map(|entry| entry.expect("the folder is ours").path());
+    entries
+        .flat_map(|path| if path.is_dir() { files(&path, ending) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|extension| extension == ending))
+        .collect()
+}
+
+#[test]
+fn tables_of_the_catalog_are_read_in_place_and_join_with_datasets() {
+    let home = with_lookups();
+    let before = files(&home.path("tidemark-data"), "db");
+    let cases = [
+        (
+            "SELECT r.id, d.weekday FROM batch.rides r JOIN lookup.days d ON r.day = d.day ORDER BY 1",
+            "id,weekday\n1,1\n2,1\n4,2\n",
+        ),
+        ("SELECT day, weekday + 1 AS next FROM lookup.weekdays ORDER BY 1", "day,next\nmon,2\ntue,3\n"),
+        ("SELECT id, year FROM lookup.ids WHERE year = '2019' ORDER BY 1", "id,year\n1,2019\n2,2019\n"),
+        ("SELECT count(*) AS n FROM LOOKUP.Days, lookup.weekdays", "n\n4\n"),
+        (
+            "SELECT table_schema AS s, table_name AS t FROM information_schema.tables \
+             WHERE table_schema <> 'information_schema' ORDER BY 1, 2",
+            "s,t\nbatch,rides\nlookup,days\nlookup,ids\nlookup,weekdays\n",
+        ),
+    ];
+    for (sql, rows) in cases {
+        let ended = home.run(&["sql", sql, "--format", "csv"]).expect(0);
+        assert_eq!(ended.out, rows, "{sql}: {ended:?}");
+    }
+    let as_of = home.run(&["sql", "SELECT * FROM lookup.days", "--json"]).expect(0).json();
+    assert_eq!(as_of["as_of"]["lookup.days"]["version"], "0");
+    let ended = home.run(&["sql", "SELECT * FROM lookup.dais"]).expect(2);
+    assert!(ended.err.contains("did you mean `lookup.days`?"), "{ended:?}");
+    let ended = home.run(&["sql", "SELECT * FROM lookup.view"]).expect(1);
+    assert!(ended.err.contains("table `lookup.view` does not consist of plain"), "{ended:?}");
+    assert_eq!(files(&home.path("tidemark-data"), "db"), before);
+    let beside = fs::read_dir(home.path("tidemark-data")).unwrap().map(|e| e.unwrap().file_name());
+    assert!(!beside.into_iter().any(|name| name.to_string_lossy().contains("-wal")), "a write-ahead file was left");
+}
+
+#[test]
+fn asking_makes_no_catalog_and_a_broken_one_is_named() {
+    let home = rides();
+    let catalog = home.path("tidemark-data/catalog.db");
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        // The last two lie there only if ingest ended before its last connection did.
+        drop(fs::remove_file(catalog.with_file_name(file)));
+    }
+    for sql in ["SELECT count(*) FROM rides", "SHOW TABLES"] {
+        home.run(&["sql", sql]).expect(0);
+    }
+    let ended = home.run(&["sql", "SELECT * FROM lookup.days"]).expect(2);
+    assert!(ended.err.starts_with("error: table `lookup.days` not found"), "{ended:?}");
+    assert!(!catalog.exists(), "asking made a catalog");
+
+    fs::write(&catalog, "this is a text, and of some length at that: no database has such a beginning".repeat(99))
+        .unwrap();
+    // What does not need it is answered.
+    home.run(&["sql", "SELECT count(*) FROM rides"]).expect(0);
+    let ended = home.run(&["sql", "SELECT * FROM lookup.days"]).expect(1);
+    assert!(
+        ended.err.contains("tidemark-data/catalog.db") && ended.err.contains("\nhint: the file is no"),
+        "{ended:?}"
+    );
+    let error = home.run(&["sql", "SELECT * FROM lookup.days", "--json"]).expect(1).json();
+    assert!(error["error"]["message"].as_str().unwrap().contains("catalog.db"), "{error}");
+    assert!(error["error"]["hint"].is_string() && error["error"]["code"].is_string(), "{error}");
+}
+
+#[test]
+fn the_exit_code_tells_wrong_statements_from_values_and_limits() {
+    let home = rides();
+    let cases: [(&[&str], i32, &str); 17] = [
+        (&["SELEC 1"], 2, "syntax error: "),
+        (&["SELECT no FROM rides"], 2, "column `no` not found"),
+        (&["SELECT 1 FROM ride"], 2, "did you mean `rides`?"),
+        (&["SELECT nofunction(1)"], 2, "nofunction"),
+        (&["SELECT $1"], 2, "parameter $1: has no value"),
+        (&["SELECT 1; SELECT 2", "--format", "json"], 2, "2 statements, but this format holds one answer"),
+        (&["SELECT x.id FROM rides"], 2, "column `x.id` not found; did you mean `rides.id`?"),
+        (&["SELECT * FROM 'https://example.com/a.csv'"], 2, "neither `file:` nor `s3:`"),
+        (&["SELECT * FROM 'nothing.csv'"], 2, "no such file or folder"),
+        (&["DROP TABLE rides"], 2, "DROP is refused"),
+        (&["SELECT id / (id - id) FROM rides"], 1, "Divide by zero"),
+        (&["SELECT CAST(day AS INT) FROM rides"], 1, "hint: `TRY_CAST"),
+        (&["SELECT CAST(day || id AS INT) FROM rides"], 1, "hint: `TRY_CAST"),
+        (&["SELECT CAST(id * 10000000000 AS INT) FROM rides"], 1, "the query failed: "),
+        (&["SELECT max(fare) FROM rides", "--max-bytes", "10"], 1, "stopped at 10 bytes read"),
+        (
+            &["SELECT sum(a.v * b.v) FROM range(100000) a(v), range(100000) b(v)", "--timeout", "200ms"],
+            1,
+            "stopped after",
+        ),
+        (
+            &["SELECT a.v FROM range(1000000) a(v) ORDER BY a.v % 1000", "--memory", "100kB", "--format", "ndjson"],
+            1,
+            "hint: raise `--memory`",
+        ),
+    ];
+    for (args, code, message) in cases {
+        let ended = home.run(&[&["sql"], args].concat()).expect(code);
+        assert!(ended.err.contains(message), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_time_limit_in_the_middle_of_opening_says_so_and_nothing_else() {
+    let home = rides();
+    let sql = "SELECT a.fare FROM rides a JOIN rides b ON a.id = b.id ORDER BY 1";
+    let mut stopped = 0;
+    for limit in ["1ms", "2ms", "3ms", "5ms", "8ms", "12ms", "20ms", "30ms", "45ms"] {
+        for _ in 0..3 {
+            let ended = home.run(&["sql", sql, "--timeout", limit, "--format", "csv"]);
+            let message = format!("error: stopped after {}, the time limit\n", limit.replace("ms", " ms"));
+            let hint = "hint: raise `--timeout`, or read fewer partitions\n";
+            if ended.code == 0 {
+                assert!(ended.err.starts_with("as of "), "{limit}: {ended:?}");
+            } else {
+                stopped += 1;
+                assert_eq!((ended.code, ended.err.as_str()), (1, format!("{message}{hint}").as_str()), "{limit}");
+            }
+        }
+    }
+    assert!(stopped > 0, "no limit was short enough");
+}
+
+#[test]
+fn an_empty_partition_text_is_null_and_its_rows_count() {
+    let home = Home::new();
+    home.define(TOML, &SQL.replace("day FROM", "coalesce(day, '') AS day FROM"));
+    home.run(&["dataset", "apply", "rides"]).expect(0);
+    home.write("week.csv", "id,fare,day\n1,2,mon\n2,3,\n4,4,tue\n");
+    let ended = home.run(&["ingest", "rides", "week.csv"]).expect(0);
+    assert!(ended.out.contains("3 records = 3 accepted"), "{ended:?}");
+    for (sql, rows) in [
+        ("SELECT count(*) AS n FROM rides", "n\n3\n"),
+        ("SELECT id FROM rides WHERE day IS NULL", "id\n2\n"),
+        ("SELECT id FROM rides WHERE day = ''", "id\n"),
+        ("SELECT id FROM rides WHERE coalesce(day, '') = ''", "id\n2\n"),
+        ("SELECT day, count(*) AS n FROM rides GROUP BY day ORDER BY day NULLS LAST", "day,n\nmon,1\ntue,1\n,1\n"),
+        ("SELECT id FROM rides WHERE day <> 7 ORDER BY id", "id\n1\n4\n"),
+    ] {
+        let ended = home.run(&["sql", sql, "--format", "csv"]).expect(0);
+        assert_eq!(ended.out, rows, "{sql}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_statement_at_once_and_leaves_nothing_spilled() {
+    let home = rides();
+    home.write("spill/here.txt", "");
+    // Makes rows without end and sorts them, in little memory.
+    let sql = "SELECT a.value * b.value AS v FROM range(1000000) a, range(1000000) b ORDER BY v % 1000, v";
+    let spilled = || files(&home.path("spill"), "arrow").len() + fs::read_dir(home.path("spill")).unwrap().count() - 1;
+    for signal in ["INT", "TERM"] {
+        let mut command = home.command(&["sql", sql, "--memory", "64MB"]);
+        let child = command.env("TMPDIR", home.path("spill")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = child.spawn().unwrap();
+        // Until it spills it may not even have begun.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while spilled() == 0 {
+            assert!(Instant::now() < deadline, "nothing was spilled");
+            std::thread::yield_now();
+        }
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{signal}: {ended:?}");
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), "interrupted\n");
+        assert_eq!(spilled(), 0, "{signal}");
+    }
+}
