@@ -18,8 +18,8 @@ fn trips() -> InputSpec {
         ("payment_type", DataType::Utf8),
         ("fare_amount", DataType::Float64),
         ("extra", DataType::Float64),
-        ("total_amount", DataType::Decimal128(10, 2)),
-        ("congestion_surcharge", DataType::Float64),
+        ("total_amount", DataType::Float64),
+        ("congestion_surcharge", DataType::Decimal128(10, 2)),
     ]);
     let aliases: [&[&str]; 12] = [
         &["vendor_name", "vendor_id", "VendorID"],
