@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Notes;
+use super::notes::UNKNOWN_MAX;
 use crate::dataset::InputColumn;
 use crate::reject::Reason;
 
@@ -62,10 +63,11 @@ impl Matching {
         let names = Names::new(columns);
         let mut fed_by: Vec<Option<usize>> = vec![None; columns.len()];
         let mut targets = Vec::with_capacity(fields.len());
+        let mut unknown = Vec::new();
         for (position, field) in fields.iter().enumerate() {
             let target = names.find(field);
             match target {
-                None => notes.unknown_columns.push(field.trim().to_owned()),
+                None => unknown.push(field.trim()),
                 Some(index) => {
                     if let Some(earlier) = fed_by[index].replace(position) {
                         return Err(duplicate(fields, earlier, position, index, columns));
@@ -73,6 +75,10 @@ impl Matching {
                 }
             }
             targets.push(target);
+        }
+        notes.unknown_columns = unknown.iter().take(UNKNOWN_MAX).map(|name| (*name).to_owned()).collect();
+        if unknown.len() > UNKNOWN_MAX {
+            notes.unknown_columns.push(format!("and {} more", unknown.len() - UNKNOWN_MAX));
         }
         let absent: Vec<bool> = fed_by.iter().map(Option::is_none).collect();
         let missing = || columns.iter().enumerate().filter(|(index, _)| absent[*index]);
@@ -93,10 +99,13 @@ fn duplicate(fields: &[String], first: usize, second: usize, index: usize, colum
     let name = &columns[index].name;
     let (one, other) = (fields[first].trim(), fields[second].trim());
     let (first, second) = (first + 1, second + 1);
-    let message = format!(
-        "columns {first} and {second} of the file, `{one}` and `{other}`, are both column {name}: take the alias of one \
-         of them out of the definition, or rename it in the file"
-    );
+    let way_out = if normalized(one) == normalized(other) {
+        "rename one of them in the file, or leave the column out of the definition"
+    } else {
+        "take the alias of one of them out of the definition, or rename it in the file"
+    };
+    let message =
+        format!("columns {first} and {second} of the file, `{one}` and `{other}`, are both column {name}: {way_out}");
     Fault { reason: Reason::BadFile, column: Some(index), message }
 }
 

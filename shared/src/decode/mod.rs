@@ -24,7 +24,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
-mod values;
+pub(crate) mod values;
 
 use std::io;
 

@@ -99,18 +99,29 @@ fn headers_match_by_name_and_alias_in_any_case_and_spacing() {
 fn two_headers_for_one_column_refuse_the_file() {
     let mut spec = two();
     spec.columns[1].aliases = vec!["Full Name".to_owned()];
-    for (header, first, second) in [
-        ("id,name,NAME", "name", "NAME"),
-        ("id,name, full name", "name", "full name"),
-        ("id, fullname,name", "fullname", "name"),
+    let alias = "take the alias of one of them out of the definition, or rename it in the file";
+    let same = "rename one of them in the file, or leave the column out of the definition";
+    for (header, first, second, way_out) in [
+        ("id,name,NAME", "name", "NAME", same),
+        ("id,name, full name", "name", "full name", alias),
+        ("id, fullname,name", "fullname", "name", alias),
     ] {
         let reject = refused_file(&spec, format!("{header}\n1,a,b\n").as_bytes());
-        let message = format!(
-            "input: columns 2 and 3 of the file, `{first}` and `{second}`, are both column name: take the alias of one of \
-             them out of the definition, or rename it in the file"
-        );
+        let message =
+            format!("input: columns 2 and 3 of the file, `{first}` and `{second}`, are both column name: {way_out}");
         assert_eq!((reject.reason, reject.column.as_deref(), reject.message), (Reason::BadFile, Some("name"), message));
     }
+}
+
+#[test]
+fn a_hundred_thousand_columns_are_no_trouble() {
+    let unknown: String = (0..100_000).map(|column| format!("c{column},")).collect();
+    let values = "x,".repeat(100_000);
+    let outcome = decode(&two(), format!("{unknown}id\n{values}1\n{values}y\n"));
+    assert_eq!(outcome.json(), [r#"{"id":1}"#]);
+    assert_eq!(outcome.rejects.len(), 1);
+    assert_eq!(outcome.notes.unknown_columns.len(), 101);
+    assert_eq!(outcome.notes.unknown_columns[100], "and 99900 more");
 }
 
 #[test]

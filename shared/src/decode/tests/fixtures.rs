@@ -68,8 +68,9 @@ fn every_header_layout_decodes_and_the_cut_row_is_a_reject() {
 #[test]
 fn the_fuzzers_corpora_pass() {
     type Target = (&'static str, fn(&[u8]));
-    let targets: [Target; 3] = [
+    let targets: [Target; 4] = [
         ("csv", crate::decode::fuzzing::csv),
+        ("columnar", crate::decode::fuzzing::columnar),
         ("json", crate::decode::fuzzing::json),
         ("definition", crate::dataset::fuzzing::definition),
     ];
