@@ -59,9 +59,8 @@ bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, agains
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
 	infra/checks/chaos.sh --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-fuzz: setup ## Run every fuzz target for MINUTES (needs a nightly toolchain and cargo-fuzz)
-	cd shared/fuzz && for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$$(($(MINUTES) * 60)) || exit 1; done
+fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
+	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(MINUTES) * 60))
 
 clean: ## Remove what was built and the demo's data
 	cargo clean

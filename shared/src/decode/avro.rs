@@ -3,7 +3,7 @@
 
 use std::io::{self, Cursor, Read};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -11,6 +11,7 @@ use arrow_avro::reader::ReaderBuilder;
 use bytes::Bytes;
 
 use super::Decoded;
+use super::caught::caught;
 use super::columnar::ColumnarPlan;
 use super::input::Guarded;
 
@@ -31,10 +32,10 @@ pub(crate) struct AvroFile {
     header: Bytes,
 }
 
-/// One block inside a run.
+/// One block inside a run: where its data is, without head and sync marker, and its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
-    range: Range<usize>,
+    data: Range<usize>,
     rows: u64,
 }
 
@@ -69,6 +70,16 @@ fn long(bytes: &[u8], position: &mut usize) -> Option<i64> {
         }
     }
     None
+}
+
+/// Appends an Avro `long`.
+fn push_long(bytes: &mut Vec<u8>, value: u64) {
+    let mut rest = value << 1;
+    while rest >= 0x80 {
+        bytes.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.push(rest as u8);
 }
 
 /// Moves over `long` bytes of data that their length stands before.
@@ -117,38 +128,44 @@ impl AvroFile {
             }
             length = size.min(length * 4);
         };
-        let opened = catch_unwind(|| ReaderBuilder::new().build(Cursor::new(header.clone())).map(|r| r.schema()));
-        Ok(match opened {
-            Ok(Ok(schema)) => Ok(Self { schema, header }),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the header is damaged".to_owned()),
-        })
+        Ok(caught("the header", || {
+            let reader = ReaderBuilder::new().build(Cursor::new(header.clone())).map_err(|error| error.to_string())?;
+            Ok(Self { schema: reader.schema(), header })
+        }))
     }
 
     /// A reader at the first block.
     pub(crate) fn blocks(&self, source: Guarded, chunk_bytes: usize) -> BlockReader {
-        let sync = self.header.slice(self.header.len() - SYNC_BYTES..);
-        BlockReader {
-            source,
-            sync,
-            position: self.header.len() as u64,
-            row: 0,
-            chunk_bytes,
-            done: false,
-            pending: None,
+        BlockReader::new(self.header.clone(), source, chunk_bytes)
+    }
+
+    /// Why not a single row of the file can be read; `None` if one can be, or there is none. Costs one block of a file
+    /// that is not damaged.
+    pub(crate) fn nothing_readable(&self, source: Guarded, plan: &ColumnarPlan) -> io::Result<Option<String>> {
+        let mut blocks = self.blocks(source, 1);
+        let mut reason = None;
+        while let Some(found) = blocks.next_found()? {
+            let message = match found {
+                Found::Damage { message, .. } => Some(message),
+                Found::Run(run) => {
+                    let decoded = self.decode(plan, &run);
+                    if decoded.iter().any(Decoded::is_readable) {
+                        return Ok(None);
+                    }
+                    decoded.into_iter().flat_map(|decoded| decoded.rejects).map(|reject| reject.message).next()
+                }
+            };
+            reason = reason.or(message);
         }
+        Ok(reason)
     }
 
     /// Rows of a run; a damaged block is one reject at its first row.
     pub(crate) fn decode(&self, plan: &ColumnarPlan, run: &Run) -> Vec<Decoded> {
-        let rows: u64 = run.blocks.iter().map(|block| block.rows).sum();
-        if let Ok(done) = self.decode_bytes(plan, &run.bytes, run.first_row, rows) {
-            return done;
-        }
         let mut done = Vec::new();
         let mut row = run.first_row;
         for block in &run.blocks {
-            match self.decode_bytes(plan, &run.bytes[block.range.clone()], row, block.rows) {
+            match self.decode_block(plan, &run.bytes[block.data.clone()], row, block.rows) {
                 Ok(decoded) => done.extend(decoded),
                 Err(error) => {
                     let message = format!("a block of {} rows can't be read: {error}", block.rows);
@@ -160,52 +177,77 @@ impl AvroFile {
         done
     }
 
-    fn decode_bytes(
+    fn decode_block(
         &self,
         plan: &ColumnarPlan,
-        bytes: &[u8],
+        data: &[u8],
         first_row: u64,
         rows: u64,
     ) -> Result<Vec<Decoded>, String> {
-        let read = || -> Result<Vec<Decoded>, String> {
-            let mut done = Vec::new();
-            let mut row = first_row;
-            for batch in self.batches(bytes)? {
-                let batch = batch.map_err(|error| error.to_string())?;
-                let batch = batch.project(&plan.roots).map_err(|error| error.to_string())?;
-                done.push(plan.decode(&batch, row).map_err(|error| error.to_string())?);
-                row += batch.num_rows() as u64;
+        let Some(batch) = block_rows(&self.header, data, rows)? else { return Ok(Vec::new()) };
+        caught("the block", || {
+            let batch = batch.project(&plan.roots).map_err(|error| error.to_string())?;
+            let part = |start: usize| {
+                let part = batch.slice(start, BATCH_ROWS.min(batch.num_rows() - start));
+                plan.decode(&part, first_row + start as u64).map_err(|error| error.to_string())
+            };
+            (0..batch.num_rows()).step_by(BATCH_ROWS).map(part).collect()
+        })
+    }
+}
+
+/// The row of an object container of one row that is held in memory whole, such as a stream record's value.
+pub(crate) fn one_row(value: &Bytes) -> Result<RecordBatch, String> {
+    let header = Some(value).filter(|value| value.starts_with(MAGIC)).and_then(|value| header_length(value));
+    let header = value.slice(..header.ok_or("it does not start as an Avro object container")?);
+    let mut blocks = BlockReader::new(header.clone(), Guarded::new(Arc::new(value.clone())), value.len());
+    let mut row = None;
+    while let Some(found) = blocks.next_found().map_err(|error| error.to_string())? {
+        let run = match found {
+            Found::Run(run) => run,
+            Found::Damage { message, .. } => return Err(message),
+        };
+        for block in run.blocks.iter().filter(|block| block.rows > 0) {
+            if block.rows > 1 || row.is_some() {
+                return Err("it holds more than one row".to_owned());
             }
-            if row - first_row == rows { Ok(done) } else { Err("the block's number of rows is wrong".to_owned()) }
-        };
-        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the block is damaged".to_owned()))
+            row = block_rows(&header, &run.bytes[block.data.clone()], block.rows)?;
+        }
     }
+    row.ok_or_else(|| "it holds no row".to_owned())
+}
 
-    fn batches<'a>(
-        &'a self,
-        bytes: &'a [u8],
-    ) -> Result<impl Iterator<Item = Result<RecordBatch, arrow::error::ArrowError>> + 'a, String> {
-        let input = self.header.as_ref().chain(bytes);
-        ReaderBuilder::new().with_batch_size(BATCH_ROWS).build(input).map_err(|error| error.to_string())
-    }
-
-    /// The rows of an object container that is held in memory whole, such as a stream record's value.
-    pub(crate) fn rows_of(value: &Bytes) -> Result<RecordBatch, String> {
-        let read = || -> Result<RecordBatch, String> {
-            let reader = ReaderBuilder::new().build(Cursor::new(value.clone())).map_err(|error| error.to_string())?;
-            let schema = reader.schema();
-            // One batch more than the one row that is expected would be an error anyway.
-            let batches = reader.take(2).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-            arrow::compute::concat_batches(&schema, &batches).map_err(|error| error.to_string())
-        };
-        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the value is damaged".to_owned()))
-    }
+/// All rows of one block, `None` if there are none. It must have as many as it says, and nothing else.
+///
+/// `arrow-avro` never comes back from a block that has bytes left behind its last row. So it gets the block with room
+/// for more rows than there are, in batches of exactly as many as there are: it has to try what is left, and then stops,
+/// be it for the end of the bytes, for damage, or because another batch is full.
+fn block_rows(header: &Bytes, data: &[u8], rows: u64) -> Result<Option<RecordBatch>, String> {
+    let batch_rows = usize::try_from(rows.max(1)).map_err(|error| error.to_string())?;
+    let mut head = Vec::with_capacity(BLOCK_HEAD_BYTES);
+    push_long(&mut head, rows + batch_rows as u64);
+    push_long(&mut head, data.len() as u64);
+    let sync = &header[header.len() - SYNC_BYTES..];
+    caught("the block", || {
+        let input = header.as_ref().chain(head.as_slice()).chain(data).chain(sync);
+        let builder = ReaderBuilder::new().with_batch_size(batch_rows);
+        let mut batches = builder.build(input).map_err(|error| error.to_string())?;
+        let mut next = || batches.next().transpose().map_err(|error| error.to_string());
+        let batch = if rows == 0 { None } else { next()? };
+        if batch.as_ref().map_or(0, RecordBatch::num_rows) as u64 != rows {
+            return Err("it has fewer rows than it says".to_owned());
+        }
+        match next() {
+            Ok(None) => Ok(batch),
+            _ => Err("it has more bytes than its rows take".to_owned()),
+        }
+    })
 }
 
 /// Goes from block to block.
 pub(crate) struct BlockReader {
     source: Guarded,
-    sync: Bytes,
+    header: Bytes,
     position: u64,
     row: u64,
     chunk_bytes: usize,
@@ -215,6 +257,11 @@ pub(crate) struct BlockReader {
 }
 
 impl BlockReader {
+    fn new(header: Bytes, source: Guarded, chunk_bytes: usize) -> Self {
+        let position = header.len() as u64;
+        Self { source, header, position, row: 0, chunk_bytes, done: false, pending: None }
+    }
+
     /// The next run of about the chunk size, or the damage that ends the file.
     pub(crate) fn next_found(&mut self) -> io::Result<Option<Found>> {
         if let Some(message) = self.pending.take() {
@@ -234,7 +281,7 @@ impl BlockReader {
             self.source.check()?;
             let bytes = bytes?;
             let (blocks, stop) = self.scan(&bytes);
-            let Some(end) = blocks.last().map(|block| block.range.end) else {
+            let Some(end) = blocks.last().map(|block| block.data.end + SYNC_BYTES) else {
                 match stop {
                     Stop::Needs(needed) if needed as u64 <= left && needed > length => length = needed,
                     stop => {
@@ -272,19 +319,26 @@ impl BlockReader {
                 return (blocks, stop);
             };
             let sizes = u64::try_from(rows).ok().zip(usize::try_from(size).ok());
-            let Some((rows, size)) =
-                sizes.filter(|(rows, size)| *size <= BLOCK_BYTES_MAX && *rows <= u64::from(u32::MAX))
-            else {
+            // Compressed or of nulls alone, records may take less than a byte each, but not as much less as one likes.
+            let plausible = |(rows, size): &(u64, usize)| {
+                let most = (*size as u64 + 1).saturating_mul(BATCH_ROWS as u64).min(u64::from(u32::MAX));
+                *size <= BLOCK_BYTES_MAX && *rows <= most
+            };
+            let Some((rows, size)) = sizes.filter(plausible) else {
                 return (blocks, Stop::Damage("a block's head is damaged".to_owned()));
             };
             let end = position + size + SYNC_BYTES;
             if end > bytes.len() {
                 return (blocks, Stop::Needs(end));
             }
-            if bytes[end - SYNC_BYTES..end] != self.sync[..] {
+            let data = position..position + size;
+            if !self.header.ends_with(&bytes[data.end..end]) {
                 return (blocks, Stop::Damage("a block does not end with the file's sync marker".to_owned()));
             }
-            blocks.push(Block { range: start..end, rows });
+            if rows == 0 && block_rows(&self.header, &bytes[data.clone()], 0).is_err() {
+                return (blocks, Stop::Damage("a block says that it has no row, and has some".to_owned()));
+            }
+            blocks.push(Block { data, rows });
             start = end;
         }
     }

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatchOptions, UInt64Array, new_null_array};
-use arrow::buffer::NullBuffer;
-use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatchOptions, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
@@ -16,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 
-use super::columns::{Column, Refused};
+use super::convert::{convert, lost_rows};
 use super::header::Matching;
 use super::rows::{Fault, kept_bytes, shown};
 use super::{Decoded, Notes, RawRecords};
@@ -148,16 +146,6 @@ fn is_null(array: &ArrayRef, row: usize) -> bool {
     array.logical_nulls().is_some_and(|nulls| nulls.is_null(row))
 }
 
-/// Rows that have a value in `source` and none in `array`.
-fn lost_rows(source: &ArrayRef, array: &ArrayRef) -> Vec<usize> {
-    if array.logical_null_count() == source.logical_null_count() {
-        return Vec::new();
-    }
-    let (before, after) = (source.logical_nulls(), array.logical_nulls());
-    let null = |nulls: &Option<NullBuffer>, row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-    (0..array.len()).filter(|row| null(&after, *row) && !null(&before, *row)).collect()
-}
-
 fn value_text(array: &ArrayRef, row: usize) -> String {
     let options = FormatOptions::default().with_display_error(true);
     ArrayFormatter::try_new(array.as_ref(), &options).map_or_else(|_| "?".to_owned(), |f| f.value(row).to_string())
@@ -168,78 +156,4 @@ fn bad_value(index: usize, column: &InputColumn, source: &ArrayRef, row: usize) 
     let message =
         format!("not a value of type {}: {} ({})", column.data_type, shown(text.as_bytes()), source.data_type());
     Fault { reason: Reason::BadValue, column: Some(index), message }
-}
-
-/// `source` as `target`, null where a value can't be held.
-fn convert(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
-    let from = source.data_type();
-    if from == target {
-        return Ok(Arc::clone(source));
-    }
-    match from {
-        DataType::Dictionary(_, values) => {
-            let plain = cast_with_options(source, values, &CastOptions { safe: false, ..CastOptions::default() })?;
-            return convert(&plain, target);
-        }
-        DataType::LargeUtf8 | DataType::Utf8View => {
-            let text =
-                cast_with_options(source, &DataType::Utf8, &CastOptions { safe: false, ..CastOptions::default() })?;
-            return convert(&text, target);
-        }
-        DataType::Utf8 if Column::new(target, 0).is_some_and(|column| !column.is_text()) && !target.is_nested() => {
-            return from_text(source, target);
-        }
-        _ => {}
-    }
-    if target.is_nested() || from.is_nested() {
-        return convert_rows(source, target);
-    }
-    if from.is_integer() && target.is_temporal() || from.is_temporal() && target.is_numeric() {
-        // A number has no unit that would make it a time.
-        return Ok(new_null_array(target, source.len()));
-    }
-    let safe = CastOptions { safe: true, ..CastOptions::default() };
-    let Ok(array) = cast_with_options(source, target, &safe) else {
-        // No cast between the two types: every value is one that can't be held.
-        return Ok(new_null_array(target, source.len()));
-    };
-    let fraction = from.is_floating() || matches!(from, DataType::Decimal128(..) | DataType::Decimal256(..));
-    if fraction && target.is_integer() || from.is_temporal() && *target == DataType::Date32 {
-        // A cast drops fractions and times of day in silence, so only what comes back as it was is accepted.
-        let back = cast_with_options(&array, from, &safe)?;
-        let same = not_distinct(&back, source)?;
-        return arrow::compute::nullif(&array, &arrow::compute::not(&same)?);
-    }
-    Ok(array)
-}
-
-/// Strings → any type, by the same rules as delimited text.
-fn from_text(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
-    let texts = source.as_string::<i32>();
-    let mut column = Column::new(target, texts.len()).expect("the caller checked the type");
-    for text in texts {
-        match text.map(|text| text.trim_ascii().as_bytes()) {
-            Some(text) if column.push_text(text) == Err(Refused) => column.push_null(),
-            Some(_) => {}
-            None => column.push_null(),
-        }
-    }
-    column.finish()
-}
-
-/// Nested values are converted as a whole, or not at all: row by row once one of them fails.
-fn convert_rows(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    if let Ok(array) = cast_with_options(source, target, &strict) {
-        return Ok(array);
-    }
-    let mut rows = Vec::with_capacity(source.len());
-    for row in 0..source.len() {
-        // A slice of a list still refers to the items of all rows; a row that is taken does not.
-        let index = UInt64Array::from_value(row as u64, 1);
-        let array = cast_with_options(&take(source, &index, None)?, target, &strict);
-        rows.push(array.unwrap_or_else(|_| new_null_array(target, 1)));
-    }
-    let parts: Vec<&dyn Array> = rows.iter().map(AsRef::as_ref).collect();
-    if parts.is_empty() { Ok(new_null_array(target, 0)) } else { arrow::compute::concat(&parts) }
 }

@@ -33,6 +33,13 @@ impl CsvFormat {
         self.quote
     }
 
+    /// True for a line that is no record: an empty one, or one of spaces and tabs that delimit nothing. Where a record is
+    /// one field, blanks are its value.
+    #[inline]
+    pub(crate) fn is_blank(&self, record: &[u8]) -> bool {
+        is_blank(record, self.delimiter) && (record.is_empty() || self.matching.targets.len() != 1)
+    }
+
     pub(crate) fn absent(&self) -> &[bool] {
         &self.matching.absent
     }
@@ -138,6 +145,12 @@ impl CsvFormat {
         }
         Ok(fields)
     }
+}
+
+/// True for a line of nothing but spaces and tabs, neither of them the delimiter.
+#[inline]
+pub(crate) fn is_blank(line: &[u8], delimiter: u8) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t') && *byte != delimiter)
 }
 
 /// Calls `field` for each field of a record without quotes. Fields are a few bytes long, so eight bytes are looked at

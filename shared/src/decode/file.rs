@@ -9,15 +9,17 @@ use bytes::Bytes;
 use super::avro::{AvroFile, BlockReader, Found, Run};
 use super::columnar::ColumnarPlan;
 use super::columns::supported;
-use super::csv::CsvFormat;
+use super::csv::{CsvFormat, is_blank};
 use super::cutter::{Cutter, TextChunk};
 use super::frames::{Framing, Scanner, without_cr};
 use super::header::{Matching, Names};
 use super::input::{Compression, Guarded, Text, TextEnd};
 use super::notes::{Notes, NotesState};
-use super::orc::{OrcFile, Stripe};
-use super::parquet::{ParquetFile, Piece};
+use super::orc::OrcFile;
+use super::parquet::ParquetFile;
+use super::pieces::{self, Groups as _, Piece};
 use super::rows::{Fault, kept_bytes};
+use super::sniff::{LOOKED_AT_BYTES, not_text};
 use super::text::{RecordFormat, TextDecoder};
 use super::{CHUNK_BYTES, Decoded, OpenError, RECORD_BYTES_MAX, ReadAt};
 use crate::dataset::{CsvOptions, Format, InputSpec};
@@ -38,8 +40,7 @@ pub struct Chunk(ChunkKind);
 #[derive(Debug, Clone)]
 enum ChunkKind {
     Text(TextChunk),
-    Parquet(Piece),
-    Orc(Stripe),
+    Piece(Piece),
     Avro(Run),
     Damage { row: u64, message: String },
 }
@@ -51,8 +52,7 @@ impl Chunk {
         match &self.0 {
             ChunkKind::Text(TextChunk::Records { bytes, .. }) => bytes.len() as u64,
             ChunkKind::Text(TextChunk::Reject(reject)) => reject.bytes.len() as u64,
-            ChunkKind::Parquet(piece) => piece.bytes,
-            ChunkKind::Orc(stripe) => stripe.bytes,
+            ChunkKind::Piece(piece) => piece.bytes,
             ChunkKind::Avro(run) => run.bytes.len() as u64,
             ChunkKind::Damage { .. } => 0,
         }
@@ -66,6 +66,13 @@ enum ReaderKind {
     Text(Box<Cutter>),
     List(std::vec::IntoIter<Chunk>),
     Avro(BlockReader),
+}
+
+impl ReaderKind {
+    fn pieces(pieces: &[Piece]) -> Self {
+        let chunks: Vec<_> = pieces.iter().cloned().map(|piece| Chunk(ChunkKind::Piece(piece))).collect();
+        Self::List(chunks.into_iter())
+    }
 }
 
 impl ChunkReader {
@@ -112,11 +119,11 @@ impl ChunkDecoder {
             (ChunkKind::Text(chunk), DecoderKind::Text { decoder, .. }) => {
                 decoder.decode(chunk).map_err(io::Error::other)
             }
-            (ChunkKind::Parquet(piece), DecoderKind::Parquet { file, plan }) => {
-                file.decode(&self.source.fresh(), plan, &piece)
+            (ChunkKind::Piece(piece), DecoderKind::Parquet { file, plan }) => {
+                pieces::decode(file, &self.source.fresh(), plan, &piece)
             }
-            (ChunkKind::Orc(stripe), DecoderKind::Orc { file, plan }) => {
-                file.decode(&self.source.fresh(), plan, &stripe)
+            (ChunkKind::Piece(piece), DecoderKind::Orc { file, plan }) => {
+                pieces::decode(file, &self.source.fresh(), plan, &piece)
             }
             (ChunkKind::Avro(run), DecoderKind::Avro { file, plan }) => Ok(file.decode(plan, &run)),
             (ChunkKind::Damage { row, message }, DecoderKind::Avro { plan, .. }) => {
@@ -170,15 +177,8 @@ impl FileDecoder {
                 skip(&mut text, *start)?;
                 ReaderKind::Text(Box::new(Cutter::new(text, decoder.framing, self.chunk_bytes)))
             }
-            DecoderKind::Parquet { file, .. } => {
-                let chunks: Vec<_> =
-                    file.pieces.iter().cloned().map(|piece| Chunk(ChunkKind::Parquet(piece))).collect();
-                ReaderKind::List(chunks.into_iter())
-            }
-            DecoderKind::Orc { file, .. } => {
-                let chunks: Vec<_> = file.stripes.iter().cloned().map(|stripe| Chunk(ChunkKind::Orc(stripe))).collect();
-                ReaderKind::List(chunks.into_iter())
-            }
+            DecoderKind::Parquet { file, .. } => ReaderKind::pieces(file.pieces()),
+            DecoderKind::Orc { file, .. } => ReaderKind::pieces(file.pieces()),
             DecoderKind::Avro { file, .. } => ReaderKind::Avro(file.blocks(self.source.fresh(), self.chunk_bytes)),
         };
         Ok(ChunkReader(kind))
@@ -217,9 +217,6 @@ struct Opening<'a> {
     name: &'a str,
 }
 
-/// Bytes at the start of a text that must not hold a zero byte.
-const BINARY_CHECK_BYTES: usize = 4096;
-
 impl Opening<'_> {
     fn bad(&self, fault: Fault, bytes: &Bytes) -> OpenError {
         OpenError::Reject(Reject {
@@ -255,20 +252,25 @@ impl Opening<'_> {
             ColumnarPlan::new(file, &self.spec.columns, &schema, &mut notes)
                 .map_err(|fault| self.bad(fault, &Bytes::new()))
         };
+        // Where not a single row can be read, the file as a whole is the reject, not a hole in it.
+        let readable = |fault: Option<String>| fault.map_or(Ok(()), |message| Err(no_file(message)));
         let kind = match &self.spec.format {
             Format::Parquet => {
                 let file = ParquetFile::open(&self.source)?.map_err(no_file)?;
                 let plan = plan(file.metadata.schema())?;
+                readable(pieces::nothing_readable(&file, &self.source, &plan)?)?;
                 DecoderKind::Parquet { file, plan }
             }
             Format::Orc => {
                 let file = OrcFile::open(&self.source)?.map_err(no_file)?;
                 let plan = plan(&file.schema)?;
+                readable(pieces::nothing_readable(&file, &self.source, &plan)?)?;
                 DecoderKind::Orc { file, plan }
             }
             _ => {
                 let file = AvroFile::open(&self.source)?.map_err(no_file)?;
                 let plan = plan(&file.schema)?;
+                readable(file.nothing_readable(self.source.fresh(), &plan)?)?;
                 DecoderKind::Avro { file, plan }
             }
         };
@@ -281,18 +283,10 @@ impl Opening<'_> {
         start: &Bytes,
         chunk_bytes: usize,
     ) -> Result<(DecoderKind, Arc<NotesState>), OpenError> {
-        let known = [(&b"PAR1"[..], "Parquet"), (b"ORC", "ORC"), (b"Obj\x01", "Avro")];
-        if let Some((_, looks)) = known.iter().find(|(magic, _)| start.starts_with(magic)) {
-            // A CSV header may begin with these letters by chance; what follows them in the real thing is binary.
-            if *looks != "ORC" || start.iter().any(|byte| *byte < b'\t') {
-                let name = self.spec.format.name();
-                return Err(self.bad_file(format!("not readable as {name}: it looks like {looks}"), start));
-            }
-        }
         supported_types(self.spec, csv.is_some())?;
         let compression = Compression::sniff(start);
         let mut text = Text::open(self.source.clone(), compression)?;
-        let window = text.peek(BINARY_CHECK_BYTES)?;
+        let window = text.peek(LOOKED_AT_BYTES)?;
         match (&window.end, window.bytes.is_empty()) {
             (Some(TextEnd::Broken(message)), true) => {
                 return Err(self.bad_file(format!("the compressed stream can't be read: {message}"), start));
@@ -300,8 +294,10 @@ impl Opening<'_> {
             (_, true) => return Err(self.bad_file("the file is empty", start)),
             _ => {}
         }
-        if window.bytes.contains(&0) {
-            return Err(self.bad_file("not readable as text: it holds zero bytes", &window.bytes));
+        let own = csv.map_or(Vec::new(), |options| options.quote.into_iter().chain([options.delimiter]).collect());
+        if let Some(looks) = not_text(&window.bytes, &own) {
+            let name = self.spec.format.name();
+            return Err(self.bad_file(format!("not readable as {name}: {looks}"), &window.bytes));
         }
         if window.bytes.starts_with(b"\xef\xbb\xbf") {
             text.advance(3);
@@ -320,10 +316,31 @@ impl Opening<'_> {
                 (framing, RecordFormat::Csv(CsvFormat::new(options, matching)))
             }
         };
+        if compression != Compression::None {
+            self.first_record(&mut text, framing)?;
+        }
         let notes = Arc::new(NotesState::new(notes));
         let (columns, schema) = (self.spec.columns.clone(), self.spec.schema());
         let decoder = TextDecoder { columns, schema, format, framing, notes: Arc::clone(&notes) };
         Ok((DecoderKind::Text { decoder, compression, start: text.position() }, notes))
+    }
+
+    /// Where a compressed stream breaks off before its first record ends, nothing of the file can be read.
+    fn first_record(&self, text: &mut Text, framing: Framing) -> Result<(), OpenError> {
+        let longest = RECORD_BYTES_MAX + 2;
+        let mut length = LOOKED_AT_BYTES;
+        loop {
+            let window = text.peek(length)?;
+            let whole = Scanner::new(framing).next_end(&window.bytes, 0).is_some();
+            match &window.end {
+                Some(TextEnd::Broken(message)) if !whole => {
+                    let message = format!("the compressed stream breaks off before its first record ends: {message}");
+                    return Err(self.bad_file(message, &window.bytes));
+                }
+                None if !whole && length < longest => length = (length * 2).min(longest),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Reads the header line, the first that is not blank, and moves past it.
@@ -361,7 +378,7 @@ impl Opening<'_> {
                 let message = "the header holds a bare carriage return: lines must end in LF or CRLF";
                 return Err(self.bad_file(message, &line));
             }
-            if !shown.is_empty() {
+            if !is_blank(shown, options.delimiter) {
                 return self.match_header(shown, options, &line, notes);
             }
             if end.is_none() {
@@ -378,6 +395,9 @@ impl Opening<'_> {
         notes: &mut Notes,
     ) -> Result<Matching, OpenError> {
         let text = std::str::from_utf8(shown).map_err(|_| self.bad_file("the header is not valid UTF-8", line))?;
+        if text.contains('\0') {
+            return Err(self.bad_file("the header holds a zero byte", line));
+        }
         let fields = CsvFormat::header_fields(options, text);
         let fields = fields.map_err(|fault| self.bad_file(format!("header: {}", fault.message), line))?;
         notes.header = Some(text.to_owned());

@@ -66,6 +66,26 @@ pub fn json(data: &[u8]) {
     check(&InputSpec { columns: columns(true), format: Format::Json }, data);
 }
 
+/// Decodes `data` as a columnar file, whose first byte chooses the format: 0 Parquet, 1 ORC, 2 Avro. Of the chunk sizes
+/// only the smallest is tried, as a file's groups do not depend on it.
+///
+/// # Panics
+/// If decode breaks one of its promises.
+pub fn columnar(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let format = match choice {
+        0 => Format::Parquet,
+        1 => Format::Orc,
+        _ => Format::Avro,
+    };
+    let spec = InputSpec { columns: columns(true), format };
+    let summary = summarize(&spec, bytes, CHUNK_BYTES[0]);
+    let mut positions: Vec<u64> = summary.rows.iter().map(|(offset, _)| *offset).collect();
+    positions.extend(summary.rejects.iter().map(|reject| reject.offset));
+    positions.sort_unstable();
+    assert!(positions.windows(2).all(|pair| pair[0] < pair[1]), "no position twice");
+}
+
 fn check(spec: &InputSpec, text: &[u8]) {
     let mut seen: Option<Summary> = None;
     for chunk_bytes in CHUNK_BYTES {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Notes;
+use super::notes::UNKNOWN_MAX;
 use crate::dataset::InputColumn;
 use crate::reject::Reason;
 
@@ -55,20 +56,31 @@ impl Matching {
         Self { targets: (0..columns).map(Some).collect(), absent: vec![false; columns] }
     }
 
-    /// Matches by name. Of two fields for one column the first wins, and the other counts as unknown. Fails with
-    /// [`Reason::BadFile`] when a required column has no field, or no field is known at all.
+    /// Matches by name. Fails with [`Reason::BadFile`] when a required column has no field, no field is known at all, or
+    /// two fields go by one column: which of them counts nobody can know, and a column that is silently the wrong one is
+    /// worse than a file that waits for a better definition.
     pub(crate) fn by_name(fields: &[String], columns: &[InputColumn], notes: &mut Notes) -> Result<Self, Fault> {
         let names = Names::new(columns);
-        let mut absent = vec![true; columns.len()];
+        let mut fed_by: Vec<Option<usize>> = vec![None; columns.len()];
         let mut targets = Vec::with_capacity(fields.len());
-        for field in fields {
-            let target = names.find(field).filter(|index| absent[*index]);
+        let mut unknown = Vec::new();
+        for (position, field) in fields.iter().enumerate() {
+            let target = names.find(field);
             match target {
-                Some(index) => absent[index] = false,
-                None => notes.unknown_columns.push(field.trim().to_owned()),
+                None => unknown.push(field.trim()),
+                Some(index) => {
+                    if let Some(earlier) = fed_by[index].replace(position) {
+                        return Err(duplicate(fields, earlier, position, index, columns));
+                    }
+                }
             }
             targets.push(target);
         }
+        notes.unknown_columns = unknown.iter().take(UNKNOWN_MAX).map(|name| (*name).to_owned()).collect();
+        if unknown.len() > UNKNOWN_MAX {
+            notes.unknown_columns.push(format!("and {} more", unknown.len() - UNKNOWN_MAX));
+        }
+        let absent: Vec<bool> = fed_by.iter().map(Option::is_none).collect();
         let missing = || columns.iter().enumerate().filter(|(index, _)| absent[*index]);
         if let Some((index, column)) = missing().find(|(_, column)| column.required) {
             let message = format!("required column {} is not in the file, which has: {}", column.name, list(fields));
@@ -81,6 +93,20 @@ impl Matching {
         notes.missing_columns = missing().map(|(_, column)| column.name.clone()).collect();
         Ok(Self { targets, absent })
     }
+}
+
+fn duplicate(fields: &[String], first: usize, second: usize, index: usize, columns: &[InputColumn]) -> Fault {
+    let name = &columns[index].name;
+    let (one, other) = (fields[first].trim(), fields[second].trim());
+    let (first, second) = (first + 1, second + 1);
+    let way_out = if normalized(one) == normalized(other) {
+        "rename one of them in the file, or leave the column out of the definition"
+    } else {
+        "take the alias of one of them out of the definition, or rename it in the file"
+    };
+    let message =
+        format!("columns {first} and {second} of the file, `{one}` and `{other}`, are both column {name}: {way_out}");
+    Fault { reason: Reason::BadFile, column: Some(index), message }
 }
 
 /// Field names for a message; a file may have thousands.

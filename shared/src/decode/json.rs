@@ -2,12 +2,12 @@
 //! decimals are exact.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::columns::{Column, Refused, Values};
@@ -29,11 +29,13 @@ pub(crate) struct JsonParser {
     keys: HashMap<Box<str>, Option<usize>>,
     /// Where in the record each column's value is.
     values: Vec<Option<Range<usize>>>,
+    /// A column that two keys of the record go by.
+    repeated: Option<usize>,
 }
 
 impl JsonParser {
     pub(crate) fn new(names: Arc<Names>, notes: Arc<NotesState>, columns: usize) -> Self {
-        Self { names, notes, keys: HashMap::new(), values: vec![None; columns] }
+        Self { names, notes, keys: HashMap::new(), values: vec![None; columns], repeated: None }
     }
 
     /// Reads `record` into the sink. `cut` says that the input ends with this record and without a line end.
@@ -41,6 +43,7 @@ impl JsonParser {
         let text =
             std::str::from_utf8(record).map_err(|_| Fault::record(Reason::BadUtf8, "the record is not valid UTF-8"))?;
         self.values.fill(None);
+        self.repeated = None;
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let parsed = Object { parser: self, base: text.as_ptr() as usize }.deserialize(&mut deserializer);
         let parsed = parsed.and_then(|()| deserializer.end());
@@ -48,6 +51,10 @@ impl JsonParser {
             let reason = if cut && error.is_eof() { Reason::Truncated } else { Reason::BadJson };
             Fault::record(reason, error.to_string())
         })?;
+        if let Some(index) = self.repeated {
+            let message = "two keys of the record go by this column".to_owned();
+            return Err(Fault { reason: Reason::BadJson, column: Some(index), message });
+        }
         for (index, range) in self.values.iter().enumerate() {
             match range.as_ref().map(|range| &text[range.clone()]) {
                 None | Some("null") => sink.push_null(index)?,
@@ -72,7 +79,8 @@ impl JsonParser {
     }
 }
 
-/// Reads the object's members into [`JsonParser::values`]. Of a repeated key the last counts.
+/// Reads the object's members into [`JsonParser::values`]. Which of two keys for one column counts nobody can know: JSON
+/// leaves it open, and parsers differ.
 struct Object<'a> {
     parser: &'a mut JsonParser,
     base: usize,
@@ -81,7 +89,7 @@ struct Object<'a> {
 impl<'de> DeserializeSeed<'de> for Object<'_> {
     type Value = ();
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
@@ -101,7 +109,9 @@ impl<'de> Visitor<'de> for Object<'_> {
             };
             let raw = map.next_value::<&'de RawValue>()?.get();
             let start = raw.as_ptr() as usize - self.base;
-            self.parser.values[column] = Some(start..start + raw.len());
+            if self.parser.values[column].replace(start..start + raw.len()).is_some() {
+                self.parser.repeated = Some(column);
+            }
         }
         Ok(())
     }
@@ -114,7 +124,7 @@ struct Key<'a> {
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Option<usize>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
@@ -174,6 +184,33 @@ fn push_any(column: &mut Column, nullable: bool, raw: Option<&str>) -> Result<()
     column.push_text(text)
 }
 
+/// The members of an object in order, by normalized name.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'de>, M::Error> {
+        let mut members = Vec::new();
+        while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+            members.push((normalized(&key), value));
+        }
+        Ok(Members(members))
+    }
+}
+
 /// Appends an array or object to a list or struct column. A half-read value is cut back with its record.
 fn push_nested(column: &mut Column, raw: &str) -> Result<(), Refused> {
     match &mut column.values {
@@ -183,12 +220,14 @@ fn push_nested(column: &mut Column, raw: &str) -> Result<(), Refused> {
             items.iter().try_for_each(|item| push_any(&mut lists.items, nullable, Some(item.get())))?;
         }
         Values::Struct(structs) => {
-            // Ordered, so that of two spellings of one name the same one counts every time.
-            let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw).map_err(|_| Refused)?;
-            let by_name: HashMap<String, &str> =
-                members.iter().map(|(key, value)| (normalized(key), value.get())).collect();
+            let Members(members) = serde_json::from_str(raw).map_err(|_| Refused)?;
             for (field, column) in structs.fields.iter().zip(&mut structs.columns) {
-                let value = by_name.get(&normalized(field.name())).copied();
+                let name = normalized(field.name());
+                let mut named = members.iter().filter(|(key, _)| *key == name);
+                let value = named.next().map(|(_, value)| value.get());
+                if named.next().is_some() {
+                    return Err(Refused);
+                }
                 push_any(column, field.is_nullable(), value)?;
             }
         }

@@ -2,8 +2,10 @@
 //! or stores: [`ReadAt`] is all it sees of a file, and a stream record is just its bytes and offset.
 
 mod avro;
+mod caught;
 mod columnar;
 mod columns;
+mod convert;
 mod csv;
 mod cutter;
 mod file;
@@ -15,12 +17,14 @@ mod json;
 mod notes;
 mod orc;
 mod parquet;
+mod pieces;
 mod rows;
+mod sniff;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
-mod values;
+pub(crate) mod values;
 
 use std::io;
 
@@ -121,6 +125,11 @@ impl Decoded {
     #[must_use]
     pub fn records(&self) -> u64 {
         (self.batch.num_rows() + self.rejects.len()) as u64
+    }
+
+    /// Holds a record that could be read, whatever became of it.
+    fn is_readable(&self) -> bool {
+        self.batch.num_rows() > 0 || self.rejects.iter().any(|reject| reject.reason != Reason::BrokenStream)
     }
 }
 

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Unknown JSON keys that are named; an input may invent any number.
-const UNKNOWN_KEYS_MAX: usize = 100;
+/// Unknown columns or JSON keys that are named; an input may invent any number.
+pub(crate) const UNKNOWN_MAX: usize = 100;
 
 /// What decode noticed about an input: none of it makes a reject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// The header line of delimited text, as it stands in the file.
     pub header: Option<String>,
-    /// Columns of the input that feed no input column, in order; at most 100 of the keys of JSON records, in order of
-    /// their names, as far as records were decoded.
+    /// Columns of the input that feed no input column, in order, and how many more than 100 there are; at most 100 of
+    /// the keys of JSON records, in order of their names, as far as records were decoded.
     pub unknown_columns: Vec<String>,
     /// Optional input columns that the input lacks; they are null.
     pub missing_columns: Vec<String>,
@@ -41,7 +41,7 @@ impl NotesState {
 
     pub(crate) fn unknown_key(&self, normalized: &str, key: &str) {
         let mut keys = self.keys.lock().expect("no holder panics");
-        if keys.len() < UNKNOWN_KEYS_MAX && !keys.contains_key(normalized) {
+        if keys.len() < UNKNOWN_MAX && !keys.contains_key(normalized) {
             keys.insert(normalized.to_owned(), key.to_owned());
         }
     }

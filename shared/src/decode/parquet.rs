@@ -1,24 +1,25 @@
-//! Parquet: row groups are decoded apart, big ones in pieces. Positions are row numbers.
+//! Parquet: what is its own about reading it. Positions are row numbers.
 
 use std::io::{self, BufReader};
-use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::Decoded;
+use super::caught::caught;
 use super::columnar::ColumnarPlan;
 use super::input::{Guarded, GuardedReader};
+use super::pieces::{BATCH_ROWS, Groups, Piece};
 
-/// Rows decoded at once: what bounds memory where a file is one big row group.
-const PIECE_ROWS: usize = 4 * BATCH_ROWS;
-const BATCH_ROWS: usize = 65_536;
+/// Rows decoded by one thread: what bounds memory where a file is one big row group.
+const PIECE_ROWS: u64 = 4 * BATCH_ROWS as u64;
+/// Most rows of a row group; writers make them of a million or so.
+const GROUP_ROWS_MAX: u64 = u32::MAX as u64;
 
 impl Length for Guarded {
     fn len(&self) -> u64 {
@@ -38,93 +39,78 @@ impl ChunkReader for Guarded {
     }
 }
 
-/// Rows of one row group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
-    row_group: usize,
-    /// Rows within the row group.
-    rows: Range<usize>,
-    first_row: u64,
-    /// Compressed bytes, by share of the rows.
-    pub(crate) bytes: u64,
-}
-
 /// An opened Parquet file.
 #[derive(Debug)]
 pub(crate) struct ParquetFile {
     pub(crate) metadata: ArrowReaderMetadata,
-    pub(crate) pieces: Vec<Piece>,
+    pieces: Vec<Piece>,
 }
 
 impl ParquetFile {
     /// Reads the footer. The message says why the file is no Parquet file.
     pub(crate) fn open(source: &Guarded) -> io::Result<Result<Self, String>> {
-        let loaded = catch_unwind(AssertUnwindSafe(|| ArrowReaderMetadata::load(source, ArrowReaderOptions::new())));
+        let opened = caught("the footer", || {
+            let options = ArrowReaderOptions::new();
+            let metadata = ArrowReaderMetadata::load(source, options).map_err(|error| error.to_string())?;
+            let pieces = pieces(&metadata)?;
+            Ok(Self { metadata, pieces })
+        });
         source.check()?;
-        let metadata = match loaded {
-            Ok(Ok(metadata)) => metadata,
-            Ok(Err(error)) => return Ok(Err(error.to_string())),
-            Err(_) => return Ok(Err("the footer is damaged".to_owned())),
-        };
-        let mut pieces = Vec::new();
-        let mut first_row = 0;
-        for (row_group, group) in metadata.metadata().row_groups().iter().enumerate() {
-            let Ok(rows) = usize::try_from(group.num_rows()) else {
-                return Ok(Err("a row group has a negative number of rows".to_owned()));
-            };
-            let bytes = u64::try_from(group.compressed_size()).unwrap_or(0);
-            for start in (0..rows).step_by(PIECE_ROWS) {
-                let end = rows.min(start + PIECE_ROWS);
-                let bytes = bytes * (end - start) as u64 / rows as u64;
-                pieces.push(Piece { row_group, rows: start..end, first_row: first_row + start as u64, bytes });
-            }
-            first_row += rows as u64;
+        Ok(opened)
+    }
+}
+
+/// Rows of a row group, if its columns may hold as many: every row has at least one value or null in each of them.
+fn plausible_rows(group: &RowGroupMetaData) -> Option<u64> {
+    let rows = u64::try_from(group.num_rows()).ok().filter(|rows| *rows <= GROUP_ROWS_MAX)?;
+    group.columns().iter().all(|column| column.num_values() >= group.num_rows()).then_some(rows)
+}
+
+fn pieces(metadata: &ArrowReaderMetadata) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut first_row = 0;
+    for (index, group) in metadata.metadata().row_groups().iter().enumerate() {
+        let rows = plausible_rows(group).ok_or("the footer is damaged: a row group's number of rows can't be right")?;
+        let bytes = u64::try_from(group.compressed_size()).unwrap_or(0);
+        let mut start = 0;
+        while start < rows {
+            let end = rows.min(start + PIECE_ROWS);
+            let share = u128::from(bytes) * u128::from(end - start) / u128::from(rows);
+            let bytes = u64::try_from(share).expect("a share is not more than the whole");
+            pieces.push(Piece { group: index, rows: start..end, first_row: first_row + start, bytes });
+            start = end;
         }
-        Ok(Ok(Self { metadata, pieces }))
+        first_row += rows;
+    }
+    let told = metadata.metadata().file_metadata().num_rows();
+    if u64::try_from(told) != Ok(first_row) {
+        return Err(format!("the footer is damaged: it tells of {told} rows, its row groups of {first_row}"));
+    }
+    Ok(pieces)
+}
+
+impl Groups for ParquetFile {
+    const GROUP: &'static str = "row group";
+
+    fn pieces(&self) -> &[Piece] {
+        &self.pieces
     }
 
-    /// Rows of a piece; what can't be read is one reject at the first row that is lost.
-    pub(crate) fn decode(&self, source: &Guarded, plan: &ColumnarPlan, piece: &Piece) -> io::Result<Vec<Decoded>> {
-        let mut done = Vec::new();
-        let mut row = piece.first_row;
-        let end = piece.first_row + piece.rows.len() as u64;
-        let read = catch_unwind(AssertUnwindSafe(|| -> Result<(), String> {
-            for batch in self.reader(source, plan, piece).map_err(|error| error.to_string())? {
-                let batch = batch.map_err(|error| error.to_string())?;
-                done.push(plan.decode(&batch, row).map_err(|error| error.to_string())?);
-                row += batch.num_rows() as u64;
-            }
-            Ok(())
-        }));
-        source.check()?;
-        let damage = match read {
-            Ok(Ok(())) if row == end => None,
-            Ok(Ok(())) => Some("the row group has fewer rows than it says".to_owned()),
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some("the row group is damaged".to_owned()),
-        };
-        if let Some(error) = damage {
-            let group = piece.row_group;
-            let message =
-                format!("rows {row} to {} of row group {group} can't be read: {error}", end.saturating_sub(1));
-            done.push(plan.unreadable(row, message));
-        }
-        Ok(done)
-    }
-
-    fn reader(
+    fn batches(
         &self,
         source: &Guarded,
         plan: &ColumnarPlan,
         piece: &Piece,
-    ) -> Result<ParquetRecordBatchReader, ParquetError> {
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>>, String> {
+        let row = |row: u64| usize::try_from(row).map_err(|error| error.to_string());
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), plan.roots.iter().copied());
         ParquetRecordBatchReaderBuilder::new_with_metadata(source.clone(), self.metadata.clone())
-            .with_row_groups(vec![piece.row_group])
+            .with_row_groups(vec![piece.group])
             .with_projection(mask)
-            .with_offset(piece.rows.start)
-            .with_limit(piece.rows.len())
+            .with_offset(row(piece.rows.start)?)
+            .with_limit(row(piece.rows.end - piece.rows.start)?)
             .with_batch_size(BATCH_ROWS)
             .build()
+            .map_err(|error| error.to_string())
     }
 }

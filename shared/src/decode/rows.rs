@@ -39,7 +39,10 @@ pub(crate) fn kept_bytes(bytes: &Bytes) -> Bytes {
 
 /// A field's text for a message: shortened, and with what is not text made visible.
 pub(crate) fn shown(text: &[u8]) -> String {
-    let cut = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES_MAX)]).into_owned();
+    let mut cut = String::new();
+    for c in String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES_MAX)]).chars() {
+        if c.is_control() { cut.extend(c.escape_default()) } else { cut.push(c) }
+    }
     if text.len() > SHOWN_BYTES_MAX { format!("{cut}…") } else { cut }
 }
 

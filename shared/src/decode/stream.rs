@@ -7,7 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
-use super::avro::AvroFile;
+use super::avro::one_row;
 use super::columnar::ColumnarPlan;
 use super::csv::CsvFormat;
 use super::file::{framing, supported_types};
@@ -159,17 +159,13 @@ fn avro_row(
     value: &Bytes,
     last: &mut Option<(Arc<Schema>, ColumnarPlan)>,
 ) -> Result<Result<RecordBatch, Fault>, ArrowError> {
-    let read = match AvroFile::rows_of(value) {
+    let read = match one_row(value) {
         Ok(read) => read,
         Err(message) => {
-            let message = format!("the value is no readable Avro object container: {message}");
+            let message = format!("the value is no Avro object container of one row: {message}");
             return Ok(Err(Fault::record(Reason::BadFile, message)));
         }
     };
-    if read.num_rows() != 1 {
-        let message = format!("the value holds {} rows, not one", read.num_rows());
-        return Ok(Err(Fault::record(Reason::BadFile, message)));
-    }
     if last.as_ref().is_none_or(|(known, _)| *known != read.schema()) {
         match ColumnarPlan::new(&read.schema(), columns, schema, &mut Notes::default()) {
             Ok(plan) => *last = Some((read.schema(), plan)),

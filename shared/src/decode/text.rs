@@ -25,6 +25,17 @@ pub(crate) enum RecordFormat {
     Json(Arc<Names>),
 }
 
+impl RecordFormat {
+    /// True for a line that is no record.
+    #[inline]
+    fn is_blank(&self, line: &[u8]) -> bool {
+        match self {
+            Self::Csv(csv) => csv.is_blank(line),
+            Self::Json(_) => line.iter().all(|byte| matches!(byte, b' ' | b'\t')),
+        }
+    }
+}
+
 /// Decodes runs of text records.
 #[derive(Debug)]
 pub(crate) struct TextDecoder {
@@ -127,7 +138,7 @@ impl TextDecoder {
             let end = scanner.next_end(bytes, start);
             let record = without_cr(&bytes[start..end.unwrap_or(bytes.len())]);
             let range = start..start + record.len();
-            if !record.is_empty() {
+            if !self.format.is_blank(record) {
                 if batch.records() == BATCH_ROWS_MAX {
                     rows = rows_guess(bytes, start);
                     done.push(std::mem::replace(&mut batch, new_batch(rows)).finish()?);

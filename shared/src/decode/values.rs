@@ -3,6 +3,8 @@
 
 /// Digits that an `i128` can take before it may overflow.
 const DECIMAL_DIGITS_MAX: usize = 38;
+/// Digits of the largest 64-bit integer.
+const INTEGER_DIGITS_MAX: u8 = 20;
 /// Decimal exponents beyond this can't matter: no column has as many digits.
 const EXPONENT_MAX: i64 = 10_000;
 
@@ -39,9 +41,20 @@ fn integer_parts(text: &[u8]) -> Option<(bool, u64)> {
     }
 }
 
+/// An integer that is written with an exponent, as JSON allows: `1e3`.
+#[cold]
+fn with_exponent(text: &[u8]) -> Option<i128> {
+    let has_exponent = text.iter().any(|byte| matches!(byte, b'e' | b'E'));
+    has_exponent.then(|| decimal(text, INTEGER_DIGITS_MAX, 0)).flatten()
+}
+
 /// A signed 64-bit integer.
+#[inline]
 pub(crate) fn int64(text: &[u8]) -> Option<i64> {
-    match integer_parts(text)? {
+    let Some(parts) = integer_parts(text) else {
+        return with_exponent(text).and_then(|wide| i64::try_from(wide).ok());
+    };
+    match parts {
         (false, magnitude) => i64::try_from(magnitude).ok(),
         (true, magnitude) => 0_i64.checked_sub_unsigned(magnitude),
     }
@@ -49,7 +62,10 @@ pub(crate) fn int64(text: &[u8]) -> Option<i64> {
 
 /// An unsigned 64-bit integer; `-0` is 0.
 pub(crate) fn uint64(text: &[u8]) -> Option<u64> {
-    match integer_parts(text)? {
+    let Some(parts) = integer_parts(text) else {
+        return with_exponent(text).and_then(|wide| u64::try_from(wide).ok());
+    };
+    match parts {
         (true, magnitude) if magnitude != 0 => None,
         (_, magnitude) => Some(magnitude),
     }
@@ -133,8 +149,8 @@ pub(crate) fn boolean(text: &[u8]) -> Option<bool> {
     NO.iter().any(|word| text.eq_ignore_ascii_case(word)).then_some(false)
 }
 
-/// A decimal of `precision` digits, `scale` of them after the point, as the unscaled integer. Surplus fraction digits
-/// are rounded half away from zero, as SQL's `ROUND` does; an exponent is accepted.
+/// A decimal of `precision` digits, `scale` of them after the point, as the unscaled integer. Digits that the scale has no
+/// room for must be zeros: rounding is a decision, and the transform's. An exponent is accepted.
 pub(crate) fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let (negative, unsigned) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -158,6 +174,9 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let keep = i64::try_from(whole.len()).ok()? + exponent + i64::from(scale);
     let available = i64::try_from(whole.len() + fraction.len()).ok()?;
     let taken = usize::try_from(keep.clamp(0, available)).ok()?;
+    if digits().skip(taken).any(|surplus| surplus != 0) {
+        return None;
+    }
     let mut value: i128 = 0;
     for digit in digits().take(taken) {
         value = value.checked_mul(10)?.checked_add(digit)?;
@@ -167,9 +186,6 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
         for _ in 0..zeros {
             value = value.checked_mul(10)?;
         }
-    }
-    if keep >= 0 && digits().nth(taken).is_some_and(|next| next >= 5) && keep < available {
-        value = value.checked_add(1)?;
     }
     let fits = value < 10_i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
     fits.then_some(if negative { -value } else { value })
@@ -234,11 +250,14 @@ pub(crate) fn date(text: &[u8]) -> Option<i32> {
     valid.then(|| days_from_civil(year, month, day))
 }
 
-/// `YYYY-MM-DD[ T]HH:MM[:SS[.fraction]][Z|±hh:mm]` as microseconds. Fractions have one to nine digits and are cut to
+/// `YYYY-MM-DD[[ T]HH:MM[:SS[.fraction]][Z|±hh:mm]]` as microseconds; a date alone is its midnight. Fractions have one to nine digits and are cut to
 /// microseconds. `instant` says whether the column holds instants: then a zone is applied and none means UTC; a
 /// zoneless column refuses one.
 #[inline]
 pub(crate) fn timestamp(text: &[u8], instant: bool) -> Option<i64> {
+    if text.len() == 10 {
+        return date(text).map(|days| i64::from(days) * SECONDS_PER_DAY * MICROS_PER_SECOND);
+    }
     if text.len() < 16 || !matches!(text[10], b' ' | b'T') || text[13] != b':' {
         return None;
     }

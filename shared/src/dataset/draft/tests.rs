@@ -60,6 +60,16 @@ fn text_without_a_header_gets_numbered_columns() {
 }
 
 #[test]
+fn a_draft_takes_for_times_what_ingest_will() {
+    let text =
+        b"day,mixed,loose,zoned,lower\n2024-05-01,2024-05-01,2024-5-1,2024-05-01T10:00:00Z,2024-05-01t10:00:00z\n\
+        2024-05-02,2024-05-02 10:00,2024-5-2,2024-05-01 10:00:00+02:00,2024-05-01t10:00:00z\n";
+    let wanted =
+        [("day", "date"), ("mixed", "timestamp"), ("loose", "string"), ("zoned", "timestamptz"), ("lower", "string")];
+    assert_eq!(columns(&drafted("t.csv", text)), wanted.map(|(name, kind)| (name.to_owned(), kind.to_owned())));
+}
+
+#[test]
 fn json_lines_are_recognised() {
     let text = br#"{"orderId": 1, "at": "2024-05-01T10:00:00Z", "lines": [{"sku": "a", "n": 1}], "note": null}
 {"orderId": 2.5, "at": "2024-05-01T10:00:01Z", "lines": [], "tags": {"a b": 1}}

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value;
 
 use super::super::CsvOptions;
 use super::columns::{DraftColumn, named};
+use crate::decode::values;
 
 /// Most records that types are inferred from.
 const RECORDS_MAX: usize = 5_000;
@@ -82,14 +82,15 @@ fn kind_of_text(text: &str) -> Kind {
     if numeric && text.parse::<f64>().is_ok_and(f64::is_finite) {
         return Kind::Float;
     }
-    if NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() {
+    // Decode itself says what it takes for a time, or a draft would promise what ingest then refuses.
+    let text = text.as_bytes();
+    if values::date(text).is_some() {
         return Kind::Date;
     }
-    let zoneless = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
-    if zoneless.iter().any(|format| NaiveDateTime::parse_from_str(text, format).is_ok()) {
+    if values::timestamp(text, false).is_some() {
         return Kind::Timestamp;
     }
-    if DateTime::parse_from_rfc3339(text).is_ok() { Kind::Instant } else { Kind::Text }
+    if values::timestamp(text, true).is_some() { Kind::Instant } else { Kind::Text }
 }
 
 fn kind_of_json(value: &Value) -> Kind {

@@ -67,6 +67,32 @@ fn garbage_after_a_stream_is_a_break_as_well() {
 }
 
 #[test]
+fn a_stream_that_breaks_off_in_its_first_record_is_no_file() {
+    let records: String = (0..2000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let text = format!("id,name\n1,{records}\n2,a\n");
+    for compress in [gzip, zstandard] {
+        let whole = compress(text.as_bytes());
+        assert_eq!(decode(&spec(), &whole).rows.len(), 2);
+        let reject = refused_file(&spec(), &whole[..whole.len() / 2]);
+        assert_eq!(reject.reason, Reason::BadFile, "{}", reject.message);
+    }
+}
+
+#[test]
+fn frames_without_data_are_passed_over() {
+    let text = "id,name\n1,a\n2,b\n";
+    let plain = decode(&spec(), text);
+    let skippable = b"\x5a\x2a\x4d\x18\x03\x00\x00\x00abc";
+    for bytes in [
+        [gzip(b""), gzip(text.as_bytes()), gzip(b"")].concat(),
+        [skippable.to_vec(), zstandard(text.as_bytes()), skippable.to_vec()].concat(),
+        [zstandard(b""), zstandard(text.as_bytes())].concat(),
+    ] {
+        assert_eq!(decode(&spec(), bytes), plain);
+    }
+}
+
+#[test]
 fn a_stream_without_a_header_is_no_file() {
     assert_eq!(refused_file(&spec(), &gzip(b"id,name\n1,a\n")[..5]).reason, Reason::BadFile);
     assert_eq!(refused_file(&spec(), &gzip(b"")).message, "input: the file is empty");

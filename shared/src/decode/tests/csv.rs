@@ -83,16 +83,81 @@ fn bad_utf8_refuses_only_its_record() {
 fn headers_match_by_name_and_alias_in_any_case_and_spacing() {
     let mut spec = two();
     spec.columns[1].aliases = vec!["Full Name".to_owned()];
-    let outcome = decode(&spec, "other, FULLNAME ,\" I D \",name\nx,a,1,ignored\n");
+    let outcome = decode(&spec, "other, FULLNAME ,\" I D \",other\nx,a,1,y\n");
     assert_eq!(outcome.json(), [r#"{"id":1,"name":"a"}"#]);
-    assert_eq!(outcome.notes.unknown_columns, ["other", "name"]);
-    assert_eq!(outcome.notes.header.as_deref(), Some("other, FULLNAME ,\" I D \",name"));
+    assert_eq!(outcome.notes.unknown_columns, ["other", "other"]);
+    assert_eq!(outcome.notes.header.as_deref(), Some("other, FULLNAME ,\" I D \",other"));
     let outcome = decode(&spec, "id\n1\n");
     assert_eq!(outcome.json(), [r#"{"id":1}"#]);
     assert_eq!(outcome.notes.missing_columns, ["name"]);
     // An underscore is part of the name.
     let outcome = decode(&spec, "id,full_name\n1,a\n");
     assert_eq!(outcome.notes.unknown_columns, ["full_name"]);
+}
+
+#[test]
+fn two_headers_for_one_column_refuse_the_file() {
+    let mut spec = two();
+    spec.columns[1].aliases = vec!["Full Name".to_owned()];
+    let alias = "take the alias of one of them out of the definition, or rename it in the file";
+    let same = "rename one of them in the file, or leave the column out of the definition";
+    for (header, first, second, way_out) in [
+        ("id,name,NAME", "name", "NAME", same),
+        ("id,name, full name", "name", "full name", alias),
+        ("id, fullname,name", "fullname", "name", alias),
+    ] {
+        let reject = refused_file(&spec, format!("{header}\n1,a,b\n").as_bytes());
+        let message =
+            format!("input: columns 2 and 3 of the file, `{first}` and `{second}`, are both column name: {way_out}");
+        assert_eq!((reject.reason, reject.column.as_deref(), reject.message), (Reason::BadFile, Some("name"), message));
+    }
+}
+
+#[test]
+fn a_hundred_thousand_columns_are_no_trouble() {
+    let unknown: String = (0..100_000).map(|column| format!("c{column},")).collect();
+    let values = "x,".repeat(100_000);
+    let outcome = decode(&two(), format!("{unknown}id\n{values}1\n{values}y\n"));
+    assert_eq!(outcome.json(), [r#"{"id":1}"#]);
+    assert_eq!(outcome.rejects.len(), 1);
+    assert_eq!(outcome.notes.unknown_columns.len(), 101);
+    assert_eq!(outcome.notes.unknown_columns[100], "and 99900 more");
+}
+
+#[test]
+fn a_zero_byte_concerns_its_record_alone() {
+    // In text it is a character like any other, as it is for DuckDB, Polars and Arrow; a number has none.
+    let outcome = decode(&two(), "id,name\n1,a\n2,b\0c\n3\0,d\n4,e\n");
+    let rows = [r#"{"id":1,"name":"a"}"#, r#"{"id":2,"name":"b\u0000c"}"#, r#"{"id":4,"name":"e"}"#];
+    assert_eq!(outcome.json(), rows);
+    assert_eq!(outcome.refused(), [(18, Reason::BadValue, Some("id"))]);
+    assert_eq!(outcome.rejects[0].message, "not a value of type Int64: 3\\u{0}");
+    assert_eq!(&outcome.rejects[0].bytes[..], b"3\0,d");
+    let json = json_spec(&[("id", DataType::Int64), ("name", DataType::Utf8)]);
+    let outcome = decode(&json, "{\"id\":1}\n{\"id\":2,\"name\":\"\0\"}\n{\"id\":3,\"name\":\"\\u0000\"}\n");
+    assert_eq!(outcome.json(), [r#"{"id":1}"#, r#"{"id":3,"name":"\u0000"}"#]);
+    assert_eq!(outcome.refused(), [(9, Reason::BadJson, None)]);
+}
+
+#[test]
+fn lines_of_blanks_are_no_records() {
+    check(
+        &two(),
+        &[
+            (" \n\t\r\nid,name\n  \n1,a\n \t \r\n   ", &[r#"{"id":1,"name":"a"}"#], &[]),
+            ("id,name\n \u{a0}\n", &[], &[(8, Reason::Width, None)]),
+        ],
+    );
+    let tabs = CsvOptions { delimiter: b'\t', ..CsvOptions::default() };
+    check(
+        &InputSpec { format: Format::Csv(tabs), ..csv_spec(&[("a", DataType::Utf8), ("b", DataType::Utf8)]) },
+        &[("a\tb\n\t\n  \n \t\n", &["{}", r#"{"a":" "}"#], &[])],
+    );
+    // Where a record is one field, blanks are its value, whatever the definition has beside it.
+    let one = InputSpec { format: Format::Csv(headless()), ..csv_spec(&[("name", DataType::Utf8)]) };
+    check(&one, &[("a\n \t\n\nb\n", &[r#"{"name":"a"}"#, r#"{"name":" \t"}"#, r#"{"name":"b"}"#], &[])]);
+    check(&two(), &[("id\n1\n  \n", &[r#"{"id":1}"#], &[(5, Reason::Missing, Some("id"))])]);
+    check(&json_spec(&[("id", DataType::Int64)]), &[("  \n{\"id\":1}\n\t\r\n", &[r#"{"id":1}"#], &[])]);
 }
 
 #[test]
@@ -147,7 +212,7 @@ fn a_failed_record_leaves_no_trace() {
         ("e", DataType::Float32),
         ("f", DataType::Int8),
     ];
-    let text = "a,b,c,d,e,f\nx,t,,1,1,200\n,y,2020-01-01 00:00,2.25,1,1\nlong text,n,,,,x\n,,,,,\n";
+    let text = "a,b,c,d,e,f\nx,t,,1,1,200\n,y,2020-01-01 00:00,2.30,1,1\nlong text,n,,,,x\n,,,,,\n";
     let outcome = decode(&csv_spec(&types), text);
     assert_eq!(outcome.json(), [r#"{"b":true,"c":"2020-01-01T00:00:00","d":2.3,"e":1.0,"f":1}"#, "{}"]);
     let bad = |offset| (offset, Reason::BadValue, Some("f"));
@@ -175,7 +240,10 @@ fn files_that_are_refused_as_a_whole() {
         (b"name,other\nx,y\n", "input: required column id is not in the file, which has: name, other"),
         (b"PAR1\x15\x00", "input: not readable as csv: it looks like Parquet"),
         (b"Obj\x01\x02", "input: not readable as csv: it looks like Avro"),
-        (b"id,name\x00\n1,a\n", "input: not readable as text: it holds zero bytes"),
+        (b"PK\x03\x04\x14\0\0\0", "input: not readable as csv: it looks like a zip archive"),
+        (b"\xff\xfei\0d\0,\0n\0", "input: not readable as csv: it looks like UTF-16, and must be UTF-8"),
+        (&[b"id,name\n", &[0; 20][..]].concat(), "input: not readable as csv: it is full of control characters"),
+        (b"id,name\x00\n1,a\n", "input: the header holds a zero byte"),
         (b"id,\xff\n1,a\n", "input: the header is not valid UTF-8"),
         (b"id,\"name\n1,a\n", "input: header: a quote is not closed"),
     ];

@@ -18,8 +18,8 @@ fn trips() -> InputSpec {
         ("payment_type", DataType::Utf8),
         ("fare_amount", DataType::Float64),
         ("extra", DataType::Float64),
-        ("total_amount", DataType::Decimal128(10, 2)),
-        ("congestion_surcharge", DataType::Float64),
+        ("total_amount", DataType::Float64),
+        ("congestion_surcharge", DataType::Decimal128(10, 2)),
     ]);
     let aliases: [&[&str]; 12] = [
         &["vendor_name", "vendor_id", "VendorID"],
@@ -68,8 +68,9 @@ fn every_header_layout_decodes_and_the_cut_row_is_a_reject() {
 #[test]
 fn the_fuzzers_corpora_pass() {
     type Target = (&'static str, fn(&[u8]));
-    let targets: [Target; 3] = [
+    let targets: [Target; 4] = [
         ("csv", crate::decode::fuzzing::csv),
+        ("columnar", crate::decode::fuzzing::columnar),
         ("json", crate::decode::fuzzing::json),
         ("definition", crate::dataset::fuzzing::definition),
     ];

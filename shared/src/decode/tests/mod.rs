@@ -2,7 +2,9 @@
 
 mod columnar;
 mod compressed;
+mod convert;
 mod csv;
+mod damage;
 mod fixtures;
 mod json;
 mod properties;
