@@ -33,7 +33,8 @@ use crate::error::BatchError;
 
 /// Rows of a full row group.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
-/// Most files open at once; a further partition closes the one that was written to longest ago.
+/// Most files open at once; a further one closes the one that was written to longest ago. Partitions whose rows are
+/// only gathered have none.
 const OPEN_FILES_MAX: usize = 256;
 /// One of so many parts of the budget is for encoded bytes of open files; the others are for rows.
 const UPLOAD_SHARES: usize = 4;
@@ -101,6 +102,13 @@ struct OpenPartition {
     file: Option<OpenFile>,
     task: Option<JoinHandle<Result<OpenFile, BatchError>>>,
     used_at: u64,
+}
+
+impl OpenPartition {
+    /// True if a file of it is open, in an encoder's hands or not.
+    fn has_file(&self) -> bool {
+        self.file.is_some() || self.task.is_some()
+    }
 }
 
 struct OpenFile {
@@ -184,9 +192,6 @@ impl TableWriter {
 
     async fn gather(&mut self, key: PartitionKey, part: RecordBatch) -> Result<(), BatchError> {
         self.clock += 1;
-        if !self.open.contains_key(&key) && self.open.len() >= OPEN_FILES_MAX {
-            self.close_oldest().await?;
-        }
         let entry = self.open.entry(key.clone()).or_insert_with(|| OpenPartition {
             rows: Vec::new(),
             row_count: 0,
@@ -236,7 +241,12 @@ impl TableWriter {
             self.close_file(key).await?;
         }
         let fresh = match self.open.get(key) {
-            Some(partition) if partition.file.is_none() => Some(self.open_file(key)?),
+            Some(partition) if partition.file.is_none() => {
+                if self.open.values().filter(|p| p.has_file()).count() >= OPEN_FILES_MAX {
+                    self.close_oldest_file().await?;
+                }
+                Some(self.open_file(key)?)
+            }
             _ => None,
         };
         let Some(partition) = self.open.get_mut(key) else { return Ok(()) };
@@ -277,10 +287,12 @@ impl TableWriter {
         Ok(())
     }
 
-    async fn close_oldest(&mut self) -> Result<(), BatchError> {
-        let oldest = self.open.iter().min_by_key(|(_, p)| p.used_at).map(|(key, _)| key.clone());
-        let Some(oldest) = oldest else { return Ok(()) };
-        self.close(&oldest).await
+    /// Closes the file that was written to longest ago; rows that wait for its partition go into the next one.
+    async fn close_oldest_file(&mut self) -> Result<(), BatchError> {
+        let with_file = self.open.iter().filter(|(_, p)| p.has_file());
+        let Some(oldest) = with_file.min_by_key(|(_, p)| p.used_at).map(|(key, _)| key.clone()) else { return Ok(()) };
+        self.settle(&oldest).await?;
+        self.close_file(&oldest).await
     }
 
     /// Encodes what is left of a partition and closes its file.
