@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::as_of::AsOf;
-use super::error::SqlError;
+use super::error::{SqlError, is_of_a_file, one_line};
 use super::meter::Meter;
 
 /// What a statement took.
@@ -140,9 +140,21 @@ impl Answer {
                     self.rows += batch.num_rows() as u64;
                     return Ok(Some(batch));
                 }
-                Some(Err(error)) => return Err(running_error(error, &self.meter, self.space)),
+                Some(Err(error)) => return Err(self.failed(error)),
             }
         }
+    }
+
+    fn failed(&self, error: DataFusionError) -> SqlError {
+        let in_a_file = is_of_a_file(&error);
+        let mut failed = running_error(error, &self.meter, self.space);
+        if let SqlError::Execution { message, read, .. } = &mut failed
+            && in_a_file
+            && !message.contains(".parquet")
+        {
+            read.extend(self.as_of.datasets.keys().chain(self.as_of.tables.keys()).cloned());
+        }
+        failed
     }
 
     /// What the statement took so far; all of it once [`Self::next`] gave `None`.
@@ -174,11 +186,11 @@ pub(super) fn running_error(error: DataFusionError, meter: &Meter, space: Space)
             SqlError::OutOfMemory { limit_bytes: space.memory_bytes_max, source: Box::new(error) }
         }
         root => {
-            let message = root.strip_backtrace();
+            let message = one_line(root);
             if message.contains(SPILL_LIMIT) {
                 return SqlError::OutOfSpillSpace { limit_bytes: space.spill_bytes_max };
             }
-            SqlError::Execution { message, source: Box::new(error) }
+            SqlError::Execution { message, read: Vec::new(), source: Box::new(error) }
         }
     }
 }

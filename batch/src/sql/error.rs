@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use tidemark_shared::curated::CuratedError;
@@ -154,10 +155,12 @@ pub enum SqlError {
         source: object_store::Error,
     },
     /// The query's own values: an overflow, a cast, a division by zero.
-    #[error("the query failed: {message}")]
+    #[error("the query failed: {message}{}", among(read))]
     Execution {
         /// What failed.
         message: String,
+        /// The tables in one of whose files it lies, where it does and the message does not say.
+        read: Vec<String>,
         /// All of it.
         #[source]
         source: Box<DataFusionError>,
@@ -197,6 +200,14 @@ impl ErrorKind for SqlError {
             Self::Execution { source, .. } if is_cast(source) => {
                 Some("`TRY_CAST(… AS …)` is null where a value can't be converted".to_owned())
             }
+            Self::Execution { source, .. }
+                if self.kind() == Kind::Corrupt || store_kind(source) == Some(Kind::NotFound) =>
+            {
+                Some(
+                    "a dataset's table is built anew from the raw zone by `tidemark batch recompute DATASET`"
+                        .to_owned(),
+                )
+            }
             Self::TooManyBytes { .. } => Some("raise `--max-bytes`, or filter on partition columns".to_owned()),
             Self::Curated { source, .. } => source.hint(),
             Self::Catalog { source } => source.hint(),
@@ -211,16 +222,42 @@ fn execution_kind(error: &DataFusionError) -> Kind {
         return kind;
     }
     match error.find_root() {
-        DataFusionError::ParquetError(_) => Kind::Corrupt,
+        _ if is_damaged(error) => Kind::Corrupt,
         DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Kind::Internal,
         DataFusionError::NotImplemented(_) => Kind::Unsupported,
         _ => Kind::Unprocessable,
     }
 }
 
+fn arrow_error(error: &DataFusionError) -> Option<&ArrowError> {
+    match error.find_root() {
+        DataFusionError::ArrowError(error, _) => Some(error),
+        _ => None,
+    }
+}
+
 fn is_cast(error: &DataFusionError) -> bool {
-    use datafusion::arrow::error::ArrowError::{CastError, ParseError};
-    matches!(error.find_root(), DataFusionError::ArrowError(error, _) if matches!(**error, CastError(_) | ParseError(_)))
+    matches!(arrow_error(error), Some(ArrowError::CastError(_)))
+}
+
+/// True if a file is not what it must be.
+fn is_damaged(error: &DataFusionError) -> bool {
+    let parquet = matches!(error.find_root(), DataFusionError::ParquetError(_));
+    parquet || matches!(arrow_error(error), Some(ArrowError::ParquetError(_)))
+}
+
+/// True if the failure lies in a data file: damaged, or text that is not what its column takes.
+pub(super) fn is_of_a_file(error: &DataFusionError) -> bool {
+    let text = matches!(
+        arrow_error(error),
+        Some(ArrowError::CsvError(_) | ArrowError::JsonError(_) | ArrowError::ParseError(_))
+    );
+    text || is_damaged(error)
+}
+
+/// What `error` says, on as few lines as it can.
+pub(super) fn one_line(error: &DataFusionError) -> String {
+    error.strip_backtrace().replace("\ncaused by\n", ": ")
 }
 
 /// What a failure of a store, somewhere below `error`, means to the caller; `None` if no store failed.
@@ -241,7 +278,7 @@ impl SqlError {
     /// The error of files that can't be opened as a table.
     pub(super) fn of_files(location: &str, error: &DataFusionError) -> Self {
         let kind = store_kind(error).unwrap_or(Kind::Invalid);
-        Self::BadFile { location: location.to_owned(), message: error.strip_backtrace(), kind }
+        Self::BadFile { location: location.to_owned(), message: one_line(error), kind }
     }
 
     /// The error of a statement that could not be planned.
@@ -252,7 +289,8 @@ impl SqlError {
             DataFusionError::External(source) => match source.downcast::<Self>() {
                 Ok(ours) => *ours,
                 Err(other) => {
-                    Self::Execution { message: other.to_string(), source: Box::new(DataFusionError::External(other)) }
+                    let message = other.to_string();
+                    Self::Execution { message, read: Vec::new(), source: Box::new(DataFusionError::External(other)) }
                 }
             },
             DataFusionError::SQL(error, _) => Self::Syntax { message: parser_message(&error) },
@@ -268,7 +306,7 @@ impl SqlError {
             | DataFusionError::ObjectStore(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ParquetError(_) => {
-                Self::Execution { message: error.strip_backtrace(), source: Box::new(error) }
+                Self::Execution { message: one_line(&error), read: Vec::new(), source: Box::new(error) }
             }
             other => Self::Plan { message: other.message().to_string() },
         }
@@ -288,6 +326,11 @@ fn unknown_column(field: &Column, valid: &[Column]) -> SqlError {
 fn parser_message(error: &datafusion::sql::sqlparser::parser::ParserError) -> String {
     let text = error.to_string();
     text.strip_prefix("sql parser error: ").unwrap_or(&text).to_owned()
+}
+
+fn among(read: &[String]) -> String {
+    let names: Vec<String> = read.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!(" (in a file of {})", names.join(" or ")) }
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {

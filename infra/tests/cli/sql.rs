@@ -184,6 +184,38 @@ fn the_exit_code_tells_wrong_statements_from_values_and_limits() {
 }
 
 #[test]
+fn what_is_wrong_with_a_file_names_it() {
+    let home = rides();
+    home.write("ragged.csv", "a,b\n1,2\nx\n");
+    // Beyond the rows by which types are found out.
+    home.write("late.csv", &format!("a,b\n{}oops,3\n", "1,2\n".repeat(5000)));
+    let mut data = files(&home.path("tidemark-data/store/curated/rides"), "parquet");
+    data.retain(|file| file.to_string_lossy().contains("day=mon"));
+    let mut bytes = fs::read(&data[0]).unwrap();
+    bytes[4..200].fill(0xff);
+    fs::write(&data[0], bytes).unwrap();
+    for (sql, code, says) in [
+        ("SELECT * FROM 'ragged.csv'", 2, "error: `ragged.csv` can't be read: "),
+        ("SELECT sum(a) FROM 'late.csv'", 1, "as type 'Int64' for column 0 at line 500"),
+        ("SELECT sum(a) FROM 'late.csv'", 1, "(in a file of `late.csv`)\n"),
+        (
+            "SELECT sum(id), max(fare), max(_offset) FROM rides",
+            1,
+            "(in a file of `rides`)\nhint: a dataset's table is built anew",
+        ),
+    ] {
+        let ended = home.run(&["sql", sql]).expect(code);
+        let first = ended.err.split("Row data").next().unwrap();
+        assert!(ended.err.contains(says), "{sql}: {ended:?}");
+        assert!(!first.contains("caused by"), "{sql}: {ended:?}");
+    }
+    fs::remove_file(&data[0]).unwrap();
+    let ended = home.run(&["sql", "SELECT sum(id) FROM rides"]).expect(1);
+    assert!(ended.err.contains(data[0].file_name().unwrap().to_str().unwrap()), "{ended:?}");
+    assert!(ended.err.contains("hint: a dataset's table is built anew"), "{ended:?}");
+}
+
+#[test]
 fn a_time_limit_in_the_middle_of_opening_says_so_and_nothing_else() {
     let home = rides();
     let sql = "SELECT a.fare FROM rides a JOIN rides b ON a.id = b.id ORDER BY 1";
