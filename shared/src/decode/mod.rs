@@ -16,6 +16,7 @@ mod input;
 mod json;
 mod notes;
 mod orc;
+mod orc_footer;
 mod parquet;
 mod pieces;
 mod rows;
@@ -27,11 +28,13 @@ mod text;
 pub(crate) mod values;
 
 use std::io;
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
+use crate::dataset::Format;
 use crate::error::{ErrorKind, Kind};
 use crate::reject::{Reason, Reject};
 
@@ -46,6 +49,19 @@ pub const RECORD_BYTES_MAX: usize = 1 << 20;
 pub const BATCH_ROWS_MAX: usize = 65_536;
 /// Size of a chunk of text, in bytes, unless asked otherwise.
 pub const CHUNK_BYTES: usize = 4 << 20;
+
+/// The Arrow schema of a columnar file that is held in memory whole; the message says why it has none.
+pub(crate) fn file_schema(format: &Format, bytes: Bytes) -> Result<SchemaRef, String> {
+    let source = input::Guarded::new(Arc::new(bytes));
+    let opened = match format {
+        Format::Parquet => {
+            parquet::ParquetFile::open(&source).map(|file| file.map(|f| Arc::clone(f.metadata.schema())))
+        }
+        Format::Orc => orc::OrcFile::open(&source).map(|file| file.map(|f| f.schema)),
+        _ => avro::AvroFile::open(&source).map(|file| file.map(|f| f.schema)),
+    };
+    opened.map_err(|error| error.to_string())?
+}
 
 fn too_long() -> rows::Fault {
     rows::Fault::record(Reason::TooLong, format!("the record is longer than {RECORD_BYTES_MAX} bytes"))

@@ -15,6 +15,7 @@ use orc_rust::{ArrowReaderBuilder, TimestampPrecision};
 use super::caught::caught;
 use super::columnar::ColumnarPlan;
 use super::input::{Guarded, GuardedReader};
+use super::orc_footer;
 use super::pieces::{BATCH_ROWS, Groups, Piece};
 
 impl ChunkReader for Guarded {
@@ -46,6 +47,7 @@ impl OrcFile {
     /// Reads the footer. The message says why the file is no ORC file.
     pub(crate) fn open(source: &Guarded) -> io::Result<Result<Self, String>> {
         let opened = caught("the footer", || {
+            orc_footer::check(source)?;
             let mut reader = source.clone();
             let metadata = Arc::new(read_metadata(&mut reader).map_err(|error| error.to_string())?);
             let builder = ArrowReaderBuilder::try_new(reader).map_err(|error| error.to_string())?;

@@ -6,7 +6,10 @@ mod text;
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
+
 use super::{CsvOptions, DATASET_FILE, DefinitionError, Format, Sources, TRANSFORM_FILE, is_name, parse};
+use crate::decode::file_schema;
 use crate::error::{ErrorKind, Kind};
 use columns::{DraftColumn, from_schema, select_item};
 
@@ -79,16 +82,12 @@ struct Seen {
 fn look(file: &str, bytes: &[u8]) -> Result<Seen, DraftError> {
     let unreadable =
         |format: &'static str, problem: String| DraftError::Unreadable { file: file.to_owned(), format, problem };
-    let schema = match sniff::container(bytes) {
-        Some(Format::Parquet) => sniff::parquet_schema(bytes).map_err(|problem| unreadable("parquet", problem))?,
-        Some(Format::Avro) => sniff::avro_schema(bytes).map_err(|problem| unreadable("avro", problem))?,
-        Some(Format::Orc) => sniff::orc_schema(bytes).map_err(|problem| unreadable("orc", problem))?,
-        _ => {
-            let sample = sniff::sample(bytes).map_err(|problem| unreadable("text", problem))?;
-            return Ok(look_at_text(&sample));
-        }
+    let Some(format) = sniff::container(bytes) else {
+        let sample = sniff::sample(bytes).map_err(|problem| unreadable("text", problem))?;
+        return Ok(look_at_text(&sample));
     };
-    let format = sniff::container(bytes).expect("one of the three above");
+    let schema = file_schema(&format, Bytes::copy_from_slice(bytes));
+    let schema = schema.map_err(|problem| unreadable(format.name(), problem))?;
     Ok(Seen { format, columns: from_schema(&schema) })
 }
 

@@ -1,10 +1,6 @@
 //! What kind of file some bytes are, and a sample of their text.
 
-use std::io::{Cursor, Read};
-
-use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::io::Read;
 
 use super::super::Format;
 
@@ -19,21 +15,6 @@ pub(super) fn container(bytes: &[u8]) -> Option<Format> {
         [b'O', b'R', b'C', ..] => Some(Format::Orc),
         _ => None,
     }
-}
-
-pub(super) fn parquet_schema(bytes: &[u8]) -> Result<SchemaRef, String> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes));
-    Ok(reader.map_err(|error| error.to_string())?.schema().clone())
-}
-
-pub(super) fn avro_schema(bytes: &[u8]) -> Result<SchemaRef, String> {
-    let reader = arrow_avro::reader::ReaderBuilder::new().build(Cursor::new(bytes));
-    Ok(reader.map_err(|error| error.to_string())?.schema())
-}
-
-pub(super) fn orc_schema(bytes: &[u8]) -> Result<SchemaRef, String> {
-    let builder = orc_rust::ArrowReaderBuilder::try_new(Bytes::copy_from_slice(bytes));
-    Ok(builder.map_err(|error| error.to_string())?.schema())
 }
 
 /// The first text of the file, unpacked, up to its last whole line where it goes on behind the sample.
