@@ -32,6 +32,8 @@ dependencies=$(dirname "$library")
 [ "$(basename "$dependencies")" = deps ] || dependencies=$dependencies/deps
 own=$PWD/target
 for target in "${targets[@]}"; do
+  # Cargo does not know of the library, so a new one would not make it link again.
+  touch "fuzz_targets/$target.rs"
   CARGO_TARGET_DIR=$own cargo rustc --bin "$target" -- --extern "tidemark_shared=$library" -L "dependency=$dependencies"
 done
 for target in "${targets[@]}"; do
