@@ -69,6 +69,14 @@ pub enum BatchError {
         #[source]
         source: std::io::Error,
     },
+    /// Writing a local file failed.
+    #[error("can't write {path}: {reason}")]
+    Write {
+        /// What was to be written, and where.
+        path: String,
+        /// The file system's words, with the chain of causes.
+        reason: String,
+    },
     /// The definition asks of a file what its format can't give.
     #[error("file {name} can't be decoded")]
     Undecodable {
@@ -219,7 +227,7 @@ impl ErrorKind for BatchError {
             Self::NoFiles { .. } | Self::BadRequest { .. } | Self::Expectation { .. } => Kind::Invalid,
             Self::Definition { source, .. } => source.kind(),
             Self::Undecodable { source, .. } => source.kind(),
-            Self::Read { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
+            Self::Read { .. } | Self::Write { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
             Self::SourceChanged { .. } => Kind::Conflict,
             Self::CopyVacuumed { .. } | Self::Abandoned { .. } => Kind::Retryable,
             Self::RawLost { .. } | Self::Damaged { .. } => Kind::Corrupt,
@@ -244,7 +252,7 @@ impl ErrorKind for BatchError {
             Self::NoFiles { .. } => {
                 Some("add a [files] section with a format, and apply the definition again".to_owned())
             }
-            Self::Contended { .. } | Self::Read { .. } => {
+            Self::Contended { .. } | Self::Write { .. } | Self::Read { .. } => {
                 Some("run the same command again: what was done is kept, and nothing is counted twice".to_owned())
             }
             Self::RawLost { dataset, name, in_place: false, .. } => Some(format!(
