@@ -21,7 +21,6 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
-use tidemark_shared::error::chain;
 use tidemark_shared::position::OFFSET_COLUMN;
 use tidemark_shared::store::Operation;
 use tokio::task::JoinHandle;
