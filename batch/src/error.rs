@@ -4,9 +4,10 @@ use arrow::error::ArrowError;
 use deltalake::DeltaTableError;
 use parquet::errors::ParquetError;
 use tidemark_shared::catalog::CatalogError;
+use tidemark_shared::dataset::SEMANTICS;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::ledger::LedgerError;
-use tidemark_shared::store::{Operation, StoreError};
+use tidemark_shared::store::{Cause, Operation, StoreError};
 
 /// An error of the batch layer. Messages name the object; [`ErrorKind::hint`] says how to go on.
 #[derive(Debug, thiserror::Error)]
@@ -69,12 +70,12 @@ pub enum BatchError {
         #[source]
         source: std::io::Error,
     },
-    /// Writing a local file failed.
+    /// Writing a temporary file failed.
     #[error("can't write {path}: {reason}")]
     Write {
-        /// What was to be written, and where.
+        /// What, and where.
         path: String,
-        /// The file system's words, with the chain of causes.
+        /// Why, with the chain of causes.
         reason: String,
     },
     /// The definition asks of a file what its format can't give.
@@ -121,6 +122,16 @@ pub enum BatchError {
         dataset: String,
         /// Name that it would have had in the ledger.
         name: String,
+    },
+    /// A release with another semantics number made the generation: rows of ours would not be like those that are there.
+    #[error("generation {generation} of `{dataset}` was made with semantics {found}; this release has {SEMANTICS}")]
+    OtherSemantics {
+        /// Dataset.
+        dataset: String,
+        /// Generation.
+        generation: String,
+        /// Its semantics number.
+        found: u32,
     },
     /// A vacuum takes a generation in the making away.
     #[error("generation {generation} of `{dataset}`, in the making, was removed by a vacuum")]
@@ -205,11 +216,20 @@ pub enum BatchError {
         #[source]
         source: Box<DeltaTableError>,
     },
-    /// Arrow failed.
+    /// An object of ours can't be read as the Parquet that it must be.
+    #[error("`{key}` can't be read")]
+    Object {
+        /// Its key.
+        key: String,
+        /// Why.
+        #[source]
+        source: ParquetError,
+    },
+    /// Arrow failed on rows in memory.
     #[error("rows can't be processed")]
     Arrow(#[from] ArrowError),
-    /// Parquet failed.
-    #[error("parquet can't be written or read")]
+    /// Parquet failed on rows in memory.
+    #[error("rows can't be encoded as parquet")]
     Parquet(#[from] ParquetError),
 }
 
@@ -217,6 +237,20 @@ impl BatchError {
     /// An error of the object store on `key`.
     pub(crate) fn store(operation: Operation, key: &object_store::path::Path, source: object_store::Error) -> Self {
         Self::Store(StoreError::of(operation, key, source))
+    }
+
+    /// An error of reading the Parquet object `key`.
+    pub(crate) fn object(key: &object_store::path::Path, source: ParquetError) -> Self {
+        Self::Object { key: key.to_string(), source }
+    }
+
+    /// Why the store failed, where a library told of it.
+    fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Delta { source, .. } => Cause::behind(source.as_ref()),
+            Self::Object { source, .. } => Cause::behind(source),
+            _ => None,
+        }
     }
 }
 
@@ -227,9 +261,15 @@ impl ErrorKind for BatchError {
             Self::NoFiles { .. } | Self::BadRequest { .. } | Self::Expectation { .. } => Kind::Invalid,
             Self::Definition { source, .. } => source.kind(),
             Self::Undecodable { source, .. } => source.kind(),
-            Self::Read { .. } | Self::Write { .. } | Self::Delta { .. } | Self::Contended { .. } => Kind::Retryable,
+            Self::Read { .. } | Self::Write { .. } | Self::Contended { .. } => Kind::Retryable,
             Self::SourceChanged { .. } => Kind::Conflict,
             Self::CopyVacuumed { .. } | Self::Abandoned { .. } => Kind::Retryable,
+            // What a log or a table names must be there, and be what it was.
+            Self::Delta { .. } | Self::Object { .. } => match self.cause() {
+                None | Some(Cause::NotFound) => Kind::Corrupt,
+                Some(cause) => cause.kind(),
+            },
+            Self::OtherSemantics { .. } => Kind::Unsupported,
             Self::RawLost { .. } | Self::Damaged { .. } => Kind::Corrupt,
             Self::DoesNotAddUp { .. } | Self::Panicked { .. } | Self::Arrow(_) | Self::Parquet(_) => Kind::Internal,
             Self::Cancelled => Kind::Exhausted,
@@ -266,10 +306,56 @@ impl ErrorKind for BatchError {
             Self::CopyVacuumed { .. } | Self::Abandoned { .. } => {
                 Some("run the same command again; let vacuums spare what is younger than the longest run".to_owned())
             }
+            Self::OtherSemantics { dataset, found, .. } if *found < SEMANTICS => {
+                Some(format!("`tidemark batch recompute {dataset}` builds a generation with this release"))
+            }
+            Self::OtherSemantics { dataset, .. } => Some(format!(
+                "use the release that made it, or a later one; or `tidemark batch recompute {dataset}` with this one"
+            )),
+            Self::Delta { .. } | Self::Object { .. } => match self.cause() {
+                Some(cause) => cause.hint(),
+                None => Some("`tidemark batch recompute` builds the table anew from the raw files".to_owned()),
+            },
             Self::Definition { source, .. } => source.hint(),
+            Self::Ledger(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn store(kind: io::ErrorKind) -> object_store::Error {
+        object_store::Error::Generic { store: "test", source: Box::new(io::Error::new(kind, "test")) }
+    }
+
+    #[test]
+    fn a_library_that_tells_of_the_store_does_not_hide_why() {
+        let delta = |source| BatchError::Delta { table: "t".to_owned(), source: Box::new(source) };
+        let object = |source| BatchError::Object { key: "k".to_owned(), source };
+        let denied = object_store::Error::PermissionDenied { path: "p".to_owned(), source: "test".into() };
+        let gone = object_store::Error::NotFound { path: "p".to_owned(), source: "test".into() };
+        for (error, kind, hint) in [
+            (delta(store(io::ErrorKind::StorageFull).into()), Kind::Exhausted, Some("free some space")),
+            (delta(store(io::ErrorKind::ConnectionReset).into()), Kind::Retryable, None),
+            (delta(denied.into()), Kind::Retryable, Some("check the permissions")),
+            (delta(DeltaTableError::generic("no protocol")), Kind::Corrupt, Some("batch recompute")),
+            (object(ParquetError::EOF("cut".to_owned())), Kind::Corrupt, Some("batch recompute")),
+            (object(ParquetError::External(Box::new(gone))), Kind::Corrupt, None),
+            (object(ParquetError::External(Box::new(store(io::ErrorKind::TimedOut)))), Kind::Retryable, None),
+        ] {
+            assert_eq!(error.kind(), kind, "{error:?}");
+            let said = error.hint();
+            assert!(
+                hint.is_none_or(|hint| said.as_ref().is_some_and(|said| said.contains(hint))),
+                "{error:?}: {said:?}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Generations: one curated table with its rejects, all made by one definition version (H9).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -62,6 +63,13 @@ impl Maker {
     }
 }
 
+/// A dataset's definitions as one command sees them: the newest, and those that it compiled, by version.
+pub(crate) struct Definitions {
+    pub(crate) dataset: String,
+    latest: Registered,
+    makers: BTreeMap<String, Maker>,
+}
+
 /// The generation that answers, and what makes it.
 pub(crate) struct Current {
     /// Number of the pointer that names it.
@@ -83,19 +91,51 @@ impl Batch {
         Err(BatchError::UnknownDataset { dataset: dataset.to_owned(), nearest })
     }
 
+    /// What a command knows of the dataset's definitions; they are read once.
+    pub(crate) async fn definitions(&self, dataset: &str) -> Result<Definitions, BatchError> {
+        let latest = self.latest_definition(dataset).await?;
+        Ok(Definitions { dataset: dataset.to_owned(), latest, makers: BTreeMap::new() })
+    }
+
     /// What a generation made by definition `version` is made by. The gate is the newest definition's where that
     /// decides the same rows: gates are versioned apart.
-    pub(crate) async fn maker(&self, dataset: &str, version: &str) -> Result<Maker, BatchError> {
-        let latest = self.latest_definition(dataset).await?;
-        if latest.version.to_string() == version {
-            return Maker::compile(&latest);
+    pub(crate) async fn maker(&self, definitions: &mut Definitions, version: &str) -> Result<Maker, BatchError> {
+        if let Some(maker) = definitions.makers.get(version) {
+            return Ok(maker.clone());
         }
-        let applied = registry::by_version(&self.store.objects(), dataset, version).await?;
-        let missing = || BatchError::Damaged {
-            dataset: dataset.to_owned(),
-            what: format!("definition {version}, which made the current generation, is gone"),
+        let dataset = &definitions.dataset;
+        let maker = if definitions.latest.version.as_str() == version {
+            Maker::compile(&definitions.latest)?
+        } else {
+            let missing = || BatchError::Damaged {
+                dataset: dataset.clone(),
+                what: format!("definition {version}, which made the current generation, is gone"),
+            };
+            let applied = registry::by_version(&self.store.objects(), dataset, version).await?;
+            Maker::compile(&applied.ok_or_else(missing)?)?
         };
-        Maker::compile(&applied.ok_or_else(missing)?)
+        definitions.makers.insert(version.to_owned(), maker.clone());
+        Ok(maker)
+    }
+
+    /// What a new generation is made by: the newest definition, under this release's semantics. One that was applied by
+    /// a release with others is applied again, for its version says of what kind its rows are.
+    pub(crate) async fn newest_maker(&self, definitions: &mut Definitions) -> Result<Maker, BatchError> {
+        if definitions.latest.semantics != SEMANTICS {
+            registry::apply(&self.store.objects(), &definitions.latest.sources).await?;
+            definitions.latest = self.latest_definition(&definitions.dataset).await?;
+        }
+        let version = definitions.latest.version.to_string();
+        self.maker(definitions, &version).await
+    }
+
+    /// Fails if the generation that answers was made under semantics that are not ours: then nothing may be added to it,
+    /// and nothing to the ledger that would wait for it.
+    pub(crate) async fn refuse_other_semantics(&self, dataset: &str) -> Result<(), BatchError> {
+        match self.pointer(dataset).await? {
+            Some((_, pointer)) => ours(dataset, &pointer.generation, pointer.semantics),
+            None => Ok(()),
+        }
     }
 
     /// The pointer to the generation that answers, as stored.
@@ -107,18 +147,19 @@ impl Batch {
     ///
     /// A sealed generation is finished on behalf of whoever sealed it: its successor catches up to the sealed coverage
     /// and takes over (H9). So a recompute that was killed between the two never blocks anybody.
-    pub(crate) async fn current(&self, dataset: &str) -> Result<Current, BatchError> {
+    pub(crate) async fn current(&self, definitions: &mut Definitions) -> Result<Current, BatchError> {
+        let dataset = definitions.dataset.clone();
         loop {
-            let Some((number, pointer)) = self.pointer(dataset).await? else {
-                self.create_first(dataset).await?;
+            let Some((number, pointer)) = self.pointer(&dataset).await? else {
+                self.create_first(definitions).await?;
                 continue;
             };
-            let maker = self.maker(dataset, &pointer.definition).await?;
+            let maker = self.maker(definitions, &pointer.definition).await?;
             let table = self.open_or_create(&maker, &pointer.generation).await?;
             let Some(successor) = table.successor().map(str::to_owned) else {
                 return Ok(Current { number, generation: pointer.generation, maker, table });
             };
-            self.hand_over(dataset, number, &table, &successor).await?;
+            self.hand_over(definitions, number, &table, &successor).await?;
         }
     }
 
@@ -131,13 +172,13 @@ impl Batch {
             .await
     }
 
-    async fn create_first(&self, dataset: &str) -> Result<(), BatchError> {
-        let latest = self.latest_definition(dataset).await?;
-        let generation = self.new_generation_name(&latest.version.to_string());
-        let maker = Maker::compile(&latest)?;
+    async fn create_first(&self, definitions: &mut Definitions) -> Result<(), BatchError> {
+        let maker = self.newest_maker(definitions).await?;
+        let generation = self.new_generation_name(&maker.version);
         self.open_or_create(&maker, &generation).await?;
         failpoint::pass("generation.after_create");
-        self.publish(dataset, 0, &generation, &maker.version).await?;
+        let pointer = CurrentGeneration::new(&generation, &maker.version, SEMANTICS);
+        self.publish(&maker.dataset, 0, &pointer).await?;
         Ok(())
     }
 
@@ -146,16 +187,14 @@ impl Batch {
         format!("{}-{version}", self.ambient.unique_id())
     }
 
-    /// Makes `generation` the `number`-th current one. False: another one is.
+    /// Makes `pointer` the `number`-th. False: another one is.
     pub(crate) async fn publish(
         &self,
         dataset: &str,
         number: u64,
-        generation: &str,
-        version: &str,
+        pointer: &CurrentGeneration,
     ) -> Result<bool, BatchError> {
-        let pointer = CurrentGeneration::new(generation, version, SEMANTICS);
-        let published = curated::publish(&self.store, dataset, number, &pointer).await?;
+        let published = curated::publish(&self.store, dataset, number, pointer).await?;
         failpoint::pass("generation.after_publish");
         Ok(published == Published::Created)
     }
@@ -163,27 +202,37 @@ impl Batch {
     /// Finishes the switch from a sealed table to its successor.
     pub(crate) async fn hand_over(
         &self,
-        dataset: &str,
+        definitions: &mut Definitions,
         number: u64,
         sealed: &TableHead,
         successor: &str,
     ) -> Result<(), BatchError> {
-        let objects = self.store.objects();
+        let (objects, dataset) = (self.store.objects(), definitions.dataset.clone());
         let missing = || BatchError::Damaged {
-            dataset: dataset.to_owned(),
+            dataset: dataset.clone(),
             what: format!("generation {successor}, which should take over, has no table"),
         };
-        let table = TableHead::open(&objects, dataset, successor).await?.ok_or_else(missing)?;
-        let version = table.definition().ok_or_else(missing)?.to_owned();
+        let table = TableHead::open(&objects, &dataset, successor).await?.ok_or_else(missing)?;
+        let version = table.definition().ok_or_else(missing)?;
+        let pointer = CurrentGeneration::new(successor, version, table.semantics()?);
         if table.files_end() < sealed.files_end() {
-            let maker = self.maker(dataset, &version).await?;
+            let maker = self.maker(definitions, &pointer.definition).await?;
             // To the ledger's end, not only as far as the sealed one: what comes after may take out a file whose bytes
             // are lost.
-            let to = self.ledger(dataset).state().await?.end();
-            self.extend(&maker, table, to, None, &crate::report::quiet()).await?;
+            let state = self.ledger(&dataset).state().await?;
+            self.extend(&maker, table, &state, state.end(), None, &crate::report::quiet()).await?;
         }
         // Somebody else may have published it meanwhile; either way the pointer is not `number` any more.
-        self.publish(dataset, number + 1, successor, &version).await?;
+        self.publish(&dataset, number + 1, &pointer).await?;
         Ok(())
     }
+}
+
+/// Fails if `semantics`, those of a generation, are not this release's.
+pub(crate) fn ours(dataset: &str, generation: &str, semantics: u32) -> Result<(), BatchError> {
+    if semantics == SEMANTICS {
+        return Ok(());
+    }
+    let (dataset, generation) = (dataset.to_owned(), generation.to_owned());
+    Err(BatchError::OtherSemantics { dataset, generation, found: semantics })
 }

@@ -22,10 +22,7 @@ impl Batch {
         let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(Vec::new()) };
         let table = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?;
         let covered = table.as_ref().map_or(0, TableHead::files_end);
-        let entries = self.ledger(dataset).entries().await?;
-        let below = usize::try_from(covered).unwrap_or(usize::MAX).min(entries.len());
-        let published = LedgerState::replay(&entries[..below]);
-        let now = LedgerState::replay(&entries);
+        let now = self.ledger(dataset).state().await?;
         if let Some(name) = &query.file {
             self.known_file(dataset, &now, name)?;
         }
@@ -33,7 +30,7 @@ impl Batch {
         let mut rows = Vec::new();
         for file in now.files() {
             let held = file.standing == Standing::Held;
-            let shown = published.includes(file.number) || (held && query.held);
+            let shown = file.counts_at(covered) || (held && query.held);
             if !shown || query.file.as_ref().is_some_and(|name| *name != file.file.name) {
                 continue;
             }

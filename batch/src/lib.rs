@@ -20,4 +20,4 @@ mod service;
 mod vacuum;
 
 pub use error::BatchError;
-pub use service::{Batch, BatchSettings, IngestRequest, VacuumRequest};
+pub use service::{Batch, BatchSettings, GRACE_MAX, IngestRequest, VacuumRequest};

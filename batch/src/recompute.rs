@@ -8,19 +8,18 @@
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::layout;
 use tidemark_shared::ledger::LedgerState;
 
 use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
 use crate::failpoint;
-use crate::generation::Current;
+use crate::generation::{Current, Definitions, Maker};
 use crate::rejects::{FileRejects, absent};
 use crate::report::{Counts, IngestReport, Progress, RecomputeReport};
 use crate::service::Batch;
 
-/// How often the last stretch is tried again because an ingest committed to the old generation meanwhile.
-const SEAL_ATTEMPTS_MAX: u32 = 1_000;
 /// Footers of rejects that are read at once.
 const FOOTERS_MAX: usize = 16;
 
@@ -31,23 +30,23 @@ impl Batch {
     /// [`BatchError`]; the old generation answers as before.
     pub async fn recompute(&self, dataset: &str, progress: &Arc<dyn Progress>) -> Result<RecomputeReport, BatchError> {
         let started = std::time::Instant::now();
-        let latest = self.latest_definition(dataset).await?;
-        let version = latest.version.to_string();
-        let old = self.current(dataset).await?;
-        let maker = self.maker(dataset, &version).await?;
-        let generation = self.new_generation_name(&version);
+        let mut definitions = self.definitions(dataset).await?;
+        let maker = self.newest_maker(&mut definitions).await?;
+        let old = self.current(&mut definitions).await?;
+        let generation = self.new_generation_name(&maker.version);
         let table = self.open_or_create(&maker, &generation).await?;
         failpoint::pass("generation.after_create");
         let mut state = self.ledger(dataset).state().await?;
         let to = state.end();
-        let mut curated_bytes = self.extend(&maker, table, to, None, progress).await?.curated_bytes;
+        let curated_bytes = self.extend(&maker, table, &state, to, None, progress).await?.curated_bytes;
         failpoint::pass("recompute.before_seal");
-        let switched = self.switch(&old, &maker, &generation, &mut curated_bytes, progress).await?;
+        let (switched, caught_up_bytes) =
+            self.switch(&mut definitions, &old, &maker, &generation, &mut state, progress).await?;
         // Entries that came since are for the generation that answers now, whoever made it.
         let mut rest = IngestReport::default();
-        self.bring_up(dataset, None, &mut state, &mut rest, progress).await?;
-        self.register(dataset).await?;
-        let now = self.current(dataset).await?;
+        self.bring_up(&mut definitions, None, None, &mut state, &mut rest, progress).await?;
+        self.register(&mut definitions).await?;
+        let now = self.current(&mut definitions).await?;
         let (previous_counts, rejects_taken_up) =
             self.compare(dataset, &old.generation, &now.generation, &state).await?;
         if !switched {
@@ -62,27 +61,30 @@ impl Batch {
             definition: now.maker.version,
             previous_counts,
             rejects_taken_up,
-            curated_bytes: curated_bytes + rest.curated_bytes,
+            curated_bytes: curated_bytes + caught_up_bytes + rest.curated_bytes,
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }
 
-    /// Seals the old generation once the new one is not behind, and hands over. False: another recompute did first.
+    /// Seals the old generation once the new one is not behind, and hands over. Returns whether ours is the one that took
+    /// over, or another recompute was first; and the bytes that catching up wrote.
     async fn switch(
         &self,
+        definitions: &mut Definitions,
         old: &Current,
-        maker: &crate::generation::Maker,
+        maker: &Maker,
         generation: &str,
-        curated_bytes: &mut u64,
+        state: &mut LedgerState,
         progress: &Arc<dyn Progress>,
-    ) -> Result<bool, BatchError> {
+    ) -> Result<(bool, u64), BatchError> {
         let (dataset, objects) = (&maker.dataset, self.store.objects());
         let abandoned = || BatchError::Abandoned { dataset: dataset.clone(), generation: generation.to_owned() };
-        for _ in 0..SEAL_ATTEMPTS_MAX {
+        let (mut attempts, mut curated_bytes) = (Attempts::new(Backoff::RACE), 0);
+        loop {
             let table = self.open_or_create(&old.maker, &old.generation).await?;
             if let Some(successor) = table.successor() {
-                self.hand_over(dataset, old.number, &table, successor).await?;
-                return Ok(successor == generation);
+                self.hand_over(definitions, old.number, &table, successor).await?;
+                return Ok((successor == generation, curated_bytes));
             }
             // A vacuum marks a generation before it puts a fence into the old table, and removes it after. The seal does
             // not go through over a fence that came since the old table was opened; one that came before is seen here.
@@ -90,14 +92,17 @@ impl Batch {
                 return Err(abandoned());
             }
             let new = TableHead::open(&objects, dataset, generation).await?.ok_or_else(abandoned)?;
-            let done = self.extend(maker, new, table.files_end(), None, progress).await?;
-            *curated_bytes += done.curated_bytes;
+            self.ledger(dataset).catch_up(state).await?;
+            curated_bytes += self.extend(maker, new, state, table.files_end(), None, progress).await?.curated_bytes;
             if let Committed::Version(_) = table.seal(generation).await? {
                 failpoint::pass("recompute.after_seal");
+                continue;
             }
-            // Sealed by us, sealed by another, or an ingest came in between: the next round sees which.
+            // Sealed by another, or an ingest came in between: the next round sees which.
+            if !attempts.again(self.ambient.random()).await {
+                return Err(BatchError::Contended { dataset: dataset.clone(), attempts: attempts.failed() });
+            }
         }
-        Err(BatchError::Contended { dataset: dataset.clone(), attempts: SEAL_ATTEMPTS_MAX })
     }
 
     /// Counts of the old generation, and how many of its rejects are none in the new one.

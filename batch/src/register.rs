@@ -1,54 +1,68 @@
 //! Curated tables in the catalog: one table per dataset, whose location is the current generation's Delta table (H9).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Schema};
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::catalog::{
-    Catalog, CatalogError, Column, DatabaseInput, SerdeInfo, StorageDescriptor, TableInput,
+    Catalog, CatalogError, Column, DatabaseInput, SerdeInfo, StorageDescriptor, Table, TableInput,
 };
 use tidemark_shared::layout;
 
 use crate::error::BatchError;
+use crate::generation::Definitions;
 use crate::service::Batch;
 
 /// Database of the curated tables.
 const CURATED_DATABASE: &str = "batch";
-/// How often a registration follows others that registered the same table meanwhile.
-const ATTEMPTS_MAX: u32 = 20;
+/// A registration follows others that registered the same table meanwhile.
+const BACKOFF: Backoff = Backoff { attempts_max: 50, time_max: Duration::from_secs(60), ..Backoff::RACE };
 
 impl Batch {
     /// Brings the dataset's table in the catalog up to the generation that answers.
-    pub(crate) async fn register(&self, dataset: &str) -> Result<(), BatchError> {
+    ///
+    /// The catalog is looked at before the pointer: whoever registers a later pointer in between makes ours a conflict,
+    /// and the next round reads it.
+    pub(crate) async fn register(&self, definitions: &mut Definitions) -> Result<(), BatchError> {
         let Some(catalog) = &self.catalog else { return Ok(()) };
-        for _ in 0..ATTEMPTS_MAX {
-            let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(()) };
-            let maker = self.maker(dataset, &pointer.definition).await?;
-            let location = self.store.url().join(layout::table(dataset, &pointer.generation).as_ref()).to_string();
+        let dataset = definitions.dataset.clone();
+        let mut attempts = Attempts::new(BACKOFF);
+        loop {
+            let known = match catalog.get_table(CURATED_DATABASE, &dataset).await {
+                Ok(known) => Some(known),
+                Err(CatalogError::NotFound { .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let Some((_, pointer)) = self.pointer(&dataset).await? else { return Ok(()) };
+            let maker = self.maker(definitions, &pointer.definition).await?;
+            let location = self.store.url().join(layout::table(&dataset, &pointer.generation).as_ref()).to_string();
             let input = table_input(&maker, &pointer.generation, &location);
-            match put_table(catalog.as_ref(), input).await {
+            match put_table(catalog.as_ref(), known, input).await {
                 Ok(()) => return Ok(()),
                 Err(CatalogError::Conflict { .. } | CatalogError::AlreadyExists { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+            if !attempts.again(self.ambient.random()).await {
+                return Err(BatchError::Contended { dataset, attempts: attempts.failed() });
+            }
         }
-        Err(BatchError::Contended { dataset: dataset.to_owned(), attempts: ATTEMPTS_MAX })
     }
 }
 
-async fn put_table(catalog: &dyn Catalog, input: TableInput) -> Result<(), CatalogError> {
-    match catalog.get_table(CURATED_DATABASE, &input.name).await {
-        Ok(known) if known.input == input => Ok(()),
-        Ok(known) => catalog.update_table(CURATED_DATABASE, input, Some(known.version)).await.map(|_| ()),
-        Err(CatalogError::NotFound { .. }) => {
-            let database = DatabaseInput { name: CURATED_DATABASE.to_owned(), ..DatabaseInput::default() };
-            match catalog.create_database(database).await {
-                Ok(_) | Err(CatalogError::AlreadyExists { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            catalog.create_table(CURATED_DATABASE, input).await.map(|_| ())
+async fn put_table(catalog: &dyn Catalog, known: Option<Table>, input: TableInput) -> Result<(), CatalogError> {
+    if let Some(known) = known {
+        if known.input == input {
+            return Ok(());
         }
-        Err(error) => Err(error),
+        return catalog.update_table(CURATED_DATABASE, input, Some(known.version)).await.map(|_| ());
     }
+    let database = DatabaseInput { name: CURATED_DATABASE.to_owned(), ..DatabaseInput::default() };
+    match catalog.create_database(database).await {
+        Ok(_) | Err(CatalogError::AlreadyExists { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    catalog.create_table(CURATED_DATABASE, input).await.map(|_| ())
 }
 
 /// The table as Glue describes a Delta table: readers find the log at the location, and columns for display here.

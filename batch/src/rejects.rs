@@ -206,10 +206,12 @@ impl FileRejects {
         rows_of: fn(&RecordBatch) -> Option<Vec<T>>,
     ) -> Result<BoxStream<'static, Result<T, BatchError>>, BatchError> {
         let Self { builder, key, dataset, .. } = self;
-        let batches = builder.with_projection(columns).with_batch_size(READ_RECORDS).build()?;
+        let batches = builder.with_projection(columns).with_batch_size(READ_RECORDS).build();
+        let batches = batches.map_err(|error| BatchError::object(&key, error))?;
         let rows = batches.map(move |batch| {
             let what = || BatchError::Damaged { dataset: dataset.clone(), what: format!("{key}: unexpected columns") };
-            let rows = rows_of(&batch?).ok_or_else(what)?;
+            let batch = batch.map_err(|error| BatchError::object(&key, error))?;
+            let rows = rows_of(&batch).ok_or_else(what)?;
             Ok::<_, BatchError>(stream::iter(rows.into_iter().map(Ok)))
         });
         Ok(rows.try_flatten().boxed())

@@ -150,6 +150,11 @@ pub struct VacuumReport {
     pub removed: Vec<String>,
     /// Their bytes.
     pub removed_bytes: u64,
+    /// Keys for which killed processes left unfinished writes behind, removed too (or, in a dry run, that would be). No
+    /// object is at these keys by them: they only took room.
+    pub leftovers: Vec<String>,
+    /// Their bytes, as far as the store tells.
+    pub leftover_bytes: u64,
     /// Orphans younger than the safe age, left alone.
     pub too_young: u64,
     /// True if nothing was removed because the caller only asked.

@@ -1,12 +1,20 @@
 //! The batch layer's face: what the command line, a scheduler or a door asks of it.
 
+use std::collections::BTreeMap;
+use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::catalog::Catalog;
 use tidemark_shared::ledger::Ledger;
-use tidemark_shared::store::{Store, Stores};
+use tidemark_shared::store::{IfMissing, Store, StoreUrl, Stores};
+use tokio::sync::Mutex;
+
+use crate::error::BatchError;
+
+/// The longest grace: so long a table's log keeps the names of removed data files, by which vacuum spares them.
+pub const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Settings of the batch layer. Plain data; see `tidemark.toml`, section `[batch]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +27,8 @@ pub struct BatchSettings {
     pub commit_bytes: u64,
     /// Size that a data file should reach before the next one is begun, in bytes.
     pub file_bytes_target: u64,
-    /// How long a generation that no longer answers, and a removed data file, are kept for running queries.
+    /// How long a generation that no longer answers, and a removed data file, are kept for running queries; at most
+    /// [`GRACE_MAX`].
     pub grace: Duration,
 }
 
@@ -72,6 +81,8 @@ pub struct Batch {
     pub(crate) catalog: Option<Arc<dyn Catalog>>,
     pub(crate) settings: BatchSettings,
     pub(crate) ambient: Arc<dyn Ambient>,
+    /// Other buckets, by name, that were opened so far.
+    buckets: Arc<Mutex<BTreeMap<String, Store>>>,
 }
 
 impl Batch {
@@ -83,7 +94,7 @@ impl Batch {
         catalog: Option<Arc<dyn Catalog>>,
         settings: BatchSettings,
     ) -> Self {
-        Self { store, stores, catalog, settings, ambient: Arc::new(System) }
+        Self { store, stores, catalog, settings, ambient: Arc::new(System), buckets: Arc::default() }
     }
 
     /// The same with another source of time and ids.
@@ -95,6 +106,18 @@ impl Batch {
 
     pub(crate) fn ledger(&self, dataset: &str) -> Ledger {
         Ledger::new(self.store.clone(), dataset)
+    }
+
+    /// The bucket of that name, opened once: opening reads the configuration and asks the other side.
+    pub(crate) async fn bucket(&self, name: &str) -> Result<Store, BatchError> {
+        let mut buckets = self.buckets.lock().await;
+        if let Some(store) = buckets.get(name) {
+            return Ok(store.clone());
+        }
+        let url = StoreUrl::parse(&format!("s3://{name}"), FsPath::new(""))?;
+        let store = self.stores.open(&url, IfMissing::Fail).await?;
+        buckets.insert(name.to_owned(), store.clone());
+        Ok(store)
     }
 
     /// Threads that decode and encode.

@@ -15,16 +15,17 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 use object_store::path::Path;
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::layout;
 use tidemark_shared::ledger::{Entry, LedgerState, Location};
 
 use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
 use crate::report::VacuumReport;
-use crate::service::{Batch, VacuumRequest};
+use crate::service::{Batch, GRACE_MAX, VacuumRequest};
 
-/// How often a vacuum begins anew because others committed meanwhile.
-const ATTEMPTS_MAX: u32 = 100;
+/// A vacuum begins anew when others committed meanwhile.
+const BACKOFF: Backoff = Backoff { attempts_max: 100, ..Backoff::RACE };
 
 /// What of a dataset's objects is in use.
 #[derive(Default)]
@@ -108,12 +109,22 @@ impl Batch {
     /// # Errors
     /// [`BatchError`].
     pub async fn vacuum(&self, dataset: &str, request: &VacuumRequest) -> Result<VacuumReport, BatchError> {
+        if self.settings.grace > GRACE_MAX {
+            return Err(BatchError::BadRequest {
+                message: "the grace is longer than tables remember which data files were removed when".to_owned(),
+                hint: Some("set `batch.grace` to 7 days at most".to_owned()),
+            });
+        }
         self.latest_definition(dataset).await?;
-        for _ in 0..ATTEMPTS_MAX {
+        let mut attempts = Attempts::new(BACKOFF);
+        loop {
             let Findings { mut orphans, too_young, table } = self.findings(dataset, request).await?;
             if !request.dry_run {
                 if !request.force && !self.put_fences(dataset, table.as_ref(), &mut orphans).await? {
-                    continue;
+                    if attempts.again(self.ambient.random()).await {
+                        continue;
+                    }
+                    return Err(BatchError::Contended { dataset: dataset.to_owned(), attempts: attempts.failed() });
                 }
                 self.remove(dataset, &orphans).await?;
             }
@@ -123,11 +134,11 @@ impl Batch {
                 removed_bytes: orphans.iter().map(|object| object.size).sum(),
                 too_young,
                 dry_run: request.dry_run,
+                ..VacuumReport::default()
             };
             self.remove_leftovers(dataset, request.older_than, &mut report).await?;
             return Ok(report);
         }
-        Err(BatchError::Contended { dataset: dataset.to_owned(), attempts: ATTEMPTS_MAX })
     }
 
     async fn findings(&self, dataset: &str, request: &VacuumRequest) -> Result<Findings, BatchError> {
@@ -172,12 +183,14 @@ impl Batch {
         }
         let raw_files = layout::raw_files(dataset);
         let is_raw = |object: &ObjectMeta| object.location.prefix_matches(&raw_files);
+        // From the beginning, so that whoever names an orphan is seen, whatever was read before.
+        let mut state = self.ledger(dataset).state().await?;
         let fence = |state: &LedgerState| {
             let named = raw_keys(state);
             orphans.retain(|object| !named.contains(&object.location));
             orphans.iter().any(is_raw).then(|| Entry::fence(state.end()))
         };
-        self.ledger(dataset).append(&mut LedgerState::default(), &attempt, self.ambient.now(), fence).await?;
+        self.ledger(dataset).append(&mut state, self.ambient.as_ref(), fence).await?;
         Ok(true)
     }
 
@@ -201,14 +214,19 @@ impl Batch {
         older_than: Duration,
         report: &mut VacuumReport,
     ) -> Result<(), BatchError> {
-        let ours = [layout::curated(dataset), layout::raw_files(dataset), layout::ledger(dataset)];
+        let ours = [
+            layout::curated(dataset),
+            layout::raw_files(dataset),
+            layout::ledger(dataset),
+            layout::definitions(dataset),
+        ];
         for leftover in self.store.upkeep().leftovers(older_than).await? {
             let of_dataset = Path::parse(&leftover.key).is_ok_and(|key| ours.iter().any(|f| key.prefix_matches(f)));
             if !of_dataset {
                 continue;
             }
-            report.removed.push(leftover.handle.clone());
-            report.removed_bytes += leftover.bytes.unwrap_or(0);
+            report.leftovers.push(leftover.key.clone());
+            report.leftover_bytes += leftover.bytes.unwrap_or(0);
             if !report.dry_run {
                 self.store.upkeep().remove_leftover(&leftover).await?;
             }

@@ -38,16 +38,17 @@ impl Context {
         })
     }
 
-    /// The batch layer for a command that only reads: without a catalog, and nothing is created.
+    /// The batch layer for a command that registers no table: one that only reads, or that only removes. The store must be
+    /// there already, and the catalog is not asked.
     ///
     /// # Errors
     /// As [`Context::store`].
-    pub async fn batch_for_reading(&self) -> Result<Batch, CliError> {
+    pub async fn batch_without_catalog(&self) -> Result<Batch, CliError> {
         let store = self.store(IfMissing::Fail).await?;
         Ok(Batch::new(store, stores(), None, self.config.batch.clone()))
     }
 
-    /// The batch layer for a command that writes. A store must be there already: it holds the definition.
+    /// The batch layer for a command that adds rows, and so may register a table. A store must be there already: it holds the definition.
     ///
     /// # Errors
     /// As [`Context::store`], and [`CliError::Catalog`].

@@ -9,6 +9,8 @@ pub trait Ambient: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
     /// An id that nobody else gets: letters, digits and `-`, sorted roughly by time.
     fn unique_id(&self) -> String;
+    /// A number that nobody can foretell: rivals that draw one each go different ways.
+    fn random(&self) -> u64;
 }
 
 /// The machine's clock, and random UUIDs (version 7).
@@ -22,5 +24,10 @@ impl Ambient for System {
 
     fn unique_id(&self) -> String {
         uuid::Uuid::now_v7().to_string()
+    }
+
+    fn random(&self) -> u64 {
+        // The random half of a version 4 UUID; its own two bits of 64 are the highest ones, so it is turned around.
+        uuid::Uuid::new_v4().as_u64_pair().1.reverse_bits()
     }
 }

@@ -5,6 +5,7 @@
 //! client; adapters do, in the crates that sit on top.
 
 pub mod ambient;
+pub mod backoff;
 pub mod catalog;
 pub mod curated;
 pub mod dataset;

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::util::display::FormatOptions;
 use deltalake::kernel::{LogicalFileView, Remove};
 use futures::StreamExt as _;
 use object_store::path::Path;
@@ -18,6 +20,9 @@ use crate::curated::read::{ObjectReader, open_parquet};
 use crate::curated::table::TableHead;
 use crate::curated::writer::TableWriter;
 use crate::error::BatchError;
+
+/// A value that does not fit is an error, never null.
+const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
 
 /// What went.
 #[derive(Default)]
@@ -43,16 +48,19 @@ pub(crate) async fn rewrite_without(
         let mut removed = 0;
         let mut positions = open(table, &view, &[SOURCE_COLUMN, PARTITION_COLUMN]).await?;
         while let Some(batch) = positions.next().await {
-            removed += keep_mask(table, &view, &batch?, &numbers)?.false_count();
+            let batch = batch.map_err(|error| BatchError::object(&key(table, &view), error))?;
+            removed += keep_mask(table, &view, &batch, &numbers)?.false_count();
         }
         if removed == 0 {
             continue;
         }
         let mut rows = open(table, &view, &[]).await?;
         while let Some(batch) = rows.next().await {
-            let batch = batch?;
+            let batch = batch.map_err(|error| BatchError::object(&key(table, &view), error))?;
             let kept = filter_record_batch(&batch, &keep_mask(table, &view, &batch, &numbers)?)?;
-            writer.write(&with_partition_values(schema, &kept, &view)?).await?;
+            let rows = with_partition_values(schema, &kept, &view);
+            let rows = rows.map_err(|error| damaged(table, &view, &error.to_string()))?;
+            writer.write(&rows).await?;
         }
         gone.rows += removed as u64;
         gone.removes.push(view.remove_action(true));
@@ -66,13 +74,21 @@ async fn open(
     view: &LogicalFileView,
     columns: &[&str],
 ) -> Result<ParquetRecordBatchStream<ObjectReader>, BatchError> {
-    let path: Path = table.root.parts().chain(view.object_store_path().parts()).collect();
-    let builder = open_parquet(&table.objects, path, u64::try_from(view.size()).unwrap_or(0)).await?;
+    let path = key(table, view);
+    let builder = open_parquet(&table.objects, path.clone(), u64::try_from(view.size()).unwrap_or(0)).await?;
     let mask = match columns {
         [] => ProjectionMask::all(),
         _ => ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied()),
     };
-    Ok(builder.with_projection(mask).build()?)
+    builder.with_projection(mask).build().map_err(|error| BatchError::object(&path, error))
+}
+
+fn key(table: &TableHead, view: &LogicalFileView) -> Path {
+    table.root.parts().chain(view.object_store_path().parts()).collect()
+}
+
+fn damaged(table: &TableHead, view: &LogicalFileView, what: &str) -> BatchError {
+    BatchError::Damaged { dataset: table.dataset.clone(), what: format!("{}: {what}", key(table, view)) }
 }
 
 /// By the file's bounds of `_partition`; a file without bounds may hold anything.
@@ -93,10 +109,7 @@ fn keep_mask(
     batch: &RecordBatch,
     numbers: &BTreeSet<i64>,
 ) -> Result<BooleanArray, BatchError> {
-    mask(batch, numbers).ok_or_else(|| BatchError::Damaged {
-        dataset: table.dataset.clone(),
-        what: format!("{} lacks its position columns", view.path()),
-    })
+    mask(batch, numbers).ok_or_else(|| damaged(table, view, "it lacks its position columns"))
 }
 
 fn mask(batch: &RecordBatch, numbers: &BTreeSet<i64>) -> Option<BooleanArray> {
@@ -112,16 +125,16 @@ fn with_partition_values(
     schema: &SchemaRef,
     batch: &RecordBatch,
     view: &LogicalFileView,
-) -> Result<RecordBatch, BatchError> {
+) -> Result<RecordBatch, ArrowError> {
     let values = view.partition_values_map();
-    let columns = schema.fields().iter().map(|field| -> Result<ArrayRef, BatchError> {
+    let columns = schema.fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
         if let Some(column) = batch.column_by_name(field.name()) {
-            return Ok(arrow::compute::cast(column, field.data_type())?);
+            return cast_with_options(column, field.data_type(), &STRICT);
         }
         let value = values.get(field.name()).cloned().flatten();
         Ok(Arc::new(StringArray::from_iter(std::iter::repeat_n(value, batch.num_rows()))))
     });
     let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
     debug_assert!(columns.iter().all(|c| c.len() == batch.num_rows()));
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    RecordBatch::try_new(Arc::clone(schema), columns)
 }

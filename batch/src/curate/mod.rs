@@ -9,23 +9,21 @@ use std::sync::Arc;
 
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::layout;
-use tidemark_shared::ledger::{Entry, LedgerFile, LedgerState};
+use tidemark_shared::ledger::{LedgerFile, LedgerState};
 use tidemark_shared::position::LogPartition;
 
 use crate::curated::table::{Change, Committed, TableHead};
 use crate::curated::writer::{StagedFile, TableWriter};
 use crate::error::BatchError;
 use crate::failpoint;
-use crate::generation::Maker;
+use crate::generation::{Maker, ours};
 use crate::ingest::rows::{Tally, with_position};
 use crate::pipeline::{self, Event, RawFile};
 use crate::report::{Counts, Progress};
 use crate::service::Batch;
 use plan::Bounds;
-
-/// How often a run plans anew because others changed the table. Each time somebody made progress.
-const ATTEMPTS_MAX: u32 = 1_000;
 
 /// Rows of new files that are in data files already, but in no commit.
 pub(crate) struct StagedRows {
@@ -51,24 +49,26 @@ pub(crate) struct Extended {
     pub(crate) raw_bytes: u64,
     pub(crate) curated_bytes: u64,
     pub(crate) table_version: u64,
+    /// True if anything was committed.
+    pub(crate) committed: bool,
     /// True if the table was sealed before the end was reached: another generation takes over.
     pub(crate) sealed: bool,
 }
 
 impl Batch {
-    /// Brings `table` up to ledger end `to`, with the rows of `staged` where they can be used.
+    /// Brings `table` up to ledger end `to`, which `state` has reached, with the rows of `staged` where they can be used.
     pub(crate) async fn extend(
         &self,
         maker: &Maker,
         table: TableHead,
+        state: &LedgerState,
         to: u64,
         staged: Option<StagedRows>,
         progress: &Arc<dyn Progress>,
     ) -> Result<Extended, BatchError> {
         let (mut table, mut staged) = (table, staged);
-        let mut entries = Vec::new();
         let mut done = Extended::default();
-        let (mut attempts, mut least_end) = (0, 0);
+        let (mut attempts, mut least_end) = (Attempts::new(Backoff::RACE), 0);
         loop {
             done.table_version = table.version();
             done.sealed = table.successor().is_some();
@@ -77,20 +77,18 @@ impl Batch {
                 done.sealed &= table.files_end() < to;
                 return Ok(done);
             }
-            if entries.is_empty() {
-                entries = self.ledger(&maker.dataset).entries().await?;
-            }
+            ours(&maker.dataset, &table.generation, table.semantics()?)?;
             self.discard_doomed(maker, &table, &mut staged, progress).await;
             let numbers = staged.as_ref().map(|s| s.numbers.clone()).unwrap_or_default();
             let bounds = Bounds { raw_bytes_max: self.settings.commit_bytes, least_end };
-            let piece = plan::next_piece(&entries, table.files_end(), to, &numbers, bounds);
+            let piece = plan::next_piece(state, table.files_end(), to, &numbers, bounds);
             if piece.discard_staged {
                 self.discard(maker, staged.take()).await;
             }
-            let mut work = match self.piece_work(maker, &table, &entries, &piece, progress).await {
+            let mut work = match self.piece_work(maker, &table, state, &piece, progress).await {
                 Ok(work) => work,
                 Err(error) => {
-                    least_end = without_lost(&error, &entries, piece.end, to).ok_or(error)?;
+                    least_end = without_lost(&error, state, piece.end, to).ok_or(error)?;
                     continue;
                 }
             };
@@ -104,6 +102,7 @@ impl Batch {
                 Some(version) => {
                     failpoint::pass("curate.after_commit");
                     done.table_version = version;
+                    done.committed = true;
                     done.take(work, with_staged);
                     if with_staged {
                         staged = None;
@@ -113,12 +112,12 @@ impl Batch {
                     }
                 }
                 None => {
-                    attempts += 1;
-                    if attempts >= ATTEMPTS_MAX {
+                    self.delete_files(&table.root, &work.written).await;
+                    if !attempts.again(self.ambient.random()).await {
+                        let attempts = attempts.failed();
                         return Err(BatchError::Contended { dataset: maker.dataset.clone(), attempts });
                     }
                     progress.remark("another run committed first; planning again");
-                    self.delete_files(&table.root, &work.written).await;
                 }
             }
             table = self.open_again(&table).await?;
@@ -170,19 +169,18 @@ impl Batch {
         &self,
         maker: &Maker,
         table: &TableHead,
-        entries: &[Entry],
+        state: &LedgerState,
         piece: &plan::Piece,
         progress: &Arc<dyn Progress>,
     ) -> Result<Work, BatchError> {
         let mut work = Work::default();
         let mut writer = TableWriter::new(maker.layout(self, &table.generation));
-        let state = LedgerState::replay(entries);
         let files: Vec<LedgerFile> = piece.read.iter().filter_map(|n| state.file(*n).cloned()).collect();
         if !files.is_empty() {
             progress.phase("curate", Some(files.iter().map(|f| f.file.bytes).sum()));
             self.read_into(maker, &table.generation, &files, Some(&mut writer), &mut work, progress).await?;
         }
-        self.read_held(maker, &table.generation, &state, &piece.held, progress).await?;
+        self.read_held(maker, &table.generation, state, &piece.held, progress).await?;
         if !piece.exclude.is_empty() {
             progress.phase("take out", None);
             let gone = exclude::rewrite_without(table, &maker.schema, &piece.exclude, &mut writer).await?;
@@ -269,10 +267,15 @@ impl Batch {
     pub(crate) async fn delete_files(&self, root: &Path, files: &[StagedFile]) {
         let objects = self.store.objects();
         for file in files {
-            let key: Path = match Path::parse(&file.add.path) {
-                Ok(path) => root.parts().chain(path.parts()).collect(),
-                Err(_) => continue,
+            let path = match Path::parse(&file.add.path) {
+                Ok(path) => path,
+                Err(error) => {
+                    let path = &file.add.path;
+                    tracing::warn!(%root, path, %error, "an unpublished data file stays behind; vacuum removes it");
+                    continue;
+                }
             };
+            let key: Path = root.parts().chain(path.parts()).collect();
             if let Err(error) = objects.delete(&key).await {
                 tracing::warn!(%key, %error, "an unpublished data file stays behind; vacuum removes it");
             }
@@ -281,9 +284,9 @@ impl Batch {
 }
 
 /// After the bytes of a file were found lost: the least end of a piece that goes without them, if there is one.
-fn without_lost(error: &BatchError, entries: &[Entry], end: u64, to: u64) -> Option<u64> {
+fn without_lost(error: &BatchError, state: &LedgerState, end: u64, to: u64) -> Option<u64> {
     let BatchError::RawLost { number, .. } = error else { return None };
-    plan::end_without(entries, *number, end, to)
+    plan::end_without(state, *number, end, to)
 }
 
 #[derive(Default)]

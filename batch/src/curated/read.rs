@@ -23,6 +23,7 @@ pub(crate) async fn open_parquet(
     key: Path,
     bytes: u64,
 ) -> Result<ParquetRecordBatchStreamBuilder<ObjectReader>, BatchError> {
-    let reader = ObjectReader::new(Arc::clone(objects), key).with_file_size(bytes).with_footer_size_hint(FOOTER_BYTES);
-    Ok(ParquetRecordBatchStreamBuilder::new(reader).await?)
+    let reader =
+        ObjectReader::new(Arc::clone(objects), key.clone()).with_file_size(bytes).with_footer_size_hint(FOOTER_BYTES);
+    ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| BatchError::object(&key, error))
 }

@@ -17,6 +17,7 @@ use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tidemark_shared::curated::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, log_store, transaction_id};
+use tidemark_shared::dataset::SEMANTICS;
 use tidemark_shared::layout;
 use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
 
@@ -29,6 +30,12 @@ const SUCCESSOR_KEY: &str = "tidemark.successor";
 const ATTEMPT_KEY: &str = "tidemark.attempt";
 /// Table property: the definition version that made the generation.
 const DEFINITION_KEY: &str = "tidemark.definition";
+/// Table property: the semantics number of the release that made the generation. The first one left it out.
+const SEMANTICS_KEY: &str = "tidemark.semantics";
+const FIRST_SEMANTICS: u32 = 1;
+/// How long a checkpoint keeps the names of removed data files, from which a vacuum knows what queries may still read:
+/// [`crate::service::GRACE_MAX`], said here so that no default of the Delta library undercuts it.
+const REMOVED_KEPT: &str = "interval 1 week";
 /// Delta writes a checkpoint every so many commits.
 const CHECKPOINT_INTERVAL: &str = "50";
 
@@ -113,7 +120,9 @@ impl TableHead {
         let properties = [
             ("delta.checkpointInterval", CHECKPOINT_INTERVAL),
             ("delta.dataSkippingNumIndexedCols", "-1"),
+            ("delta.deletedFileRetentionDuration", REMOVED_KEPT),
             (DEFINITION_KEY, definition),
+            (SEMANTICS_KEY, &SEMANTICS.to_string()),
         ];
         let created = CreateBuilder::new()
             .with_log_store(log_store(Arc::clone(objects), dataset, generation)?)
@@ -189,6 +198,17 @@ impl TableHead {
     /// The definition version that made the generation.
     pub(crate) fn definition(&self) -> Option<&str> {
         self.snapshot.metadata().configuration().get(DEFINITION_KEY).map(String::as_str)
+    }
+
+    /// The semantics number under which the generation was made.
+    pub(crate) fn semantics(&self) -> Result<u32, BatchError> {
+        let Some(text) = self.snapshot.metadata().configuration().get(SEMANTICS_KEY) else {
+            return Ok(FIRST_SEMANTICS);
+        };
+        text.parse().map_err(|_| BatchError::Damaged {
+            dataset: self.dataset.clone(),
+            what: format!("{}: `{SEMANTICS_KEY}` is `{text}`", self.root),
+        })
     }
 
     /// Commits `change` onto exactly this version's coverage and layout.

@@ -4,16 +4,18 @@ use std::io::Read as _;
 use std::path::{Path as FsPath, PathBuf};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as _};
 use sha2::{Digest as _, Sha256};
-use tidemark_shared::store::{IfMissing, Operation, Store, StoreUrl};
+use tidemark_shared::store::{Operation, Store};
 
 use crate::error::BatchError;
 use crate::report::Progress;
 use crate::service::{Batch, IngestRequest};
 
+/// Objects asked for their versions at once.
+const HEADS_MAX: usize = 16;
 /// Bytes read at a time when hashing.
 const HASH_BLOCK_BYTES: usize = 1 << 20;
 
@@ -93,8 +95,7 @@ impl Batch {
         let bad = || BatchError::NoSuchFile { path: url.to_owned() };
         let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let store =
-            self.stores.open(&StoreUrl::parse(&format!("s3://{bucket}"), FsPath::new(""))?, IfMissing::Fail).await?;
+        let store = self.bucket(bucket).await?;
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|_| bad())?;
         if in_place && !store.upkeep().is_versioned().await? {
             return Err(BatchError::BadRequest {
@@ -118,18 +119,24 @@ impl Batch {
             let name = prefix.filename().unwrap_or_default().to_owned();
             return Ok(vec![remote(meta, name)]);
         }
-        let mut found = Vec::new();
-        for meta in store.list(&prefix).await? {
+        let listed = store.list(&prefix).await?;
+        let named = listed.into_iter().filter_map(|meta| {
             let name = meta.location.as_ref().strip_prefix(prefix.as_ref()).unwrap_or_default();
             let name = name.trim_start_matches('/').to_owned();
-            if name.is_empty() {
-                continue; // a marker that some tools make for a folder
-            }
-            // A listing does not tell versions; asking for the head does, at a request per file.
-            if let Some(meta) = store.head(&meta.location, None).await? {
-                found.push(remote(meta, name));
-            }
+            // Without a name: a marker that some tools make for a folder.
+            (!name.is_empty()).then_some((meta, name))
+        });
+        if !in_place {
+            let found: Vec<Found> = named.map(|(meta, name)| remote(meta, name)).collect();
+            return if found.is_empty() { Err(bad()) } else { Ok(found) };
         }
+        // A listing does not tell versions; asking for the head does, at a request per file.
+        let heads = futures::stream::iter(named).map(|(meta, name)| {
+            let store = &store;
+            async move { Ok::<_, BatchError>(store.head(&meta.location, None).await?.map(|meta| (meta, name))) }
+        });
+        let heads: Vec<_> = heads.buffered(HEADS_MAX).try_collect().await?;
+        let found: Vec<Found> = heads.into_iter().flatten().map(|(meta, name)| remote(meta, name)).collect();
         if found.is_empty() { Err(bad()) } else { Ok(found) }
     }
 }

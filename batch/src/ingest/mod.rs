@@ -17,7 +17,7 @@ use tidemark_shared::dataset::nearest;
 use tidemark_shared::ledger::{Candidate, Decision, Entry, LedgerState, PlanOptions, Standing, decide};
 
 use crate::error::BatchError;
-use crate::generation::Current;
+use crate::generation::{Current, Definitions};
 use crate::report::{Counts, FileOutcome, FileReport, IngestReport, Progress};
 use crate::service::{Batch, IngestRequest};
 use input::Found;
@@ -47,7 +47,8 @@ impl Batch {
         progress: &Arc<dyn Progress>,
     ) -> Result<IngestReport, BatchError> {
         let started = std::time::Instant::now();
-        self.latest_definition(dataset).await?;
+        let mut definitions = self.definitions(dataset).await?;
+        self.refuse_other_semantics(dataset).await?;
         let (found, names) = self.expand(request, progress).await?;
         // Read once; from here on only what others append is read.
         let mut state = self.ledger(dataset).state().await?;
@@ -59,14 +60,18 @@ impl Batch {
         }
         self.accept_known(dataset, &names, &mut state, &mut report).await?;
         let new = self.decide_all(dataset, found, request, &mut state, &mut report, progress).await?;
-        for group in group_by_bytes(new, self.settings.commit_bytes) {
-            let current = self.current(dataset).await?;
-            let staged = self.stage(&current, group, request, &mut state, &mut report, progress).await?;
-            self.bring_up(dataset, staged, &mut state, &mut report, progress).await?;
+        let groups = group_by_bytes(new, self.settings.commit_bytes);
+        if groups.is_empty() {
+            self.bring_up(&mut definitions, None, None, &mut state, &mut report, progress).await?;
         }
-        self.bring_up(dataset, None, &mut state, &mut report, progress).await?;
+        // Each group is brought up to the ledger's end, so nothing is left after the last one.
+        for group in groups {
+            let current = self.current(&mut definitions).await?;
+            let staged = self.stage(&current, group, request, &mut state, &mut report, progress).await?;
+            self.bring_up(&mut definitions, Some(current), staged, &mut state, &mut report, progress).await?;
+        }
         report.counts = total(&report);
-        self.register(dataset).await?;
+        self.register(&mut definitions).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
     }
@@ -90,26 +95,25 @@ impl Batch {
         progress: &Arc<dyn Progress>,
     ) -> Result<IngestReport, BatchError> {
         let started = std::time::Instant::now();
-        self.latest_definition(dataset).await?;
+        let mut definitions = self.definitions(dataset).await?;
+        self.refuse_other_semantics(dataset).await?;
         let ledger = self.ledger(dataset);
         let mut state = ledger.state().await?;
         for name in names {
             // One that was withdrawn before is no mistake: a run that was killed in between is typed again.
-            if !state.files().any(|file| file.file.name == *name) {
+            if state.all_by_name(name).next().is_none() {
                 self.known_file(dataset, &state, name)?;
             }
         }
         let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
         for name in names {
-            let latest = || state.files().filter(|file| file.file.name == *name).last();
-            let Some(file) = state.by_name(name).or_else(latest) else { continue };
+            let Some(file) = state.by_name(name).or_else(|| state.all_by_name(name).next_back()) else { continue };
             let (number, bytes) = (file.number, file.file.bytes);
-            let id = self.ambient.unique_id();
             let entry = |state: &LedgerState| {
                 let standing = state.file(number)?.standing;
                 matches!(standing, Standing::Included | Standing::Held).then_some(Entry::Withdraw { file: number })
             };
-            ledger.append(&mut state, &id, self.ambient.now(), entry).await?;
+            ledger.append(&mut state, self.ambient.as_ref(), entry).await?;
             report.files.push(FileReport {
                 name: name.clone(),
                 number: Some(number),
@@ -119,8 +123,8 @@ impl Batch {
                 notes: Vec::new(),
             });
         }
-        self.bring_up(dataset, None, &mut state, &mut report, progress).await?;
-        self.register(dataset).await?;
+        self.bring_up(&mut definitions, None, None, &mut state, &mut report, progress).await?;
+        self.register(&mut definitions).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
     }
@@ -165,10 +169,9 @@ impl Batch {
 
     /// Lets a held file's rows count; `state` is brought up to date.
     pub(crate) async fn accept(&self, dataset: &str, number: u64, state: &mut LedgerState) -> Result<(), BatchError> {
-        let id = self.ambient.unique_id();
         let held = |state: &LedgerState| state.file(number).is_some_and(|f| f.standing == Standing::Held);
         let entry = |state: &LedgerState| held(state).then_some(Entry::Accept { file: number });
-        self.ledger(dataset).append(state, &id, self.ambient.now(), entry).await?;
+        self.ledger(dataset).append(state, self.ambient.as_ref(), entry).await?;
         Ok(())
     }
 
@@ -296,23 +299,29 @@ impl Batch {
     }
 
     /// Brings the generation that answers up to the end of the ledger, and the next one if a recompute switches.
+    /// `current` is it, where it was opened before; what others did to it since is found out by the commit.
     pub(crate) async fn bring_up(
         &self,
-        dataset: &str,
+        definitions: &mut Definitions,
+        current: Option<Current>,
         staged: Option<crate::curate::StagedRows>,
         state: &mut LedgerState,
         report: &mut IngestReport,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
-        let mut staged = staged;
+        let dataset = definitions.dataset.clone();
+        let (mut opened, mut staged) = (current, staged);
         for _ in 0..SWITCHES_MAX {
-            self.ledger(dataset).catch_up(state).await?;
+            self.ledger(&dataset).catch_up(state).await?;
             let to = state.end();
-            if to == 0 && self.pointer(dataset).await?.is_none() {
+            if to == 0 && opened.is_none() && self.pointer(&dataset).await?.is_none() {
                 return Ok(());
             }
-            let Current { number, generation, maker, table } = self.current(dataset).await?;
-            let done = self.extend(&maker, table, to, staged.take(), progress).await?;
+            let Current { number, generation, maker, table } = match opened.take() {
+                Some(current) => current,
+                None => self.current(definitions).await?,
+            };
+            let done = self.extend(&maker, table, state, to, staged.take(), progress).await?;
             for (number, counts) in &done.read_files {
                 if let Some(file) = report.files.iter_mut().find(|f| f.number == Some(*number)) {
                     file.counts = counts.clone();
@@ -326,12 +335,12 @@ impl Batch {
             report.table_version = Some(done.table_version);
             report.generation = Some(generation);
             // A recompute may have switched while we committed to the old generation: then the new one lacks our files.
-            let switched = self.pointer(dataset).await?.is_some_and(|(now, _)| now != number);
+            let switched = done.committed && self.pointer(&dataset).await?.is_some_and(|(now, _)| now != number);
             if !done.sealed && !switched {
                 return Ok(());
             }
         }
-        Err(BatchError::Contended { dataset: dataset.to_owned(), attempts: SWITCHES_MAX })
+        Err(BatchError::Contended { dataset, attempts: SWITCHES_MAX })
     }
 }
 

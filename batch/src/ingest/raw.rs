@@ -1,12 +1,11 @@
 //! The raw zone's bytes: how they get there, how they are opened, and how lost ones are put back.
 
-use std::path::Path as FsPath;
 use std::sync::Arc;
 
 use object_store::path::Path;
 use tidemark_shared::decode::ReadAt;
 use tidemark_shared::ledger::{LedgerFile, Location};
-use tidemark_shared::store::{Cause, IfMissing, StoreUrl, Uploaded, open_file};
+use tidemark_shared::store::{Cause, Uploaded, open_file};
 use tokio::sync::oneshot;
 
 use super::input::{Found, Input};
@@ -18,8 +17,8 @@ use crate::report::Progress;
 use crate::service::Batch;
 
 impl Batch {
-    /// Copies a file to `key`, unless it is there already. What is stored is what has this digest: the bytes are hashed
-    /// as they leave, and the object appears only if they are the ones that were decided on.
+    /// Copies a file to `key`. What is stored is what has this digest: the bytes are hashed as they leave, and the object
+    /// appears only if they are the ones that were decided on.
     pub(super) async fn copy_in(
         &self,
         found: &Found,
@@ -29,32 +28,40 @@ impl Batch {
     ) -> Result<(), BatchError> {
         let key = Path::parse(key).expect("made by layout::raw_file");
         failpoint::pass("raw.before_upload");
-        // It is there already only if the ledger names it.
-        if self.store.size(&key).await? == Some(found.bytes) {
-            progress.advance(found.bytes);
-        } else {
-            let source = match &found.input {
-                Input::Local(path) => {
-                    open_file(path).map_err(|source| BatchError::Read { path: path.display().to_string(), source })?
-                }
-                Input::Remote { store, key: from, version, .. } => store.read_at(from, version.as_deref()).await?,
-            };
-            let changed = |found_sha256| BatchError::SourceChanged {
-                name: found.name.clone(),
-                wanted: sha256.to_owned(),
-                found: found_sha256,
-            };
-            match self.store.upload_verified(&key, source, sha256, &|bytes| progress.advance(bytes)).await {
-                Ok(Uploaded::Stored) => {}
-                Ok(Uploaded::Differs { found }) => return Err(changed(found)),
-                Err(error) if error.cause() == Some(Cause::Changed) => {
-                    return Err(changed("of fewer bytes".to_owned()));
-                }
-                Err(error) => return Err(error.into()),
+        let source = match &found.input {
+            Input::Local(path) => {
+                open_file(path).map_err(|source| BatchError::Read { path: path.display().to_string(), source })?
             }
+            Input::Remote { store, key: from, version, .. } => store.read_at(from, version.as_deref()).await?,
+        };
+        let changed = |found_sha256| BatchError::SourceChanged {
+            name: found.name.clone(),
+            wanted: sha256.to_owned(),
+            found: found_sha256,
+        };
+        match self.store.upload_verified(&key, source, sha256, &|bytes| progress.advance(bytes)).await {
+            Ok(Uploaded::Stored) => {}
+            Ok(Uploaded::Differs { found }) => return Err(changed(found)),
+            Err(error) if error.cause() == Some(Cause::Changed) => return Err(changed("of fewer bytes".to_owned())),
+            Err(error) => return Err(error.into()),
         }
         failpoint::pass("raw.after_upload");
         Ok(())
+    }
+
+    /// Copies a file to a key that the ledger names, unless it is there.
+    pub(super) async fn copy_in_again(
+        &self,
+        found: &Found,
+        sha256: &str,
+        key: &str,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(), BatchError> {
+        if self.store.size(&Path::parse(key).expect("made by layout::raw_file")).await? == Some(found.bytes) {
+            progress.advance(found.bytes);
+            return Ok(());
+        }
+        self.copy_in(found, sha256, key, progress).await
     }
 
     /// Puts the bytes of a file of the ledger back where they are gone, from a file that has the same. True if it did.
@@ -119,8 +126,7 @@ impl Batch {
             Location::InPlace { url, version } => {
                 let rest = url.strip_prefix("s3://").unwrap_or(url);
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                let bucket = StoreUrl::parse(&format!("s3://{bucket}"), FsPath::new(""))?;
-                let store = self.stores.open(&bucket, IfMissing::Fail).await?;
+                let store = self.bucket(bucket).await?;
                 let key = Path::parse(key).map_err(|_| BatchError::NoSuchFile { path: url.clone() })?;
                 Ok(store.read_at(&key, Some(version)).await?)
             }

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use tidemark_shared::layout;
 use tidemark_shared::ledger::{
     AddedFile, Candidate, Decision, Entry, LedgerState, Location, PlanOptions, Verdict, decide,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::NewFile;
@@ -23,6 +24,13 @@ use crate::generation::{Current, Maker};
 use crate::pipeline::{self, Event, Parts};
 use crate::report::{Counts, FileOutcome, IngestReport, Progress};
 use crate::service::{Batch, IngestRequest};
+
+/// Objects with rejects on their way into the store at once; each may hold as much memory as a spool.
+const PUBLISHING_MAX: usize = 4;
+/// Files on their way into the raw zone at once. One that goes in parts, several at a time, goes alone.
+const COPIES_MAX: u32 = 4;
+/// Bytes from which on a file goes alone.
+const ALONE_BYTES: u64 = 8 << 20;
 
 /// A file that was decoded and judged, but has no number yet.
 struct Judged {
@@ -39,6 +47,8 @@ struct Departure {
     found: super::input::Found,
     sha256: String,
     location: Location,
+    /// False if the ledger names the location, so that the bytes should be there.
+    is_new: bool,
     /// Told when its bytes are there.
     arrived: oneshot::Sender<Result<(), BatchError>>,
 }
@@ -50,8 +60,22 @@ struct Group<'a> {
     writer: TableWriter,
     files: Vec<StagedFile>,
     numbers: BTreeSet<u64>,
+    /// Rejects on their way into the store.
+    publishing: JoinSet<Result<(), BatchError>>,
     /// End of the ledger before the first byte was copied.
     copied_since: u64,
+}
+
+impl Group<'_> {
+    /// Waits until at most `rest` objects with rejects are on their way.
+    async fn published_down_to(&mut self, rest: usize) -> Result<(), BatchError> {
+        while self.publishing.len() > rest
+            && let Some(done) = self.publishing.join_next().await
+        {
+            done.map_err(|source| BatchError::Panicked { task: "publish rejects", source })??;
+        }
+        Ok(())
+    }
 }
 
 impl Batch {
@@ -78,6 +102,7 @@ impl Batch {
                 found: file.found.clone(),
                 sha256: file.sha256.clone(),
                 location: location.clone(),
+                is_new: state.all_by_sha256(&file.sha256).next().is_none(),
                 arrived,
             });
             raw.push(self.raw_file_after(maker, &file.found.name, location, arrival));
@@ -96,10 +121,10 @@ impl Batch {
             ),
             files: Vec::new(),
             numbers: BTreeSet::new(),
+            publishing: JoinSet::new(),
             copied_since: state.end(),
         };
         for (file, location) in files.into_iter().zip(locations) {
-            ledger.catch_up(state).await?;
             let judged = self.judge_file(current, &file, state.end(), &mut parts, progress).await?;
             failpoint::pass("stage.after_file");
             self.enter(current, file, location, judged, state, &mut group, report).await?;
@@ -107,6 +132,8 @@ impl Batch {
         while let Some(done) = uploads.join_next().await {
             done.map_err(|source| BatchError::Panicked { task: "upload", source })??;
         }
+        // All rejects are there before the commit that shows them.
+        group.published_down_to(0).await?;
         group.files.extend(group.writer.finish().await?);
         if group.numbers.is_empty() {
             return Ok(None);
@@ -134,8 +161,9 @@ impl Batch {
                     return in_place(file);
                 }
                 // Bytes that the ledger names are there to stay, whatever became of the file.
-                let known = state.files().find(|known| known.file.sha256 == file.sha256).map(|k| &k.file.location);
-                if let Some(location @ Location::RawZone { .. }) = known {
+                let known = state.all_by_sha256(&file.sha256).map(|known| &known.file.location);
+                let mut in_raw_zone = known.filter(|location| matches!(location, Location::RawZone { .. }));
+                if let Some(location) = in_raw_zone.next() {
                     return Ok(location.clone());
                 }
                 let key = layout::raw_file(&maker.dataset, &file.sha256, &attempt, &file.found.name);
@@ -144,20 +172,33 @@ impl Batch {
             .collect()
     }
 
-    /// Copies files into the raw zone one after the other, ahead of the decoder, and tells each one's turn.
-    async fn copy_all(self, files: Vec<Departure>, progress: &Arc<dyn Progress>) -> Result<(), BatchError> {
-        for Departure { found, sha256, location, arrived } in files {
-            let copied = match &location {
-                Location::InPlace { .. } => Ok(()),
-                Location::RawZone { key } => self.copy_in(&found, &sha256, key, progress).await,
-            };
-            let failed = copied.is_err();
-            // Nobody waits any more if the decoder failed first; its error is the one to tell.
-            if arrived.send(copied).is_err() || failed {
-                return Ok(());
+    /// Copies files into the raw zone in their order, small ones a few at a time, ahead of the decoder, and tells each
+    /// one's turn.
+    async fn copy_all(&self, files: Vec<Departure>, progress: &Arc<dyn Progress>) -> Result<(), BatchError> {
+        let room = Semaphore::new(COPIES_MAX as usize);
+        let copies = files.into_iter().map(|departure| {
+            let (room, share) = (&room, if departure.found.bytes < ALONE_BYTES { 1 } else { COPIES_MAX });
+            async move {
+                let _place = room.acquire_many(share).await.expect("nobody closes it");
+                self.depart(departure, progress).await
             }
-        }
+        });
+        // Nobody waits any more if the decoder failed first; its error is the one to tell.
+        let mut copies = futures::stream::iter(copies).buffered(COPIES_MAX as usize);
+        while copies.next().await == Some(true) {}
         Ok(())
+    }
+
+    /// Copies one file. False if that failed, or nobody waits for it any more.
+    async fn depart(&self, departure: Departure, progress: &Arc<dyn Progress>) -> bool {
+        let Departure { found, sha256, location, is_new, arrived } = departure;
+        let copied = match &location {
+            Location::InPlace { .. } => Ok(()),
+            Location::RawZone { key } if is_new => self.copy_in(&found, &sha256, key, progress).await,
+            Location::RawZone { key } => self.copy_in_again(&found, &sha256, key, progress).await,
+        };
+        let failed = copied.is_err();
+        arrived.send(copied).is_ok() && !failed
     }
 
     /// Takes one file's parts and asks the gate.
@@ -239,7 +280,10 @@ impl Batch {
             _ => None,
         };
         failpoint::pass("ledger.after_put");
-        judged.rejects.publish(&self.store, &maker.dataset, &current.generation, number).await?;
+        group.published_down_to(PUBLISHING_MAX - 1).await?;
+        let (store, dataset, generation) = (self.store.clone(), maker.dataset.clone(), current.generation.clone());
+        let rejects = judged.rejects;
+        group.publishing.spawn(async move { rejects.publish(&store, &dataset, &generation, number).await });
         let entry = &mut report.files[line];
         entry.number = Some(number);
         entry.counts = judged.counts;
@@ -288,7 +332,6 @@ impl Batch {
         let candidate = [Candidate { name: added.name.clone(), sha256: added.sha256.clone() }];
         let mut copied_since = group.copied_since;
         loop {
-            let id = self.ambient.unique_id();
             let (mut decision, mut doomed) = (Decision::Add, false);
             let entry = |state: &LedgerState| {
                 decision = decide(state, &candidate, options).remove(0);
@@ -297,16 +340,17 @@ impl Batch {
                     Decision::Replace { number } => Entry::Replace { replaced: *number, file: added.clone() },
                     _ => return None,
                 };
-                doomed = may_be_gone(state, &added.location, copied_since);
+                doomed = may_be_gone(state, &added, copied_since);
                 (!doomed).then_some(entry)
             };
-            let number = self.ledger(&maker.dataset).append(state, &id, self.ambient.now(), entry).await?;
+            let number = self.ledger(&maker.dataset).append(state, self.ambient.as_ref(), entry).await?;
             if !doomed {
                 return Ok((number, decision));
             }
             group.progress.remark(&format!("a vacuum ran meanwhile; copying {} again", added.name.escape_debug()));
             copied_since = state.end();
-            let key = layout::raw_file(&maker.dataset, &added.sha256, &id, &added.name).to_string();
+            let attempt = self.ambient.unique_id();
+            let key = layout::raw_file(&maker.dataset, &added.sha256, &attempt, &added.name).to_string();
             self.copy_in(&file.found, &file.sha256, &key, group.progress).await?;
             added.location = Location::RawZone { key };
         }
@@ -321,10 +365,10 @@ impl Batch {
     }
 }
 
-/// True if a vacuum may have taken the bytes at `location`, copied when the ledger ended at `copied_since`, for orphans.
-fn may_be_gone(state: &LedgerState, location: &Location, copied_since: u64) -> bool {
-    let named = || state.files().any(|file| file.file.location == *location);
-    matches!(location, Location::RawZone { .. }) && state.fenced_since(copied_since) && !named()
+/// True if a vacuum may have taken the bytes of `added`, copied when the ledger ended at `copied_since`, for orphans.
+fn may_be_gone(state: &LedgerState, added: &AddedFile, copied_since: u64) -> bool {
+    let named = || state.all_by_sha256(&added.sha256).any(|file| file.file.location == added.location);
+    matches!(added.location, Location::RawZone { .. }) && state.fenced_since(copied_since) && !named()
 }
 
 fn in_place(file: &NewFile) -> Result<Location, BatchError> {

@@ -124,8 +124,18 @@ impl Home {
 
     /// The batch layer on a store that fails as `rules` say.
     pub(crate) fn faulty(&self, rules: Vec<Rule>) -> Batch {
-        let wrap = |inner: Arc<dyn ObjectStore>| Arc::new(Faulty::new(inner, rules)) as Arc<dyn ObjectStore>;
-        self.batch_on(self.store.decorated(wrap))
+        self.observed(rules).0
+    }
+
+    /// The same, and the store that tells which calls were made and which of them failed.
+    pub(crate) fn observed(&self, rules: Vec<Rule>) -> (Batch, Faulty) {
+        let faulty = Faulty::new(self.store.objects(), rules);
+        let store = self.store.decorated(|_| Arc::new(faulty.clone()) as Arc<dyn ObjectStore>);
+        (self.batch_on(store), faulty)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     pub(crate) fn request(&self, names: &[&str]) -> IngestRequest {
@@ -164,6 +174,6 @@ impl Home {
         assert_eq!(before, self.published().await, "vacuum took something that counts");
         request.dry_run = true;
         let rest = self.batch().vacuum("events", &request).await.expect("looks");
-        assert_eq!(rest.removed, Vec::<String>::new());
+        assert_eq!((rest.removed, rest.leftovers), (Vec::<String>::new(), Vec::<String>::new()));
     }
 }

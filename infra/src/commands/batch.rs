@@ -84,7 +84,7 @@ pub async fn run(command: &BatchCommand, context: &Context) -> Result<Exit, CliE
         }
         BatchCommand::Vacuum(args) => {
             check_age(args)?;
-            let batch = context.batch_for_reading().await?;
+            let batch = context.batch_without_catalog().await?;
             let request = VacuumRequest { older_than: args.older_than, dry_run: args.dry_run, force: args.force };
             let report = Box::pin(batch.vacuum(&args.dataset, &request)).await?;
             context.report(&report, render::vacuum)?;

@@ -55,7 +55,7 @@ pub async fn run(args: &RejectsArgs, context: &Context) -> Result<Exit, CliError
         limit: Some(limit.saturating_add(1)),
         held: args.held,
     };
-    let batch = context.batch_for_reading().await?;
+    let batch = context.batch_without_catalog().await?;
     let mut rejects = batch.rejects(&args.dataset, &query).await?;
     let more = rejects.len() > limit;
     rejects.truncate(limit);

@@ -3,8 +3,6 @@
 use clap::Args;
 use serde::Serialize;
 use tidemark_batch::report::DatasetStatus;
-use tidemark_shared::dataset::registry;
-use tidemark_shared::store::IfMissing;
 
 use crate::context::Context;
 use crate::error::CliError;
@@ -29,11 +27,11 @@ struct Statuses {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError> {
+    let batch = context.batch_without_catalog().await?;
     let names = match &args.dataset {
         Some(name) => vec![name.clone()],
-        None => registry::list(&context.store(IfMissing::Fail).await?.objects()).await?,
+        None => batch.datasets().await?,
     };
-    let batch = context.batch_for_reading().await?;
     let mut datasets = Vec::with_capacity(names.len());
     for name in &names {
         datasets.push(batch.status(name).await?);

@@ -120,7 +120,7 @@ pub const KEYS: &[Key] = &[
         flag: None,
         default: "1h",
         shape: Shape::Duration(0),
-        help: "How long a generation that no longer answers, and a removed data file, are kept for running queries. Not shorter than `sql.timeout`.",
+        help: "How long a generation that no longer answers, and a removed data file, are kept for running queries. Not shorter than `sql.timeout`, nor longer than 7 days.",
     },
     Key {
         section: "sql",

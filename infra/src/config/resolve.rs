@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidemark_batch::BatchSettings;
+use tidemark_batch::{BatchSettings, GRACE_MAX};
 
 use super::keys::{KEYS, Key, Shape};
 use super::{Config, ConfigError, Effective, FileLayer, Flags, Origin, SqlLimits, masked};
@@ -194,6 +194,13 @@ fn validate(config: Config) -> Result<Config, ConfigError> {
         let (grace, timeout) = (format_duration(config.batch.grace), format_duration(config.sql.timeout));
         let problem = format!(
             "`batch.grace` ({grace}) is shorter than `sql.timeout` ({timeout}): files would go while queries read them"
+        );
+        return Err(ConfigError { problems: vec![problem] });
+    }
+    if config.batch.grace > GRACE_MAX {
+        let (grace, most) = (format_duration(config.batch.grace), format_duration(GRACE_MAX));
+        let problem = format!(
+            "`batch.grace` ({grace}) is longer than {most}: tables remember no longer which data files were removed when"
         );
         return Err(ConfigError { problems: vec![problem] });
     }

@@ -133,6 +133,13 @@ fn the_grace_is_not_shorter_than_the_longest_query() {
 }
 
 #[test]
+fn the_grace_is_not_longer_than_a_table_remembers_what_was_removed() {
+    let found = problems("[batch]\ngrace = \"169h\"\n");
+    assert!(found[0].contains("is longer than 7d"), "{found:?}");
+    from(Some("[batch]\ngrace = \"7d\"\n"), &[], &Flags::default()).expect("valid");
+}
+
+#[test]
 fn sections_of_later_layers_warn_and_do_nothing() {
     let config = from(Some("[log]\nurl = \"embedded:x\"\n[doors]\nhttp = \"1\"\n"), &[], &Flags::default());
     let config = config.expect("valid");

@@ -82,6 +82,10 @@ pub fn vacuum(report: &VacuumReport) -> String {
     let (count, bytes) = (format_count(report.removed.len() as u64), format_bytes(report.removed_bytes));
     let (dataset, young) = (clean(&report.dataset), format_count(report.too_young));
     text.push_str(&format!("{dataset}: {count} orphaned objects {verb} ({bytes}), {young} too young to tell\n"));
+    if !report.leftovers.is_empty() {
+        let (count, bytes) = (format_count(report.leftovers.len() as u64), format_bytes(report.leftover_bytes));
+        text.push_str(&format!("{dataset}: {count} unfinished writes {verb} ({bytes})\n"));
+    }
     text
 }
 

@@ -168,10 +168,14 @@ fn a_vacuum_says_what_it_would_do() {
         removed_bytes: 1_024,
         too_young: 2,
         dry_run: true,
+        ..VacuumReport::default()
     };
     let text = vacuum(&report);
     assert!(text.contains("... and 1 more; --json lists all\n"), "{text}");
     assert!(text.ends_with("trips: 51 orphaned objects would be removed (1.0 KiB), 2 too young to tell\n"), "{text}");
+    let leftovers = vec!["definitions/trips/00000001.json".to_owned()];
+    let text = vacuum(&VacuumReport { leftovers, leftover_bytes: 2_048, dry_run: false, ..report });
+    assert!(text.ends_with("too young to tell\ntrips: 1 unfinished writes removed (2.0 KiB)\n"), "{text}");
 }
 
 #[test]

@@ -5,13 +5,11 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Entry, LEDGER_FORMAT, LedgerState, StoredEntry};
+use crate::ambient::Ambient;
+use crate::backoff::{Attempts, Backoff};
 use crate::error::{ErrorKind, Kind};
 use crate::layout;
 use crate::store::{PutNew, Store, StoreError};
-
-/// How often an append may lose the race for the next number before it gives up. Each loss means that somebody else
-/// appended, so only an endless stream of other writers gets here.
-const APPEND_ATTEMPTS_MAX: u32 = 10_000;
 
 /// Entries read at once.
 const READS_MAX: usize = 32;
@@ -77,31 +75,41 @@ impl Ledger {
     }
 
     /// Appends what `make` decides, on the ledger as it stands when the entry goes in: after a lost race it is asked
-    /// again with the new state. `None` from `make` means that there is nothing left to say.
+    /// again with the new state. `None` from `make` means that there is nothing left to say; it is asked once more if
+    /// the state was behind.
     ///
-    /// `state` is any earlier state of this ledger; it is brought up to date, the new entry included. Returns the
-    /// number of the entry.
+    /// `state` is any earlier state of this ledger; it is brought up to date, the new entry included, but not beyond.
+    /// That it may be behind costs nothing: an entry only ever goes in right behind the state that it was decided on.
+    /// Returns the number of the entry.
     ///
     /// # Errors
     /// The store's, or [`LedgerError::Contended`].
     pub async fn append(
         &self,
         state: &mut LedgerState,
-        id: &str,
-        at: DateTime<Utc>,
+        ambient: &dyn Ambient,
         mut make: impl FnMut(&LedgerState) -> Option<Entry>,
     ) -> Result<Option<u64>, LedgerError> {
-        self.catch_up(state).await?;
-        for _ in 0..APPEND_ATTEMPTS_MAX {
-            let Some(entry) = make(state) else { return Ok(None) };
+        let id = ambient.unique_id();
+        let mut attempts = Attempts::new(Backoff::RACE);
+        loop {
             let number = state.end();
-            if self.put(number, &entry, id, at).await? {
+            let Some(entry) = make(state) else {
+                self.catch_up(state).await?;
+                if state.end() == number {
+                    return Ok(None);
+                }
+                continue;
+            };
+            if self.put(number, &entry, &id, ambient.now()).await? {
                 state.apply(&entry);
                 return Ok(Some(number));
             }
+            if !attempts.again(ambient.random()).await {
+                return Err(LedgerError::Contended { dataset: self.dataset.clone(), attempts: attempts.failed() });
+            }
             self.catch_up(state).await?;
         }
-        Err(LedgerError::Contended { dataset: self.dataset.clone(), attempts: APPEND_ATTEMPTS_MAX })
     }
 
     /// Applies the entries that came since `state` was read.

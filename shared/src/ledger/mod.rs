@@ -171,12 +171,46 @@ pub struct LedgerFile {
     pub file: AddedFile,
     /// How it stands.
     pub standing: Standing,
+    /// The entry from which on its rows count, or did: its own, or the one that accepted it. `None`: they never did.
+    pub counts_from: Option<u64>,
 }
 
-/// The state of the ledger after a prefix of its entries.
+impl LedgerFile {
+    /// The entry after which the file is neither included nor held any more.
+    #[must_use]
+    pub fn gone_at(&self) -> Option<u64> {
+        match self.standing {
+            Standing::Withdrawn(entry) | Standing::Replaced(entry) => Some(entry),
+            Standing::Included | Standing::Held => None,
+        }
+    }
+
+    /// True if its rows count in the prefix of the first `end` entries.
+    #[must_use]
+    pub fn counts_at(&self, end: u64) -> bool {
+        self.counts_from.is_some_and(|from| from < end) && self.stands_at(end)
+    }
+
+    /// True if the gate holds it in the prefix of the first `end` entries.
+    #[must_use]
+    pub fn held_at(&self, end: u64) -> bool {
+        self.number < end && self.counts_from.is_none_or(|from| from >= end) && self.stands_at(end)
+    }
+
+    fn stands_at(&self, end: u64) -> bool {
+        self.gone_at().is_none_or(|gone| gone >= end)
+    }
+}
+
+/// The state of the ledger after a prefix of its entries. It knows its own history: what counted in any shorter prefix
+/// is asked of it, and not replayed again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LedgerState {
     files: BTreeMap<u64, LedgerFile>,
+    /// Numbers of all files that ever had a name, ascending.
+    by_name: BTreeMap<String, Vec<u64>>,
+    /// Numbers of all files that ever had a content, ascending.
+    by_sha256: BTreeMap<String, Vec<u64>>,
     end: u64,
     last_fence: Option<u64>,
 }
@@ -212,18 +246,24 @@ impl LedgerState {
     }
 
     fn insert(&mut self, number: u64, file: &AddedFile) {
-        let standing = match file.verdict {
-            Verdict::Passed => Standing::Included,
-            Verdict::Held { .. } => Standing::Held,
+        let (standing, counts_from) = match file.verdict {
+            Verdict::Passed => (Standing::Included, Some(number)),
+            Verdict::Held { .. } => (Standing::Held, None),
         };
-        self.files.insert(number, LedgerFile { number, file: file.clone(), standing });
+        self.by_name.entry(file.name.clone()).or_default().push(number);
+        self.by_sha256.entry(file.sha256.clone()).or_default().push(number);
+        self.files.insert(number, LedgerFile { number, file: file.clone(), standing, counts_from });
     }
 
     fn mark(&mut self, number: u64, standing: Standing) {
+        let entry = self.end - 1;
         if let Some(file) = self.files.get_mut(&number)
             && matches!(file.standing, Standing::Included | Standing::Held)
         {
             file.standing = standing;
+            if standing == Standing::Included {
+                file.counts_from.get_or_insert(entry);
+            }
         }
     }
 
@@ -242,10 +282,7 @@ impl LedgerState {
     /// The first entry after which the rows of file `number` count no more.
     #[must_use]
     pub fn gone_at(&self, number: u64) -> Option<u64> {
-        match self.files.get(&number)?.standing {
-            Standing::Withdrawn(at) | Standing::Replaced(at) => Some(at),
-            Standing::Included | Standing::Held => None,
-        }
+        self.files.get(&number)?.gone_at()
     }
 
     /// All files, in order of number.
@@ -268,34 +305,41 @@ impl LedgerState {
     /// The file that goes by `name` now: included or held, not withdrawn or replaced.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&LedgerFile> {
-        self.present().find(|file| file.file.name == name)
+        self.all_by_name(name).find(|file| file.gone_at().is_none())
+    }
+
+    /// All files that ever went by `name`, in order of number, whatever became of them.
+    pub fn all_by_name(&self, name: &str) -> impl DoubleEndedIterator<Item = &LedgerFile> {
+        self.by_name.get(name).into_iter().flatten().filter_map(|number| self.files.get(number))
     }
 
     /// The first file with this content that is included or held.
     #[must_use]
     pub fn by_sha256(&self, sha256: &str) -> Option<&LedgerFile> {
-        self.present().find(|file| file.file.sha256 == sha256)
+        self.all_by_sha256(sha256).find(|file| file.gone_at().is_none())
     }
 
-    fn present(&self) -> impl Iterator<Item = &LedgerFile> {
-        self.files().filter(|file| matches!(file.standing, Standing::Included | Standing::Held))
+    /// All files that ever had this content, in order of number, whatever became of them.
+    pub fn all_by_sha256(&self, sha256: &str) -> impl DoubleEndedIterator<Item = &LedgerFile> {
+        self.by_sha256.get(sha256).into_iter().flatten().filter_map(|number| self.files.get(number))
+    }
+
+    /// What a table that covers the first `from` entries must do to cover the first `to`, neither of them behind the end.
+    #[must_use]
+    pub fn step(&self, from: u64, to: u64) -> Step {
+        let numbers = |wanted: fn(bool, bool) -> bool| -> Vec<u64> {
+            let files = self.files().filter(|file| wanted(file.counts_at(from), file.counts_at(to)));
+            files.map(|file| file.number).collect()
+        };
+        Step { include: numbers(|before, after| !before && after), exclude: numbers(|before, after| before && !after) }
     }
 }
 
 /// What a curated table at coverage `from` must do to be at the end of `to`: pure replay, no judgement.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Files whose rows come in.
+    /// Files whose rows come in, in order of number.
     pub include: Vec<u64>,
-    /// Files whose rows go.
+    /// Files whose rows go, in order of number.
     pub exclude: Vec<u64>,
-}
-
-/// The difference between two prefixes of one ledger, `from` being a prefix of `to`.
-#[must_use]
-pub fn step(from: &LedgerState, to: &LedgerState) -> Step {
-    let differing = |a: &LedgerState, b: &LedgerState| -> Vec<u64> {
-        a.files().map(|file| file.number).filter(|n| a.includes(*n) && !b.includes(*n)).collect()
-    };
-    Step { include: differing(to, from), exclude: differing(from, to) }
 }

@@ -131,13 +131,30 @@ proptest! {
     ) {
         let cut = cut.min(entries.len());
         let (from, to) = (LedgerState::replay(&entries[..cut]), LedgerState::replay(&entries));
-        let step = step(&from, &to);
+        let step = to.step(from.end(), to.end());
         for file in to.files() {
             let n = file.number;
             let before = from.includes(n);
             let expected = (before && !step.exclude.contains(&n)) || step.include.contains(&n);
             prop_assert_eq!(to.includes(n), expected);
             prop_assert!(!(before && step.include.contains(&n)));
+        }
+    }
+
+    #[test]
+    fn a_state_knows_what_counted_in_every_prefix(entries in proptest::collection::vec(any_entry(), 0..20)) {
+        let all = LedgerState::replay(&entries);
+        for end in 0..=entries.len() {
+            let prefix = LedgerState::replay(&entries[..end]);
+            for file in all.files() {
+                let then = prefix.file(file.number).map(|file| file.standing);
+                prop_assert_eq!(file.counts_at(end as u64), then == Some(Standing::Included), "{:?} at {}", file, end);
+                prop_assert_eq!(file.held_at(end as u64), then == Some(Standing::Held), "{:?} at {}", file, end);
+            }
+        }
+        for file in all.files() {
+            let same = all.files().filter(|other| other.file.name == file.file.name);
+            prop_assert!(all.all_by_name(&file.file.name).eq(same));
         }
     }
 

@@ -131,25 +131,55 @@ impl StoreError {
     }
 }
 
-impl ErrorKind for StoreError {
-    fn kind(&self) -> Kind {
-        match self.cause() {
-            None | Some(Cause::BadName) => Kind::Invalid,
-            Some(Cause::NotFound) => Kind::NotFound,
-            Some(Cause::NoSpace) => Kind::Exhausted,
-            Some(Cause::Denied) => Kind::Retryable,
-            Some(Cause::Changed) => Kind::Conflict,
-            Some(Cause::Unsupported) => Kind::Unsupported,
-            Some(Cause::Failed) => Kind::Retryable,
+impl Cause {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::BadName => Kind::Invalid,
+            Self::NotFound => Kind::NotFound,
+            Self::NoSpace => Kind::Exhausted,
+            Self::Changed => Kind::Conflict,
+            Self::Unsupported => Kind::Unsupported,
+            Self::Denied | Self::Failed => Kind::Retryable,
         }
     }
 
-    fn hint(&self) -> Option<String> {
-        match self.cause()? {
-            Cause::NoSpace => Some("free some space in the store and run the command again".to_owned()),
-            Cause::Denied => Some("check the permissions, or the keys in the AWS_* variables".to_owned()),
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(self) -> Option<String> {
+        match self {
+            Self::NoSpace => Some("free some space in the store and run the command again".to_owned()),
+            Self::Denied => Some("check the permissions, or the keys in the AWS_* variables".to_owned()),
             _ => None,
         }
+    }
+
+    /// Why the store failed, where a library reports a failure of the store in words of its own: read off `error` and the
+    /// chain below it. `None` if no store is to blame.
+    #[must_use]
+    pub fn behind(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<object_store::Error>() {
+                return Some(cause_of(error));
+            }
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return Some(cause_of_io(error).unwrap_or(Self::Failed));
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl ErrorKind for StoreError {
+    fn kind(&self) -> Kind {
+        self.cause().map_or(Kind::Invalid, Cause::kind)
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.cause()?.hint()
     }
 }
 

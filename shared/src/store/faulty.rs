@@ -30,6 +30,8 @@ pub enum Call {
     Complete,
     /// The deletion of one object.
     Delete,
+    /// A listing; the key is the prefix. Listings are counted, but never fail.
+    List,
 }
 
 /// What goes wrong.
@@ -68,13 +70,15 @@ impl Rule {
 pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
     rules: Arc<Mutex<Vec<Rule>>>,
+    made: Arc<Mutex<Vec<(Call, Path)>>>,
+    fired: Arc<AtomicU64>,
 }
 
 impl Faulty {
     /// Decorates `inner`. Use with [`super::Store::decorated`].
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, rules: Vec<Rule>) -> Self {
-        Self { inner, rules: Arc::new(Mutex::new(rules)) }
+        Self { inner, rules: Arc::new(Mutex::new(rules)), made: Arc::default(), fired: Arc::default() }
     }
 
     /// Adds a rule; it counts calls from now on.
@@ -82,7 +86,21 @@ impl Faulty {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
     }
 
+    /// How many calls failed, or lost their answer, by a rule so far. One that names a call that is never made does not
+    /// count: a test that goes over the calls one by one knows by it when it is through.
+    #[must_use]
+    pub fn fired(&self) -> u64 {
+        self.fired.load(Ordering::Relaxed)
+    }
+
+    /// All calls so far, in order, with their keys.
+    #[must_use]
+    pub fn made(&self) -> Vec<(Call, Path)> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn fault(&self, call: Call, path: &Path) -> Option<Fault> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((call, path.clone()));
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = None;
         for rule in rules.iter().filter(|rule| rule.call == call && path.as_ref().contains(&rule.key)) {
@@ -90,6 +108,7 @@ impl Faulty {
                 due = Some(rule.fault);
             }
         }
+        self.fired.fetch_add(u64::from(due.is_some()), Ordering::Relaxed);
         due
     }
 
@@ -160,14 +179,17 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.fault(Call::List, prefix.unwrap_or(&Path::default()));
         self.inner.list(prefix)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.fault(Call::List, prefix.unwrap_or(&Path::default()));
         self.inner.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.fault(Call::List, prefix.unwrap_or(&Path::default()));
         self.inner.list_with_delimiter(prefix).await
     }
 

@@ -1,8 +1,10 @@
 //! The store handle and what the layers do with it.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -11,10 +13,16 @@ use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, P
 
 use super::read;
 use super::{Operation, StoreError, StoreUrl, Upkeep};
+use crate::backoff::{Attempts, Backoff};
 use crate::decode::ReadAt;
 
-/// Tries of a conditional put whose outcome the store leaves open (a conflict without a winner).
-const PUT_TRIES_MAX: usize = 5;
+/// A conditional put whose outcome the store leaves open: a conflict without a winner, for another is still under way.
+const PUT_BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(20),
+    pause_max: Duration::from_secs(1),
+    attempts_max: 8,
+    time_max: Duration::from_secs(20),
+};
 
 /// What became of [`Store::put_new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,23 +89,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the store fails. The object may then exist or not; calling again settles it.
     pub async fn put_new(&self, path: &Path, bytes: Bytes) -> Result<PutNew, StoreError> {
-        let mut conflict = None;
-        for _ in 0..PUT_TRIES_MAX {
+        let mut attempts = Attempts::new(PUT_BACKOFF);
+        loop {
             let options = PutOptions::from(PutMode::Create);
-            match self.objects.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
+            let conflict = match self.objects.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
                 Ok(_) => return Ok(PutNew::Created),
-                Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. })) => conflict = Some(error),
+                Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. })) => error,
                 Err(error) => return Err(StoreError::of(Operation::Put, path, error)),
-            }
+            };
             // S3 may answer 409 while another conditional put is still under way; then there may be no winner yet.
             match self.get(path).await? {
                 Some(winner) if winner == bytes => return Ok(PutNew::Created),
                 Some(winner) => return Ok(PutNew::Exists(winner)),
-                None => {}
+                None if attempts.again(draw(&bytes, attempts.failed())).await => {}
+                None => return Err(StoreError::of(Operation::Put, path, conflict)),
             }
         }
-        let error = conflict.expect("the loop ends only after a conflict");
-        Err(StoreError::of(Operation::Put, path, error))
     }
 
     /// The bytes of an object, or `None` if there is none. For small objects: the whole is held in memory.
@@ -196,6 +203,13 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Store").field(&format_args!("{}", self.url)).finish()
     }
+}
+
+/// Rivals for one key bring bytes that name them, so their bytes tell their pauses apart; no other chance is needed.
+fn draw(bytes: &Bytes, failed: u32) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (bytes, failed).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn sorted(listed: Result<Vec<ObjectMeta>, Error>, prefix: &Path) -> Result<Vec<ObjectMeta>, StoreError> {

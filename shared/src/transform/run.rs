@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_empty_array};
-use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter};
+use arrow::compute::{CastOptions, cast_with_options, filter, filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::physical_expr::PhysicalExpr;
@@ -176,7 +176,9 @@ fn value(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, data_type: &Da
     if column.data_type() == data_type {
         return Ok(column);
     }
-    arrow::compute::cast(&column, data_type).map_err(|error| error.to_string())
+    // A value that the type can't hold is a reject, never a null that nobody asked for.
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(&column, data_type, &options).map_err(|error| error.to_string())
 }
 
 /// Finds the rows that fail by halving, so that one bad row costs a few evaluations and all bad rows cost two each.
@@ -207,4 +209,29 @@ fn assemble(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> RecordBa
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .expect("every column was evaluated for these rows, to its field's type")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::physical_expr::expressions::Column;
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_its_type_cannot_hold_fails_and_is_no_null() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let batch = |values: Vec<Option<i64>>| {
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(values))]).expect("fits")
+        };
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("a", 0));
+        let fits = value(&column, &batch(vec![Some(1), None]), &DataType::Int8).expect("both fit");
+        assert_eq!((fits.data_type(), fits.null_count()), (&DataType::Int8, 1));
+        let error = value(&column, &batch(vec![Some(1), Some(300)]), &DataType::Int8).expect_err("300 does not");
+        assert!(error.contains("300"), "{error}");
+        let mut failing = Vec::new();
+        failing_rows(&column, &DataType::Int8, &batch(vec![Some(1), Some(300), None]), 0, &mut failing);
+        assert_eq!(failing.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
+    }
 }
