@@ -31,9 +31,7 @@ async fn tables() -> (Fixture, SessionContext) {
     let fixture = Fixture::new();
     let batches = MONTHS.iter().enumerate().map(|(i, month)| trips(i as i64 * 4, Some(["2019", "old"][i % 2]), *month));
     fixture.append(batches.collect(), &[("files", 1)]).await;
-    publish(fixture.objects.as_ref(), "trips", 0, &CurrentGeneration::new(GENERATION, "d1", 1))
-        .await
-        .expect("publishes");
+    publish(&fixture.store, "trips", 0, &CurrentGeneration::new(GENERATION, "d1", 1)).await.expect("publishes");
     let context = fixture.session().await;
     let rows = context.sql("SELECT * FROM trips").await.expect("plans").collect().await.expect("runs");
     let scanned = MemTable::try_new(rows[0].schema(), vec![rows]).expect("a table");
