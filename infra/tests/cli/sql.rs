@@ -243,6 +243,24 @@ fn what_is_wrong_with_a_file_names_it() {
 }
 
 #[test]
+fn a_damaged_log_is_one_error_and_never_a_hole() {
+    let home = rides();
+    let mut commits = files(&home.path("tidemark-data/store/curated/rides"), "json");
+    commits.retain(|file| file.to_string_lossy().contains("_delta_log"));
+    commits.sort();
+    for (text, says) in [("{\"add\": {", "Truncated"), ("", "is empty: the store lost its bytes")] {
+        fs::write(commits.last().unwrap(), text).unwrap();
+        let mut command = home.command(&["sql", "SELECT count(*) FROM rides"]);
+        let ended = Home::end(command.env_remove("RUST_BACKTRACE")).expect(1);
+        assert!(
+            ended.err.starts_with("error: dataset `rides` can't be read: ") && ended.err.contains(says),
+            "{ended:?}"
+        );
+        assert!(!ended.err.contains("buoyant_kernel"), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_time_limit_in_the_middle_of_opening_says_so_and_nothing_else() {
     let home = rides();
     let sql = "SELECT a.fare FROM rides a JOIN rides b ON a.id = b.id ORDER BY 1";
