@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use tidemark_batch::Batch;
@@ -23,9 +23,24 @@ pub struct Context {
     pub json: bool,
     /// Neither progress nor remarks.
     pub quiet: bool,
+    /// The catalog, once a command has opened it.
+    catalog: OnceLock<SqlCatalog>,
 }
 
 impl Context {
+    /// The surroundings of a command that has opened nothing yet.
+    #[must_use]
+    pub fn new(config: Config, json: bool, quiet: bool) -> Self {
+        Self { config, json, quiet, catalog: OnceLock::new() }
+    }
+
+    /// Closes what the command has opened. SQLite's file then lies alone, without those of its write-ahead log.
+    pub async fn close(&self) {
+        if let Some(catalog) = self.catalog.get() {
+            catalog.close().await;
+        }
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -68,7 +83,8 @@ impl Context {
             let made = std::fs::create_dir_all(folder);
             made.map_err(|source| CliError::File { action: "create", path: folder.to_owned(), source })?;
         }
-        Ok(Arc::new(SqlCatalog::open(url, &self.config.data_dir, true).await?))
+        let catalog = SqlCatalog::open(url, &self.config.data_dir, true).await?;
+        Ok(Arc::new(self.catalog.get_or_init(|| catalog).clone()))
     }
 
     /// Progress of the command. A document for programs does not keep a person at the terminal from seeing it.

@@ -40,10 +40,13 @@ pub fn run(cli: &Cli) -> Exit {
             _ => signals::watch().map_err(failed_to_start)?,
         };
         let ended = runtime.block_on(async {
-            tokio::select! {
+            let ended = tokio::select! {
                 ended = Box::pin(commands::run(&cli.command, &context)) => ended,
                 () = interrupted.cancelled() => Err(CliError::Interrupted),
-            }
+            };
+            // What a process leaves open, the next one that opens it cleans up.
+            drop(tokio::time::timeout(SHUTDOWN_MAX, context.close()).await);
+            ended
         });
         runtime.shutdown_timeout(SHUTDOWN_MAX);
         ended
@@ -70,7 +73,7 @@ fn prepare(global: &Global) -> Result<Context, CliError> {
         catalog_url: global.catalog_url.clone(),
     };
     let config: Config = config::load(global.config.as_deref(), &flags, &cwd).map_err(CliError::Config)?;
-    let context = Context { config, json: global.json, quiet: global.quiet };
+    let context = Context::new(config, global.json, global.quiet);
     for warning in &context.config.warnings {
         context.remark(&format!("warning: {warning}"));
     }

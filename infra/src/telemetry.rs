@@ -8,8 +8,9 @@ use crate::error::CliError;
 
 /// Environment variable that `--log` overrides.
 const VARIABLE: &str = "TIDEMARK_LOG";
-/// What is logged if nobody says. The Delta library calls every lost race an error; whether it is one is ours to tell.
-const DEFAULT: &str = "warn,deltalake_core::kernel::transaction=off";
+/// What is logged if nobody says. The Delta library calls every lost race an error, and its kernel every log that it
+/// can't read, which its callers are told besides; whether it is one is ours to tell.
+const DEFAULT: &str = "warn,deltalake_core::kernel::transaction=off,buoyant_kernel=off";
 
 /// Sets the process's logger up. The first call counts: one process carries out one command.
 ///

@@ -68,17 +68,20 @@ enum Address {
 
 /// Which database `url` names; a file's path is relative to `base`.
 fn address(url: &str, base: &Path) -> Result<Address, CatalogError> {
-    let invalid = |reason: &str| CatalogError::Invalid { what: url.to_owned(), reason: reason.to_owned() };
     if let Some(path) = url.strip_prefix("sqlite:") {
         if path.is_empty() || path.contains('?') || path.contains(":memory:") {
-            return Err(invalid("`sqlite:` is followed by the path of a file"));
+            let reason = "`sqlite:` is followed by the path of a file".to_owned();
+            return Err(CatalogError::Invalid { what: url.to_owned(), reason });
         }
         return Ok(Address::Sqlite(base.join(path)));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return Ok(Address::Postgres);
     }
-    Err(invalid("a catalog's address begins with `sqlite:` or `postgres://`"))
+    // The address of another system may hold a password anywhere behind its scheme.
+    let shown = url.split_once(':').map_or_else(|| url.to_owned(), |(scheme, _)| format!("{scheme}:…"));
+    let reason = "a catalog's address begins with `sqlite:` or `postgres://`".to_owned();
+    Err(CatalogError::Invalid { what: shown, reason })
 }
 
 #[async_trait]

@@ -47,6 +47,18 @@ async fn a_wrong_address_is_refused() {
 }
 
 #[tokio::test]
+async fn no_password_of_an_address_is_told() {
+    for url in ["mysql://user:hidden@host/db", "POSTGRES://user:hidden@host/db", "user:hidden@host", "x:?key=hidden"] {
+        for refused in [
+            SqlCatalog::open(url, Path::new("/"), true).await.expect_err(url),
+            SqlCatalog::open_for_reading(url, Path::new("/")).await.expect_err(url),
+        ] {
+            assert!(!format!("{refused} {refused:?}").contains("hidden"), "{refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_missing_file_is_created_only_if_told() {
     let folder = TempDir::new().unwrap();
     let refused = SqlCatalog::open("sqlite:catalog.db", folder.path(), false).await;

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
-use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{Date32Type, Decimal128Type, TimestampMicrosecondType};
+use arrow::datatypes::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::ParquetMetaData;
 
@@ -78,16 +79,12 @@ fn bound(field: &Field, values: &ArrayRef, side: Side) -> Option<String> {
             Some(if side == Side::Min { flags.iter().all(|f| *f) } else { flags.iter().any(|f| *f) }.to_string())
                 .filter(|_| !flags.is_empty())
         }
-        DataType::Int32 => extreme(values.as_primitive::<Int32Type>().iter(), side).map(|v| v.to_string()),
-        DataType::Int64 => extreme(values.as_primitive::<Int64Type>().iter(), side).map(|v| v.to_string()),
-        DataType::Float64 => {
-            let finite =
-                values.as_primitive::<Float64Type>().iter().flatten().try_fold(None, |best: Option<f64>, v| {
-                    let better = best.map_or(v, |b| if side == Side::Min { b.min(v) } else { b.max(v) });
-                    v.is_finite().then_some(Some(better))
-                });
-            finite.flatten().map(|v| format!("{v:?}"))
-        }
+        DataType::Int8 => integer::<Int8Type>(values, side),
+        DataType::Int16 => integer::<Int16Type>(values, side),
+        DataType::Int32 => integer::<Int32Type>(values, side),
+        DataType::Int64 => integer::<Int64Type>(values, side),
+        DataType::Float32 => float::<Float32Type>(values, side),
+        DataType::Float64 => float::<Float64Type>(values, side),
         DataType::Decimal128(_, scale) => {
             let scale = u32::try_from(*scale).ok()?;
             extreme(values.as_primitive::<Decimal128Type>().iter(), side).map(|v| decimal_text(v, scale))
@@ -95,7 +92,9 @@ fn bound(field: &Field, values: &ArrayRef, side: Side) -> Option<String> {
         DataType::Date32 => {
             let days = extreme(values.as_primitive::<Date32Type>().iter(), side)?;
             let date = chrono::NaiveDate::from_num_days_from_ce_opt(days.checked_add(719_163)?)?;
-            Some(quoted(&date.format("%Y-%m-%d").to_string()))
+            let text = date.format("%Y-%m-%d").to_string();
+            // A year beyond 9999 is signed in chrono's text, which no reader parses.
+            (text.len() == 10).then(|| quoted(&text))
         }
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let micros = extreme(values.as_primitive::<TimestampMicrosecondType>().iter(), side)?;
@@ -108,6 +107,20 @@ fn bound(field: &Field, values: &ArrayRef, side: Side) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn integer<T: ArrowPrimitiveType<Native: Ord + ToString>>(values: &ArrayRef, side: Side) -> Option<String> {
+    extreme(values.as_primitive::<T>().iter(), side).map(|value| value.to_string())
+}
+
+/// A float's bound with all the digits that it takes as a double; none if one of the bounds is infinite.
+fn float<T: ArrowPrimitiveType<Native: Into<f64>>>(values: &ArrayRef, side: Side) -> Option<String> {
+    let mut numbers = values.as_primitive::<T>().iter().flatten().map(Into::<f64>::into);
+    let finite = numbers.try_fold(None, |best: Option<f64>, number| {
+        let better = best.map_or(number, |best| if side == Side::Min { best.min(number) } else { best.max(number) });
+        number.is_finite().then_some(Some(better))
+    });
+    finite.flatten().map(|number| format!("{number:?}"))
 }
 
 fn extreme<T: Ord>(values: impl Iterator<Item = Option<T>>, side: Side) -> Option<T> {
@@ -142,7 +155,72 @@ fn timestamp_text(micros: i64, side: Side, utc: bool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
+    use arrow::compute::cast;
+    use parquet::arrow::ArrowWriter;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// The statistics of a file with these columns, in two row groups.
+    fn stats(columns: Vec<(&str, ArrayRef)>) -> Value {
+        let rows =
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
+        let rows = rows.unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+        for part in [rows.slice(0, 2), rows.slice(2, rows.num_rows() - 2)] {
+            writer.write(&part).unwrap();
+            writer.flush().unwrap();
+        }
+        let footer = writer.finish().unwrap();
+        serde_json::from_str(&delta_stats(&rows.schema(), &footer)).unwrap()
+    }
+
+    #[test]
+    fn every_storable_type_of_one_value_has_bounds() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None, Some(-100), Some(100)]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![
+            Some("2019-07-01T00:00:00.000001"),
+            None,
+            Some("0001-01-01T00:00:00"),
+            Some("9999-12-31T23:59:59"),
+        ]));
+        let (utc, local) = ("\"0001-01-01T00:00:00.000Z\"", "\"0001-01-01T00:00:00.000\"");
+        let (utc_max, local_max) = ("\"9999-12-31T23:59:59.000Z\"", "\"9999-12-31T23:59:59.000\"");
+        for (data_type, from, min, max) in [
+            (DataType::Boolean, &numbers, "true", "true"),
+            (DataType::Int8, &numbers, "-100", "100"),
+            (DataType::Int16, &numbers, "-100", "100"),
+            (DataType::Int32, &numbers, "-100", "100"),
+            (DataType::Int64, &numbers, "-100", "100"),
+            (DataType::Float32, &numbers, "-100.0", "100.0"),
+            (DataType::Float64, &numbers, "-100.0", "100.0"),
+            (DataType::Decimal128(5, 1), &numbers, "-100.0", "100.0"),
+            (DataType::Decimal128(38, 2), &numbers, "-100.0", "100.0"),
+            (DataType::Utf8, &numbers, "\"-100\"", "\"7\""),
+            (DataType::Date32, &texts, "\"0001-01-01\"", "\"9999-12-31\""),
+            (DataType::Timestamp(TimeUnit::Microsecond, None), &texts, local, local_max),
+            (DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), &texts, utc, utc_max),
+        ] {
+            let stats = stats(vec![("c", cast(from, &data_type).unwrap())]);
+            let bounds = (stats["minValues"]["c"].to_string(), stats["maxValues"]["c"].to_string());
+            assert_eq!(bounds, (min.to_owned(), max.to_owned()), "{data_type}");
+            assert_eq!((&stats["nullCount"]["c"], &stats["numRecords"]), (&json!(1), &json!(4)), "{data_type}");
+        }
+        let binary = stats(vec![("c", cast(&texts, &DataType::Binary).unwrap())]);
+        assert_eq!((&binary["minValues"], &binary["nullCount"]["c"]), (&json!({}), &json!(1)));
+    }
+
+    #[test]
+    fn a_bound_that_no_reader_could_take_is_left_out() {
+        let floats = |last: f32| -> ArrayRef { Arc::new(arrow::array::Float32Array::from(vec![0.1, 1.5, last])) };
+        assert_eq!(stats(vec![("c", floats(2.5))])["minValues"]["c"], json!(f64::from(0.1_f32)));
+        assert_eq!(stats(vec![("c", floats(f32::INFINITY))])["maxValues"], json!({}));
+        let days = Arc::new(arrow::array::Date32Array::from(vec![0, 1, 9_999_999]));
+        assert_eq!(stats(vec![("c", days)])["maxValues"], json!({}));
+    }
 
     #[test]
     fn decimals_keep_their_digits_and_sign() {

@@ -25,7 +25,7 @@ use super::answer::{Answer, Deadline, RowsMade, Space, running_error};
 use super::catalog::{CatalogTables, SessionTable, SessionTables};
 use super::error::SqlError;
 use super::files::FileTable;
-use super::meter::{Meter, MeteredRegistry};
+use super::meter::{Meter, MeteredRegistry, Reading};
 use super::opening::Opened;
 use super::params::{self, Param};
 use super::statement::{check_reads_only, parse};
@@ -56,7 +56,7 @@ pub struct SqlConfig {
 impl Default for SqlConfig {
     fn default() -> Self {
         Self {
-            memory_bytes_max: 512 * 1024 * 1024,
+            memory_bytes_max: 1024 * 1024 * 1024,
             spill_bytes_max: 20 * 1024 * 1024 * 1024,
             spill_folder: None,
             threads: None,
@@ -141,7 +141,7 @@ impl SqlEngine {
     /// # Errors
     /// [`SqlError::BadFile`].
     pub async fn add_table(&self, name: &str, table: &FileTable) -> Result<(), SqlError> {
-        let provider = self.open_files(table).await?;
+        let provider = self.open_files(table, &Arc::default()).await?;
         let table = SessionTable { provider, location: table.location.clone() };
         let _previous = self.session_tables.insert(name.to_owned(), table);
         Ok(())
@@ -159,9 +159,9 @@ impl SqlEngine {
     async fn answer(&self, query: &Query, deadline: Deadline) -> Result<Answer, SqlError> {
         let statement = parse(&query.sql)?;
         let meter = Arc::new(Meter::new(query.limits.bytes_read_max));
-        let context = self.session(&self.metered(&meter)?);
+        let context = self.session(&self.metered(&meter, Reading::Whole)?);
         let state = context.state();
-        let mut opened = Opened::default();
+        let mut opened = Opened::new(&meter);
         if let Statement::CreateExternalTable(create) = &statement {
             self.check_locations(&create.locations).await?;
             self.list_own(&mut opened).await?;
@@ -211,8 +211,9 @@ impl SqlEngine {
     }
 
     /// The engine's runtime with its stores behind `meter`.
-    fn metered(&self, meter: &Arc<Meter>) -> Result<Arc<RuntimeEnv>, SqlError> {
-        let registry = MeteredRegistry::new(Arc::clone(&self.runtime.object_store_registry), Arc::clone(meter));
+    pub(super) fn metered(&self, meter: &Arc<Meter>, reading: Reading) -> Result<Arc<RuntimeEnv>, SqlError> {
+        let stores = Arc::clone(&self.runtime.object_store_registry);
+        let registry = MeteredRegistry::new(stores, Arc::clone(meter), reading);
         RuntimeEnvBuilder::from_runtime_env(&self.runtime)
             .with_object_store_registry(Arc::new(registry))
             .build_arc()

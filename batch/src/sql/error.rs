@@ -192,8 +192,9 @@ impl ErrorKind for SqlError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::OutOfMemory { .. } | Self::OutOfSpillSpace { .. } => {
-                Some("raise `--memory`, or ask for less at once".to_owned())
+            Self::OutOfMemory { .. } => Some("raise `--memory`, or ask for less at once".to_owned()),
+            Self::OutOfSpillSpace { .. } => {
+                Some("raise `sql.spill_bytes_max` or `--memory`, or ask for less at once".to_owned())
             }
             Self::TooDeep { .. } => Some("write `x IN (…)`, or join with a table of the values".to_owned()),
             Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
@@ -208,7 +209,7 @@ impl ErrorKind for SqlError {
                         .to_owned(),
                 )
             }
-            Self::TooManyBytes { .. } => Some("raise `--max-bytes`, or filter on partition columns".to_owned()),
+            Self::TooManyBytes { .. } => Some("raise `--bytes-read-max`, or filter on partition columns".to_owned()),
             Self::Curated { source, .. } => source.hint(),
             Self::Catalog { source } => source.hint(),
             Self::Bucket { source, .. } => source.hint(),

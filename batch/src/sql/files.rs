@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::FileFormat as DataFusionFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
@@ -13,14 +14,10 @@ use datafusion::datasource::listing::{
 };
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
-
+use futures::TryStreamExt as _;
 use tidemark_shared::error::Kind;
 
 use super::error::SqlError;
-
-/// Endings of file names that are taken for a path in a `FROM` clause.
-const PATH_ENDINGS: [&str; 9] =
-    [".csv", ".csv.gz", ".csv.zst", ".json", ".ndjson", ".jsonl", ".json.gz", ".parquet", ".tsv"];
 
 /// How the files of a table are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +58,45 @@ impl FileTable {
 
 /// True if a name in a `FROM` clause means a file or folder rather than a table.
 pub(super) fn is_path(name: &str) -> bool {
-    let lower = name.to_lowercase();
-    name.contains('/') || name == "." || PATH_ENDINGS.iter().any(|ending| lower.ends_with(ending))
+    name.contains('/') || name == "." || Ending::of(name).is_some()
+}
+
+/// What the end of a file's name says of its content.
+#[derive(Debug, PartialEq)]
+struct Ending<'a> {
+    /// Without the point before it: `tsv.gz`.
+    text: &'a str,
+    format: FileFormat,
+    compression: FileCompressionType,
+}
+
+impl<'a> Ending<'a> {
+    /// `None` if the name ends in no format that is known here.
+    fn of(name: &'a str) -> Option<Self> {
+        let (rest, last) = name.rsplit_once('.')?;
+        if let Some(format) = format_named(last) {
+            return Some(Self { text: last, format, compression: FileCompressionType::UNCOMPRESSED });
+        }
+        let compression = last.parse::<FileCompressionType>().ok().filter(FileCompressionType::is_compressed)?;
+        let (before, inner) = rest.rsplit_once('.')?;
+        // Parquet compresses its own pages.
+        let format = format_named(inner).filter(|format| *format != FileFormat::Parquet)?;
+        Some(Self { text: &name[before.len() + 1..], format, compression })
+    }
+
+    fn options(self, state: &SessionState) -> ListingOptions {
+        ListingOptions::new(datafusion_format(state, &self.format, self.compression)).with_file_extension(self.text)
+    }
+}
+
+fn format_named(ending: &str) -> Option<FileFormat> {
+    Some(match ending.to_ascii_lowercase().as_str() {
+        "csv" => FileFormat::Csv { header: true, delimiter: b',' },
+        "tsv" => FileFormat::Csv { header: true, delimiter: b'\t' },
+        "json" | "ndjson" | "jsonl" => FileFormat::Json,
+        "parquet" => FileFormat::Parquet,
+        _ => return None,
+    })
 }
 
 /// The address of the bucket that `location` is in, if it is in one, and the bucket's name. Hive and Spark write `s3a`
@@ -109,14 +143,18 @@ fn location(text: &str) -> String {
 }
 
 async fn open_url(state: &SessionState, table: &FileTable, url: ListingTableUrl) -> Result<Arc<dyn TableProvider>> {
-    let mut config = ListingTableConfig::new(url);
+    let mut config = ListingTableConfig::new(url.clone());
     config = match &table.format {
         Some(format) => config.with_listing_options(
-            ListingOptions::new(datafusion_format(format))
+            ListingOptions::new(datafusion_format(state, format, FileCompressionType::UNCOMPRESSED))
                 .with_file_extension("")
                 .with_table_partition_cols(table.partition_columns.clone()),
         ),
-        None => Box::pin(config.infer_options(state)).await?,
+        None => match first_ending(state, &url).await? {
+            Some(options) => config.with_listing_options(options),
+            // What else DataFusion reads, and its words for what it does not.
+            None => Box::pin(config.infer_options(state)).await?,
+        },
     };
     config = match &table.schema {
         Some(schema) => config.with_schema(Arc::clone(schema)),
@@ -128,12 +166,24 @@ async fn open_url(state: &SessionState, table: &FileTable, url: ListingTableUrl)
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
-fn datafusion_format(format: &FileFormat) -> Arc<dyn DataFusionFormat> {
+/// How the files at `url` are read, by the name of the first; `None` if it says nothing that is known here.
+async fn first_ending(state: &SessionState, url: &ListingTableUrl) -> Result<Option<ListingOptions>> {
+    let store = state.runtime_env().object_store(url)?;
+    let first = url.list_all_files(state, store.as_ref(), "").await?.try_next().await?;
+    Ok(first.and_then(|file| Ending::of(file.location.as_ref()).map(|ending| ending.options(state))))
+}
+
+fn datafusion_format(
+    state: &SessionState,
+    format: &FileFormat,
+    compression: FileCompressionType,
+) -> Arc<dyn DataFusionFormat> {
     match format {
         FileFormat::Csv { header, delimiter } => {
-            Arc::new(CsvFormat::default().with_has_header(*header).with_delimiter(*delimiter))
+            let csv = CsvFormat::default().with_has_header(*header).with_delimiter(*delimiter);
+            Arc::new(csv.with_file_compression_type(compression))
         }
-        FileFormat::Json => Arc::new(JsonFormat::default()),
-        FileFormat::Parquet => Arc::new(ParquetFormat::default()),
+        FileFormat::Json => Arc::new(JsonFormat::default().with_file_compression_type(compression)),
+        FileFormat::Parquet => Arc::new(ParquetFormat::default().with_options(state.default_table_options().parquet)),
     }
 }

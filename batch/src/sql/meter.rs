@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::fs::File;
+use std::io::Seek as _;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +12,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::object_store::ObjectStoreRegistry;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use url::Url;
 
@@ -26,6 +29,8 @@ pub(super) struct Meter {
     exceeded: AtomicBool,
     /// Objects of which bytes were read.
     objects: Mutex<HashSet<Path>>,
+    /// Local files whose beginning is being read; how much of it, their cursors tell.
+    begun: Mutex<Vec<(Path, File)>>,
 }
 
 /// The read that would go over the limit.
@@ -52,6 +57,25 @@ impl Meter {
         self.bytes_max.filter(|_| self.exceeded.load(Ordering::Relaxed))
     }
 
+    /// Charges what was read of local files whose beginning only was asked for.
+    ///
+    /// # Errors
+    /// The limit is reached.
+    pub(super) fn settle(&self) -> Result<()> {
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        begun.into_iter().try_for_each(|(location, mut file)| match file.stream_position() {
+            Ok(bytes) => self.charge(&location, bytes),
+            Err(source) => Err(object_store::Error::Generic { store: "meter", source: Box::new(source) }),
+        })
+    }
+
+    fn begin(&self, location: &Path, file: &File) -> std::io::Result<()> {
+        // It shares its cursor with the one that is read.
+        let file = file.try_clone()?;
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push((location.clone(), file));
+        Ok(())
+    }
+
     fn charge(&self, location: &Path, bytes: u64) -> Result<()> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.bytes_max.is_some_and(|max| before.saturating_add(bytes) > max) {
@@ -67,16 +91,47 @@ impl Meter {
     }
 }
 
-/// A store whose reads are charged to a meter. A whole-object read is charged when it starts, read to its end or not.
+/// How much of an object that is asked for as a whole is going to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// All of it.
+    Whole,
+    /// As much as it takes to know its columns; [`Meter::settle`] is called then.
+    Beginning,
+}
+
+/// A store whose reads are charged to a meter: ranges before they are read, streams as they come, and local files that
+/// are read as a whole when that starts.
 #[derive(Debug)]
 pub(super) struct MeteredStore {
     inner: Arc<dyn ObjectStore>,
     meter: Arc<Meter>,
+    reading: Reading,
 }
 
 impl MeteredStore {
-    pub(super) fn new(inner: Arc<dyn ObjectStore>, meter: Arc<Meter>) -> Self {
-        Self { inner, meter }
+    /// `result` with its bytes charged.
+    fn charged(&self, location: &Path, options: &GetOptions, mut result: GetResult) -> Result<GetResult> {
+        let bytes = result.range.end - result.range.start;
+        result.payload = match result.payload {
+            GetResultPayload::Stream(stream) if options.range.is_none() => {
+                let (meter, location) = (Arc::clone(&self.meter), location.clone());
+                let charge = move |bytes: Bytes| meter.charge(&location, bytes.len() as u64).map(|()| bytes);
+                GetResultPayload::Stream(stream.map(move |bytes| bytes.and_then(&charge)).boxed())
+            }
+            GetResultPayload::File(file, path)
+                if options.range.is_none()
+                    && self.reading == Reading::Beginning
+                    && self.meter.begin(location, &file).is_ok() =>
+            {
+                GetResultPayload::File(file, path)
+            }
+            payload => {
+                self.meter.charge(location, bytes)?;
+                payload
+            }
+        };
+        Ok(result)
     }
 }
 
@@ -101,12 +156,8 @@ impl ObjectStore for MeteredStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let head = options.head;
-        let result = self.inner.get_opts(location, options).await?;
-        if !head {
-            self.meter.charge(location, result.range.end - result.range.start)?;
-        }
-        Ok(result)
+        let result = self.inner.get_opts(location, options.clone()).await?;
+        if options.head { Ok(result) } else { self.charged(location, &options, result) }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -140,11 +191,12 @@ impl ObjectStore for MeteredStore {
 pub(super) struct MeteredRegistry {
     inner: Arc<dyn ObjectStoreRegistry>,
     meter: Arc<Meter>,
+    reading: Reading,
 }
 
 impl MeteredRegistry {
-    pub(super) fn new(inner: Arc<dyn ObjectStoreRegistry>, meter: Arc<Meter>) -> Self {
-        Self { inner, meter }
+    pub(super) fn new(inner: Arc<dyn ObjectStoreRegistry>, meter: Arc<Meter>, reading: Reading) -> Self {
+        Self { inner, meter, reading }
     }
 }
 
@@ -154,7 +206,7 @@ impl ObjectStoreRegistry for MeteredRegistry {
     }
 
     fn get_store(&self, url: &Url) -> DataFusionResult<Arc<dyn ObjectStore>> {
-        let store = self.inner.get_store(url)?;
-        Ok(Arc::new(MeteredStore::new(store, Arc::clone(&self.meter))))
+        let inner = self.inner.get_store(url)?;
+        Ok(Arc::new(MeteredStore { inner, meter: Arc::clone(&self.meter), reading: self.reading }))
     }
 }

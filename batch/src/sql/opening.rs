@@ -22,14 +22,16 @@ use super::catalog::{OpenedSchema, SessionTable};
 use super::engine::{BATCH, CATALOG, SqlEngine};
 use super::error::{SqlError, nearest};
 use super::files::{self, FileTable};
+use super::meter::{Meter, Reading};
 
 /// Schemas that only a server answers.
 const SERVED: [&str; 2] = ["merged", "live"];
 const INFORMATION: &str = "information_schema";
 
 /// What a statement was found to need.
-#[derive(Default)]
 pub(super) struct Opened {
+    /// Counts what is read to open it.
+    meter: Arc<Meter>,
     schemas: BTreeMap<String, Arc<OpenedSchema>>,
     /// True if `schemas` has all names there are.
     listed: bool,
@@ -37,6 +39,10 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    pub(super) fn new(meter: &Arc<Meter>) -> Self {
+        Self { meter: Arc::clone(meter), schemas: BTreeMap::new(), listed: false, reads: Reads::default() }
+    }
+
     /// Lets a session find them.
     pub(super) fn register(&self, context: &SessionContext) {
         let catalog = context.catalog(CATALOG).expect("every session has the catalog");
@@ -89,9 +95,10 @@ impl SqlEngine {
         if opened.schemas.get(schema).is_some_and(|schema| schema.opened(table).is_some()) {
             return Ok(());
         }
-        let provider = match self.find(schema, table, &mut opened.reads).await? {
+        let meter = Arc::clone(&opened.meter);
+        let provider = match self.find(schema, table, &meter, &mut opened.reads).await? {
             Some(provider) => provider,
-            None if schema == BATCH && files::is_path(table) => self.file(table, &mut opened.reads).await?,
+            None if schema == BATCH && files::is_path(table) => self.file(table, &meter, &mut opened.reads).await?,
             None => {
                 // Only who mistypes waits for all names there are, and gets what can be had.
                 if let Err(error) = self.list(opened).await {
@@ -142,12 +149,13 @@ impl SqlEngine {
         &self,
         schema: &str,
         table: &str,
+        meter: &Arc<Meter>,
         reads: &mut Reads,
     ) -> Result<Option<Arc<dyn TableProvider>>, SqlError> {
         if schema != BATCH {
             let found = self.catalog.table(schema, table).await.map_err(|source| SqlError::Catalog { source })?;
             let Some(found) = found else { return Ok(None) };
-            let provider = self.open_files(&found.files).await?;
+            let provider = self.open_files(&found.files, meter).await?;
             let as_of = TableAsOf { location: found.files.location, version: Some(found.version) };
             let _previous = reads.as_of.tables.insert(format!("{schema}.{table}"), as_of);
             return Ok(Some(provider));
@@ -171,20 +179,32 @@ impl SqlEngine {
     }
 
     /// The file or folder that a `FROM` clause names.
-    async fn file(&self, location: &str, reads: &mut Reads) -> Result<Arc<dyn TableProvider>, SqlError> {
+    async fn file(
+        &self,
+        location: &str,
+        meter: &Arc<Meter>,
+        reads: &mut Reads,
+    ) -> Result<Arc<dyn TableProvider>, SqlError> {
         if !self.config.files_in_place {
             return Err(SqlError::FilesClosed { location: location.to_owned() });
         }
-        let provider = self.open_files(&FileTable::at(location)).await?;
+        let provider = self.open_files(&FileTable::at(location), meter).await?;
         let as_of = TableAsOf { location: location.to_owned(), version: None };
         let _previous = reads.as_of.tables.insert(location.to_owned(), as_of);
         Ok(provider)
     }
 
     /// The files of a table, wherever they are.
-    pub(super) async fn open_files(&self, table: &FileTable) -> Result<Arc<dyn TableProvider>, SqlError> {
+    pub(super) async fn open_files(
+        &self,
+        table: &FileTable,
+        meter: &Arc<Meter>,
+    ) -> Result<Arc<dyn TableProvider>, SqlError> {
         self.open_bucket(&table.location).await?;
-        files::open(&self.session(&self.runtime).state(), table).await
+        let session = self.session(&self.metered(meter, Reading::Beginning)?);
+        let opened = files::open(&session.state(), table).await;
+        within_limit(meter)?;
+        opened
     }
 
     /// Lets the engine read the bucket that `location` is in, if it is in one.
@@ -212,7 +232,7 @@ impl SqlEngine {
         for (schema, tables) in &opened.schemas {
             for table in tables.names().iter().filter(|table| tables.opened(table).is_none()) {
                 // What is only listed is not read: no part of the as-of.
-                match self.find(schema, table, &mut Reads::default()).await {
+                match self.find(schema, table, &opened.meter, &mut Reads::default()).await {
                     Ok(Some(provider)) => tables.open(table, provider),
                     Ok(None) => {}
                     Err(error) => tracing::warn!(%schema, %table, %error, "table left out of the listing"),
@@ -238,9 +258,11 @@ impl SqlEngine {
         let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = plan else {
             return Err(SqlError::ReadOnly { statement: plan.display().to_string() });
         };
-        let context = self.session(&self.runtime);
+        let context = self.session(&self.metered(&opened.meter, Reading::Beginning)?);
         opened.register(&context);
-        let _nothing = context.execute_logical_plan(plan.clone()).await.map_err(SqlError::from_planning)?;
+        let created = context.execute_logical_plan(plan.clone()).await;
+        within_limit(&opened.meter)?;
+        let _nothing = created.map_err(SqlError::from_planning)?;
         let name = create.name.clone().resolve(CATALOG, BATCH);
         let schema = opened.schemas.get(name.schema.as_ref()).filter(|_| name.schema.as_ref() == BATCH);
         let provider = schema.and_then(|schema| schema.opened(&name.table));
@@ -254,6 +276,15 @@ impl SqlEngine {
         let table = SessionTable { provider, location: create.locations.join(", ") };
         let _previous = self.session_tables.insert(name.table.to_string(), table);
         Ok(())
+    }
+}
+
+/// Charges what opening files took; a limit reached on the way is the reason, whatever failed for it.
+fn within_limit(meter: &Meter) -> Result<(), SqlError> {
+    match (meter.settle(), meter.exceeded()) {
+        (_, Some(limit_bytes)) => Err(SqlError::TooManyBytes { limit_bytes }),
+        (Err(source), None) => Err(SqlError::from_planning(source.into())),
+        (Ok(()), None) => Ok(()),
     }
 }
 

@@ -28,11 +28,12 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
     let limits = &context.config.sql;
     let mut args = args.clone();
     args.timeout = args.timeout.or(Some(limits.timeout));
-    args.max_bytes = args.max_bytes.or(limits.scan_bytes_max);
+    args.bytes_read_max = args.bytes_read_max.or(limits.bytes_read_max);
     let mut engine = args.engine_config();
     if args.memory.is_none() {
         engine.memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);
     }
+    engine.spill_bytes_max = limits.spill_bytes_max;
     let store = context.store(IfMissing::Fail).await?;
     let catalog = Arc::new(ConfiguredCatalog::new(context));
     let tables = Arc::clone(&catalog) as Arc<dyn CatalogTables>;

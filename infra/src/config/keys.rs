@@ -140,11 +140,19 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         section: "sql",
-        name: "scan_bytes_max",
+        name: "spill_bytes_max",
+        flag: None,
+        default: "20GiB",
+        shape: Shape::Bytes(0, TIB),
+        help: "Disk space for what a statement can't hold in memory; 0: nothing spills. In the folder for temporary files, `TMPDIR`.",
+    },
+    Key {
+        section: "sql",
+        name: "bytes_read_max",
         flag: None,
         default: "none",
         shape: Shape::BytesOrNone(1),
-        help: "A statement that reads more bytes from the store fails; `none`: no limit.",
+        help: "A statement that reads more bytes of data files fails, unless `--bytes-read-max` says otherwise; `none`: no limit.",
     },
 ];
 

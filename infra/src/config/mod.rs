@@ -35,10 +35,12 @@ pub struct Flags {
 pub struct SqlLimits {
     /// Bytes that a statement may hold in memory before it spills to disk.
     pub memory_bytes_max: u64,
+    /// Disk space for spilling, in bytes.
+    pub spill_bytes_max: u64,
     /// A statement that takes longer fails.
     pub timeout: Duration,
     /// A statement that reads more bytes fails; `None`: no limit.
-    pub scan_bytes_max: Option<u64>,
+    pub bytes_read_max: Option<u64>,
 }
 
 /// Where a value comes from.

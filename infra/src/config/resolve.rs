@@ -85,8 +85,9 @@ pub fn resolve(
         },
         sql: SqlLimits {
             memory_bytes_max: values.number("sql.memory_bytes_max"),
+            spill_bytes_max: values.number("sql.spill_bytes_max"),
             timeout: values.duration("sql.timeout"),
-            scan_bytes_max: values.optional_number("sql.scan_bytes_max"),
+            bytes_read_max: values.optional_number("sql.bytes_read_max"),
         },
         warnings: warnings(file, &effective),
         data_dir,

@@ -25,7 +25,7 @@ fn without_any_layer_the_defaults_count() {
     assert_eq!(config.catalog_url, "sqlite:/srv/here/tidemark-data/catalog.db");
     assert_eq!(config.batch, BatchSettings::default());
     assert_eq!(config.sql.timeout, Duration::from_secs(600));
-    assert_eq!(config.sql.scan_bytes_max, None);
+    assert_eq!(config.sql.bytes_read_max, None);
     assert!(config.effective.iter().all(|value| value.origin == Origin::Default));
 }
 
@@ -77,13 +77,23 @@ fn an_empty_variable_is_none() {
 
 #[test]
 fn sizes_and_durations_are_read_as_people_write_them() {
-    let text = "[batch]\nthreads = 4\nbuffer_bytes_max = \"64MiB\"\ngrace = \"2h\"\n[sql]\nscan_bytes_max = 1000\n";
+    let text = "[batch]\nthreads = 4\nbuffer_bytes_max = \"64MiB\"\ngrace = \"2h\"\n[sql]\nbytes_read_max = 1000\n";
     let config = from(Some(text), &[("TIDEMARK_SQL_TIMEOUT", "90s")], &Flags::default()).expect("valid");
     assert_eq!(config.batch.threads, 4);
     assert_eq!(config.batch.buffer_bytes_max, 64 << 20);
     assert_eq!(config.batch.grace, Duration::from_secs(7_200));
-    assert_eq!(config.sql.scan_bytes_max, Some(1_000));
+    assert_eq!(config.sql.bytes_read_max, Some(1_000));
     assert_eq!(config.sql.timeout, Duration::from_secs(90));
+}
+
+#[test]
+fn an_engine_that_nobody_configures_has_the_limits_that_are_documented() {
+    let config = from(None, &[], &Flags::default()).expect("valid").sql;
+    let engine = tidemark_batch::sql::SqlConfig::default();
+    assert_eq!(config.memory_bytes_max, engine.memory_bytes_max as u64);
+    assert_eq!(config.spill_bytes_max, engine.spill_bytes_max);
+    let none = from(Some("[sql]\nspill_bytes_max = 0\n"), &[], &Flags::default()).expect("valid");
+    assert_eq!(none.sql.spill_bytes_max, 0);
 }
 
 #[test]

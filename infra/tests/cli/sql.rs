@@ -119,6 +119,33 @@ fn tables_of_the_catalog_are_read_in_place_and_join_with_datasets() {
 }
 
 #[test]
+fn a_limit_of_the_configuration_counts_unless_a_flag_says_otherwise() {
+    let home = rides();
+    home.write("tidemark.toml", "[sql]\nbytes_read_max = 10\nspill_bytes_max = 1\n");
+    let ended = home.run(&["sql", "SELECT max(fare) FROM rides"]).expect(1);
+    assert!(ended.err.contains("stopped at 10 bytes read") && ended.err.contains("`--bytes-read-max`"), "{ended:?}");
+    home.run(&["sql", "SELECT max(fare) FROM rides", "--bytes-read-max", "1MB"]).expect(0);
+    let sorted = "SELECT v % 1000 AS k FROM range(3000000) t(v) ORDER BY 1";
+    let ended = home.run(&["sql", sorted, "--memory", "24MB", "--threads", "1"]).expect(1);
+    assert!(ended.err.contains("raise `sql.spill_bytes_max` or"), "{ended:?}");
+}
+
+#[test]
+fn no_command_leaves_the_catalog_open() {
+    let home = rides();
+    let beside = |after: &str| {
+        let names = fs::read_dir(home.path("tidemark-data")).unwrap().map(|entry| entry.unwrap().file_name());
+        let open: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("catalog.db-")).collect();
+        assert!(open.is_empty(), "{after}: {open:?}");
+    };
+    beside("ingest");
+    home.run(&["batch", "recompute", "rides"]).expect(0);
+    beside("recompute");
+    home.run(&["ingest", "rides", "nothing.csv"]).expect(2);
+    beside("an ingest that fails");
+}
+
+#[test]
 fn asking_makes_no_catalog_and_a_broken_one_is_named() {
     let home = rides();
     let catalog = home.path("tidemark-data/catalog.db");
@@ -165,7 +192,7 @@ fn the_exit_code_tells_wrong_statements_from_values_and_limits() {
         (&["SELECT CAST(day AS INT) FROM rides"], 1, "hint: `TRY_CAST"),
         (&["SELECT CAST(day || id AS INT) FROM rides"], 1, "hint: `TRY_CAST"),
         (&["SELECT CAST(id * 10000000000 AS INT) FROM rides"], 1, "the query failed: "),
-        (&["SELECT max(fare) FROM rides", "--max-bytes", "10"], 1, "stopped at 10 bytes read"),
+        (&["SELECT max(fare) FROM rides", "--bytes-read-max", "10"], 1, "stopped at 10 bytes read"),
         (
             &["SELECT sum(a.v * b.v) FROM range(100000) a(v), range(100000) b(v)", "--timeout", "200ms"],
             1,
@@ -213,6 +240,24 @@ fn what_is_wrong_with_a_file_names_it() {
     let ended = home.run(&["sql", "SELECT sum(id) FROM rides"]).expect(1);
     assert!(ended.err.contains(data[0].file_name().unwrap().to_str().unwrap()), "{ended:?}");
     assert!(ended.err.contains("hint: a dataset's table is built anew"), "{ended:?}");
+}
+
+#[test]
+fn a_damaged_log_is_one_error_and_never_a_hole() {
+    let home = rides();
+    let mut commits = files(&home.path("tidemark-data/store/curated/rides"), "json");
+    commits.retain(|file| file.to_string_lossy().contains("_delta_log"));
+    commits.sort();
+    for (text, says) in [("{\"add\": {", "Truncated"), ("", "is empty: the store lost its bytes")] {
+        fs::write(commits.last().unwrap(), text).unwrap();
+        let mut command = home.command(&["sql", "SELECT count(*) FROM rides"]);
+        let ended = Home::end(command.env_remove("RUST_BACKTRACE")).expect(1);
+        assert!(
+            ended.err.starts_with("error: dataset `rides` can't be read: ") && ended.err.contains(says),
+            "{ended:?}"
+        );
+        assert!(!ended.err.contains("buoyant_kernel"), "{ended:?}");
+    }
 }
 
 #[test]

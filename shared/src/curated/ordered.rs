@@ -1,4 +1,4 @@
-//! Lists in order of key, as the Delta library needs them.
+//! Lists in order of key, as the Delta library needs them, and without commits that a crash of the machine emptied.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,6 +14,22 @@ use object_store::{
     PutOptions, PutPayload, PutResult, Result,
 };
 
+/// A commit that the store has lost the bytes of.
+#[derive(Debug, thiserror::Error)]
+#[error("commit `{0}` of the Delta log is empty: the store lost its bytes")]
+struct EmptyCommit(Path);
+
+/// Refuses a commit without bytes, which the Delta library would take for one without actions: a hole in every answer.
+fn with_bytes(object: ObjectMeta) -> Result<ObjectMeta> {
+    let number = object.location.filename().and_then(|name| name.strip_suffix(".json"));
+    let is_commit = number.is_some_and(|number| number.len() == 20 && number.bytes().all(|b| b.is_ascii_digit()));
+    if is_commit && object.size == 0 {
+        let source = Box::new(EmptyCommit(object.location));
+        return Err(object_store::Error::Generic { store: "Delta log", source });
+    }
+    Ok(object)
+}
+
 /// A store whose lists are in order of key, whatever order the one below has: a local directory has none. A list is
 /// held in memory; the Delta library lists the logs of single tables, which checkpoints and log retention keep short.
 #[derive(Debug, Clone)]
@@ -27,7 +43,7 @@ impl fmt::Display for Ordered {
 
 fn ordered(listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
     let sorted = async move {
-        let mut all: Vec<ObjectMeta> = listed.try_collect().await?;
+        let mut all: Vec<ObjectMeta> = listed.map(|object| object.and_then(with_bytes)).try_collect().await?;
         all.sort_by(|a, b| a.location.cmp(&b.location));
         Ok::<_, object_store::Error>(stream::iter(all.into_iter().map(Ok)))
     };

@@ -51,9 +51,9 @@ pub struct SqlArgs {
     /// Stop after this time, for example `30s`.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Stop before reading more than this, for example `2GB`.
+    /// Stop before reading more of data files than this, for example `2GB`.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub max_bytes: Option<u64>,
+    pub bytes_read_max: Option<u64>,
     /// Memory for sorts, joins and aggregates; beyond it they spill to disk.
     #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
     pub memory: Option<NonZeroU64>,
@@ -101,7 +101,7 @@ impl SqlArgs {
     }
 
     fn query(&self, sql: String) -> Query {
-        let limits = Limits { timeout: self.timeout, bytes_read_max: self.max_bytes };
+        let limits = Limits { timeout: self.timeout, bytes_read_max: self.bytes_read_max };
         Query { sql, params: self.params.iter().cloned().map(Param::Text).collect(), limits }
     }
 }

@@ -36,7 +36,8 @@ fn a_statement_is_complete_with_its_semicolon() {
 
 #[test]
 fn arguments_become_a_query_with_its_limits() {
-    let args = parsed(&["SELECT $1", "--param", "7", "--timeout", "30s", "--max-bytes", "2GB", "--memory", "64MiB"]);
+    let args =
+        parsed(&["SELECT $1", "--param", "7", "--timeout", "30s", "--bytes-read-max", "2GB", "--memory", "64MiB"]);
     let args = args.expect("valid");
     let query = args.query("SELECT $1".to_owned());
     assert_eq!(query.params, [Param::Text("7".to_owned())]);

@@ -1,0 +1,72 @@
+//! Files in place: what their names say, and that opening them is counted.
+
+use super::*;
+
+/// `zone<TAB>name`, `1<TAB>Newark`, compressed by gzip.
+const TSV_GZ: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\xca\xcf\x4b\xe5\xcc\x4b\xcc\x4d\xe5\x32\xe4\xf4\x4b\x2d\x4f\x2c\xca\xe6\x02\x00\xd6\xfd\x7a\x4e\x13\x00\x00\x00";
+/// `{"zone":1,"name":"Newark"}`, compressed by Zstandard.
+const JSONL_ZST: &[u8] = b"\x28\xb5\x2f\xfd\x00\x68\xd9\x00\x00\x7b\x22\x7a\x6f\x6e\x65\x22\x3a\x31\x2c\x22\x6e\x61\x6d\x65\x22\x3a\x22\x4e\x65\x77\x61\x72\x6b\x22\x7d\x0a";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_name_that_means_a_file_can_be_read() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let json = "{\"zone\":1,\"name\":\"Newark\"}\n{\"zone\":2,\"name\":\"Queens, N.Y.\"}\n";
+    let (csv, tsv) = ("zone,name\n1,Newark\n2,\"Queens, N.Y.\"\n", "zone\tname\n1\tNewark\n2\tQueens, N.Y.\n");
+    let mut files: Vec<String> =
+        [("z.csv", csv), ("Z.CSV", csv), ("z.tsv", tsv), ("z.json", json), ("z.ndjson", json), ("z.jsonl", json)]
+            .map(|(name, text)| fixture.file(name, text))
+            .into();
+    for (name, bytes) in [("z.tsv.gz", TSV_GZ), ("z.jsonl.zst", JSONL_ZST)] {
+        let path = fixture.folder.path().join(name);
+        std::fs::write(&path, bytes).expect("writes");
+        files.push(path.to_str().expect("a UTF-8 path").to_owned());
+    }
+    std::fs::create_dir(fixture.folder.path().join("many")).expect("a folder");
+    fixture.file("many/a.tsv", tsv);
+    fixture.file("many/b.tsv", "zone\tname\n1\tBronx\n");
+    files.push(format!("{}/many", fixture.folder.path().display()));
+    for file in &files {
+        let sql = format!("SELECT name FROM '{file}' WHERE zone = 1 ORDER BY name DESC LIMIT 1");
+        assert_eq!(rows(&engine, &ask(&sql)).await.expect(file).0, "Newark", "{file}");
+    }
+    for name in ["trips", "zones.txt", "csv", "x.gz", "x.parquet.gz", "x.csv.", "x.csv.exe"] {
+        let refused = error(&engine, &format!("SELECT * FROM \"{name}\" WHERE zone = 1")).await;
+        assert!(
+            matches!(refused, SqlError::UnknownTable { .. } | SqlError::UnknownColumn { .. }),
+            "{name}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opening_files_counts_and_is_limited() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let lines = |line: &str| line.repeat(20_000);
+    let csv = fixture.file("big.csv", &format!("zone,name\n{}", lines("1,Newark\n")));
+    let json = fixture.file("big.json", &lines("{\"zone\":1,\"name\":\"Newark\"}\n"));
+    let parquet = std::fs::read_dir(fixture.folder.path().join("store/curated/trips/g1/table/pickup_month=07"));
+    let parquet = parquet.expect("lists").flatten().next().expect("a data file").path();
+    let parquet = parquet.to_str().expect("a UTF-8 path").to_owned();
+    for (file, create) in [(&csv, "CSV OPTIONS ('format.has_header' 'true')"), (&json, "JSON"), (&parquet, "PARQUET")] {
+        let size = std::fs::metadata(file).expect("is there").len();
+        let named = format!("EXPLAIN SELECT * FROM '{file}'");
+        let (stored, options) = create.split_once(' ').unwrap_or((create, ""));
+        let created = format!("CREATE EXTERNAL TABLE made STORED AS {stored} LOCATION '{file}' {options}");
+        for sql in [named, created] {
+            // A footer once read is the engine's: a second engine reads it again.
+            let engine = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+            let limits = Limits { bytes_read_max: Some(16), ..Limits::default() };
+            let stopped = rows(&engine, &Query { limits, ..ask(&sql) }).await.expect_err(&sql);
+            assert!(matches!(stopped, SqlError::TooManyBytes { limit_bytes: 16 }), "{sql}: {stopped:?}");
+            let (_, answer) = rows(&engine, &ask(&sql)).await.expect(&sql);
+            let read = answer.stats().bytes_read;
+            assert!(0 < read && (read < size || file == &parquet), "{sql}: {read} of {size}");
+        }
+    }
+    // The columns of a file are found out from its beginning, and no more than that counts.
+    let limits = Limits { bytes_read_max: Some(180_000 + 65_536), ..Limits::default() };
+    let counted = Query { limits, ..ask(&format!("SELECT count(*) FROM '{csv}'")) };
+    assert_eq!(rows(&engine, &counted).await.expect("within the limit").0, "20000");
+}
