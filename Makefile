@@ -53,7 +53,7 @@ deny: ## The same deny.toml by cargo-deny, where it is installed
 	cargo deny check bans licenses sources
 
 bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, against DuckDB in the same run
-	CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --workspace --bins $(CARGO_FLAGS)
+	cargo build --workspace --bins $(CARGO_FLAGS) $(foreach crate,shared stores batch,--config profile.dev.package.tidemark-$(crate).opt-level=3)
 	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/debug/tidemark
 
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
