@@ -13,8 +13,10 @@ pub struct Backoff {
     pub pause_max: Duration,
     /// Attempts, the first one included.
     pub attempts_max: u32,
-    /// Time from the first attempt on after which none is begun.
+    /// Time from the first failure on after which none is begun.
     pub time_max: Duration,
+    /// Attempts that are made whatever the time: a single one may take long by itself.
+    pub attempts_min: u32,
 }
 
 impl Backoff {
@@ -24,14 +26,16 @@ impl Backoff {
         pause_max: Duration::from_millis(500),
         attempts_max: 10_000,
         time_max: Duration::from_secs(600),
+        attempts_min: 20,
     };
 
-    /// The pause after `failed` attempts (1 or more), `elapsed` after the first began; `None` if there have been enough.
+    /// The pause after `failed` attempts (1 or more), `elapsed` after the first of them failed; `None` if there have been enough.
     ///
     /// It is drawn from the whole span below the ceiling: rivals that lost together must not come back together.
     #[must_use]
     pub fn pause(&self, failed: u32, elapsed: Duration, random: u64) -> Option<Duration> {
-        if failed >= self.attempts_max || elapsed >= self.time_max {
+        let late = elapsed >= self.time_max && failed >= self.attempts_min;
+        if failed >= self.attempts_max || late {
             return None;
         }
         let doublings = failed.saturating_sub(1).min(31);
@@ -46,14 +50,14 @@ impl Backoff {
 pub struct Attempts {
     backoff: Backoff,
     failed: u32,
-    started: Instant,
+    first_failure: Option<Instant>,
 }
 
 impl Attempts {
-    /// The first attempt begins now.
+    /// None was made so far.
     #[must_use]
     pub fn new(backoff: Backoff) -> Self {
-        Self { backoff, failed: 0, started: Instant::now() }
+        Self { backoff, failed: 0, first_failure: None }
     }
 
     /// Attempts that failed.
@@ -65,7 +69,8 @@ impl Attempts {
     /// An attempt failed: waits for the next one. False if there have been enough. `random` decides the pause.
     pub async fn again(&mut self, random: u64) -> bool {
         self.failed = self.failed.saturating_add(1);
-        let Some(pause) = self.backoff.pause(self.failed, self.started.elapsed(), random) else { return false };
+        let since = self.first_failure.get_or_insert_with(Instant::now).elapsed();
+        let Some(pause) = self.backoff.pause(self.failed, since, random) else { return false };
         tokio::time::sleep(pause).await;
         true
     }
@@ -80,6 +85,7 @@ mod tests {
         pause_max: Duration::from_millis(50),
         attempts_max: 10,
         time_max: Duration::from_secs(1),
+        attempts_min: 2,
     };
 
     #[test]
@@ -93,7 +99,8 @@ mod tests {
             (4, 0, millis(50)),
             (9, 999, millis(50)),
             (10, 0, None),
-            (1, 1_000, None),
+            (2, 1_000, None),
+            (1, 1_000, millis(10)),
         ] {
             assert_eq!(longest(failed, elapsed_ms), wanted, "{failed} failed in {elapsed_ms} ms");
         }

@@ -103,6 +103,7 @@ impl Batch {
                     failpoint::pass("curate.after_commit");
                     done.table_version = version;
                     done.committed = true;
+                    attempts = Attempts::new(Backoff::RACE);
                     done.take(work, with_staged);
                     if with_staged {
                         staged = None;

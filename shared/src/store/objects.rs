@@ -22,6 +22,7 @@ const PUT_BACKOFF: Backoff = Backoff {
     pause_max: Duration::from_secs(1),
     attempts_max: 8,
     time_max: Duration::from_secs(20),
+    attempts_min: 2,
 };
 
 /// What became of [`Store::put_new`].
