@@ -170,7 +170,8 @@ fn breach(expectation: &Expectation, row: &RecordBatch, first: usize, figures: &
     let relevant = figures.iter().enumerate().filter_map(|(i, name)| {
         // `avg(batch.fare)` in the plan is `avg(fare)` in the condition.
         let text = name.to_lowercase().replace("batch.", "").replace(' ', "");
-        let value = array_value_to_string(row.column(first + i), 0).ok()?;
+        let column = row.column(first + i);
+        let value = if column.is_null(0) { "null".to_owned() } else { array_value_to_string(column, 0).ok()? };
         (lower.contains(&text) || figures.len() == 1).then(|| format!("{} = {value}", name.replace("batch.", "")))
     });
     let found: Vec<String> = relevant.collect();

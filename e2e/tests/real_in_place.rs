@@ -41,7 +41,7 @@ fn home(name: &str, versioned: bool) -> (TempDir, Tidemark, String) {
 }
 
 fn put(bucket: &str, folder: &Path, fares: &[&str]) {
-    let mut csv = "VendorID,tpep_pickup_datetime,fare_amount\n".to_owned();
+    let mut csv = "VendorID,tpep_pickup_datetime,total_amount\n".to_owned();
     for fare in fares {
         csv.push_str(&format!("1,2019-07-04 10:00:00,{fare}\n"));
     }
@@ -51,7 +51,7 @@ fn put(bucket: &str, folder: &Path, fares: &[&str]) {
 }
 
 fn fares(tidemark: &Tidemark) -> Vec<Value> {
-    tidemark.rows("SELECT count(*), sum(fare_amount) FROM batch.trips").expect("it answers")
+    tidemark.rows("SELECT count(*), sum(total_amount) FROM batch.trips").expect("it answers")
 }
 
 #[test]
