@@ -1,3 +1,5 @@
+//! The embedded log: the contract, its lock, its close, and a property test against a simple model.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -250,7 +252,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn the_embedded_log_is_a_simple_list(
         steps in proptest::collection::vec(step(), 1..40),
