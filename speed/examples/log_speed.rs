@@ -163,7 +163,7 @@ fn trip(n: u64) -> Record {
     let pick = |shift: u32, of: u64| (noise >> shift) % of;
     let value = format!(
         "{{\"id\":\"{n:08x}\",\"pickup\":\"2019-03-{:02}T{:02}:{:02}:{:02}\",\"passengers\":{},\"distance\":{}.{:02},\
-         \"from\":{},\"to\":{},\"payment\":{},\"fare\":{}.{:02},\"tip\":{}.{:02},\"total\":{}.{:02}}}",
+         \"from_zone\":{},\"to_zone\":{},\"payment\":{},\"vendor\":\"Creative Mobile Tech\",\"fare\":{}.{:02},\"tip\":{}.{:02},\"total\":{}.{:02}}}",
         1 + pick(3, 28),
         pick(5, 24),
         pick(7, 60),

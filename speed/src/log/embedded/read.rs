@@ -48,12 +48,15 @@ pub(super) fn read(keyspace: &Keyspace, from: u64, bounds: Bounds, limits: ReadL
                 continue;
             }
             bytes += record.bytes();
-            let full = fetched.records.len() >= limits.records_max.max(1) || bytes > limits.bytes_max;
-            if full && !fetched.records.is_empty() {
+            if bytes > limits.bytes_max && !fetched.records.is_empty() {
                 return Ok(fetched);
             }
             fetched.records.push(OffsetRecord { offset, record });
             fetched.next = offset + 1;
+            // at once: the next value would be read for nothing
+            if fetched.records.len() >= limits.records_max {
+                return Ok(fetched);
+            }
         }
         // nothing may be left in it
         records.next().map_err(damaged)?;

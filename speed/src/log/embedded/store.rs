@@ -34,7 +34,8 @@ const START_PREFIX: &[u8] = b"start/";
 /// Bytes of a partition that are held in memory before they become a table: small, for there may be many partitions.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 const CACHE_BYTES: u64 = 32 << 20;
-const JOURNALS_BYTES: u64 = 512 << 20;
+/// Journals are kept until all that is in them lies in tables; above this, what holds the oldest one back is written out.
+const JOURNALS_BYTES: u64 = 256 << 20;
 
 /// The opened database. Only the writer has it; readers have a partition's keyspace.
 pub(super) struct LogStore {
