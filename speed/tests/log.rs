@@ -166,10 +166,13 @@ struct Run {
 
 impl Run {
     async fn new(storage: Storage) -> Self {
-        let folder = TempDir::new().unwrap();
+        let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(SteppedClock::default());
-        let log = open(folder.path(), storage, &clock).await.unwrap();
-        let topic = log.create_topic(&TopicName::new("trips").unwrap(), PARTITIONS).await.unwrap();
+        let log = open(folder.path(), storage, &clock).await.expect("the log works");
+        let topic = log
+            .create_topic(&TopicName::new("trips").expect("the log works"), PARTITIONS)
+            .await
+            .expect("the log works");
         let models = (0..PARTITIONS).map(|_| Model::default()).collect();
         Self { folder, clock, log, topic, models, seconds: 0, storage }
     }
@@ -184,12 +187,12 @@ impl Run {
                 self.seconds += time.as_secs();
             }
             Step::Reopen => {
-                self.log.close().await.unwrap();
-                self.log = open(self.folder.path(), self.storage, &self.clock).await.unwrap();
+                self.log.close().await.expect("close");
+                self.log = open(self.folder.path(), self.storage, &self.clock).await.expect("the log works");
             }
         }
         let expected: Vec<Bounds> = self.models.iter().map(Model::bounds).collect();
-        assert_eq!(self.log.bounds(&self.topic).await.unwrap(), expected);
+        assert_eq!(self.log.bounds(&self.topic).await.expect("the log works"), expected);
     }
 
     async fn append(&mut self, partitions: Vec<u32>) {
@@ -201,7 +204,7 @@ impl Run {
             model.records.push((routed.record.clone(), self.seconds));
             records.push(routed);
         }
-        assert_eq!(self.log.append(&self.topic, records, None).await.unwrap().positions, expected);
+        assert_eq!(self.log.append(&self.topic, records, None).await.expect("the log works").positions, expected);
     }
 
     async fn read(&self, partition: u32, from: f64, limits: ReadLimits) {
@@ -213,7 +216,7 @@ impl Run {
         } else if from > end {
             assert!(matches!(read, Err(LogError::BeyondEnd { .. })), "{read:?}");
         } else {
-            let fetched = read.unwrap();
+            let fetched = read.expect("the log works");
             assert_eq!(fetched.bounds, model.bounds());
             let mut bytes = 0;
             let expected = (from..end).zip(&model.records[from as usize..]).take(limits.records_max).take_while(
@@ -233,7 +236,7 @@ impl Run {
     async fn retain(&mut self, partition: u32, retention: Retention, limit: f64) {
         let model = &mut self.models[partition as usize];
         let (limit, before) = (model.at(limit), model.bounds());
-        let after = self.log.retain(&self.topic, partition, &retention, limit).await.unwrap();
+        let after = self.log.retain(&self.topic, partition, &retention, limit).await.expect("the log works");
         assert_eq!(after.end, before.end);
         assert!((before.start..=before.end).contains(&after.start), "{before:?} became {after:?}");
         assert!(after.start == before.start || after.start <= limit, "retention passed {limit}: {after:?}");
