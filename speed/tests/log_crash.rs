@@ -37,7 +37,9 @@ fn main() -> ExitCode {
 
 /// Appends until it is killed: call `n` of a writer has records `<writer> <n> <i>`, under the key `<writer>-<n>`.
 async fn child(folder: &Path) -> ExitCode {
-    let log = match EmbeddedLog::open(folder, Storage::default(), Arc::new(System)).await {
+    // uncompressed, for it would all be compressed away
+    let storage = Storage { compression_level: None, ..Storage::default() };
+    let log = match EmbeddedLog::open(folder, storage, Arc::new(System)).await {
         Ok(log) => Arc::new(log),
         Err(error) => {
             eprintln!("{error}; {}", error.hint().unwrap_or_default());
@@ -74,8 +76,10 @@ fn key(writer: u64, n: u64) -> IdempotencyKey {
 }
 
 fn call(writer: u64, n: u64) -> Vec<Routed> {
+    // now and then much: tables are to be written and journals to be changed, too, when the child is killed
+    let pad = if n % 4 == 0 { 60_000 } else { (n * 37 % 900) as usize };
     let one = |i: u64| {
-        let value = Bytes::from(format!("{writer} {n} {i} {}", "x".repeat((n * 37 % 900) as usize)));
+        let value = Bytes::from(format!("{writer} {n} {i} {}", "x".repeat(pad)));
         let partition = ((writer + n + i) % u64::from(PARTITIONS)) as u32;
         Routed { partition, record: Record { value: Some(value), timestamp_ms: n as i64, ..Record::default() } }
     };
