@@ -45,6 +45,7 @@ pub async fn check_all(log: &Arc<dyn Log>) {
     read::waiting_looks_at_every_partition(log).await;
     read::waiting_ends_when_the_topic_goes(log).await;
     retain::retention_stays_below_its_limit(log).await;
+    retain::a_limit_within_an_append_holds(log).await;
     retain::an_emptied_partition_goes_on_at_its_end(log).await;
 }
 

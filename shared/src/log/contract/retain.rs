@@ -44,6 +44,21 @@ pub(super) async fn retention_stays_below_its_limit(log: &Arc<dyn Log>) {
     assert_eq!(values(&read_on(log, &topic, 1, 0, ALL).await), ["other"], "another partition was touched");
 }
 
+/// A limit in the middle of what was appended at once, and so may be stored and dropped together.
+pub(super) async fn a_limit_within_an_append_holds(log: &Arc<dyn Log>) {
+    let topic = topic(log, "retain-within", 1).await;
+    let texts: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+    let appended = append(log, &topic, texts.iter().map(|text| record(0, text)).collect()).await;
+    append(log, &topic, vec![record(0, "after")]).await;
+    for n in [0, 1, 5, 9] {
+        let limit = appended.positions[n].offset;
+        let bounds = log.retain(&topic, 0, &EVERYTHING_MAY_GO, limit).await.expect("retain");
+        assert!(bounds.start <= limit, "retention passed its limit {limit}: {bounds:?}");
+        let left = values(&read_on(log, &topic, 0, limit, ALL).await);
+        assert_eq!(left[..left.len() - 1], texts[n..], "a record at or above the limit {limit} is gone");
+    }
+}
+
 pub(super) async fn an_emptied_partition_goes_on_at_its_end(log: &Arc<dyn Log>) {
     let topic = topic(log, "empty", 1).await;
     fill(log, &topic, 5).await;
