@@ -77,7 +77,7 @@ fn key(writer: u64, n: u64) -> IdempotencyKey {
 
 fn call(writer: u64, n: u64) -> Vec<Routed> {
     // now and then much: tables are to be written and journals to be changed, too, when the child is killed
-    let pad = if n % 4 == 0 { 60_000 } else { (n * 37 % 900) as usize };
+    let pad = if n.is_multiple_of(4) { 60_000 } else { (n * 37 % 900) as usize };
     let one = |i: u64| {
         let value = Bytes::from(format!("{writer} {n} {i} {}", "x".repeat(pad)));
         let partition = ((writer + n + i) % u64::from(PARTITIONS)) as u32;
