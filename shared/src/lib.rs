@@ -13,6 +13,7 @@ pub mod decode;
 pub mod error;
 pub mod layout;
 pub mod ledger;
+pub mod log;
 pub mod position;
 pub mod reject;
 pub mod store;

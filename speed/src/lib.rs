@@ -1,1 +1,3 @@
-//! The speed layer: log, archiver, indexer, real-time view. Empty in this release.
+//! The speed layer: the log's adapters and, on top of them, what keeps the real-time view up.
+
+pub mod log;

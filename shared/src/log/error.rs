@@ -1,0 +1,174 @@
+//! Why a log refused or failed.
+
+use std::error::Error as StdError;
+use std::path::PathBuf;
+
+use super::{TopicId, TopicName};
+use crate::error::{ErrorKind, Kind};
+
+/// A failure of a log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A name, number or key that can't be.
+    #[error("{what} is refused by the log: {reason}")]
+    Invalid {
+        /// What was refused: "topic name `a/b`".
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such topic.
+    #[error("topic `{topic}` does not exist")]
+    Missing {
+        /// Its name.
+        topic: TopicName,
+    },
+    /// The topic was deleted and made again.
+    #[error("topic `{topic}` was made again: it is {found} now, not {expected}")]
+    Replaced {
+        /// Its name.
+        topic: TopicName,
+        /// The incarnation that was asked for.
+        expected: TopicId,
+        /// The one that is there.
+        found: TopicId,
+    },
+    /// A topic is there with another number of partitions.
+    #[error("topic `{topic}` has {found} partitions, not {expected}")]
+    Mismatch {
+        /// Its name.
+        topic: TopicName,
+        /// The number asked for.
+        expected: u32,
+        /// The number it has.
+        found: u32,
+    },
+    /// The topic has no such partition.
+    #[error("topic `{topic}` has no partition {partition}: it has {partitions}, from 0")]
+    NoPartition {
+        /// Its name.
+        topic: TopicName,
+        /// The partition asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// Records that were asked for have left the log.
+    #[error("`{topic}/{partition}` begins at offset {start} now: {from} is gone")]
+    Gone {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        from: u64,
+        /// The first offset that is left.
+        start: u64,
+    },
+    /// Somebody has seen offsets that the log does not know.
+    #[error("`{topic}/{partition}` ends at offset {end}, below {from}: the log has lost records")]
+    BeyondEnd {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        from: u64,
+        /// Where the log ends.
+        end: u64,
+    },
+    /// More than one call may carry.
+    #[error("{what} of {size} is too large, at most {max}")]
+    TooLarge {
+        /// What is too large: "a record's bytes".
+        what: &'static str,
+        /// How large it is.
+        size: usize,
+        /// The most allowed.
+        max: usize,
+    },
+    /// An idempotency key came a second time with other records.
+    #[error("idempotency key `{key}` was used for other records of topic `{topic}`")]
+    KeyReused {
+        /// The topic.
+        topic: TopicName,
+        /// The key.
+        key: String,
+    },
+    /// Another process has the log open.
+    #[error("the log in {} is open in another process", path.display())]
+    Locked {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// A write or sync failed, so that nothing can be promised any more.
+    #[error("the log has failed and takes no more records: {reason}")]
+    Failed {
+        /// What failed.
+        reason: String,
+    },
+    /// Written by a newer release.
+    #[error("the log's format {found} is newer than this release knows ({known})")]
+    NewerFormat {
+        /// The number found.
+        found: u64,
+        /// The newest that is known.
+        known: u64,
+    },
+    /// Stored bytes are not what they must be.
+    #[error("the log's {what} can't be read: {reason}")]
+    Corrupt {
+        /// What: "`trips/3` at offset 17".
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What is behind the log failed.
+    #[error("the log failed to {operation}")]
+    Backend {
+        /// What was tried.
+        operation: &'static str,
+        /// Why, in its words.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl LogError {
+    /// A failure of what is behind the log.
+    pub fn backend(operation: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Backend { operation, source: source.into() }
+    }
+}
+
+impl ErrorKind for LogError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid { .. }
+            | Self::Mismatch { .. }
+            | Self::NoPartition { .. }
+            | Self::TooLarge { .. }
+            | Self::KeyReused { .. } => Kind::Invalid,
+            Self::Missing { .. } | Self::Gone { .. } => Kind::NotFound,
+            Self::Replaced { .. } | Self::Locked { .. } => Kind::Conflict,
+            Self::BeyondEnd { .. } | Self::Corrupt { .. } => Kind::Corrupt,
+            Self::NewerFormat { .. } => Kind::Unsupported,
+            Self::Closed | Self::Failed { .. } | Self::Backend { .. } => Kind::Retryable,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Locked { .. } => "use the running process, or stop it first",
+            Self::NewerFormat { .. } => "use a release at least as new as the one that wrote it",
+            Self::Failed { .. } => "see to the disk, then start again: what was acknowledged is there",
+            Self::Mismatch { .. } => "add partitions, or use the number that it has",
+            Self::KeyReused { .. } => "use a new key for new records",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}

@@ -1,0 +1,179 @@
+//! The topics as this process knows them: who reads looks here, only the writer changes them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use fjall::Keyspace;
+use serde::{Deserialize, Serialize};
+use tidemark_shared::log::{Bounds, LogError, Topic, TopicId, TopicName, check_partition};
+use tokio::sync::watch;
+
+/// What is stored of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TopicEntry {
+    /// Names its keyspaces; never used again.
+    pub(super) number: u64,
+    pub(super) id: TopicId,
+    pub(super) partitions: u32,
+    /// RFC 3339; for people who look into the store.
+    pub(super) created_at: String,
+}
+
+/// One incarnation of a topic.
+#[derive(Debug)]
+pub(super) struct TopicState {
+    pub(super) name: TopicName,
+    pub(super) id: TopicId,
+    pub(super) number: u64,
+    pub(super) created_at: String,
+    deleted: AtomicBool,
+    partitions: RwLock<Vec<Arc<PartitionState>>>,
+}
+
+/// One partition of it.
+#[derive(Debug)]
+pub(super) struct PartitionState {
+    pub(super) number: u32,
+    /// How far it reaches; also wakes those who wait when there is nothing to wait for any more.
+    pub(super) live: watch::Sender<Live>,
+    /// Where the writer goes on; nobody else looks.
+    tail: Mutex<Tail>,
+    /// `None` once the log is closed: a keyspace keeps the folder's lock.
+    keyspace: Mutex<Option<KeyspaceHandle>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) bounds: Bounds,
+    /// The log was closed or has failed, or the topic is gone.
+    pub(super) stopped: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tail {
+    pub(super) end: u64,
+    /// Bytes of all values that were ever appended.
+    pub(super) bytes: u64,
+    pub(super) appended_at_ms: i64,
+}
+
+/// A keyspace has no `Debug` of its own.
+#[derive(Clone)]
+pub(super) struct KeyspaceHandle(pub(super) Keyspace);
+
+impl std::fmt::Debug for KeyspaceHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Keyspace").field(&&**self.0.name()).finish()
+    }
+}
+
+impl TopicState {
+    pub(super) fn new(name: TopicName, entry: &TopicEntry, partitions: Vec<Arc<PartitionState>>) -> Self {
+        let TopicEntry { number, id, created_at, .. } = entry.clone();
+        Self { name, id, number, created_at, deleted: AtomicBool::new(false), partitions: RwLock::new(partitions) }
+    }
+
+    pub(super) fn partitions(&self) -> RwLockReadGuard<'_, Vec<Arc<PartitionState>>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, partitions: Vec<Arc<PartitionState>>) {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).extend(partitions);
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.partitions().len()).expect("a topic has at most PARTITIONS_MAX partitions")
+    }
+
+    pub(super) fn partition(&self, partition: u32) -> Result<Arc<PartitionState>, LogError> {
+        check_partition(&self.described(), partition, self.count())?;
+        Ok(Arc::clone(&self.partitions()[partition as usize]))
+    }
+
+    pub(super) fn described(&self) -> Topic {
+        Topic { name: self.name.clone(), id: self.id.clone(), partitions: self.count() }
+    }
+
+    pub(super) fn check_there(&self) -> Result<(), LogError> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(LogError::Missing { topic: self.name.clone() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(super) fn wake(&self) {
+        for partition in self.partitions().iter() {
+            partition.live.send_modify(|live| live.stopped = true);
+        }
+    }
+}
+
+impl PartitionState {
+    pub(super) fn new(number: u32, keyspace: Keyspace, bounds: Bounds, tail: Tail) -> Self {
+        Self {
+            number,
+            live: watch::Sender::new(Live { bounds, stopped: false }),
+            tail: Mutex::new(tail),
+            keyspace: Mutex::new(Some(KeyspaceHandle(keyspace))),
+        }
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.live.borrow().bounds
+    }
+
+    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keyspace(&self) -> Result<Keyspace, LogError> {
+        let keyspace = self.keyspace.lock().unwrap_or_else(PoisonError::into_inner);
+        keyspace.as_ref().map(|handle| handle.0.clone()).ok_or(LogError::Closed)
+    }
+
+    pub(super) fn let_go(&self) {
+        drop(self.keyspace.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// All topics by name.
+#[derive(Debug, Default)]
+pub(super) struct Topics(RwLock<BTreeMap<TopicName, Arc<TopicState>>>);
+
+impl Topics {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, BTreeMap<TopicName, Arc<TopicState>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<TopicName, Arc<TopicState>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The incarnation that `topic` means.
+    pub(super) fn find(&self, topic: &Topic) -> Result<Arc<TopicState>, LogError> {
+        let topics = self.read();
+        let found = topics.get(&topic.name).ok_or_else(|| LogError::Missing { topic: topic.name.clone() })?;
+        if found.id != topic.id {
+            let (expected, found) = (topic.id.clone(), found.id.clone());
+            return Err(LogError::Replaced { topic: topic.name.clone(), expected, found });
+        }
+        Ok(Arc::clone(found))
+    }
+
+    pub(super) fn wake_all(&self) {
+        self.read().values().for_each(|topic| topic.wake());
+    }
+
+    /// Lets go of every keyspace.
+    pub(super) fn let_go(&self) {
+        for topic in self.read().values() {
+            topic.partitions().iter().for_each(|partition| partition.let_go());
+        }
+    }
+}

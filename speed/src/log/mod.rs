@@ -1,0 +1,3 @@
+//! Adapters of the log port.
+
+pub mod embedded;
