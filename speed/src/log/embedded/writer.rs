@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tidemark_shared::error::chain;
 use tidemark_shared::log::{Appended, LogError, Topic, TopicName};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::failure::described;
 use super::group::Group;
 use super::keys::{self, Purge};
 use super::status::Shared;
@@ -167,7 +167,7 @@ impl Writer {
 /// Answers; a failure of the disk is also ours.
 fn answer<T>(reply: Reply<T>, outcome: Result<T, LogError>) -> Result<(), String> {
     let failed = match &outcome {
-        Err(error @ LogError::Backend { .. }) => Err(described(error)),
+        Err(error @ LogError::Backend { .. }) => Err(chain(error)),
         _ => Ok(()),
     };
     // who asked may have gone away
