@@ -26,7 +26,7 @@ setup: ## Install the system packages that the build lacks (a C compiler), if an
 setup-python: ## Also make .venv with the Python packages that checks use
 	@infra/setup.sh python
 
-build: setup ## Build everything (the first time: about 45 minutes on 2 cores)
+build: setup ## Build everything (the first time: about 20 minutes on 2 cores)
 	cargo build --workspace --bins $(CARGO_FLAGS)
 
 demo: build ## Two years of taxi trips from CSV to Parquet to SQL; TRIPS=DIR takes the TLC's own files
