@@ -8,6 +8,7 @@ use tidemark_shared::curated::{self, CurrentGeneration, Published};
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
 use tidemark_shared::error::AnyError;
+use tidemark_shared::ledger::LedgerState;
 use tidemark_shared::transform::Transform;
 
 use crate::curated::table::{TableHead, table_schema};
@@ -80,6 +81,17 @@ pub(crate) struct Current {
     pub(crate) table: TableHead,
 }
 
+/// Refuses a ledger that ends before what the table covers. `ledger_end` was read after the table.
+pub(crate) fn whole_ledger(dataset: &str, table: &TableHead, ledger_end: u64) -> Result<(), BatchError> {
+    let covered = table.files_end();
+    if covered <= ledger_end {
+        return Ok(());
+    }
+    let what =
+        format!("the table covers {covered} ledger entries, and the ledger has {ledger_end}: restore the others");
+    Err(BatchError::Damaged { dataset: dataset.to_owned(), what })
+}
+
 impl Batch {
     /// The newest applied definition.
     pub(crate) async fn latest_definition(&self, dataset: &str) -> Result<Registered, BatchError> {
@@ -131,10 +143,11 @@ impl Batch {
 
     /// Fails if the generation that answers was made under semantics that are not ours: then nothing may be added to it,
     /// and nothing to the ledger that would wait for it.
-    pub(crate) async fn refuse_other_semantics(&self, dataset: &str) -> Result<(), BatchError> {
+    /// True if a generation answers.
+    pub(crate) async fn refuse_other_semantics(&self, dataset: &str) -> Result<bool, BatchError> {
         match self.pointer(dataset).await? {
-            Some((_, pointer)) => ours(dataset, &pointer.generation, pointer.semantics),
-            None => Ok(()),
+            Some((_, pointer)) => ours(dataset, &pointer.generation, pointer.semantics).map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -161,6 +174,30 @@ impl Batch {
             };
             self.hand_over(definitions, number, &table, &successor).await?;
         }
+    }
+
+    /// The generation that answers, where `exists` says that there is one, beside a ledger not shorter than what it covers.
+    ///
+    /// # Errors
+    /// [`BatchError::Damaged`] where entries were lost: new ones would take their numbers, and the table would count
+    /// them as covered without having their rows.
+    pub(crate) async fn open_current(
+        &self,
+        definitions: &mut Definitions,
+        state: &mut LedgerState,
+        exists: bool,
+    ) -> Result<Option<Current>, BatchError> {
+        if !exists {
+            return Ok(None);
+        }
+        let dataset = definitions.dataset.clone();
+        let current = self.current(definitions).await?;
+        if current.table.files_end() > state.end() {
+            // Another run may have appended and committed since the ledger was read.
+            self.ledger(&dataset).catch_up(state).await?;
+        }
+        whole_ledger(&dataset, &current.table, state.end())?;
+        Ok(Some(current))
     }
 
     pub(crate) async fn open_or_create(&self, maker: &Maker, generation: &str) -> Result<TableHead, BatchError> {

@@ -7,6 +7,7 @@ use tidemark_shared::position::{Coverage, FILES_SOURCE};
 
 use crate::curated::table::TableHead;
 use crate::error::BatchError;
+use crate::generation::whole_ledger;
 use crate::rejects::FileRejects;
 use crate::report::{Counts, DatasetStatus, HeldFile, RejectQuery, RejectRow};
 use crate::service::Batch;
@@ -88,13 +89,17 @@ impl Batch {
     pub async fn status(&self, dataset: &str) -> Result<DatasetStatus, BatchError> {
         let latest = self.latest_definition(dataset).await?;
         let version = latest.version.to_string();
-        let entries = self.ledger(dataset).entries().await?;
-        let state = LedgerState::replay(&entries);
         let pointer = self.pointer(dataset).await?.map(|(_, pointer)| pointer);
         let table = match &pointer {
             Some(pointer) => TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?,
             None => None,
         };
+        // Read after the table, so that it can't be the shorter one.
+        let entries = self.ledger(dataset).entries().await?;
+        let state = LedgerState::replay(&entries);
+        if let Some(table) = &table {
+            whole_ledger(dataset, table, state.end())?;
+        }
         let coverage = table.as_ref().map_or_else(Coverage::new, TableHead::coverage);
         let (mut rows, mut data_files, mut bytes) = (0u64, 0u64, 0u64);
         if let Some(table) = &table {

@@ -15,7 +15,7 @@ use tidemark_shared::ledger::LedgerState;
 use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
 use crate::failpoint;
-use crate::generation::{Current, Definitions, Maker};
+use crate::generation::{Current, Definitions, Maker, whole_ledger};
 use crate::rejects::{FileRejects, absent};
 use crate::report::{Counts, IngestReport, Progress, RecomputeReport};
 use crate::service::Batch;
@@ -37,6 +37,7 @@ impl Batch {
         let table = self.open_or_create(&maker, &generation).await?;
         failpoint::pass("generation.after_create");
         let mut state = self.ledger(dataset).state().await?;
+        whole_ledger(dataset, &old.table, state.end())?;
         let to = state.end();
         let curated_bytes = self.extend(&maker, table, &state, to, None, progress).await?.curated_bytes;
         failpoint::pass("recompute.before_seal");

@@ -122,6 +122,12 @@ impl Tidemark {
         self
     }
 
+    /// The binary.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The data directory.
     #[must_use]
     pub fn data_dir(&self) -> &Path {

@@ -17,12 +17,16 @@ const STRING_BOUND_BYTES_MAX: usize = 64;
 
 /// The `stats` text of an `add` action for a file with this footer and this (physical) schema.
 ///
-/// Columns of types that Delta readers do not compare (binary, nested) get only a null count.
+/// A column of a type that Delta readers do not compare gets only a null count, a nested one nothing: its statistics
+/// would have to be nested like it, and a reader that finds a number there refuses the whole table.
 pub(crate) fn delta_stats(schema: &SchemaRef, footer: &ParquetMetaData) -> String {
     let mut min_values = BTreeMap::new();
     let mut max_values = BTreeMap::new();
     let mut null_counts = BTreeMap::new();
     for field in schema.fields() {
+        if field.data_type().is_nested() {
+            continue;
+        }
         let Ok(converter) = StatisticsConverter::try_new(field.name(), schema, footer.file_metadata().schema_descr())
         else {
             continue;
@@ -92,9 +96,7 @@ fn bound(field: &Field, values: &ArrayRef, side: Side) -> Option<String> {
         DataType::Date32 => {
             let days = extreme(values.as_primitive::<Date32Type>().iter(), side)?;
             let date = chrono::NaiveDate::from_num_days_from_ce_opt(days.checked_add(719_163)?)?;
-            let text = date.format("%Y-%m-%d").to_string();
-            // A year beyond 9999 is signed in chrono's text, which no reader parses.
-            (text.len() == 10).then(|| quoted(&text))
+            plain_year(chrono::Datelike::year(&date)).then(|| quoted(&date.format("%Y-%m-%d").to_string()))
         }
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let micros = extreme(values.as_primitive::<TimestampMicrosecondType>().iter(), side)?;
@@ -149,8 +151,12 @@ fn timestamp_text(micros: i64, side: Side, utc: bool) -> Option<String> {
     }
     let time = chrono::DateTime::from_timestamp_millis(millis)?;
     let text = time.format(if utc { "%Y-%m-%dT%H:%M:%S%.3fZ" } else { "%Y-%m-%dT%H:%M:%S%.3f" }).to_string();
-    // A year beyond 9999 is signed in chrono's text, which no reader parses.
-    (text.len() == if utc { 24 } else { 23 }).then(|| quoted(&text))
+    plain_year(chrono::Datelike::year(&time)).then(|| quoted(&text))
+}
+
+/// True for the years that all readers parse: beyond 9999 the text is signed, and Python knows no year 0.
+fn plain_year(year: i32) -> bool {
+    (1..=9999).contains(&year)
 }
 
 #[cfg(test)]
@@ -220,6 +226,17 @@ mod tests {
         assert_eq!(stats(vec![("c", floats(f32::INFINITY))])["maxValues"], json!({}));
         let days = Arc::new(arrow::array::Date32Array::from(vec![0, 1, 9_999_999]));
         assert_eq!(stats(vec![("c", days)])["maxValues"], json!({}));
+        let year_zero = Arc::new(arrow::array::Date32Array::from(vec![0, 1, -719_528]));
+        assert_eq!(stats(vec![("c", year_zero)])["minValues"], json!({}));
+    }
+
+    #[test]
+    fn a_nested_column_has_no_statistics() {
+        let inner: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+        let fields = vec![(Arc::new(Field::new("x", DataType::Int64, true)), Arc::clone(&inner))];
+        let nested: ArrayRef = Arc::new(arrow::array::StructArray::from(fields));
+        let stats = stats(vec![("s", nested), ("c", inner)]);
+        assert_eq!((&stats["nullCount"], &stats["minValues"]), (&json!({"c": 1}), &json!({"c": 1})));
     }
 
     #[test]

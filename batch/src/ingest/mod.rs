@@ -48,10 +48,11 @@ impl Batch {
     ) -> Result<IngestReport, BatchError> {
         let started = std::time::Instant::now();
         let mut definitions = self.definitions(dataset).await?;
-        self.refuse_other_semantics(dataset).await?;
+        let exists = self.refuse_other_semantics(dataset).await?;
         let (found, names) = self.expand(request, progress).await?;
         // Read once; from here on only what others append is read.
         let mut state = self.ledger(dataset).state().await?;
+        let mut opened = self.open_current(&mut definitions, &mut state, exists).await?;
         let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
         for name in &names {
             if !(request.accept && state.by_name(name).is_some()) {
@@ -62,11 +63,14 @@ impl Batch {
         let new = self.decide_all(dataset, found, request, &mut state, &mut report, progress).await?;
         let groups = group_by_bytes(new, self.settings.commit_bytes);
         if groups.is_empty() {
-            self.bring_up(&mut definitions, None, None, &mut state, &mut report, progress).await?;
+            self.bring_up(&mut definitions, opened.take(), None, &mut state, &mut report, progress).await?;
         }
         // Each group is brought up to the ledger's end, so nothing is left after the last one.
         for group in groups {
-            let current = self.current(&mut definitions).await?;
+            let current = match opened.take() {
+                Some(current) => current,
+                None => self.current(&mut definitions).await?,
+            };
             let staged = self.stage(&current, group, request, &mut state, &mut report, progress).await?;
             self.bring_up(&mut definitions, Some(current), staged, &mut state, &mut report, progress).await?;
         }
@@ -96,9 +100,10 @@ impl Batch {
     ) -> Result<IngestReport, BatchError> {
         let started = std::time::Instant::now();
         let mut definitions = self.definitions(dataset).await?;
-        self.refuse_other_semantics(dataset).await?;
+        let exists = self.refuse_other_semantics(dataset).await?;
         let ledger = self.ledger(dataset);
         let mut state = ledger.state().await?;
+        let opened = self.open_current(&mut definitions, &mut state, exists).await?;
         for name in names {
             // One that was withdrawn before is no mistake: a run that was killed in between is typed again.
             if state.all_by_name(name).next().is_none() {
@@ -123,7 +128,7 @@ impl Batch {
                 notes: Vec::new(),
             });
         }
-        self.bring_up(&mut definitions, None, None, &mut state, &mut report, progress).await?;
+        self.bring_up(&mut definitions, opened, None, &mut state, &mut report, progress).await?;
         self.register(&mut definitions).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)

@@ -90,3 +90,27 @@ async fn a_grace_that_no_table_can_keep_is_refused() {
     let created = std::fs::read_to_string(home.path(&log)).expect("the first commit");
     assert!(created.contains("\"delta.deletedFileRetentionDuration\":\"interval 1 week\""), "{created}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_lost_its_last_entry_takes_nothing_in() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv", "b.csv"]).await.expect("ingests");
+    let before = home.published().await;
+    let mut ledger = files(&home.path("store/raw/events/files/ledger"));
+    ledger.sort();
+    std::fs::remove_file(ledger.last().expect("two entries")).expect("an object");
+    // A new entry would take the lost one's number, below the coverage.
+    let names = ["a.csv".to_owned()];
+    let errors = [
+        home.ingest(&batch, &["c.csv"]).await.expect_err("no ingest"),
+        batch.withdraw("events", &names, &quiet()).await.map(drop).expect_err("no withdrawal"),
+        batch.recompute("events", &quiet()).await.map(drop).expect_err("no recompute"),
+        batch.status("events").await.map(drop).expect_err("status tells it"),
+    ];
+    for error in errors {
+        assert!(error.to_string().contains("covers 2 ledger entries, and the ledger has 1"), "{error}");
+        assert_eq!(error.kind(), Kind::Corrupt);
+    }
+    assert_eq!(home.published().await.rows, before.rows);
+}

@@ -4,6 +4,7 @@
 
 mod faults;
 mod green;
+mod nested;
 mod oracle;
 mod races;
 mod support;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tidemark_batch::report::DatasetStatus;
 
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, for_people, for_programs};
 use crate::exit::Exit;
 use crate::render;
 
@@ -20,6 +20,16 @@ pub struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Statuses {
     datasets: Vec<DatasetStatus>,
+    /// Datasets whose state can't be told: one of them hides none of the others.
+    failed: Vec<Failure>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failure {
+    dataset: String,
+    error: serde_json::Value,
+    #[serde(skip)]
+    text: String,
 }
 
 /// Shows how one dataset or all of them stand.
@@ -32,16 +42,26 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError>
         Some(name) => vec![name.clone()],
         None => batch.datasets().await?,
     };
-    let mut datasets = Vec::with_capacity(names.len());
+    let (mut datasets, mut failed) = (Vec::with_capacity(names.len()), Vec::new());
     for name in &names {
-        datasets.push(batch.status(name).await?);
+        match batch.status(name).await {
+            Ok(status) => datasets.push(status),
+            Err(error) if args.dataset.is_some() => return Err(error.into()),
+            Err(error) => failed.push(Failure {
+                dataset: name.clone(),
+                error: for_programs(&error)["error"].take(),
+                text: format!("{}\n  {}", render::clean(name), for_people(&error).replace('\n', "\n  ").trim_end()),
+            }),
+        }
     }
-    context.report(&Statuses { datasets }, |all| {
-        if all.datasets.is_empty() {
+    let exit = if failed.is_empty() { Exit::Done } else { Exit::Failed };
+    context.report(&Statuses { datasets, failed }, |all| {
+        if all.datasets.is_empty() && all.failed.is_empty() {
             return "no dataset yet; `tidemark dataset apply DIR` makes one known\n".to_owned();
         }
-        let texts: Vec<String> = all.datasets.iter().map(render::status).collect();
+        let failed = all.failed.iter().map(|failure| format!("{}\n", failure.text));
+        let texts: Vec<String> = all.datasets.iter().map(render::status).chain(failed).collect();
         texts.join("\n")
     })?;
-    Ok(Exit::Done)
+    Ok(exit)
 }

@@ -102,3 +102,23 @@ fn the_failpoints_are_listed_one_a_line() {
     let listed = Home::new().run(&["debug", "failpoints"]).expect(0).out;
     assert!(listed.lines().any(|line| line == "ledger.after_put"), "{listed}");
 }
+
+#[test]
+fn a_broken_dataset_hides_no_other_in_status() {
+    let home = Home::with_rides();
+    home.write("mon.csv", "id,fare,day\n1,2,mon\n");
+    home.run(&["ingest", "rides", "mon.csv"]).expect(0);
+    home.write("zones/dataset.toml", &TOML.replace("\"rides\"", "\"zones\""));
+    home.write("zones/transform.sql", SQL);
+    home.run(&["dataset", "apply", "zones"]).expect(0);
+    fs::remove_dir_all(home.path("tidemark-data/store/raw/rides/files/ledger")).unwrap();
+    let ended = home.run(&["status"]).expect(1);
+    assert!(ended.out.contains("zones\n") && ended.out.contains("the ledger has 0"), "{ended:?}");
+    let document = home.run(&["status", "--json"]).expect(1).json();
+    assert_eq!(document["datasets"][0]["dataset"], "zones");
+    assert_eq!(
+        (&document["failed"][0]["dataset"], &document["failed"][0]["error"]["code"]),
+        (&"rides".into(), &"corrupt".into())
+    );
+    home.run(&["status", "zones"]).expect(0);
+}

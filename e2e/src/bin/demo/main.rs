@@ -61,7 +61,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     account(&report, input.manifest.as_ref())?;
     questions::ask(&tidemark, &input.csv, &input.year, &out, input.manifest.is_some())?;
     questions::prune(&tidemark, &input.year)?;
-    next_steps(&data);
+    next_steps(&tidemark, &data);
     Ok(())
 }
 
@@ -175,9 +175,9 @@ fn account(report: &Value, manifest: Option<&Manifest>) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-fn next_steps(data: &Path) {
+fn next_steps(tidemark: &Tidemark, data: &Path) {
     heading("What to try next");
-    let here = data.display();
+    let (here, binary) = (data.display(), tidemark.binary().display());
     let steps = [
         ("ask something else (without a statement: a prompt)", "sql 'SELECT count(*) FROM batch.trips' --stats"),
         ("see the records that were refused, and why", "rejects trips --limit 5"),
@@ -185,7 +185,7 @@ fn next_steps(data: &Path) {
         ("see how the dataset stands", "status"),
     ];
     for (what, command) in steps {
-        println!("  # {what}\n  target/debug/tidemark --data-dir {here} {command}");
+        println!("  # {what}\n  {binary} --data-dir {here} {command}");
     }
     println!("  # the same with the TLC's own files\n  make demo TRIPS=<folder of yellow_tripdata_*.csv>");
 }
