@@ -7,6 +7,7 @@ use arrow::datatypes::DataType;
 use super::document::{Document, Section, Text};
 use super::types::parse_type;
 use super::{CsvOptions, Format, InputColumn, is_name, nearest};
+use crate::transform::parse_zone;
 
 /// Most input columns.
 const COLUMNS_MAX: usize = 2_000;
@@ -256,16 +257,13 @@ fn event_time(document: &Document<'_>, top: &Section<'_>) -> Option<EventTimePar
     let Some(zone) = section.string("zone") else {
         return Some(EventTimePart { column: column?, zone: chrono_tz::Tz::UTC });
     };
-    if let Ok(zone) = zone.value.parse() {
-        return Some(EventTimePart { column: column?, zone });
+    match parse_zone(&zone.value) {
+        Ok(zone) => Some(EventTimePart { column: column?, zone }),
+        Err((message, suggestion)) => {
+            document.problem(zone.at, message, Some(suggestion));
+            None
+        }
     }
-    let near = nearest(&zone.value, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-    let suggestion = near.map_or_else(
-        || "write an IANA name like \"America/New_York\"".to_owned(),
-        |near| format!("did you mean `{near}`?"),
-    );
-    document.problem(zone.at, format!("unknown time zone `{}`", zone.value), Some(suggestion));
-    None
 }
 
 fn key(document: &Document<'_>, top: &Section<'_>) -> Option<KeyPart> {

@@ -29,6 +29,7 @@ use crate::reject::{Reason, Reject};
 
 pub use functions::own_functions;
 pub(crate) use sql::SqlProblem;
+pub(crate) use zone::parse_zone;
 
 use functions::Functions;
 use run::Run;

@@ -24,6 +24,7 @@ use super::sql::{
     unknown_columns,
 };
 use super::types::storable;
+use super::zone::zone_problems;
 use crate::dataset::is_name;
 
 /// The name under which a condition sees the transform's output.
@@ -158,9 +159,10 @@ fn plan_expr(condition: SqlExpr, schema: &DFSchemaRef) -> Result<Expr, DataFusio
 pub(crate) fn check_expectation(output: &SchemaRef, sql: &str) -> Result<(), Vec<SqlProblem>> {
     let one = |problem| vec![problem];
     let condition = parse_condition(sql).map_err(one)?;
-    let unknown = unknown_columns(&condition, &[(BATCH, &names(output))]);
-    if !unknown.is_empty() {
-        return Err(unknown);
+    let mut problems = unknown_columns(&condition, &[(BATCH, &names(output))]);
+    problems.extend(zone_problems(&condition));
+    if !problems.is_empty() {
+        return Err(problems);
     }
     let statement = parse_one(&format!("SELECT ({condition}) AS holds FROM {BATCH}")).map_err(one)?;
     let tables = OneTable { name: BATCH, source: table_source(output) };
