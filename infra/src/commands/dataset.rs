@@ -205,11 +205,25 @@ fn load_folder(args: &FolderArgs) -> Result<Loaded, CliError> {
     load(&args.dir).map_err(CliError::Definition)
 }
 
+/// What `check` found.
+#[derive(Debug, Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    summary: Summary,
+    /// What could not be checked.
+    notes: Vec<String>,
+}
+
 fn check(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     let loaded = load_folder(args)?;
-    context.report(&Summary::of(&loaded.definition), |summary| {
+    let checked = Checked { summary: Summary::of(&loaded.definition), notes: loaded.notes };
+    context.report(&checked, |Checked { summary, notes }| {
         let (dataset, version) = (&summary.dataset, &summary.version);
-        format!("{dataset} is valid: version {version}, {}\n", summary.details())
+        let mut text = format!("{dataset} is valid: version {version}, {}\n", summary.details());
+        for note in notes {
+            text.push_str(&format!("note: {}\n", clean(note)));
+        }
+        text
     })?;
     Ok(Exit::Done)
 }

@@ -43,7 +43,7 @@ pub(crate) struct PlannedTransform {
     pub(crate) repeats: Vec<Option<String>>,
 }
 
-fn options() -> ParserOptions {
+pub(super) fn options() -> ParserOptions {
     ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false)
 }
 
@@ -276,7 +276,7 @@ fn is_unknown_column(error: &DataFusionError) -> bool {
         || error.diagnostic().is_some_and(|diagnostic| diagnostic.message.contains("not found"))
 }
 
-fn planning_problem(error: &DataFusionError) -> SqlProblem {
+pub(super) fn planning_problem(error: &DataFusionError) -> SqlProblem {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let text = match error.find_root() {
         DataFusionError::Plan(text) => text.clone(),
