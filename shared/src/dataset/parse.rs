@@ -7,6 +7,7 @@ use arrow::datatypes::DataType;
 use super::document::{Document, Section, Text};
 use super::types::parse_type;
 use super::{CsvOptions, Format, InputColumn, is_name, nearest};
+use crate::decode::normalized;
 use crate::transform::parse_zone;
 
 /// Most input columns.
@@ -127,7 +128,7 @@ fn columns(document: &Document<'_>, top: &Section<'_>) -> (Vec<InputColumn>, boo
         }
         let mut clear = true;
         for spelling in std::iter::once(&name.value).chain(&aliases) {
-            let owner = owners.entry(plain(spelling)).or_insert_with(|| name.value.clone());
+            let owner = owners.entry(normalized(spelling)).or_insert_with(|| name.value.clone());
             if *owner != name.value || columns.iter().any(|column| column.name == name.value) {
                 let message = format!("`{spelling}` names two columns, `{owner}` and `{}`", name.value);
                 document.problem(name.at, message, Some("case and white space do not count".to_owned()));
@@ -141,11 +142,6 @@ fn columns(document: &Document<'_>, top: &Section<'_>) -> (Vec<InputColumn>, boo
     }
     let whole = !columns.is_empty() && columns.len() == sections.len();
     (columns, whole)
-}
-
-/// A header's spelling as decode compares it: case and white space do not count.
-fn plain(spelling: &str) -> String {
-    spelling.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 
 fn column_type(document: &Document<'_>, text: &Text) -> Option<DataType> {
