@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod docs;
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

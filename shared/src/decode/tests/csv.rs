@@ -107,8 +107,7 @@ fn two_headers_for_one_column_refuse_the_file() {
         ("id, fullname,name", "fullname", "name", alias),
     ] {
         let reject = refused_file(&spec, format!("{header}\n1,a,b\n").as_bytes());
-        let message =
-            format!("columns 2 and 3 of the file, `{first}` and `{second}`, are both column name: {way_out}");
+        let message = format!("columns 2 and 3 of the file, `{first}` and `{second}`, are both column name: {way_out}");
         assert_eq!((reject.reason, reject.column.as_deref(), reject.message), (Reason::BadFile, Some("name"), message));
     }
 }
