@@ -320,6 +320,7 @@ impl ErrorKind for BatchError {
             Self::Ledger(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Registry(error) => error.hint(),
+            Self::Curated(error) => error.hint(),
             _ => None,
         }
     }

@@ -95,10 +95,10 @@ pub(crate) fn whole_ledger(dataset: &str, table: &TableHead, ledger_end: u64) ->
 impl Batch {
     /// The newest applied definition.
     pub(crate) async fn latest_definition(&self, dataset: &str) -> Result<Registered, BatchError> {
-        if let Some(applied) = registry::latest(&self.store.objects(), dataset).await? {
+        if let Some(applied) = registry::latest(&self.store, dataset).await? {
             return Ok(applied);
         }
-        let known = registry::list(&self.store.objects()).await?;
+        let known = registry::list(&self.store).await?;
         let nearest = nearest(dataset, known.iter().map(String::as_str)).map(str::to_owned);
         Err(BatchError::UnknownDataset { dataset: dataset.to_owned(), nearest })
     }
@@ -123,7 +123,7 @@ impl Batch {
                 dataset: dataset.clone(),
                 what: format!("definition {version}, which made the current generation, is gone"),
             };
-            let applied = registry::by_version(&self.store.objects(), dataset, version).await?;
+            let applied = registry::by_version(&self.store, dataset, version).await?;
             Maker::compile(&applied.ok_or_else(missing)?)?
         };
         definitions.makers.insert(version.to_owned(), maker.clone());
@@ -134,7 +134,7 @@ impl Batch {
     /// a release with others is applied again, for its version says of what kind its rows are.
     pub(crate) async fn newest_maker(&self, definitions: &mut Definitions) -> Result<Maker, BatchError> {
         if definitions.latest.semantics != SEMANTICS {
-            registry::apply(&self.store.objects(), &definitions.latest.sources).await?;
+            registry::apply(&self.store, &definitions.latest.sources).await?;
             definitions.latest = self.latest_definition(&definitions.dataset).await?;
         }
         let version = definitions.latest.version.to_string();

@@ -132,7 +132,7 @@ impl Batch {
     /// # Errors
     /// [`BatchError`].
     pub async fn datasets(&self) -> Result<Vec<String>, BatchError> {
-        Ok(registry::list(&self.store.objects()).await?)
+        Ok(registry::list(&self.store).await?)
     }
 }
 

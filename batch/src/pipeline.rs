@@ -96,7 +96,7 @@ fn read_file(
         Ok(source) => source,
         Err(error) => return send(Pending::Failed(error)).and(Err(ConsumerGone)),
     };
-    let decoder = match FileDecoder::open(&file.spec, source, &file.name) {
+    let decoder = match FileDecoder::open(&file.spec, source) {
         Ok(decoder) => decoder,
         Err(OpenError::Reject(reject)) => return send(Pending::BadFile(reject)),
         Err(OpenError::Io(error)) => return send(failed(error)).and(Err(ConsumerGone)),

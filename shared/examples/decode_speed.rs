@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spec = InputSpec { columns, format: Format::Csv(CsvOptions::default()) };
     for _ in 0..times {
         let start = Instant::now();
-        let file = FileDecoder::open(&spec, Arc::new(bytes.clone()), &path)?;
+        let file = FileDecoder::open(&spec, Arc::new(bytes.clone()))?;
         let decoder = file.chunk_decoder();
         let mut chunks = file.chunks()?;
         let (mut rows, mut rejects) = (0, 0);

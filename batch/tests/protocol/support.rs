@@ -81,7 +81,7 @@ impl Home {
             ("dataset.toml".to_owned(), DEFINITION.to_owned()),
             ("transform.sql".to_owned(), transform.to_owned()),
         ]);
-        registry::apply(&self.store.objects(), &sources).await.expect("a valid definition");
+        registry::apply(&self.store, &sources).await.expect("a valid definition");
     }
 
     /// Writes a CSV file: every 7th record is cut, every 5th filtered; kinds alternate.

@@ -205,11 +205,25 @@ fn load_folder(args: &FolderArgs) -> Result<Loaded, CliError> {
     load(&args.dir).map_err(CliError::Definition)
 }
 
+/// What `check` found.
+#[derive(Debug, Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    summary: Summary,
+    /// What could not be checked.
+    notes: Vec<String>,
+}
+
 fn check(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     let loaded = load_folder(args)?;
-    context.report(&Summary::of(&loaded.definition), |summary| {
+    let checked = Checked { summary: Summary::of(&loaded.definition), notes: loaded.notes };
+    context.report(&checked, |Checked { summary, notes }| {
         let (dataset, version) = (&summary.dataset, &summary.version);
-        format!("{dataset} is valid: version {version}, {}\n", summary.details())
+        let mut text = format!("{dataset} is valid: version {version}, {}\n", summary.details());
+        for note in notes {
+            text.push_str(&format!("note: {}\n", clean(note)));
+        }
+        text
     })?;
     Ok(Exit::Done)
 }
@@ -227,7 +241,7 @@ struct AppliedReport {
 async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     let loaded = load_folder(args)?;
     let store = context.store(IfMissing::Create).await?;
-    let applied = registry::apply(&store.objects(), &loaded.sources).await?;
+    let applied = registry::apply(&store, &loaded.sources).await?;
     let report = AppliedReport {
         dataset: loaded.definition.name,
         number: applied.n,
@@ -257,10 +271,9 @@ async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
 
 async fn list(context: &Context) -> Result<Exit, CliError> {
     let store = context.store(IfMissing::Fail).await?;
-    let objects = store.objects();
     let mut datasets = Vec::new();
-    for name in registry::list(&objects).await? {
-        if let Some(registered) = registry::latest(&objects, &name).await? {
+    for name in registry::list(&store).await? {
+        if let Some(registered) = registry::latest(&store, &name).await? {
             datasets.push(Summary::of(&registered.definition));
         }
     }
@@ -289,22 +302,21 @@ struct Shown<'a> {
 
 async fn show(args: &ShowArgs, context: &Context) -> Result<Exit, CliError> {
     let store = context.store(IfMissing::Fail).await?;
-    let objects = store.objects();
     let name = &args.name;
-    let newest = registry::latest(&objects, name).await?;
+    let newest = registry::latest(&store, name).await?;
     let Some(newest) = newest else {
-        let names = registry::list(&objects).await?;
+        let names = registry::list(&store).await?;
         let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
         return Err(CliError::UnknownDataset { dataset: name.clone(), nearest });
     };
     let registered: Registered = match &args.version {
         None => newest,
-        Some(version) => match registry::by_version(&objects, name, version).await? {
+        Some(version) => match registry::by_version(&store, name, version).await? {
             Some(registered) => registered,
             None => {
                 let mut known = Vec::new();
-                for n in registry::numbers(&objects, name).await? {
-                    known.push(registry::get(&objects, name, n).await?.version.to_string());
+                for n in registry::numbers(&store, name).await? {
+                    known.push(registry::get(&store, name, n).await?.version.to_string());
                 }
                 known.dedup();
                 return Err(CliError::UnknownVersion { dataset: name.clone(), version: version.clone(), known });

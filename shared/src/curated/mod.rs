@@ -34,6 +34,7 @@ pub use version::{CuratedVersion, DataFile};
 
 use crate::error::{ErrorKind, Kind};
 use crate::layout;
+use crate::store::Cause;
 use ordered::Ordered;
 
 /// Why a curated table can't be read.
@@ -87,16 +88,29 @@ pub enum CuratedError {
 impl ErrorKind for CuratedError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Store { source, .. } => match source {
-                object_store::Error::NotFound { .. } => Kind::NotFound,
-                _ => Kind::Retryable,
-            },
+            Self::Store { .. } => self.cause().map_or(Kind::Retryable, Cause::kind),
             Self::BadPointer { .. } | Self::Coverage { .. } => Kind::Corrupt,
             Self::Unsupported { .. } => Kind::Unsupported,
-            Self::Table { source, .. } => match source {
-                DeltaTableError::ObjectStore { .. } => Kind::Retryable,
-                _ => Kind::Corrupt,
+            // What a pointer or a log names must be there.
+            Self::Table { .. } => match self.cause() {
+                None | Some(Cause::NotFound) => Kind::Corrupt,
+                Some(cause) => cause.kind(),
             },
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.cause()?.hint()
+    }
+}
+
+impl CuratedError {
+    /// Why the store failed, where it did.
+    fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Store { source, .. } => Cause::behind(source),
+            Self::Table { source, .. } => Cause::behind(source),
+            _ => None,
         }
     }
 }

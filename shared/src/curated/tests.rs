@@ -325,3 +325,23 @@ async fn counts_by_partition_come_from_the_log_and_equal_those_from_the_files() 
         assert_eq!(sorted(&ours), sorted(&plain), "{sql}");
     }
 }
+
+#[test]
+fn an_error_of_the_store_keeps_its_kind_and_hint() {
+    let generic = |kind| object_store::Error::Generic { store: "test", source: Box::new(std::io::Error::from(kind)) };
+    let gone = || object_store::Error::NotFound { path: "p".to_owned(), source: "test".into() };
+    let store = |source| CuratedError::Store { key: "k".to_owned(), source };
+    let table = |source: DeltaTableError| CuratedError::Table { root: "t".to_owned(), source };
+    let full = std::io::ErrorKind::StorageFull;
+    for (error, kind, hinted) in [
+        (store(generic(full)), Kind::Exhausted, true),
+        (store(gone()), Kind::NotFound, false),
+        (store(generic(std::io::ErrorKind::TimedOut)), Kind::Retryable, false),
+        (table(generic(full).into()), Kind::Exhausted, true),
+        (table(gone().into()), Kind::Corrupt, false),
+        (table(generic(std::io::ErrorKind::TimedOut).into()), Kind::Retryable, false),
+        (table(DeltaTableError::generic("no protocol")), Kind::Corrupt, false),
+    ] {
+        assert_eq!((error.kind(), error.hint().is_some()), (kind, hinted), "{error:?}");
+    }
+}

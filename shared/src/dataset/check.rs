@@ -9,21 +9,31 @@ use super::{
     Sources, StreamSpec, nearest,
 };
 use crate::transform::plan::{PlannedTransform, check_expectation, plan_condition, plan_transform};
-use crate::transform::{SqlProblem, Transform, parse_statement};
+use crate::transform::{SqlProblem, Transform, View, check_view, parse_statement};
 
 /// The file that names and describes the dataset.
 pub const DATASET_FILE: &str = "dataset.toml";
 /// The file of the transform.
 pub const TRANSFORM_FILE: &str = "transform.sql";
+/// What is said of a file that is not there.
+pub(super) const FILE_MISSING: &str = "the file is missing";
 /// Largest file of a definition, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
 
 /// Builds a definition from the texts of its files: `dataset.toml`, `transform.sql`, `views/<name>.sql`,
 /// `alerts/<name>.sql`. Pure; never panics, whatever the texts.
 ///
+/// Of views and alerts only the syntax counts here: a definition that was applied stays readable whatever they say.
+/// [`super::load`] checks them against the transform's output, too.
+///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(sources: &Sources) -> Result<Definition, DefinitionError> {
+    check(sources, None)
+}
+
+/// As [`parse`]; with `notes`, views and alerts are planned, and why one could not be is noted there.
+pub(super) fn check(sources: &Sources, mut notes: Option<&mut Vec<String>>) -> Result<Definition, DefinitionError> {
     let mut problems = Vec::new();
     for (file, text) in sources {
         if text.len() > SOURCE_BYTES_MAX {
@@ -42,9 +52,14 @@ pub fn parse(sources: &Sources) -> Result<Definition, DefinitionError> {
             problems.push(whole_file(file, "not a file of a definition".to_owned()));
         }
     }
-    let missing = |file: &str| whole_file(file, "the file is missing".to_owned());
+    let missing = |file: &str| whole_file(file, FILE_MISSING.to_owned());
     let Some(text) = sources.get(DATASET_FILE) else {
         problems.push(missing(DATASET_FILE));
+        match sources.get(TRANSFORM_FILE).map(|sql| parse_statement(sql)) {
+            None => problems.push(missing(TRANSFORM_FILE)),
+            Some(Err(problem)) => problems.push(in_file(TRANSFORM_FILE, problem)),
+            Some(Ok(())) => {}
+        }
         return Err(DefinitionError::new(problems));
     };
     let document = Document::new(DATASET_FILE, text);
@@ -54,7 +69,16 @@ pub fn parse(sources: &Sources) -> Result<Definition, DefinitionError> {
         problems.push(missing(TRANSFORM_FILE));
     }
     if let Some(sql) = transform.filter(|_| parts.columns_whole) {
-        problems.extend(check_transform(&document, &parts, sql));
+        match check_transform(&document, &parts, sql) {
+            Ok(output) => {
+                if let (Some(notes), Some(name)) = (&mut notes, &parts.name) {
+                    for (folder, named) in [("views", &views), ("alerts", &alerts)] {
+                        problems.extend(check_named(&name.value, &output, folder, named, notes));
+                    }
+                }
+            }
+            Err(more) => problems.extend(more),
+        }
     }
     let clean = !document.has_problems();
     problems.extend(document.into_problems());
@@ -96,12 +120,34 @@ fn named_sql(sources: &Sources, folder: &str, problems: &mut Vec<Problem>) -> Ve
     found
 }
 
-/// Everything that needs the transform's output.
-fn check_transform(document: &Document<'_>, parts: &Parts, sql: &str) -> Vec<Problem> {
+/// Views or alerts against the table that they read.
+fn check_named(
+    dataset: &str,
+    output: &SchemaRef,
+    folder: &str,
+    named: &[NamedSql],
+    notes: &mut Vec<String>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for NamedSql { name, sql } in named {
+        let file = format!("{folder}/{name}.sql");
+        match check_view(dataset, output, sql) {
+            Ok(View::Checked) => {}
+            Ok(View::Unchecked(why)) => notes.push(format!("{file}: only its syntax was checked: {why}")),
+            Err(more) => problems.extend(more.into_iter().map(|problem| in_file(&file, problem))),
+        }
+    }
+    problems
+}
+
+/// Everything that needs the transform's output, which it returns.
+fn check_transform(document: &Document<'_>, parts: &Parts, sql: &str) -> Result<SchemaRef, Vec<Problem>> {
     let input = InputSpec { columns: parts.columns.clone(), format: super::Format::Json }.schema();
     let planned = match plan_transform(&input, sql) {
         Ok(planned) => planned,
-        Err(problems) => return problems.into_iter().map(|problem| in_file(TRANSFORM_FILE, problem)).collect(),
+        Err(problems) => {
+            return Err(problems.into_iter().map(|problem| in_file(TRANSFORM_FILE, problem)).collect());
+        }
     };
     let output = &planned.output;
     for column in &parts.partition_columns {
@@ -134,7 +180,7 @@ fn check_transform(document: &Document<'_>, parts: &Parts, sql: &str) -> Vec<Pro
     for NamedPart { sql, .. } in &parts.expectations {
         check_condition(document, sql, |text| check_expectation(output, text));
     }
-    Vec::new()
+    Ok(planned.output)
 }
 
 fn check_condition(document: &Document<'_>, sql: &Text, plan: impl Fn(&str) -> Result<(), Vec<SqlProblem>>) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use super::check::{DATASET_FILE, SOURCE_BYTES_MAX, TRANSFORM_FILE, parse};
+use super::check::{DATASET_FILE, FILE_MISSING, SOURCE_BYTES_MAX, TRANSFORM_FILE, check};
 use super::{Definition, DefinitionError, Problem, Sources};
 
 /// Most views, and most alerts, of one definition.
@@ -17,6 +17,8 @@ pub struct Loaded {
     pub definition: Definition,
     /// Its files: name within the folder → text.
     pub sources: Sources,
+    /// What could not be checked, and why: a view that reads another dataset's table.
+    pub notes: Vec<String>,
 }
 
 /// Reads and validates the folder `datasets/<name>/`. Blocking.
@@ -37,8 +39,9 @@ pub fn load(folder: &Path) -> Result<Loaded, DefinitionError> {
             Err(message) => problems.push(problem(&name, message)),
         }
     }
-    let parsed = if problems.is_empty() { parse(&sources) } else { Err(DefinitionError::new(problems)) };
-    let definition = parsed.map_err(|error| error.in_folder(&shown))?;
+    let mut notes = Vec::new();
+    let definition =
+        checked(&sources, problems, &mut notes).map_err(|problems| DefinitionError::new(problems).in_folder(&shown))?;
     let absolute = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let folder_name = absolute.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if folder_name != definition.name {
@@ -47,7 +50,20 @@ pub fn load(folder: &Path) -> Result<Loaded, DefinitionError> {
         problem.suggestion = Some("give both the same name".to_owned());
         return Err(DefinitionError::new(vec![problem]).in_folder(&shown));
     }
-    Ok(Loaded { definition, sources })
+    Ok(Loaded { definition, sources, notes })
+}
+
+/// The definition, if all of it could be read (`unread` is empty) and is right. What could be read is checked in any case.
+fn checked(sources: &Sources, unread: Vec<Problem>, notes: &mut Vec<String>) -> Result<Definition, Vec<Problem>> {
+    let mut problems = match check(sources, Some(notes)) {
+        Ok(definition) if unread.is_empty() => return Ok(definition),
+        Ok(_) => Vec::new(),
+        Err(error) => error.problems,
+    };
+    // A file that is there but can't be read is not missing.
+    problems.retain(|problem| problem.message != FILE_MISSING || unread.iter().all(|other| other.file != problem.file));
+    problems.extend(unread);
+    Err(problems)
 }
 
 fn problem(file: &str, message: String) -> Problem {
@@ -56,7 +72,7 @@ fn problem(file: &str, message: String) -> Problem {
 
 fn read(path: &Path) -> Result<String, String> {
     let file = fs::File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "the file is missing".to_owned(),
+        std::io::ErrorKind::NotFound => FILE_MISSING.to_owned(),
         _ => format!("can't be read: {error}"),
     })?;
     let mut bytes = Vec::new();

@@ -7,6 +7,8 @@ use arrow::datatypes::DataType;
 use super::document::{Document, Section, Text};
 use super::types::parse_type;
 use super::{CsvOptions, Format, InputColumn, is_name, nearest};
+use crate::decode::normalized;
+use crate::transform::parse_zone;
 
 /// Most input columns.
 const COLUMNS_MAX: usize = 2_000;
@@ -66,6 +68,28 @@ pub(super) struct NamedPart {
 const TOP: [&str; 10] =
     ["name", "description", "columns", "partition_columns", "files", "stream", "event_time", "key", "reject", "gate"];
 const CSV: [&str; 5] = ["delimiter", "quote", "header", "multiline", "null_values"];
+const COLUMN: [&str; 4] = ["name", "type", "aliases", "required"];
+const FILES: [&str; 1] = ["format"];
+const STREAM: [&str; 4] = ["topic", "format", "partition_by", "partitions"];
+const EVENT_TIME: [&str; 2] = ["column", "zone"];
+const KEY: [&str; 3] = ["columns", "version_by", "delete_when"];
+const REJECT: [&str; 2] = ["name", "when"];
+const GATE: [&str; 3] = ["max_reject_ratio", "min_rows", "expect"];
+const EXPECT: [&str; 2] = ["name", "that"];
+
+/// Every key, under its heading in `docs/dataset.md`.
+#[cfg(test)]
+pub(super) const KEYS: [(&str, &[&[&str]]); 9] = [
+    ("## Top", &[&TOP]),
+    ("## `columns`", &[&COLUMN]),
+    ("## `[files]`", &[&FILES, &CSV]),
+    ("## `[stream]`", &[&STREAM, &CSV]),
+    ("## `[event_time]`", &[&EVENT_TIME]),
+    ("## `[key]`", &[&KEY]),
+    ("## `[[reject]]`", &[&REJECT]),
+    ("## `[gate]`", &[&GATE]),
+    ("## `[[gate.expect]]`", &[&EXPECT]),
+];
 
 /// Reads the document; what is wrong with it becomes its problems.
 pub(super) fn read(document: &Document<'_>) -> Parts {
@@ -88,17 +112,17 @@ pub(super) fn read(document: &Document<'_>) -> Parts {
     }
     parts.event_time = event_time(document, &top);
     parts.key = key(document, &top);
-    parts.rules = named(document, &top.sections("reject", &["name", "when"]), "when", "reject rule");
-    if let Some(gate) = top.section("gate", &["max_reject_ratio", "min_rows", "expect"]) {
+    parts.rules = named(document, &top.sections("reject", &REJECT), "when", "reject rule");
+    if let Some(gate) = top.section("gate", &GATE) {
         parts.max_reject_ratio = gate.ratio("max_reject_ratio");
         parts.min_rows = gate.integer("min_rows", 0..=u64::from(u32::MAX));
-        parts.expectations = named(document, &gate.sections("expect", &["name", "that"]), "that", "expectation");
+        parts.expectations = named(document, &gate.sections("expect", &EXPECT), "that", "expectation");
     }
     parts
 }
 
 fn columns(document: &Document<'_>, top: &Section<'_>) -> (Vec<InputColumn>, bool) {
-    let sections = top.sections("columns", &["name", "type", "aliases", "required"]);
+    let sections = top.sections("columns", &COLUMN);
     if sections.is_empty() {
         document.problem(
             top.place("columns"),
@@ -126,7 +150,7 @@ fn columns(document: &Document<'_>, top: &Section<'_>) -> (Vec<InputColumn>, boo
         }
         let mut clear = true;
         for spelling in std::iter::once(&name.value).chain(&aliases) {
-            let owner = owners.entry(plain(spelling)).or_insert_with(|| name.value.clone());
+            let owner = owners.entry(normalized(spelling)).or_insert_with(|| name.value.clone());
             if *owner != name.value || columns.iter().any(|column| column.name == name.value) {
                 let message = format!("`{spelling}` names two columns, `{owner}` and `{}`", name.value);
                 document.problem(name.at, message, Some("case and white space do not count".to_owned()));
@@ -140,11 +164,6 @@ fn columns(document: &Document<'_>, top: &Section<'_>) -> (Vec<InputColumn>, boo
     }
     let whole = !columns.is_empty() && columns.len() == sections.len();
     (columns, whole)
-}
-
-/// A header's spelling as decode compares it: case and white space do not count.
-fn plain(spelling: &str) -> String {
-    spelling.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 
 fn column_type(document: &Document<'_>, text: &Text) -> Option<DataType> {
@@ -166,13 +185,13 @@ fn repeated(document: &Document<'_>, texts: &[Text], what: &str) {
 }
 
 fn files(top: &Section<'_>, columns: &[InputColumn]) -> Option<Format> {
-    let known: Vec<&str> = ["format"].into_iter().chain(CSV).collect();
+    let known: Vec<&str> = FILES.into_iter().chain(CSV).collect();
     let section = top.section("files", &known)?;
     format(&section, columns, &["csv", "json", "parquet", "avro", "orc"], true)
 }
 
 fn stream(top: &Section<'_>, name: Option<&Text>, columns: &[InputColumn]) -> Option<StreamPart> {
-    let known: Vec<&str> = ["topic", "format", "partition_by", "partitions"].into_iter().chain(CSV).collect();
+    let known: Vec<&str> = STREAM.into_iter().chain(CSV).collect();
     let section = top.section("stream", &known)?;
     let topic = section.string("topic").or_else(|| name.cloned());
     if let Some(topic) = topic.as_ref().filter(|topic| crate::position::Source::topic(&topic.value).is_err()) {
@@ -251,25 +270,22 @@ fn csv(section: &Section<'_>, header: bool) -> CsvOptions {
 }
 
 fn event_time(document: &Document<'_>, top: &Section<'_>) -> Option<EventTimePart> {
-    let section = top.section("event_time", &["column", "zone"])?;
+    let section = top.section("event_time", &EVENT_TIME)?;
     let column = section.required_string("column");
     let Some(zone) = section.string("zone") else {
         return Some(EventTimePart { column: column?, zone: chrono_tz::Tz::UTC });
     };
-    if let Ok(zone) = zone.value.parse() {
-        return Some(EventTimePart { column: column?, zone });
+    match parse_zone(&zone.value) {
+        Ok(zone) => Some(EventTimePart { column: column?, zone }),
+        Err((message, suggestion)) => {
+            document.problem(zone.at, message, Some(suggestion));
+            None
+        }
     }
-    let near = nearest(&zone.value, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-    let suggestion = near.map_or_else(
-        || "write an IANA name like \"America/New_York\"".to_owned(),
-        |near| format!("did you mean `{near}`?"),
-    );
-    document.problem(zone.at, format!("unknown time zone `{}`", zone.value), Some(suggestion));
-    None
 }
 
 fn key(document: &Document<'_>, top: &Section<'_>) -> Option<KeyPart> {
-    let section = top.section("key", &["columns", "version_by", "delete_when"])?;
+    let section = top.section("key", &KEY)?;
     let columns = section.strings("columns");
     if columns.is_empty() {
         section.problem("columns", "a key needs at least one column", None);

@@ -1,10 +1,6 @@
 //! Applied definitions in the store: `definitions/<dataset>/<n>.json`, each written once by a conditional put.
 
-use std::sync::Arc;
-
-use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,6 +8,7 @@ use super::{
 };
 use crate::error::{ErrorKind, Kind};
 use crate::layout;
+use crate::store::{Cause, Operation, PutNew, Store, StoreError};
 
 /// Version of the stored JSON's own shape.
 const FORMAT: u32 = 1;
@@ -72,13 +69,8 @@ pub enum RegistryError {
     #[error("the definition is not valid:\n{0}")]
     Invalid(DefinitionError),
     /// The store failed.
-    #[error("`{key}` can't be read or written")]
-    Store {
-        /// The object or folder.
-        key: String,
-        /// What the store reported.
-        source: object_store::Error,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The stored object is not what it must be.
     #[error("`{key}` is damaged: {problem}")]
     Corrupt {
@@ -111,7 +103,7 @@ impl ErrorKind for RegistryError {
     fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) => Kind::Invalid,
-            Self::Store { .. } => Kind::Retryable,
+            Self::Store(error) => error.kind(),
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Newer { .. } => Kind::Unsupported,
             Self::Contended { .. } => Kind::Conflict,
@@ -119,7 +111,11 @@ impl ErrorKind for RegistryError {
     }
 
     fn hint(&self) -> Option<String> {
-        matches!(self, Self::Newer { .. }).then(|| "use the release that wrote it, or a later one".to_owned())
+        match self {
+            Self::Newer { .. } => Some("use the release that wrote it, or a later one".to_owned()),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
     }
 }
 
@@ -128,7 +124,7 @@ impl ErrorKind for RegistryError {
 ///
 /// # Errors
 /// [`RegistryError`]; nothing was changed then.
-pub async fn apply(store: &Arc<dyn ObjectStore>, sources: &Sources) -> Result<Applied, RegistryError> {
+pub async fn apply(store: &Store, sources: &Sources) -> Result<Applied, RegistryError> {
     let definition = parse(sources).map_err(RegistryError::Invalid)?;
     let version = definition_version(&definition);
     for _ in 0..ATTEMPTS_MAX {
@@ -148,9 +144,9 @@ pub async fn apply(store: &Arc<dyn ObjectStore>, sources: &Sources) -> Result<Ap
     Err(RegistryError::Contended { dataset: definition.name })
 }
 
-/// Creates the `n`-th definition; false if somebody else did.
+/// Creates the `n`-th definition; false if somebody else made another (H1).
 async fn put(
-    store: &Arc<dyn ObjectStore>,
+    store: &Store,
     n: u64,
     dataset: &str,
     version: &DefinitionVersion,
@@ -165,18 +161,14 @@ async fn put(
         sources: sources.clone(),
     };
     let bytes = serde_json::to_vec_pretty(&stored).expect("strings and numbers always serialise");
-    match store.put_opts(&key, PutPayload::from(bytes), PutMode::Create.into()).await {
-        Ok(_) => Ok(true),
-        Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-        Err(source) => Err(RegistryError::Store { key: key.to_string(), source }),
-    }
+    Ok(matches!(store.put_new(&key, bytes.into()).await?, PutNew::Created))
 }
 
 /// The dataset's latest definition; `None` if none was applied.
 ///
 /// # Errors
 /// [`RegistryError`].
-pub async fn latest(store: &Arc<dyn ObjectStore>, dataset: &str) -> Result<Option<Registered>, RegistryError> {
+pub async fn latest(store: &Store, dataset: &str) -> Result<Option<Registered>, RegistryError> {
     match numbers(store, dataset).await?.last() {
         Some(n) => get(store, dataset, *n).await.map(Some),
         None => Ok(None),
@@ -187,11 +179,7 @@ pub async fn latest(store: &Arc<dyn ObjectStore>, dataset: &str) -> Result<Optio
 ///
 /// # Errors
 /// [`RegistryError`].
-pub async fn by_version(
-    store: &Arc<dyn ObjectStore>,
-    dataset: &str,
-    version: &str,
-) -> Result<Option<Registered>, RegistryError> {
+pub async fn by_version(store: &Store, dataset: &str, version: &str) -> Result<Option<Registered>, RegistryError> {
     for n in numbers(store, dataset).await?.into_iter().rev() {
         let registered = get(store, dataset, n).await?;
         if registered.version.as_str() == version {
@@ -205,10 +193,10 @@ pub async fn by_version(
 ///
 /// # Errors
 /// [`RegistryError::Store`].
-pub async fn list(store: &Arc<dyn ObjectStore>) -> Result<Vec<String>, RegistryError> {
+pub async fn list(store: &Store) -> Result<Vec<String>, RegistryError> {
     let root = Path::from("definitions");
-    let listed = store.list_with_delimiter(Some(&root)).await;
-    let listed = listed.map_err(|source| RegistryError::Store { key: root.to_string(), source })?;
+    let listed = store.objects().list_with_delimiter(Some(&root)).await;
+    let listed = listed.map_err(|source| StoreError::of(Operation::List, &root, source))?;
     let mut names: Vec<String> =
         listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect();
     names.sort();
@@ -219,10 +207,9 @@ pub async fn list(store: &Arc<dyn ObjectStore>) -> Result<Vec<String>, RegistryE
 ///
 /// # Errors
 /// [`RegistryError::Store`].
-pub async fn numbers(store: &Arc<dyn ObjectStore>, dataset: &str) -> Result<Vec<u64>, RegistryError> {
+pub async fn numbers(store: &Store, dataset: &str) -> Result<Vec<u64>, RegistryError> {
     let folder = layout::definitions(dataset);
-    let listed: Result<Vec<_>, _> = store.list(Some(&folder)).try_collect().await;
-    let listed = listed.map_err(|source| RegistryError::Store { key: folder.to_string(), source })?;
+    let listed = store.list(&folder).await?;
     let mut numbers: Vec<u64> = listed.iter().filter_map(|meta| layout::number_of(&meta.location)).collect();
     numbers.sort_unstable();
     Ok(numbers)
@@ -232,10 +219,10 @@ pub async fn numbers(store: &Arc<dyn ObjectStore>, dataset: &str) -> Result<Vec<
 ///
 /// # Errors
 /// [`RegistryError`]; [`RegistryError::Newer`] for one that a newer release wrote.
-pub async fn get(store: &Arc<dyn ObjectStore>, dataset: &str, n: u64) -> Result<Registered, RegistryError> {
+pub async fn get(store: &Store, dataset: &str, n: u64) -> Result<Registered, RegistryError> {
     let key = layout::definition(dataset, n);
-    let failed = |source| RegistryError::Store { key: key.to_string(), source };
-    let bytes = store.get(&key).await.map_err(failed)?.bytes().await.map_err(failed)?;
+    let missing = || StoreError::because(Operation::Read, &key, Cause::NotFound, "the store has no such object");
+    let bytes = store.get(&key).await?.ok_or_else(missing)?;
     read(key.as_ref(), n, &bytes)
 }
 

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod docs;
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -175,6 +177,75 @@ fn a_folder_of_another_name_is_refused() {
     let orders = folder.path().join("orders");
     std::fs::rename(&renamed, &orders).expect("renamed");
     assert_eq!(load(&orders).expect("valid").definition.name, "orders");
+}
+
+#[test]
+fn what_can_be_read_is_checked_though_a_file_is_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("within a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    let found = || -> Vec<String> {
+        let error = load(folder.path()).expect_err("it is broken");
+        let shown = error.to_string().replace(&format!("{}/", folder.path().display()), "");
+        shown.lines().map(str::to_owned).collect()
+    };
+    write(DATASET_FILE, format!("colour = 1\n{TOML}").as_bytes());
+    write("views/odd.sql", b"\xff");
+    let unknown = "dataset.toml:1: unknown key `colour` (did you mean `columns`?)";
+    let view = "views/odd.sql: not valid UTF-8";
+    let mut problems = found();
+    problems[0].truncate(unknown.find(" (").expect("a suggestion"));
+    assert_eq!(problems, [&unknown[..problems[0].len()], "transform.sql: the file is missing", view]);
+    write(TRANSFORM_FILE, b"\xff");
+    assert_eq!(found()[1..], ["transform.sql: not valid UTF-8", view]);
+    std::fs::remove_file(folder.path().join(DATASET_FILE)).expect("removed");
+    write(TRANSFORM_FILE, b"SELEC id");
+    assert_eq!(
+        found(),
+        ["dataset.toml: the file is missing", "transform.sql:1:1: expected: an SQL statement, found: SELEC", view]
+    );
+}
+
+#[test]
+fn views_are_checked_against_the_transforms_output() {
+    let load_with = |views: &[(&str, &str)]| {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = home.path().join("orders");
+        for part in ["views", "alerts"] {
+            std::fs::create_dir_all(folder.join(part)).expect("made");
+        }
+        for (name, text) in
+            sources(TOML, SQL).iter().map(|(n, t)| (n.as_str(), t.as_str())).chain(views.iter().copied())
+        {
+            std::fs::write(folder.join(name), text).expect("written");
+        }
+        let loaded = load(&folder);
+        loaded.map_err(|error| error.to_string().replace(&format!("{}/", folder.display()), ""))
+    };
+    let right = [
+        ("views/daily.sql", "SELECT day, sum(amount) AS total, max(_offset) AS last FROM batch.orders GROUP BY day"),
+        ("views/own.sql", "WITH o AS (SELECT id FROM orders) SELECT o.id FROM o JOIN live.orders AS l ON l.id = o.id"),
+        ("alerts/none.sql", "SELECT count(*) = 0 AS fires FROM merged.orders WHERE day > '2019'"),
+    ];
+    assert_eq!(load_with(&right).expect("valid").notes, Vec::<String>::new());
+    let notes = load_with(&[("views/far.sql", "SELECT t.x FROM orders, batch.trips AS t")]).expect("valid").notes;
+    assert_eq!(
+        notes,
+        ["views/far.sql: only its syntax was checked: it reads `batch.trips`, which is no table of `orders`"]
+    );
+    let wrong = [
+        ("views/daily.sql", "SELECT day,\n  sum(amuont) AS total\nFROM orders GROUP BY day"),
+        ("alerts/gone.sql", "DELETE FROM orders"),
+    ];
+    let shown = load_with(&wrong).expect_err("two are wrong");
+    assert_eq!(
+        shown,
+        "alerts/gone.sql:1:1: `DELETE FROM orders` is not a SELECT\n\
+         views/daily.sql:2:7: unknown column `amuont` (did you mean `amount`?)"
+    );
 }
 
 /// The versions of the repository's own datasets. They may change only together with a change of the definition's

@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 8;
 /// Most digits of a decimal.
 const DIGITS_MAX: u8 = 38;
 
-const NAMES: [&str; 14] = [
+pub(super) const NAMES: [&str; 14] = [
     "bool",
     "int8",
     "int16",

@@ -14,6 +14,7 @@ use super::Decoded;
 use super::caught::caught;
 use super::columnar::ColumnarPlan;
 use super::input::Guarded;
+use super::pieces::BATCH_ROWS;
 
 const MAGIC: &[u8] = b"Obj\x01";
 const SYNC_BYTES: usize = 16;
@@ -23,7 +24,6 @@ const HEADER_BYTES_MAX: usize = 16 << 20;
 const BLOCK_BYTES_MAX: usize = 256 << 20;
 /// Two variable-length integers, at most ten bytes each.
 const BLOCK_HEAD_BYTES: usize = 20;
-const BATCH_ROWS: usize = 65_536;
 
 /// The header of a file: everything before the first block.
 #[derive(Debug, Clone)]

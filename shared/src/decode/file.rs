@@ -135,27 +135,22 @@ impl ChunkDecoder {
 }
 
 impl FileDecoder {
-    /// Opens a file: reads its header or footer and matches its columns. `name_hint` is the file's name, for messages;
-    /// compression and format are told by the bytes.
+    /// Opens a file: reads its header or footer and matches its columns. Compression and format are
+    /// told by the bytes; nothing depends on the file's name, so that a recompute gives equal rejects.
     ///
     /// # Errors
     /// [`OpenError::Reject`] if the file as a whole is none of its format, [`OpenError::Io`] if the store fails,
     /// [`OpenError::Unsupported`] if the definition asks for what the format can't give.
-    pub fn open(spec: &InputSpec, source: Arc<dyn ReadAt>, name_hint: &str) -> Result<Self, OpenError> {
-        Self::open_with(spec, source, name_hint, CHUNK_BYTES)
+    pub fn open(spec: &InputSpec, source: Arc<dyn ReadAt>) -> Result<Self, OpenError> {
+        Self::open_with(spec, source, CHUNK_BYTES)
     }
 
     /// As [`FileDecoder::open`], with chunks of about `chunk_bytes` bytes. Rows and rejects do not depend on it.
     ///
     /// # Errors
     /// As [`FileDecoder::open`].
-    pub fn open_with(
-        spec: &InputSpec,
-        source: Arc<dyn ReadAt>,
-        name_hint: &str,
-        chunk_bytes: usize,
-    ) -> Result<Self, OpenError> {
-        let opening = Opening { spec, source: Guarded::new(source), name: name_hint };
+    pub fn open_with(spec: &InputSpec, source: Arc<dyn ReadAt>, chunk_bytes: usize) -> Result<Self, OpenError> {
+        let opening = Opening { spec, source: Guarded::new(source) };
         let start = opening.start()?;
         let (kind, notes) = match &spec.format {
             Format::Csv(options) => opening.text(Some(options), &start, chunk_bytes)?,
@@ -214,7 +209,6 @@ fn skip(text: &mut Text, length: u64) -> io::Result<()> {
 struct Opening<'a> {
     spec: &'a InputSpec,
     source: Guarded,
-    name: &'a str,
 }
 
 impl Opening<'_> {
@@ -223,7 +217,7 @@ impl Opening<'_> {
             offset: 0,
             reason: fault.reason,
             column: fault.column.map(|index| self.spec.columns[index].name.clone()),
-            message: format!("{}: {}", self.name, fault.message),
+            message: fault.message,
             bytes: kept_bytes(bytes),
         })
     }

@@ -107,7 +107,7 @@ struct Summary {
 fn summarize(spec: &InputSpec, text: &[u8], chunk_bytes: usize) -> Summary {
     let mut summary = Summary { rows: Vec::new(), rejects: Vec::new() };
     let source = Arc::new(Bytes::copy_from_slice(text));
-    let file = match FileDecoder::open_with(spec, source, "input", chunk_bytes) {
+    let file = match FileDecoder::open_with(spec, source, chunk_bytes) {
         Ok(file) => file,
         Err(OpenError::Reject(reject)) => {
             summary.rejects.push(reject);

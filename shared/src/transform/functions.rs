@@ -144,6 +144,9 @@ impl ContextProvider for OneTable {
     }
 }
 
+/// The name of [`EventInstant`].
+pub(super) const EVENT_INSTANT: &str = "event_instant";
+
 /// `event_instant(local, zone)`: the UTC instant of a local time in an IANA zone. The first of the two instants of an
 /// ambiguous time; null for a time that the zone skips.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -160,7 +163,7 @@ impl EventInstant {
 
 impl ScalarUDFImpl for EventInstant {
     fn name(&self) -> &'static str {
-        "event_instant"
+        EVENT_INSTANT
     }
 
     fn signature(&self) -> &Signature {

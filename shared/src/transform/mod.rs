@@ -9,6 +9,7 @@ mod record_bytes;
 mod run;
 mod sql;
 mod types;
+mod view;
 mod zone;
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::reject::{Reason, Reject};
 
 pub use functions::own_functions;
 pub(crate) use sql::SqlProblem;
+pub(crate) use view::{View, check_view};
+pub(crate) use zone::parse_zone;
 
 use functions::Functions;
 use run::Run;

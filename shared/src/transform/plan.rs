@@ -24,6 +24,7 @@ use super::sql::{
     unknown_columns,
 };
 use super::types::storable;
+use super::zone::zone_problems;
 use crate::dataset::is_name;
 
 /// The name under which a condition sees the transform's output.
@@ -42,7 +43,7 @@ pub(crate) struct PlannedTransform {
     pub(crate) repeats: Vec<Option<String>>,
 }
 
-fn options() -> ParserOptions {
+pub(super) fn options() -> ParserOptions {
     ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false)
 }
 
@@ -158,9 +159,10 @@ fn plan_expr(condition: SqlExpr, schema: &DFSchemaRef) -> Result<Expr, DataFusio
 pub(crate) fn check_expectation(output: &SchemaRef, sql: &str) -> Result<(), Vec<SqlProblem>> {
     let one = |problem| vec![problem];
     let condition = parse_condition(sql).map_err(one)?;
-    let unknown = unknown_columns(&condition, &[(BATCH, &names(output))]);
-    if !unknown.is_empty() {
-        return Err(unknown);
+    let mut problems = unknown_columns(&condition, &[(BATCH, &names(output))]);
+    problems.extend(zone_problems(&condition));
+    if !problems.is_empty() {
+        return Err(problems);
     }
     let statement = parse_one(&format!("SELECT ({condition}) AS holds FROM {BATCH}")).map_err(one)?;
     let tables = OneTable { name: BATCH, source: table_source(output) };
@@ -274,7 +276,7 @@ fn is_unknown_column(error: &DataFusionError) -> bool {
         || error.diagnostic().is_some_and(|diagnostic| diagnostic.message.contains("not found"))
 }
 
-fn planning_problem(error: &DataFusionError) -> SqlProblem {
+pub(super) fn planning_problem(error: &DataFusionError) -> SqlProblem {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let text = match error.find_root() {
         DataFusionError::Plan(text) => text.clone(),

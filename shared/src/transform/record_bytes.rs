@@ -1,9 +1,8 @@
 //! The original bytes of a decoded record, for rejects.
 
-use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 
-use crate::decode::{Decoded, RawRecords};
+use crate::decode::{Decoded, RawRecords, row_json};
 use crate::reject::REJECT_BYTES_MAX;
 
 impl Decoded {
@@ -24,19 +23,11 @@ impl Decoded {
                 let record = &records[row];
                 Bytes::copy_from_slice(&record[..record.len().min(REJECT_BYTES_MAX)])
             }
-            RawRecords::Columnar => self.row_as_json(row),
+            RawRecords::Columnar => {
+                let mut json = row_json(&self.batch, row);
+                json.truncate(REJECT_BYTES_MAX);
+                json
+            }
         }
-    }
-
-    fn row_as_json(&self, row: usize) -> Bytes {
-        let mut text = Vec::new();
-        let mut writer = LineDelimitedWriter::new(&mut text);
-        let written = writer.write(&self.batch.slice(row, 1)).and_then(|()| writer.finish());
-        drop(writer);
-        if let Err(error) = written {
-            return Bytes::from(format!("row that can't be rendered as json: {error}"));
-        }
-        text.truncate(text.trim_ascii_end().len().min(REJECT_BYTES_MAX));
-        Bytes::from(text)
     }
 }

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 
 use super::functions::Functions;
+use super::zone::zone_problems;
 use crate::dataset::nearest;
 
 /// Most tokens of one SQL text. With it the depth of what the parser builds is bounded.
@@ -222,7 +223,9 @@ pub(super) fn expression_problems(node: &impl Visit) -> Vec<SqlProblem> {
     let mut walk = Walk::default();
     if node.visit(&mut walk).is_break() {
         walk.problems.push(SqlProblem::new(format!("expressions are nested deeper than {DEPTH_MAX}")));
+        return walk.problems;
     }
+    walk.problems.extend(zone_problems(node));
     walk.problems
 }
 

@@ -88,6 +88,24 @@ fn all_unknown_columns_are_named_with_line_and_nearest() {
 }
 
 #[test]
+fn a_zone_is_checked_with_the_text_it_stands_in() {
+    let sql = "SELECT event_instant(at, 'America/New_Yrok') AS a,\n  event_instant(at, text) AS b FROM input\n\
+               WHERE event_instant(at, 'UTC') > event_instant(at, NULL)";
+    let problems = plan_transform(&schema(), sql).expect_err("three");
+    let found: Vec<_> =
+        problems.iter().map(|p| (p.line, p.column, p.message.as_str(), p.suggestion.as_deref())).collect();
+    let iana = Some("write an IANA name like 'America/New_York'");
+    let wanted = [
+        (Some(1), Some(26), "unknown time zone `America/New_Yrok`", Some("did you mean `America/New_York`?")),
+        (Some(2), Some(21), "the zone of event_instant is `text`, not a literal", iana),
+        (Some(3), Some(52), "the zone of event_instant is `NULL`, not a literal", iana),
+    ];
+    assert_eq!(found, wanted);
+    let condition = super::plan::check_expectation(&schema(), "max(event_instant(at, 'Nowhere')) IS NULL");
+    assert_eq!(condition.expect_err("no zone")[0].message, "unknown time zone `Nowhere`");
+}
+
+#[test]
 fn output_types_are_storable() {
     let sql = "SELECT id, upper(text) AS u, arrow_cast(id, 'UInt32') AS w, to_timestamp_nanos(id) AS n,
         arrow_cast(text, 'LargeUtf8') AS l, arrow_cast(at, 'Timestamp(Millisecond, Some(\"+02:00\"))') AS z,

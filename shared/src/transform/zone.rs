@@ -1,12 +1,19 @@
 //! Local times of a zone: which of them do not exist, and which instant the others mean.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use arrow::array::{Array, BooleanArray, PrimitiveArray};
 use arrow::compute::{max, min};
 use arrow::datatypes::TimestampMicrosecondType;
 use chrono::{DateTime, MappedLocalTime, NaiveDate, Offset, TimeZone};
-use chrono_tz::Tz;
+use chrono_tz::{TZ_VARIANTS, Tz};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, Visit, Visitor,
+};
+
+use super::functions::EVENT_INSTANT;
+use super::sql::{SqlProblem, excerpt};
+use crate::dataset::nearest;
 
 const SECOND: i64 = 1_000_000;
 /// Half a day, in seconds: no zone of the database has two transitions closer than this.
@@ -53,6 +60,64 @@ impl LocalTime {
             MappedLocalTime::None => None,
         }
     }
+}
+
+/// The zone that `text` names.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub(crate) fn parse_zone(text: &str) -> Result<Tz, (String, String)> {
+    text.parse().map_err(|_| {
+        let near = nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let suggestion = near.map_or_else(
+            || "write an IANA name like `America/New_York`".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        (format!("unknown time zone `{}`", excerpt(text)), suggestion)
+    })
+}
+
+/// What is wrong with the zones of `event_instant` in `node`. A zone is fixed when SQL is planned: found only when rows
+/// flow, one wrong letter would reject every record.
+pub(super) fn zone_problems(node: &impl Visit) -> Vec<SqlProblem> {
+    let mut zones = Zones(Vec::new());
+    let done = node.visit(&mut zones);
+    debug_assert!(done.is_continue(), "the walk never breaks off");
+    zones.0
+}
+
+struct Zones(Vec<SqlProblem>);
+
+impl Visitor for Zones {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr {
+            self.0.extend(zone_problem(function));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn zone_problem(function: &Function) -> Option<SqlProblem> {
+    if !function.name.to_string().eq_ignore_ascii_case(EVENT_INSTANT) {
+        return None;
+    }
+    // Another number of arguments is the planner's to refuse.
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(zone))] = list.args.as_slice() else { return None };
+    let literal = match zone {
+        Expr::Value(value) => value.value.clone().into_string(),
+        _ => None,
+    };
+    let problem = match literal {
+        Some(text) => parse_zone(&text).err().map(|(message, hint)| SqlProblem::new(message).suggest(hint)),
+        None => {
+            let message = format!("the zone of {EVENT_INSTANT} is `{}`, not a literal", excerpt(zone));
+            Some(SqlProblem::new(message).suggest("write an IANA name like 'America/New_York'"))
+        }
+    };
+    problem.map(|problem| problem.at(zone.span()))
 }
 
 fn gaps(zone: Tz) -> Vec<Range<i64>> {

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement};
 use super::super::is_name;
 use super::super::types::{parse_type, type_text};
 use super::toml_string;
+use crate::decode::normalized;
 use crate::transform::parse_select;
 
 /// Most columns of a draft.
@@ -37,7 +38,7 @@ pub(super) fn named(spelled: impl IntoIterator<Item = (String, String)>) -> Vec<
     let mut spellings = HashSet::new();
     let mut columns = Vec::new();
     for (spelling, type_text) in spelled.into_iter().take(COLUMNS_MAX) {
-        let plain: String = spelling.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
+        let plain = normalized(&spelling);
         if !spellings.insert(plain.clone()) {
             continue;
         }

@@ -1,6 +1,9 @@
-use object_store::memory::InMemory;
+use object_store::ObjectStoreExt;
+use tempfile::TempDir;
 
 use super::*;
+use crate::store::IfMissing;
+use crate::store::faulty::{Call, Fault, Faulty, Rule};
 
 fn sources(sql: &str, min_rows: u32) -> Sources {
     let toml = format!(
@@ -9,13 +12,15 @@ fn sources(sql: &str, min_rows: u32) -> Sources {
     [("dataset.toml", toml.as_str()), ("transform.sql", sql)].map(|(name, text)| (name.into(), text.into())).into()
 }
 
-fn store() -> Arc<dyn ObjectStore> {
-    Arc::new(InMemory::new())
+fn store() -> (TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(folder.path(), IfMissing::Create).expect("opened");
+    (folder, store)
 }
 
 #[tokio::test]
 async fn applying_again_changes_nothing_and_old_ones_stay_readable() {
-    let store = store();
+    let (_folder, store) = store();
     let first = apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
     assert_eq!((first.n, first.changed, first.rows_changed), (1, true, true));
     let again = apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
@@ -36,7 +41,7 @@ async fn applying_again_changes_nothing_and_old_ones_stay_readable() {
 
 #[tokio::test]
 async fn racing_appliers_all_get_a_number_of_their_own() {
-    let store = store();
+    let (_folder, store) = store();
     let texts: Vec<Sources> = (1..=4).map(|k| sources(&format!("SELECT id + {k} AS id FROM input"), 1)).collect();
     let applied = futures::future::join_all(texts.iter().map(|texts| apply(&store, texts))).await;
     let mut found: Vec<u64> = applied.into_iter().map(|applied| applied.expect("applied").n).collect();
@@ -45,8 +50,30 @@ async fn racing_appliers_all_get_a_number_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_lost_acknowledgement_is_no_lost_race() {
+    let (_folder, store) = store();
+    let rule = Rule::new(Call::Put, "definitions/", 0, Fault::AckLostThenRetried);
+    let faulty = store.decorated(|objects| std::sync::Arc::new(Faulty::new(objects, vec![rule])));
+    let applied = apply(&faulty, &sources("SELECT id FROM input", 1)).await.expect("applied");
+    assert_eq!((applied.n, applied.changed, applied.rows_changed), (1, true, true));
+    assert_eq!(numbers(&store, "orders").await.expect("listed"), [1]);
+}
+
+#[tokio::test]
+async fn why_the_store_failed_is_told() {
+    let (_folder, store) = store();
+    let rule = Rule::new(Call::Put, "definitions/", 0, Fault::NoSpace);
+    let full = store.decorated(|objects| std::sync::Arc::new(Faulty::new(objects, vec![rule])));
+    let error = apply(&full, &sources("SELECT id FROM input", 1)).await.expect_err("full");
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert!(error.hint().is_some_and(|hint| hint.contains("free some space")));
+    let error = get(&store, "orders", 7).await.expect_err("none");
+    assert_eq!(error.kind(), Kind::NotFound);
+}
+
+#[tokio::test]
 async fn an_invalid_definition_is_not_stored() {
-    let store = store();
+    let (_folder, store) = store();
     let refused = apply(&store, &sources("SELECT now() AS id FROM input", 1)).await.expect_err("refused");
     assert_eq!(refused.kind(), Kind::Invalid);
     assert_eq!(latest(&store, "orders").await.expect("read"), None);
@@ -54,10 +81,10 @@ async fn an_invalid_definition_is_not_stored() {
 
 #[tokio::test]
 async fn what_a_newer_release_wrote_or_what_is_damaged_is_refused() {
-    let store = store();
+    let (_folder, store) = store();
     apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
     let key = layout::definition("orders", 1);
-    let text = store.get(&key).await.expect("stored").bytes().await.expect("read");
+    let text = store.get(&key).await.expect("read").expect("stored");
     let text = String::from_utf8(text.to_vec()).expect("json");
     for (from, to, kind) in [
         ("\"semantics\": 1", "\"semantics\": 99", Kind::Unsupported),
@@ -68,7 +95,7 @@ async fn what_a_newer_release_wrote_or_what_is_damaged_is_refused() {
     ] {
         let changed = text.replacen(from, to, 1);
         assert_ne!(changed, text, "{from}");
-        store.put(&key, changed.into()).await.expect("written");
+        store.objects().put(&key, changed.into()).await.expect("written");
         assert_eq!(latest(&store, "orders").await.expect_err(to).kind(), kind, "{to}");
     }
 }

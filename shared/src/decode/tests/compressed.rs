@@ -95,7 +95,7 @@ fn frames_without_data_are_passed_over() {
 #[test]
 fn a_stream_without_a_header_is_no_file() {
     assert_eq!(refused_file(&spec(), &gzip(b"id,name\n1,a\n")[..5]).reason, Reason::BadFile);
-    assert_eq!(refused_file(&spec(), &gzip(b"")).message, "input: the file is empty");
+    assert_eq!(refused_file(&spec(), &gzip(b"")).message, "the file is empty");
     assert_eq!(refused_file(&spec(), &zstandard(b"id,name")[..8]).reason, Reason::BadFile);
 }
 
@@ -128,7 +128,7 @@ fn a_failing_store_is_an_error_and_no_reject() {
         .collect();
     for bytes in [gzip(text.as_bytes()), zstandard(text.as_bytes())] {
         assert!(bytes.len() > 2 << 20);
-        let file = FileDecoder::open(&spec(), Arc::new(Failing(Bytes::from(bytes))), "input").unwrap();
+        let file = FileDecoder::open(&spec(), Arc::new(Failing(Bytes::from(bytes)))).unwrap();
         let mut chunks = file.chunks().unwrap();
         let error = loop {
             match chunks.next_chunk() {

@@ -107,8 +107,7 @@ fn two_headers_for_one_column_refuse_the_file() {
         ("id, fullname,name", "fullname", "name", alias),
     ] {
         let reject = refused_file(&spec, format!("{header}\n1,a,b\n").as_bytes());
-        let message =
-            format!("input: columns 2 and 3 of the file, `{first}` and `{second}`, are both column name: {way_out}");
+        let message = format!("columns 2 and 3 of the file, `{first}` and `{second}`, are both column name: {way_out}");
         assert_eq!((reject.reason, reject.column.as_deref(), reject.message), (Reason::BadFile, Some("name"), message));
     }
 }
@@ -235,24 +234,24 @@ fn a_record_beyond_the_limit_is_refused_wherever_chunks_end() {
 #[test]
 fn files_that_are_refused_as_a_whole() {
     let cases: &[(&[u8], &str)] = &[
-        (b"", "input: the file is empty"),
-        (b"\n\r\n", "input: the file has no header line"),
-        (b"name,other\nx,y\n", "input: required column id is not in the file, which has: name, other"),
-        (b"PAR1\x15\x00", "input: not readable as csv: it looks like Parquet"),
-        (b"Obj\x01\x02", "input: not readable as csv: it looks like Avro"),
-        (b"PK\x03\x04\x14\0\0\0", "input: not readable as csv: it looks like a zip archive"),
-        (b"\xff\xfei\0d\0,\0n\0", "input: not readable as csv: it looks like UTF-16, and must be UTF-8"),
-        (&[b"id,name\n", &[0; 20][..]].concat(), "input: not readable as csv: it is full of control characters"),
-        (b"id,name\x00\n1,a\n", "input: the header holds a zero byte"),
-        (b"id,\xff\n1,a\n", "input: the header is not valid UTF-8"),
-        (b"id,\"name\n1,a\n", "input: header: a quote is not closed"),
+        (b"", "the file is empty"),
+        (b"\n\r\n", "the file has no header line"),
+        (b"name,other\nx,y\n", "required column id is not in the file, which has: name, other"),
+        (b"PAR1\x15\x00", "not readable as csv: it looks like Parquet"),
+        (b"Obj\x01\x02", "not readable as csv: it looks like Avro"),
+        (b"PK\x03\x04\x14\0\0\0", "not readable as csv: it looks like a zip archive"),
+        (b"\xff\xfei\0d\0,\0n\0", "not readable as csv: it looks like UTF-16, and must be UTF-8"),
+        (&[b"id,name\n", &[0; 20][..]].concat(), "not readable as csv: it is full of control characters"),
+        (b"id,name\x00\n1,a\n", "the header holds a zero byte"),
+        (b"id,\xff\n1,a\n", "the header is not valid UTF-8"),
+        (b"id,\"name\n1,a\n", "header: a quote is not closed"),
     ];
     for (bytes, message) in cases {
         let reject = refused_file(&two(), bytes);
         assert_eq!((reject.offset, reject.reason, reject.message.as_str()), (0, Reason::BadFile, *message));
     }
     let optional = csv_spec(&[("a", DataType::Utf8)]);
-    assert_eq!(refused_file(&optional, b"x,y\n1,2\n").message, "input: no column of the file is known: x, y");
+    assert_eq!(refused_file(&optional, b"x,y\n1,2\n").message, "no column of the file is known: x, y");
 }
 
 #[test]
@@ -266,7 +265,7 @@ fn text_can_not_fill_nested_columns() {
 fn big_chunks_are_split_into_batches() {
     let mut text = String::from("id,name\n");
     (0..150_000).for_each(|id| text.push_str(&format!("{id},n\n")));
-    let file = FileDecoder::open_with(&two(), Arc::new(Bytes::from(text)), "input", 1 << 24).unwrap();
+    let file = FileDecoder::open_with(&two(), Arc::new(Bytes::from(text)), 1 << 24).unwrap();
     let mut chunks = file.chunks().unwrap();
     let decoded = file.chunk_decoder().decode(chunks.next_chunk().unwrap().unwrap()).unwrap();
     assert_eq!(decoded.iter().map(|d| d.batch.num_rows()).collect::<Vec<_>>(), [65_536, 65_536, 18_928]);

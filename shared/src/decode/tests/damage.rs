@@ -117,9 +117,9 @@ fn readable_groups_count_and_the_break_is_one_reject() {
 #[test]
 fn a_file_of_which_nothing_can_be_read_is_one_bad_file() {
     for (format, message) in [
-        (Format::Parquet, "input: not readable as parquet: rows 0 to 999, of row group 0, can't be read: "),
-        (Format::Orc, "input: not readable as orc: rows 0 to 1999, of stripe 0, can't be read: "),
-        (Format::Avro, "input: not readable as avro: a block"),
+        (Format::Parquet, "not readable as parquet: rows 0 to 999, of row group 0, can't be read: "),
+        (Format::Orc, "not readable as orc: rows 0 to 1999, of stripe 0, can't be read: "),
+        (Format::Avro, "not readable as avro: a block"),
     ] {
         let rows = ids(0..2000);
         let mut bytes = match format {

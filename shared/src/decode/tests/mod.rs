@@ -87,7 +87,7 @@ impl Outcome {
 
 pub(super) fn try_decode(spec: &InputSpec, bytes: &[u8], chunk_bytes: usize) -> Result<Outcome, OpenError> {
     let source = Arc::new(Bytes::copy_from_slice(bytes));
-    let file = FileDecoder::open_with(spec, source, "input", chunk_bytes)?;
+    let file = FileDecoder::open_with(spec, source, chunk_bytes)?;
     let decoder = file.chunk_decoder();
     let mut outcome = Outcome::default();
     let mut chunks = file.chunks().unwrap();
