@@ -143,7 +143,7 @@ impl Batch {
 
     /// Fails if the generation that answers was made under semantics that are not ours: then nothing may be added to it,
     /// and nothing to the ledger that would wait for it.
-    /// True if a generation answers.
+    /// Otherwise tells whether a generation answers.
     pub(crate) async fn refuse_other_semantics(&self, dataset: &str) -> Result<bool, BatchError> {
         match self.pointer(dataset).await? {
             Some((_, pointer)) => ours(dataset, &pointer.generation, pointer.semantics).map(|()| true),
