@@ -81,7 +81,7 @@ async fn a_recompute_applies_an_older_releases_definition_again() {
     refused(&home.ingest(&batch, &["b.csv"]).await.expect_err("it is theirs"), 0);
     batch.recompute("events", &quiet()).await.expect("makes one of ours");
     assert_eq!(home.published().await, before);
-    let latest = registry::latest(&home.store(), "events").await.expect("reads").expect("there is one");
+    let latest = registry::latest(home.store(), "events").await.expect("reads").expect("there is one");
     assert_eq!((latest.n, latest.semantics, latest.version.to_string()), (2, SEMANTICS, version.clone()));
     let status = batch.status("events").await.expect("reads");
     assert_eq!((status.active_definition, status.pending_definition), (Some(version), None));
