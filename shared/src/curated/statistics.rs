@@ -1,6 +1,8 @@
 //! A file's statistics as the Delta log has them (JSON) → DataFusion's.
 
-use arrow::datatypes::{DataType, Schema, TimeUnit};
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use serde::Deserialize;
@@ -23,8 +25,44 @@ struct Stats {
     nulls: Map<String, Value>,
 }
 
+/// The only one of [`Stats`] that every file is asked for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RowCount {
+    #[serde(rename = "numRecords")]
+    rows: Option<u64>,
+}
+
+/// A file's statistics, read from the log's text when somebody first asks: most files are decided by their partition
+/// values, and reading the bounds of all columns of all files takes longer than planning.
+#[derive(Debug, Clone)]
+pub struct LogStatistics {
+    json: Option<String>,
+    schema: SchemaRef,
+    read: OnceLock<Arc<Statistics>>,
+}
+
+impl LogStatistics {
+    pub(super) fn new(json: Option<String>, schema: SchemaRef) -> Self {
+        Self { json, schema, read: OnceLock::new() }
+    }
+
+    /// Row count, and per column of the table's schema null count and bounds, where the log has them. A bound need not
+    /// occur in the file, but no value is outside.
+    #[must_use]
+    pub fn get(&self) -> &Arc<Statistics> {
+        self.read.get_or_init(|| Arc::new(file_statistics(self.json.as_deref(), &self.schema)))
+    }
+
+    /// Rows in the file, where the log says so.
+    pub(super) fn rows(&self) -> Option<u64> {
+        let count: RowCount = serde_json::from_str(self.json.as_deref()?).unwrap_or_default();
+        count.rows
+    }
+}
+
 /// Statistics over `schema`. What is missing or unreadable is absent, never an error: statistics only save work.
-pub(super) fn file_statistics(json: Option<&str>, schema: &Schema) -> Statistics {
+fn file_statistics(json: Option<&str>, schema: &Schema) -> Statistics {
     let stats: Stats = json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
     let mut statistics = Statistics::new_unknown(schema);
     statistics.num_rows = stats.rows.map_or(Precision::Absent, Precision::Exact);

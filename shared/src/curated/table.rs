@@ -105,7 +105,7 @@ impl CuratedTable {
 
     fn partitioned_file(&self, file: usize) -> PartitionedFile {
         let data = &self.version.files[file];
-        let mut statistics = Statistics::clone(&data.statistics);
+        let mut statistics = Statistics::clone(data.statistics.get());
         statistics.column_statistics = self
             .version
             .schema

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::common::Statistics;
 use deltalake::kernel::{LogicalFileView, Snapshot};
 use deltalake::logstore::LogStoreRef;
 use futures::TryStreamExt;
@@ -13,7 +12,7 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use super::coverage::Transactions;
 use super::pointer::{CurrentGeneration, current};
-use super::statistics::file_statistics;
+use super::statistics::LogStatistics;
 use super::{CuratedError, background, log_store};
 use crate::layout;
 use crate::position::Coverage;
@@ -30,9 +29,8 @@ pub struct DataFile {
     pub rows: Option<u64>,
     /// Value of each partition column, as text; `None` is null. A Delta table knows no empty text: it is null, too.
     pub partition_values: BTreeMap<String, Option<String>>,
-    /// Row count, and per column of the table's schema null count and bounds, where the log has them. A bound need not
-    /// occur in the file, but no value is outside.
-    pub statistics: Arc<Statistics>,
+    /// Bounds of its columns, where the log has them.
+    pub statistics: LogStatistics,
 }
 
 /// A dataset's current generation at one version of its table. It never changes once opened.
@@ -150,16 +148,16 @@ fn data_file(root: &Path, schema: &SchemaRef, view: &LogicalFileView) -> Result<
     let damaged = |message: String| CuratedError::Coverage { root: root.to_string(), message };
     let size = u64::try_from(view.size()).map_err(|_| damaged(format!("`{location}` has a negative size")))?;
     let last_modified = view.modification_datetime().map_err(|error| damaged(error.to_string()))?;
-    let statistics = file_statistics(view.stats().as_deref(), schema);
+    let statistics = LogStatistics::new(view.stats().map(|json| json.to_string()), Arc::clone(schema));
     Ok(DataFile {
         object: ObjectMeta { location, last_modified, size, e_tag: None, version: None },
-        rows: statistics.num_rows.get_value().map(|rows| *rows as u64),
+        rows: statistics.rows(),
         // An empty text is how some writers put null, and Delta's protocol reads it so.
         partition_values: view
             .partition_values_map()
             .into_iter()
             .map(|(column, value)| (column, value.filter(|value| !value.is_empty())))
             .collect(),
-        statistics: Arc::new(statistics),
+        statistics,
     })
 }
