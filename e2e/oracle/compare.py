@@ -162,7 +162,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        rules.leave(main())
     except (ValueError, OSError, duckdb.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

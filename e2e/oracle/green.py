@@ -86,7 +86,7 @@ if __name__ == "__main__":
         case ["write", folder]:
             write(Path(folder))
         case ["compare", folder, table]:
-            sys.exit(compare(Path(folder), table))
+            rules.leave(compare(Path(folder), table))
         case _:
             print(__doc__, file=sys.stderr)
             sys.exit(2)

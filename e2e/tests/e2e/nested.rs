@@ -24,10 +24,11 @@ const RECORDS: &str = r#"{"id":1,"yes":true,"person":{"name":"a","age":3},"tags"
 
 /// Rows, rows without a person, names, tags of the first row.
 const READ: &str = "\
-import sys
+import os, sys
 from deltalake import DeltaTable
 table = DeltaTable(sys.argv[1]).to_pyarrow_table(columns=['id', 'yes', 'person', 'tags', 'at', 'price']).sort_by('id')
-print(table.num_rows, table['person'].null_count, table['yes'].to_pylist(), table['tags'].to_pylist()[0])
+print(table.num_rows, table['person'].null_count, table['yes'].to_pylist(), table['tags'].to_pylist()[0], flush=True)
+os._exit(0)  # PyArrow's threads can abort the interpreter while it shuts down
 ";
 
 #[test]
