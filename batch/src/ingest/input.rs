@@ -17,7 +17,7 @@ use crate::service::{Batch, IngestRequest};
 /// Objects asked for their versions at once.
 const HEADS_MAX: usize = 16;
 /// Bytes read at a time when hashing.
-const HASH_BLOCK_BYTES: usize = 1 << 20;
+pub(super) const HASH_BLOCK_BYTES: usize = 1 << 20;
 
 /// Where a file's bytes are now.
 #[derive(Clone)]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use object_store::path::Path;
+use sha2::{Digest as _, Sha256};
 use tidemark_shared::decode::ReadAt;
 use tidemark_shared::ledger::{LedgerFile, Location};
 use tidemark_shared::store::{Cause, Uploaded, open_file};
 use tokio::sync::oneshot;
 
-use super::input::{Found, Input};
+use super::input::{Found, HASH_BLOCK_BYTES, Input, hex};
 use crate::error::BatchError;
 use crate::failpoint;
 use crate::generation::Maker;
@@ -102,12 +103,19 @@ impl Batch {
         RawFile { name: name.to_owned(), spec: Arc::clone(&maker.spec), open }
     }
 
-    /// A raw file of the ledger, to be read.
+    /// A raw file of the ledger, to be read. Its digest is compared before it is decoded: bytes that rotted or that somebody
+    /// changed would be published as if they were the facts that were taken in.
     pub(crate) fn raw_file(&self, maker: &Maker, file: &LedgerFile) -> RawFile {
         let (batch, dataset, known) = (self.clone(), maker.dataset.clone(), file.clone());
         let runtime = tokio::runtime::Handle::current();
         let open = Box::new(move || match runtime.block_on(batch.open_raw(&known.file.location)) {
-            Ok(source) if source.len() == known.file.bytes => Ok(source),
+            Ok(source) if source.len() == known.file.bytes => {
+                let read = |source| BatchError::Read { path: known.file.name.clone(), source };
+                match digest_of(source.as_ref()).map_err(read)? {
+                    found if found == known.file.sha256 => Ok(source),
+                    found => Err(lost(&dataset, &known, format!("it has SHA-256 {found}; delete that object first"))),
+                }
+            }
             Ok(source) => Err(lost(&dataset, &known, format!("it has {} bytes of {}", source.len(), known.file.bytes))),
             Err(BatchError::Store(error)) if error.cause() == Some(Cause::NotFound) => {
                 Err(lost(&dataset, &known, "it does not exist".to_owned()))
@@ -132,6 +140,18 @@ impl Batch {
             }
         }
     }
+}
+
+/// SHA-256 of all bytes, in lower-case hex. Blocking.
+fn digest_of(source: &dyn ReadAt) -> std::io::Result<String> {
+    let (mut hasher, mut at) = (Sha256::new(), 0);
+    while at < source.len() {
+        let bytes =
+            source.read_at(at, usize::try_from(source.len() - at).unwrap_or(usize::MAX).min(HASH_BLOCK_BYTES))?;
+        hasher.update(&bytes);
+        at += bytes.len() as u64;
+    }
+    Ok(hex(&hasher.finalize()))
 }
 
 fn lost(dataset: &str, file: &LedgerFile, what: String) -> BatchError {

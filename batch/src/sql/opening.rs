@@ -65,18 +65,22 @@ impl Opened {
             _ => format!("{schema}.{table}"),
         };
         let own = self.schemas.get(schema).map(|opened| opened.names()).unwrap_or_default();
-        let elsewhere = self.schemas.iter().find(|(_, opened)| opened.names().iter().any(|name| name == table));
+        // A folder without a generation pointer has the name and is no table.
+        let other = |name: &str| name != schema;
+        let mut elsewhere = self.schemas.iter().filter(|(name, _)| other(name));
+        let elsewhere = elsewhere.find(|(_, opened)| opened.names().iter().any(|name| name == table));
         if let Some((other, _)) = elsewhere {
             return Some(full(other, table));
         }
-        if let Some(name) = nearest(table, own.iter().map(String::as_str)) {
+        if let Some(name) = nearest(table, own.iter().map(String::as_str).filter(|name| *name != table)) {
             return Some(full(schema, &name));
         }
         let of_schema = |(schema, opened): (&String, &Arc<OpenedSchema>)| -> Vec<String> {
             opened.names().iter().map(|name| full(schema, name)).collect()
         };
         let all: Vec<String> = self.schemas.iter().flat_map(of_schema).collect();
-        nearest(&full(schema, table), all.iter().map(String::as_str))
+        let wanted = full(schema, table);
+        nearest(&wanted, all.iter().map(String::as_str).filter(|name| *name != wanted))
     }
 }
 

@@ -69,6 +69,25 @@ async fn lost_bytes_are_named_and_put_back_by_the_same_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_changed_in_the_raw_zone_are_not_published() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv"]).await.expect("ingests");
+    let before = home.published().await;
+    let a = object(&home, "a.csv");
+    let mut bytes = std::fs::read(&a).expect("the object");
+    *bytes.iter_mut().rfind(|byte| **byte == b'0').expect("a digit") = b'9';
+    std::fs::write(&a, bytes).expect("the object");
+    let error = batch.recompute("events", &quiet()).await.expect_err("other bytes than were taken in");
+    assert!(matches!(&error, BatchError::RawLost { number: 0, what, .. } if what.contains("SHA-256")), "{error}");
+    assert_eq!(home.published().await, before);
+    std::fs::remove_file(&a).expect("the object");
+    home.ingest(&batch, &["a.csv"]).await.expect("puts them back");
+    batch.recompute("events", &quiet()).await.expect("the bytes are right");
+    assert_eq!(home.published().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_file_above_the_coverage_is_given_up_by_its_withdrawal() {
     let home = Home::new().await;
     let failing = home.faulty(vec![Rule::new(Call::Put, "_delta_log/00000000000000000001", 0, Fault::Fails)]);

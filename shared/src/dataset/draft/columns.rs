@@ -113,14 +113,16 @@ fn input_type(data_type: &DataType) -> String {
 
 /// The column as an item of a `SELECT`: quoted where SQL would take the bare name for something else.
 pub(super) fn select_item(name: &str) -> String {
-    let bare = parse_select(&format!("SELECT {name} FROM input")).is_some_and(|statement| is_column(&statement, name));
+    // Among others, for a keyword may pass alone and not after a comma.
+    let bare = parse_select(&format!("SELECT a, {name}, z FROM input"));
+    let bare = bare.is_some_and(|statement| is_column(&statement, name));
     if bare { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 fn is_column(statement: &Statement, name: &str) -> bool {
     let Statement::Query(query) = statement else { return false };
     let SetExpr::Select(select) = query.body.as_ref() else { return false };
-    matches!(select.projection.as_slice(), [SelectItem::UnnamedExpr(Expr::Identifier(ident))] if ident.value == name)
+    matches!(select.projection.as_slice(), [_, SelectItem::UnnamedExpr(Expr::Identifier(ident)), _] if ident.value == name)
         && select.from.len() == 1
 }
 
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn names_that_sql_takes_for_something_else_are_quoted() {
         assert_eq!(select_item("fare"), "fare");
-        for name in ["from", "current_date"] {
+        for name in ["from", "current_date", "order", "group"] {
             assert_eq!(select_item(name), format!("\"{name}\""));
         }
     }

@@ -84,6 +84,11 @@ fn look(file: &str, bytes: &[u8]) -> Result<Seen, DraftError> {
         |format: &'static str, problem: String| DraftError::Unreadable { file: file.to_owned(), format, problem };
     let Some(format) = sniff::container(bytes) else {
         let sample = sniff::sample(bytes).map_err(|problem| unreadable("text", problem))?;
+        if sample.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['{', ']'])) {
+            let problem =
+                "it is one JSON array, and JSON lines are wanted: one object a line (`jq -c '.[]'` makes them)";
+            return Err(unreadable("JSON lines", problem.to_owned()));
+        }
         return Ok(look_at_text(&sample));
     };
     let schema = file_schema(&format, Bytes::copy_from_slice(bytes));

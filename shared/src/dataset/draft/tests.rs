@@ -139,3 +139,11 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_json_array_is_no_csv_and_a_keyword_is_a_key() {
+    let error = draft("d", "a.json", b"[ {\"id\":1},{\"id\":2}]\n").expect_err("one array");
+    assert!(error.to_string().contains("JSON lines"), "{error}");
+    let definition = drafted("a.jsonl", b"{\"id\":1,\"ts\":\"a\",\"order\":\"b\"}\n");
+    assert!(definition.columns.iter().any(|column| column.name == "order"));
+}
