@@ -11,6 +11,7 @@ pub mod curated;
 pub mod dataset;
 pub mod decode;
 pub mod error;
+mod hex;
 pub mod layout;
 pub mod ledger;
 pub mod log;
@@ -18,3 +19,5 @@ pub mod position;
 pub mod reject;
 pub mod store;
 pub mod transform;
+
+pub use hex::hex;

@@ -26,7 +26,7 @@ pub(crate) fn data_file(columns: &[String], key: &PartitionKey, name: &str) -> P
             text.push_str(&folder);
         } else {
             let digest = Sha256::digest(folder.as_bytes());
-            let hex: String = digest.iter().take(16).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+            let hex: String = tidemark_shared::hex(&digest[..16]);
             text.push_str(&format!("~{hex}"));
         }
         text.push('/');

@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as _};
 use sha2::{Digest as _, Sha256};
+use tidemark_shared::hex;
 use tidemark_shared::store::{Operation, Store};
 
 use crate::error::BatchError;
@@ -230,15 +231,6 @@ fn digest_local(path: &FsPath, progress: &dyn Progress) -> Result<(String, u64),
         length += count as u64;
         progress.advance(count as u64);
     }
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
 }
 
 #[cfg(test)]

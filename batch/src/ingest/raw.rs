@@ -5,11 +5,12 @@ use std::sync::Arc;
 use object_store::path::Path;
 use sha2::{Digest as _, Sha256};
 use tidemark_shared::decode::ReadAt;
+use tidemark_shared::hex;
 use tidemark_shared::ledger::{LedgerFile, Location};
 use tidemark_shared::store::{Cause, Uploaded, open_file};
 use tokio::sync::oneshot;
 
-use super::input::{Found, HASH_BLOCK_BYTES, Input, hex};
+use super::input::{Found, HASH_BLOCK_BYTES, Input};
 use crate::error::BatchError;
 use crate::failpoint;
 use crate::generation::Maker;
@@ -27,7 +28,7 @@ impl Batch {
         key: &str,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
-        let key = Path::parse(key).expect("made by layout::raw_file");
+        let key = raw_key(key);
         failpoint::pass("raw.before_upload");
         let source = match &found.input {
             Input::Local(path) => {
@@ -58,7 +59,7 @@ impl Batch {
         key: &str,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
-        if self.store.size(&Path::parse(key).expect("made by layout::raw_file")).await? == Some(found.bytes) {
+        if self.store.size(&raw_key(key)).await? == Some(found.bytes) {
             progress.advance(found.bytes);
             return Ok(());
         }
@@ -73,7 +74,7 @@ impl Batch {
         progress: &Arc<dyn Progress>,
     ) -> Result<bool, BatchError> {
         let Location::RawZone { key } = &known.file.location else { return Ok(false) };
-        let at = Path::parse(key).expect("made by layout::raw_file");
+        let at = raw_key(key);
         if self.store.size(&at).await? == Some(known.file.bytes) {
             return Ok(false);
         }
@@ -128,7 +129,7 @@ impl Batch {
     async fn open_raw(&self, location: &Location) -> Result<Arc<dyn ReadAt>, BatchError> {
         match location {
             Location::RawZone { key } => {
-                let key = Path::parse(key).expect("made by layout::raw_file");
+                let key = raw_key(key);
                 Ok(self.store.read_at(&key, None).await?)
             }
             Location::InPlace { url, version } => {
@@ -140,6 +141,11 @@ impl Batch {
             }
         }
     }
+}
+
+/// A key out of a ledger entry.
+fn raw_key(key: &str) -> Path {
+    Path::parse(key).expect("made by layout::raw_file")
 }
 
 /// SHA-256 of all bytes, in lower-case hex. Blocking.

@@ -134,7 +134,7 @@ impl Canon {
     }
 
     fn version(self) -> DefinitionVersion {
-        let mut hex: String = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut hex = crate::hex(&self.digest.finalize());
         hex.truncate(DIGITS);
         DefinitionVersion(hex)
     }

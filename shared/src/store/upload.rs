@@ -139,8 +139,7 @@ impl Body {
 
     /// The digest of what was read, if one was taken and it is not `sha256`.
     fn other_than(&self, sha256: &str) -> Option<String> {
-        let digest = self.hasher.clone()?.finalize();
-        let found = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let found = crate::hex(&self.hasher.clone()?.finalize());
         (found != sha256).then_some(found)
     }
 }
