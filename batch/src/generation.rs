@@ -9,9 +9,10 @@ use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::ledger::LedgerState;
+use tidemark_shared::rows::table_schema;
 use tidemark_shared::transform::Transform;
 
-use crate::curated::table::{TableHead, table_schema};
+use crate::curated::table::TableHead;
 use crate::curated::writer::TableLayout;
 use crate::error::BatchError;
 use crate::failpoint;

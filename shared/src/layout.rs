@@ -5,6 +5,10 @@
 //! definitions/<dataset>/<n, 8 digits>.json                      applied definitions, by conditional put
 //! raw/<dataset>/files/ledger/<n, 20 digits>.json                the file ledger, by conditional put
 //! raw/<dataset>/files/data/<sha256>/<attempt>/<name>            the files' bytes, by content and writer
+//! raw/<dataset>/sources/<n, 8 digits>.json                      incarnations of its topics, by conditional put
+//! raw/<dataset>/stream/<source>/origin/<p>.json                 where a partition's archive begins, by conditional put
+//! raw/<dataset>/stream/<source>/partition=<p>/<start>.parquet   segments, by conditional put
+//! raw/<dataset>/stream/<source>/packed/partition=<p>/<start>-<end>.parquet   several of them in one
 //! curated/<dataset>/current/<n, 8 digits>.json                  which generation answers, by conditional put
 //! curated/<dataset>/<generation>/table/…                        a Delta table
 //! curated/<dataset>/<generation>/rejects/…                      its rejects
@@ -12,6 +16,8 @@
 //! ```
 
 use object_store::path::{Path, PathPart};
+
+use crate::position::LogPartition;
 
 /// Digits of a ledger sequence number or segment start in a key: enough for any `u64`.
 pub const SEQUENCE_DIGITS: usize = 20;
@@ -69,6 +75,69 @@ pub fn raw_files(dataset: &str) -> Path {
     Path::from_iter(["raw", dataset, "files", "data"])
 }
 
+/// Folder of a dataset's archived streams.
+#[must_use]
+pub fn streams(dataset: &str) -> Path {
+    Path::from_iter(["raw", dataset, "stream"])
+}
+
+/// Folder of the list of a dataset's sources.
+#[must_use]
+pub fn stream_sources(dataset: &str) -> Path {
+    Path::from_iter(["raw", dataset, "sources"])
+}
+
+/// The `n`-th incarnation of a topic that the dataset was fed from.
+#[must_use]
+pub fn stream_source(dataset: &str, n: u64) -> Path {
+    stream_sources(dataset).join(format!("{n:0NUMBER_DIGITS$}.json"))
+}
+
+/// Where the archive of a partition begins.
+#[must_use]
+pub fn stream_origin(dataset: &str, partition: &LogPartition) -> Path {
+    streams(dataset).join(partition.source.as_str()).join("origin").join(format!("{}.json", partition.partition))
+}
+
+/// Folder of a partition's segments.
+#[must_use]
+pub fn segments(dataset: &str, partition: &LogPartition) -> Path {
+    streams(dataset).join(partition.source.as_str()).join(format!("partition={}", partition.partition))
+}
+
+/// The segment of a partition that begins at offset `start`.
+#[must_use]
+pub fn segment(dataset: &str, partition: &LogPartition, start: u64) -> Path {
+    segments(dataset, partition).join(format!("{start:0SEQUENCE_DIGITS$}.parquet"))
+}
+
+/// Folder of a partition's packed segments.
+#[must_use]
+pub fn packed_segments(dataset: &str, partition: &LogPartition) -> Path {
+    let stream = streams(dataset).join(partition.source.as_str());
+    stream.join("packed").join(format!("partition={}", partition.partition))
+}
+
+/// The packed segment of a partition with offsets `start` to `end` (exclusive).
+#[must_use]
+pub fn packed_segment(dataset: &str, partition: &LogPartition, start: u64, end: u64) -> Path {
+    let name = format!("{start:0SEQUENCE_DIGITS$}-{end:0SEQUENCE_DIGITS$}.parquet");
+    packed_segments(dataset, partition).join(name)
+}
+
+/// The offset that the key of a segment begins with.
+#[must_use]
+pub fn segment_start(key: &Path) -> Option<u64> {
+    key.filename()?.strip_suffix(".parquet")?.parse().ok()
+}
+
+/// Start and end offset of a packed segment, by its key.
+#[must_use]
+pub fn packed_range(key: &Path) -> Option<(u64, u64)> {
+    let (start, end) = key.filename()?.strip_suffix(".parquet")?.split_once('-')?;
+    Some((start.parse().ok()?, end.parse().ok()?))
+}
+
 /// Folder of everything curated of a dataset.
 #[must_use]
 pub fn curated(dataset: &str) -> Path {
@@ -103,6 +172,20 @@ pub fn rejects(dataset: &str, generation: &str) -> Path {
 #[must_use]
 pub fn file_rejects(dataset: &str, generation: &str, n: u64) -> Path {
     rejects(dataset, generation).join("files").join(format!("{n:0SEQUENCE_DIGITS$}.parquet"))
+}
+
+/// Folder of the rejects of a log partition in a generation.
+#[must_use]
+pub fn stream_rejects(dataset: &str, generation: &str, partition: &LogPartition) -> Path {
+    let folder = rejects(dataset, generation).join("stream").join(partition.source.as_str());
+    folder.join(format!("partition={}", partition.partition))
+}
+
+/// Rejects and counts of offsets `start` to `end` (exclusive) of a log partition in a generation.
+#[must_use]
+pub fn range_rejects(dataset: &str, generation: &str, partition: &LogPartition, start: u64, end: u64) -> Path {
+    let name = format!("{start:0SEQUENCE_DIGITS$}-{end:0SEQUENCE_DIGITS$}.parquet");
+    stream_rejects(dataset, generation, partition).join(name)
 }
 
 /// Mark of a generation in the making that a vacuum takes away: nobody may switch to it any more.

@@ -7,6 +7,7 @@
 pub mod ambient;
 pub mod backoff;
 pub mod catalog;
+pub mod counts;
 pub mod curated;
 pub mod dataset;
 pub mod decode;
@@ -14,9 +15,12 @@ pub mod error;
 mod hex;
 pub mod layout;
 pub mod ledger;
+pub mod live;
 pub mod log;
 pub mod position;
 pub mod reject;
+pub mod rows;
+pub mod segment;
 pub mod store;
 pub mod transform;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
 use deltalake::errors::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
@@ -19,7 +19,7 @@ use object_store::path::Path;
 use tidemark_shared::curated::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, log_store, transaction_id};
 use tidemark_shared::dataset::SEMANTICS;
 use tidemark_shared::layout;
-use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
+use tidemark_shared::position::{Coverage, LogPartition};
 
 use super::writer::StagedFile;
 use crate::error::BatchError;
@@ -65,17 +65,6 @@ pub(crate) enum Committed {
     Version(u64),
     /// Somebody else changed what it builds on: read the table again and decide anew.
     Conflict,
-}
-
-/// All columns of a curated table: the transform's output, then the position.
-pub(crate) fn table_schema(output: &Schema) -> SchemaRef {
-    let position = [
-        Field::new(SOURCE_COLUMN, DataType::Utf8, false),
-        Field::new(PARTITION_COLUMN, DataType::Int64, false),
-        Field::new(OFFSET_COLUMN, DataType::Int64, false),
-    ];
-    let fields = output.fields().iter().map(|f| f.as_ref().clone()).chain(position);
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 impl TableHead {

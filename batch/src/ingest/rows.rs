@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemark_shared::position::FILES_SOURCE;
 use tidemark_shared::reject::Reject;
+use tidemark_shared::rows;
 use tidemark_shared::transform::Transformed;
 
 use crate::curated::writer::{StagedFile, TableLayout, TableWriter};
@@ -22,16 +23,7 @@ pub(crate) const MEMORY_SHARES: usize = 3;
 
 /// Adds the position columns to transformed rows of file `number`.
 pub(crate) fn with_position(schema: &SchemaRef, rows: &Transformed, number: u64) -> Result<RecordBatch, BatchError> {
-    let count = rows.batch.num_rows();
-    let number = i64::try_from(number).expect("ledger numbers stay below 2^63");
-    let offsets = rows.offsets.iter().map(|o| i64::try_from(*o).expect("offsets stay below 2^63"));
-    let position: [ArrayRef; 3] = [
-        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(FILES_SOURCE, count))),
-        Arc::new(Int64Array::from_value(number, count)),
-        Arc::new(Int64Array::from_iter_values(offsets)),
-    ];
-    let columns = rows.batch.columns().iter().cloned().chain(position).collect();
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    Ok(rows::with_position(schema, rows, FILES_SOURCE, number)?)
 }
 
 /// Counts and rejects of one file, whatever happens to its rows.

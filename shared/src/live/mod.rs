@@ -1,0 +1,173 @@
+//! The real-time view port: the rows of a generation that lie above its coverage. In memory, or an index of a search engine.
+//!
+//! A *view* is one dataset's generation. Of each log partition it holds the rows of `[floor, visible)`; what is below the
+//! floor was dropped, what is at or above the visible position has not come yet. What holds for every adapter, and what
+//! the suite in [`contract`] checks:
+//!
+//! - Writing a row twice is writing it once: a row is known by its position (H3).
+//! - Within an epoch the visible position only moves forward, and every row below it is found (H4). A view that was lost
+//!   or emptied has another epoch.
+//! - A [`LivePin`] is a moment: floors, visible positions and rows of it belong together, whatever happens meanwhile (H6).
+//! - Rows go only by [`LiveView::drop_below`] and [`LiveView::close`], never by age or for want of memory (H7): a view
+//!   that is full refuses new ones.
+
+mod error;
+mod select;
+
+pub use error::LiveError;
+pub use select::live_range;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use serde::Serialize;
+
+use crate::counts::Counts;
+use crate::position::{Coverage, LogPartition};
+use crate::reject::Reject;
+
+/// Which view: a dataset's generation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ViewId {
+    /// The dataset.
+    pub dataset: String,
+    /// The generation.
+    pub generation: String,
+}
+
+impl fmt::Display for ViewId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (generation {})", self.dataset, self.generation)
+    }
+}
+
+/// What the records of an offset range of one partition became.
+#[derive(Debug, Clone)]
+pub struct LiveBatch {
+    /// The partition.
+    pub partition: LogPartition,
+    /// The offsets that were read past, with or without records.
+    pub range: Range<u64>,
+    /// Accepted rows in order of offset, with the view's schema; offsets within `range`.
+    pub rows: Vec<RecordBatch>,
+    /// Refused records.
+    pub rejects: Vec<Reject>,
+    /// How many became what.
+    pub counts: Counts,
+}
+
+/// How far a view holds a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LiveRange {
+    /// The first offset whose row may be there.
+    pub floor: u64,
+    /// The exclusive end of what is found.
+    pub visible: u64,
+}
+
+/// What a view takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LiveUsage {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes, as the adapter counts them.
+    pub bytes: u64,
+}
+
+impl LiveUsage {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// Real-time views. All calls may be made from many tasks at once; one writer a view and partition.
+#[async_trait]
+pub trait LiveView: Send + Sync + fmt::Debug {
+    /// Makes a view, or opens the one that is there. Partitions that it does not know yet begin at their offset of
+    /// `floors`: floor and visible position. `schema` is that of a curated table. A view that is there keeps its rows.
+    ///
+    /// # Errors
+    /// [`LiveError::Schema`] if it is there with another schema; [`LiveError::Backend`].
+    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError>;
+
+    /// Takes a batch in and moves the partition's visible position to the end of its range, when all its rows are found.
+    /// The part of the range below the visible position was taken in before and counts for nothing.
+    ///
+    /// # Errors
+    /// [`LiveError::Missing`] for a view or partition that was not opened, [`LiveError::Gap`] if the range begins above
+    /// the visible position, [`LiveError::Full`] if there is no room: nothing was taken in. [`LiveError::Backend`]:
+    /// call again.
+    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError>;
+
+    /// A moment of a view; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`].
+    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError>;
+
+    /// Lets rows go that lie below `coverage`, and raises the floors. A partition whose visible position is lower begins
+    /// anew at the coverage. Pins keep what they have.
+    ///
+    /// # Errors
+    /// [`LiveError::Missing`], [`LiveError::Backend`].
+    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError>;
+
+    /// Lets a whole view go. One that is not there counts as gone.
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`].
+    async fn close(&self, view: &ViewId) -> Result<(), LiveError>;
+
+    /// The views that there are.
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`].
+    async fn views(&self) -> Result<Vec<ViewId>, LiveError>;
+
+    /// What all views take together.
+    fn usage(&self) -> LiveUsage;
+
+    /// Rows and bytes that all views together may take; `None` if others see to that.
+    fn limit(&self) -> Option<LiveUsage>;
+}
+
+/// A moment of a view. Dropping it lets go of what only it holds.
+pub trait LivePin: Send + Sync + fmt::Debug {
+    /// Tells a view from the one that was there before it was lost or emptied.
+    fn epoch(&self) -> &str;
+
+    /// Schema of the rows.
+    fn schema(&self) -> SchemaRef;
+
+    /// Floors and visible positions.
+    fn ranges(&self) -> &BTreeMap<LogPartition, LiveRange>;
+
+    /// What became of the records from `from` on in each partition (from the floor, where it is absent).
+    fn counts(&self, from: &Coverage) -> Counts;
+
+    /// The rejects from `from` on, in order of partition and offset, at most `limit`.
+    fn rejects(&self, from: &Coverage, limit: usize) -> Vec<(LogPartition, Reject)>;
+
+    /// A plan that yields the rows with positions in `ranges`, which lie within the view's, and only the columns of
+    /// `projection` (all, if `None`). `filters` are hints: rows that they exclude may come all the same. With `limit`,
+    /// any so many rows do.
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`].
+    fn scan(
+        &self,
+        ranges: &BTreeMap<LogPartition, Range<u64>>,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, LiveError>;
+}
