@@ -1,1 +1,3 @@
-//! The serving layer: one query over batch and speed. Empty in this release.
+//! The serving layer: one answer from both layers, and the proof that it is right.
+
+pub mod audit;

@@ -1,0 +1,189 @@
+//! Answers as multisets of texts, and whether two are the same.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use serde_json::Value;
+
+use super::AuditError;
+
+/// Doubles count as equal within this, relative to the larger one.
+const RELATIVE: f64 = 1e-9;
+
+/// What a value is compared as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// As a number, exactly.
+    Exact,
+    /// As a double.
+    Float,
+    /// As its text.
+    Text,
+}
+
+impl Kind {
+    pub(super) fn of(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Decimal32(..) | DataType::Decimal64(..) => Self::Exact,
+            DataType::Decimal128(..) | DataType::Decimal256(..) => Self::Exact,
+            other if other.is_integer() => Self::Exact,
+            other if other.is_floating() => Self::Float,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// A row: `None` is null.
+pub(super) type Row = Vec<Option<String>>;
+
+/// The rows of batches, in the texts that [`same`] compares.
+pub(super) fn rows_of(batches: &[RecordBatch]) -> Result<(Vec<Kind>, Vec<Row>), AuditError> {
+    let Some(first) = batches.first() else { return Ok((Vec::new(), Vec::new())) };
+    let kinds: Vec<Kind> = first.schema().fields().iter().map(|field| Kind::of(field.data_type())).collect();
+    let mut rows = Vec::new();
+    for batch in batches {
+        let texts = batch.columns().iter().map(|column| cast(column, &DataType::Utf8View));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        for row in 0..batch.num_rows() {
+            let cell = |column: &arrow::array::ArrayRef| {
+                column.is_valid(row).then(|| column.as_string_view().value(row).to_owned())
+            };
+            rows.push(texts.iter().map(cell).collect());
+        }
+    }
+    Ok((kinds, rows))
+}
+
+/// The rows of an answer as the HTTP API gave them.
+pub(super) fn rows_of_json(rows: &[Vec<Value>]) -> Vec<Row> {
+    let cell = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    rows.iter().map(|row| row.iter().map(cell).collect()).collect()
+}
+
+/// Rows that only one side has, at most a few of each: (only in the answer, only derived). `None`: the same.
+pub(super) fn difference(kinds: &[Kind], answered: Vec<Row>, derived: Vec<Row>) -> Option<(Vec<Row>, Vec<Row>)> {
+    const SHOWN_MAX: usize = 5;
+    let mut left: BTreeMap<Row, i64> = BTreeMap::new();
+    let (mut floats_answered, mut floats_derived) = (Vec::new(), Vec::new());
+    let has_floats = kinds.contains(&Kind::Float);
+    for (rows, sign, floats) in [(answered, 1, &mut floats_answered), (derived, -1, &mut floats_derived)] {
+        for row in rows {
+            let row = canonical(kinds, row);
+            if has_floats {
+                floats.push(row);
+            } else {
+                *left.entry(row).or_default() += sign;
+            }
+        }
+    }
+    if has_floats {
+        return float_difference(kinds, floats_answered, floats_derived);
+    }
+    let side = |sign: i64| -> Vec<Row> {
+        left.iter().filter(|(_, count)| **count * sign > 0).map(|(row, _)| row.clone()).take(SHOWN_MAX).collect()
+    };
+    let (only_answered, only_derived) = (side(1), side(-1));
+    (!only_answered.is_empty() || !only_derived.is_empty()).then_some((only_answered, only_derived))
+}
+
+/// With doubles: rows in the order of their exact columns, then of their doubles, are compared one by one.
+fn float_difference(kinds: &[Kind], mut answered: Vec<Row>, mut derived: Vec<Row>) -> Option<(Vec<Row>, Vec<Row>)> {
+    let order = |row: &Row| -> (Vec<Option<String>>, Vec<u64>) {
+        let exact = row.iter().zip(kinds).filter(|(_, kind)| **kind != Kind::Float).map(|(cell, _)| cell.clone());
+        let floats = row.iter().zip(kinds).filter(|(_, kind)| **kind == Kind::Float);
+        (exact.collect(), floats.map(|(cell, _)| sortable(cell.as_deref())).collect())
+    };
+    answered.sort_by_cached_key(order);
+    derived.sort_by_cached_key(order);
+    let alike =
+        |a: &Row, b: &Row| a.len() == b.len() && a.iter().zip(b).zip(kinds).all(|((a, b), kind)| same(*kind, a, b));
+    let differing = answered.iter().zip(&derived).find(|(a, b)| !alike(a, b));
+    match differing {
+        Some((a, b)) => Some((vec![a.clone()], vec![b.clone()])),
+        None if answered.len() == derived.len() => None,
+        None => {
+            let common = answered.len().min(derived.len());
+            let rest = |rows: &[Row]| rows.get(common).cloned().into_iter().collect();
+            Some((rest(&answered), rest(&derived)))
+        }
+    }
+}
+
+/// The order of a double as an integer.
+fn sortable(cell: Option<&str>) -> u64 {
+    let Some(value) = cell.and_then(|text| text.parse::<f64>().ok()) else { return 0 };
+    let bits = value.to_bits();
+    if value.is_sign_negative() { !bits } else { bits | (1 << 63) }
+}
+
+fn same(kind: Kind, a: &Option<String>, b: &Option<String>) -> bool {
+    match (kind, a, b) {
+        (Kind::Float, Some(a), Some(b)) => match (a.parse::<f64>(), b.parse::<f64>()) {
+            (Ok(a), Ok(b)) if a.is_finite() && b.is_finite() => (a - b).abs() <= RELATIVE * a.abs().max(b.abs()),
+            _ => a == b,
+        },
+        _ => a == b,
+    }
+}
+
+/// Exact numbers lose the zeros that do not count: `12.30` is `12.3`.
+fn canonical(kinds: &[Kind], row: Row) -> Row {
+    let cell = |(index, cell): (usize, Option<String>)| match kinds.get(index) {
+        Some(Kind::Exact) => cell.map(|text| exact(&text)),
+        _ => cell,
+    };
+    row.into_iter().enumerate().map(cell).collect()
+}
+
+/// A decimal text in its shortest form.
+pub(super) fn exact(text: &str) -> String {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let whole = whole.trim_start_matches('0');
+    let fraction = fraction.trim_end_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    match (whole, fraction) {
+        ("0", "") => "0".to_owned(),
+        (whole, "") => format!("{sign}{whole}"),
+        (whole, fraction) => format!("{sign}{whole}.{fraction}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(texts: &[&[&str]]) -> Vec<Row> {
+        texts.iter().map(|row| row.iter().map(|cell| Some((*cell).to_owned())).collect()).collect()
+    }
+
+    #[test]
+    fn rows_are_a_multiset() {
+        let kinds = [Kind::Text, Kind::Exact];
+        let a = rows(&[&["x", "1.50"], &["y", "2"], &["x", "1.5"]]);
+        let b = rows(&[&["y", "2.0"], &["x", "1.5"], &["x", "01.5"]]);
+        assert_eq!(difference(&kinds, a.clone(), b.clone()), None);
+        let (only_a, only_b) = difference(&kinds, a, b[..2].to_vec()).expect("one row more");
+        assert_eq!((only_a, only_b), (rows(&[&["x", "1.5"]]), Vec::new()));
+    }
+
+    #[test]
+    fn texts_keep_their_zeros_and_doubles_their_tolerance() {
+        assert!(difference(&[Kind::Text], rows(&[&["07"]]), rows(&[&["7"]])).is_some());
+        assert_eq!(difference(&[Kind::Float], rows(&[&["0.30000000000000004"]]), rows(&[&["0.3"]])), None);
+        assert!(difference(&[Kind::Float], rows(&[&["0.3001"]]), rows(&[&["0.3"]])).is_some());
+    }
+
+    #[test]
+    fn exact_numbers_have_one_form() {
+        for (text, wanted) in [("0", "0"), ("-0.00", "0"), ("007", "7"), ("-12.340", "-12.34"), (".5", "0.5")] {
+            assert_eq!(exact(text), wanted, "{text}");
+        }
+    }
+}

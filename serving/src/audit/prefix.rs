@@ -1,0 +1,179 @@
+//! Answers of templates, many cuts in one pass: what every interval adds, summed up to each cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, PARTITION_COLUMN, SOURCE_COLUMN, Source};
+
+use super::AuditError;
+use super::compare::Row;
+use super::derived::{Derived, INTERVAL_COLUMN, TABLE};
+use super::master::Cuts;
+use super::template::{Aggregate, Template};
+
+/// Digits of a decimal that holds every sum.
+const DIGITS: u8 = 38;
+
+/// One number of a group, without its decimal point; `None`: no row, or none but null.
+type Number = Option<i128>;
+type Groups = BTreeMap<Row, Vec<Number>>;
+
+/// What a template's answer is at every cut.
+pub(super) struct Prefixes<'a> {
+    template: &'a Template,
+    cuts: &'a Cuts,
+    /// Digits behind the point, by aggregate.
+    scales: Vec<i8>,
+    /// Per partition, what all rows below each of its cuts make.
+    streams: BTreeMap<LogPartition, Vec<Groups>>,
+    files: BTreeMap<u64, Groups>,
+}
+
+impl<'a> Prefixes<'a> {
+    /// Asks the derived rows once.
+    pub(super) async fn new(derived: &Derived, template: &'a Template, cuts: &'a Cuts) -> Result<Self, AuditError> {
+        let groups = template.groups.iter().map(|column| format!("\"{column}\""));
+        let keys: Vec<String> = [SOURCE_COLUMN, PARTITION_COLUMN, INTERVAL_COLUMN]
+            .map(|c| format!("\"{c}\""))
+            .into_iter()
+            .chain(groups)
+            .collect();
+        // A column that is grouped by twice would be ambiguous.
+        let named = keys.iter().enumerate().map(|(index, column)| format!("{column} AS k{index}"));
+        let aggregates = template.aggregates.iter().enumerate().map(|(index, a)| format!("{} AS a{index}", a.sql()));
+        let columns: Vec<String> = named.chain(aggregates).collect();
+        let by: Vec<String> = (1..=keys.len()).map(|index| index.to_string()).collect();
+        let sql = format!("SELECT {} FROM {TABLE} GROUP BY {}", columns.join(", "), by.join(", "));
+        let mut prefixes =
+            Self { template, cuts, scales: Vec::new(), streams: BTreeMap::new(), files: BTreeMap::new() };
+        let mut steps: BTreeMap<LogPartition, BTreeMap<usize, Groups>> = BTreeMap::new();
+        for batch in derived.ask(&sql).await? {
+            prefixes.take(&batch, &mut steps)?;
+        }
+        for partition in cuts.partitions() {
+            let mut sums = Groups::new();
+            let steps = steps.remove(partition).unwrap_or_default();
+            let mut at_cuts = Vec::with_capacity(cuts.len(partition));
+            for cut in 0..cuts.len(partition) {
+                if let Some(step) = steps.get(&cut) {
+                    add(&template.aggregates, &mut sums, step);
+                }
+                at_cuts.push(sums.clone());
+            }
+            prefixes.streams.insert(partition.clone(), at_cuts);
+        }
+        Ok(prefixes)
+    }
+
+    fn take(
+        &mut self,
+        batch: &RecordBatch,
+        steps: &mut BTreeMap<LogPartition, BTreeMap<usize, Groups>>,
+    ) -> Result<(), AuditError> {
+        let bad = |what: &str| AuditError::Derive { reason: format!("{what} in the sums of an interval") };
+        let texts = |index: usize| cast(batch.column(index), &DataType::Utf8View);
+        let sources = texts(0)?;
+        let partitions = cast(batch.column(1), &DataType::Int64)?;
+        let intervals = cast(batch.column(2), &DataType::Int64)?;
+        let (first, count) = (3, self.template.groups.len());
+        let groups = (first..first + count).map(texts).collect::<Result<Vec<_>, _>>()?;
+        let numbers = (first + count..batch.num_columns()).map(|index| number_column(batch, index));
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+        self.scales = numbers.iter().map(|(scale, _)| *scale).collect();
+        for row in 0..batch.num_rows() {
+            let cell = |column: &arrow::array::ArrayRef| {
+                column.is_valid(row).then(|| column.as_string_view().value(row).to_owned())
+            };
+            let key: Row = groups.iter().map(cell).collect();
+            let values: Vec<Number> = numbers
+                .iter()
+                .map(|(_, column)| {
+                    let column = column.as_primitive::<Decimal128Type>();
+                    column.is_valid(row).then(|| column.value(row))
+                })
+                .collect();
+            let number =
+                u64::try_from(partitions.as_primitive::<Int64Type>().value(row)).map_err(|_| bad("a partition"))?;
+            let source = sources.as_string_view().value(row);
+            let into = if source == FILES_SOURCE {
+                self.files.entry(number).or_default()
+            } else {
+                let source = Source::topic(source).map_err(|_| bad("a source"))?;
+                let partition =
+                    LogPartition { source, partition: u32::try_from(number).map_err(|_| bad("a partition"))? };
+                let interval = usize::try_from(intervals.as_primitive::<Int64Type>().value(row))
+                    .map_err(|_| bad("an interval"))?;
+                steps.entry(partition).or_default().entry(interval).or_default()
+            };
+            add(&self.template.aggregates, into, &Groups::from([(key, values)]));
+        }
+        Ok(())
+    }
+
+    /// The template's answer over the rows below `positions`, where `files` are those that count.
+    pub(super) fn at(&self, positions: &Coverage, files: &BTreeSet<u64>) -> Vec<Row> {
+        let mut sums = Groups::new();
+        for (partition, end) in positions.iter() {
+            let at = self.cuts.index(partition, end).and_then(|cut| self.streams.get(partition)?.get(cut));
+            if let Some(at) = at {
+                add(&self.template.aggregates, &mut sums, at);
+            }
+        }
+        for file in files.iter().filter_map(|number| self.files.get(number)) {
+            add(&self.template.aggregates, &mut sums, file);
+        }
+        if self.template.groups.is_empty() && sums.is_empty() {
+            // Without groups there is always a row.
+            let empty = |aggregate: &Aggregate| (*aggregate == Aggregate::Count).then_some(0);
+            sums.insert(Vec::new(), self.template.aggregates.iter().map(empty).collect());
+        }
+        let scale = |index: usize| self.scales.get(index).copied().unwrap_or(0);
+        let text = |(index, number): (usize, &Number)| number.map(|number| decimal(number, scale(index)));
+        let row = |(key, numbers): (Row, Vec<Number>)| -> Row {
+            key.into_iter().chain(numbers.iter().enumerate().map(text)).collect()
+        };
+        sums.into_iter().map(row).collect()
+    }
+}
+
+fn number_column(batch: &RecordBatch, index: usize) -> Result<(i8, arrow::array::ArrayRef), AuditError> {
+    let column = batch.column(index);
+    let scale = match column.data_type() {
+        DataType::Decimal128(_, scale) => *scale,
+        _ => 0,
+    };
+    Ok((scale, cast(column, &DataType::Decimal128(DIGITS, scale))?))
+}
+
+fn add(aggregates: &[Aggregate], into: &mut Groups, more: &Groups) {
+    for (key, numbers) in more {
+        match into.get_mut(key) {
+            None => {
+                into.insert(key.clone(), numbers.clone());
+            }
+            Some(sums) => {
+                for ((aggregate, sum), number) in aggregates.iter().zip(sums).zip(numbers) {
+                    *sum = match (*sum, *number) {
+                        (Some(a), Some(b)) => Some(match aggregate {
+                            Aggregate::Count | Aggregate::Sum(_) => a + b,
+                            Aggregate::Min(_) => a.min(b),
+                            Aggregate::Max(_) => a.max(b),
+                        }),
+                        (a, b) => a.or(b),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// An unscaled number with its decimal point.
+fn decimal(number: i128, scale: i8) -> String {
+    let Ok(scale @ 1..) = usize::try_from(scale) else { return number.to_string() };
+    let (sign, digits) = (if number < 0 { "-" } else { "" }, number.unsigned_abs().to_string());
+    let digits = format!("{digits:0>width$}", width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    format!("{sign}{whole}.{fraction}")
+}

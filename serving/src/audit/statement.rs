@@ -1,0 +1,80 @@
+//! Any statement, over the rows below its cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use tidemark_shared::position::{Coverage, FILES_SOURCE, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
+
+use super::AuditError;
+use super::compare::{Kind, Row, rows_of};
+use super::derived::{Derived, INTERVAL_COLUMN, TABLE};
+use super::master::Derivation;
+
+const CATALOG: &str = "tidemark";
+
+/// The rows of one dataset, and what of them an answer covers.
+pub(super) struct Covered<'a> {
+    pub(super) derived: &'a Derived,
+    pub(super) derivation: &'a Derivation,
+    pub(super) positions: &'a Coverage,
+    pub(super) coverage: &'a Coverage,
+}
+
+/// Runs `sql` over `datasets`, each cut to what the answer covers.
+pub(super) async fn derive(
+    sql: &str,
+    datasets: &BTreeMap<String, Covered<'_>>,
+) -> Result<(Vec<Kind>, Vec<Row>), AuditError> {
+    let mut config = SessionConfig::new().with_default_catalog_and_schema(CATALOG, "merged");
+    config = config.with_create_default_catalog_and_schema(false);
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
+    let context = SessionContext::new_with_config(config);
+    let catalog = Arc::new(MemoryCatalogProvider::new());
+    for schema in ["merged", "batch", "live"] {
+        let tables = Arc::new(MemorySchemaProvider::new());
+        for (name, covered) in datasets {
+            let condition = match schema {
+                "merged" => below(covered.positions, &files(covered, covered.positions)),
+                "batch" => below(covered.coverage, &files(covered, covered.coverage)),
+                _ => {
+                    let above = below(covered.coverage, &BTreeSet::new());
+                    format!("({}) AND NOT ({above})", below(covered.positions, &BTreeSet::new()))
+                }
+            };
+            let rows = covered.derived.context.sql(&format!("SELECT * FROM {TABLE} WHERE {condition}")).await?;
+            let view = rows.drop_columns(&[INTERVAL_COLUMN])?.into_view();
+            let _none = tables.register_table(name.clone(), view)?;
+        }
+        let _none = catalog.register_schema(schema, tables)?;
+    }
+    let _none = context.register_catalog(CATALOG, catalog);
+    let frame = context.sql(sql).await?;
+    let kinds = frame.schema().fields().iter().map(|field| Kind::of(field.data_type())).collect();
+    Ok((kinds, rows_of(&frame.collect().await?)?.1))
+}
+
+fn files(covered: &Covered<'_>, at: &Coverage) -> BTreeSet<u64> {
+    let counting = covered.derivation.ledger.files().filter(|file| file.counts_at(at.files_end()));
+    counting.map(|file| file.number).collect()
+}
+
+/// The condition that a row lies below `positions`; of files only those of `files`.
+fn below(positions: &Coverage, files: &BTreeSet<u64>) -> String {
+    let streams = positions.iter().filter(|(partition, _)| partition.source.as_str() != FILES_SOURCE);
+    let mut conditions: Vec<String> = streams
+        .map(|(partition, end)| {
+            let (source, number) = (&partition.source, partition.partition);
+            format!(
+                "(\"{SOURCE_COLUMN}\" = '{source}' AND \"{PARTITION_COLUMN}\" = {number} AND \"{OFFSET_COLUMN}\" < {end})"
+            )
+        })
+        .collect();
+    if !files.is_empty() {
+        let numbers: Vec<String> = files.iter().map(u64::to_string).collect();
+        let numbers = numbers.join(", ");
+        conditions.push(format!("(\"{SOURCE_COLUMN}\" = '{FILES_SOURCE}' AND \"{PARTITION_COLUMN}\" IN ({numbers}))"));
+    }
+    if conditions.is_empty() { "false".to_owned() } else { conditions.join(" OR ") }
+}
