@@ -12,8 +12,8 @@ use crate::transform::parse_zone;
 
 /// Most input columns.
 const COLUMNS_MAX: usize = 2_000;
-/// Most partitions of a stream.
-const PARTITIONS_MAX: u64 = 10_000;
+/// Most partitions of a stream: the log's own limit.
+const PARTITIONS_MAX: u64 = crate::log::PARTITIONS_MAX as u64;
 /// Partitions of a stream unless it says otherwise.
 const PARTITIONS_DEFAULT: u64 = 4;
 
