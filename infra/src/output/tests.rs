@@ -192,7 +192,7 @@ fn a_table_longer_than_its_sample_streams_on() {
     let text = String::from_utf8(out).expect("is text");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2 + 2500 + 1);
-    assert_eq!((lines[2], lines[2501], lines[2502]), ("   0", " 2499", "(2500 rows)"));
+    assert_eq!((lines[2], lines[2501], lines[2502]), ("   0", " 2499", "(2,500 rows)"));
 }
 
 #[test]
