@@ -1,5 +1,7 @@
 //! What people ask of a dataset: its rejects and how it stands.
 
+use std::collections::BTreeMap;
+
 use futures::TryStreamExt as _;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::ledger::{Entry, LedgerFile, LedgerState, Standing, Verdict};
@@ -19,6 +21,42 @@ impl Batch {
     /// # Errors
     /// [`BatchError`].
     pub async fn rejects(&self, dataset: &str, query: &RejectQuery) -> Result<Vec<RejectRow>, BatchError> {
+        let limit = query.limit.unwrap_or(usize::MAX);
+        let mut rows = Vec::new();
+        for (generation, file, held) in self.files_with_rejects(dataset, query).await? {
+            self.push_rejects(dataset, &generation, &file, held, query, limit, &mut rows).await?;
+            if rows.len() >= limit {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// How many rejects there are of each reason, of those that `query` could show if it named no reason and no limit.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn reject_reasons(
+        &self,
+        dataset: &str,
+        query: &RejectQuery,
+    ) -> Result<BTreeMap<String, u64>, BatchError> {
+        let mut counts = Counts::default();
+        for (generation, file, _) in self.files_with_rejects(dataset, query).await? {
+            if let Some(rejects) = FileRejects::open(&self.store, dataset, &generation, file.number).await? {
+                counts.add(&rejects.counts);
+            }
+        }
+        counts.rejected.retain(|_, count| *count > 0);
+        Ok(counts.rejected)
+    }
+
+    /// The files whose rejects `query` shows, each with its generation, and true for held ones.
+    async fn files_with_rejects(
+        &self,
+        dataset: &str,
+        query: &RejectQuery,
+    ) -> Result<Vec<(String, LedgerFile, bool)>, BatchError> {
         self.latest_definition(dataset).await?;
         let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(Vec::new()) };
         let table = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?;
@@ -27,20 +65,12 @@ impl Batch {
         if let Some(name) = &query.file {
             self.known_file(dataset, &now, name)?;
         }
-        let limit = query.limit.unwrap_or(usize::MAX);
-        let mut rows = Vec::new();
-        for file in now.files() {
-            let held = file.standing == Standing::Held;
-            let shown = file.counts_at(covered) || (held && query.held);
-            if !shown || query.file.as_ref().is_some_and(|name| *name != file.file.name) {
-                continue;
-            }
-            self.push_rejects(dataset, &pointer.generation, file, held, query, limit, &mut rows).await?;
-            if rows.len() >= limit {
-                break;
-            }
-        }
-        Ok(rows)
+        let shown = |file: &&LedgerFile| {
+            let counts = file.counts_at(covered) || (file.standing == Standing::Held && query.held);
+            counts && query.file.as_ref().is_none_or(|name| *name == file.file.name)
+        };
+        let with_hold = |file: &LedgerFile| (pointer.generation.clone(), file.clone(), file.standing == Standing::Held);
+        Ok(now.files().filter(shown).map(with_hold).collect())
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of `rejects`, cut out of it for length")]

@@ -1,5 +1,7 @@
 //! What the batch layer tells of its work: reports for people and scripts, and progress while it runs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::Serialize;
 use tidemark_shared::ledger::Breach;
 
@@ -30,6 +32,8 @@ pub enum FileOutcome {
     Accepted,
     /// Its rows were taken out.
     Withdrawn,
+    /// Its rows had been taken out before; nothing was done.
+    AlreadyWithdrawn,
     /// Refused; nothing was done.
     Refused {
         /// `content_changed`, `duplicate_content` or `duplicate_name`.
@@ -67,6 +71,9 @@ pub struct IngestReport {
     pub counts: Counts,
     /// The part of `counts` that is not of the files given: ledger entries that an earlier run left above the coverage.
     pub other_counts: Counts,
+    /// Records of the files given that the gate holds: read and kept, but neither curated nor rejected. No part of
+    /// `counts`.
+    pub held_records: u64,
     /// Rows that this run took out (withdrawn or replaced files).
     pub rows_removed: u64,
     /// Bytes of the raw files that this run curated.
@@ -120,6 +127,14 @@ pub struct VacuumReport {
     pub leftover_bytes: u64,
     /// Orphans younger than the safe age, left alone.
     pub too_young: u64,
+    /// Their keys.
+    pub spared: Vec<String>,
+    /// Their bytes.
+    pub spared_bytes: u64,
+    /// The safe age in milliseconds: what nothing names is old enough from this age on.
+    pub older_than_ms: u64,
+    /// The same for what queries may still read: generations that answered, and removed data files.
+    pub kept_ms: u64,
     /// True if nothing was removed because the caller only asked.
     pub dry_run: bool,
 }
@@ -237,6 +252,35 @@ pub trait Progress: Send + Sync {
     fn remark(&self, line: &str);
 }
 
+/// Progress of bytes that pass twice, such as into the raw zone and then through the decoder: each pass is half of it, so
+/// that what is shown is bytes of the files.
+pub(crate) struct Halves {
+    whole: std::sync::Arc<dyn Progress>,
+    passed: AtomicU64,
+}
+
+impl Halves {
+    pub(crate) fn of(whole: &std::sync::Arc<dyn Progress>) -> std::sync::Arc<dyn Progress> {
+        std::sync::Arc::new(Self { whole: std::sync::Arc::clone(whole), passed: AtomicU64::new(0) })
+    }
+}
+
+impl Progress for Halves {
+    fn phase(&self, name: &'static str, total_bytes: Option<u64>) {
+        self.passed.store(0, Ordering::Relaxed);
+        self.whole.phase(name, total_bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        let before = self.passed.fetch_add(bytes, Ordering::Relaxed);
+        self.whole.advance((before + bytes) / 2 - before / 2);
+    }
+
+    fn remark(&self, line: &str) {
+        self.whole.remark(line);
+    }
+}
+
 /// Progress that nobody sees.
 #[must_use]
 pub fn quiet() -> std::sync::Arc<dyn Progress> {
@@ -250,4 +294,36 @@ impl Progress for Quiet {
     fn phase(&self, _name: &'static str, _total_bytes: Option<u64>) {}
     fn advance(&self, _bytes: u64) {}
     fn remark(&self, _line: &str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Seen(Mutex<(Option<u64>, u64)>);
+
+    impl Progress for Seen {
+        fn phase(&self, _name: &'static str, total_bytes: Option<u64>) {
+            *self.0.lock().expect("not poisoned") = (total_bytes, 0);
+        }
+        fn advance(&self, bytes: u64) {
+            self.0.lock().expect("not poisoned").1 += bytes;
+        }
+        fn remark(&self, _line: &str) {}
+    }
+
+    #[test]
+    fn bytes_that_pass_twice_count_once() {
+        let seen = Arc::new(Seen::default());
+        let whole: Arc<dyn Progress> = Arc::<Seen>::clone(&seen);
+        let halves = Halves::of(&whole);
+        halves.phase("ingest", Some(7));
+        for bytes in [3, 1, 3, 7] {
+            halves.advance(bytes);
+        }
+        assert_eq!(*seen.0.lock().expect("not poisoned"), (Some(7), 7));
+    }
 }

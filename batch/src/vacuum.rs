@@ -59,9 +59,17 @@ impl Limits {
             let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
             now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC)
         };
-        let kept = if request.force { request.older_than } else { request.older_than.max(grace) };
-        Self { unnamed: before(request.older_than), answered: before(kept) }
+        Self { unnamed: before(request.older_than), answered: before(kept(request, grace)) }
     }
+}
+
+/// How long what queries may have read is kept.
+fn kept(request: &VacuumRequest, grace: Duration) -> Duration {
+    if request.force { request.older_than } else { request.older_than.max(grace) }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What vacuum does with an object. Pure.
@@ -98,7 +106,7 @@ pub(crate) fn fate(
 /// What one look at the store found.
 struct Findings {
     orphans: Vec<ObjectMeta>,
-    too_young: u64,
+    too_young: Vec<ObjectMeta>,
     /// Where a fence goes before anything curated does.
     table: Option<TableHead>,
 }
@@ -132,7 +140,11 @@ impl Batch {
                 dataset: dataset.to_owned(),
                 removed: orphans.iter().map(|object| object.location.to_string()).collect(),
                 removed_bytes: orphans.iter().map(|object| object.size).sum(),
-                too_young,
+                too_young: too_young.len() as u64,
+                spared: too_young.iter().map(|object| object.location.to_string()).collect(),
+                spared_bytes: too_young.iter().map(|object| object.size).sum(),
+                older_than_ms: millis(request.older_than),
+                kept_ms: millis(kept(request, self.settings.grace)),
                 dry_run: request.dry_run,
                 ..VacuumReport::default()
             };
@@ -150,12 +162,12 @@ impl Batch {
         objects.retain(|object| !is_mark(&object.location, dataset));
         let (named, table) = self.named(dataset, request, limits).await?;
         let newest = newest_by_generation(&objects, dataset);
-        let mut found = Findings { orphans: Vec::new(), too_young: 0, table };
+        let mut found = Findings { orphans: Vec::new(), too_young: Vec::new(), table };
         for object in objects {
             let newest = generation_of(&object.location, dataset).and_then(|g| newest.get(&g).copied());
             match fate(&object, &named, newest, limits) {
                 Fate::Named => {}
-                Fate::TooYoung => found.too_young += 1,
+                Fate::TooYoung => found.too_young.push(object),
                 Fate::Orphan => found.orphans.push(object),
             }
         }

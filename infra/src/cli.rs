@@ -1,5 +1,6 @@
 //! The command line as clap reads it. Its help is also `docs/cli.md`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -64,6 +65,24 @@ pub struct Global {
     pub log: Option<String>,
 }
 
+impl Global {
+    /// The settings among them, with the flags that give them.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        given(&[("--data-dir", &self.data_dir), ("--store-url", &self.store_url), ("--catalog-url", &self.catalog_url)])
+    }
+}
+
+/// Those of `flags` that have a value.
+pub(crate) fn given(flags: &[(&'static str, &Option<String>)]) -> Vec<(&'static str, String)> {
+    flags.iter().filter_map(|(flag, text)| Some((*flag, text.as_ref()?.clone()))).collect()
+}
+
+/// True if `args`, which can't be parsed, ask for JSON.
+pub(crate) fn asks_for_json(args: impl IntoIterator<Item = OsString>) -> bool {
+    args.into_iter().take_while(|arg| arg != "--").any(|arg| arg == "--json")
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -86,6 +105,19 @@ pub enum Command {
     /// What the project's own tests ask
     #[command(subcommand, hide = true)]
     Debug(DebugCommand),
+}
+
+impl Command {
+    /// The settings among the command's own flags.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Ingest(args) => args.batch.settings(),
+            Self::Batch(command) => command.settings(),
+            Self::Sql(args) => args.settings(),
+            Self::Dataset(_) | Self::Rejects(_) | Self::Status(_) | Self::Config | Self::Debug(_) => Vec::new(),
+        }
+    }
 }
 
 /// Width of the help in `docs/cli.md`, in characters.

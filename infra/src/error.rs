@@ -96,6 +96,19 @@ pub enum CliError {
     Interrupted,
 }
 
+impl CliError {
+    /// A command line that clap refuses: what is wrong, and where it says how to go on.
+    #[must_use]
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        // Its paragraphs: the mistake, then tips and the usage.
+        let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let message = message.strip_prefix("error: ").unwrap_or(message).trim().to_owned();
+        let hint: Vec<&str> = rest.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        Self::Argument { message, hint: (!hint.is_empty()).then(|| hint.join("; ")) }
+    }
+}
+
 impl From<BatchError> for CliError {
     fn from(error: BatchError) -> Self {
         Self::Batch(Box::new(error))

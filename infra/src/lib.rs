@@ -13,6 +13,7 @@ pub mod signals;
 pub mod telemetry;
 pub mod units;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use tidemark_shared::error::ErrorKind as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use cli::{Cli, Command, Global};
+use cli::{Cli, Command};
 use config::{Config, Flags};
 use context::Context;
 use error::CliError;
@@ -32,7 +33,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 /// Carries out one invocation and tells how it ended.
 #[must_use]
 pub fn run(cli: &Cli) -> Exit {
-    let ended = prepare(&cli.global).and_then(|context| {
+    let ended = prepare(cli).and_then(|context| {
         let runtime = runtime()?;
         let interrupted = match cli.command {
             // Its prompt goes on after Ctrl-C: it watches for itself.
@@ -63,21 +64,36 @@ fn failed_to_start(source: std::io::Error) -> CliError {
     CliError::File { action: "start threads in", path: "this process".into(), source }
 }
 
-fn prepare(global: &Global) -> Result<Context, CliError> {
+fn prepare(cli: &Cli) -> Result<Context, CliError> {
+    let global = &cli.global;
     telemetry::init(global.log.as_deref())?;
     let cwd = std::env::current_dir();
     let cwd = cwd.map_err(|source| CliError::File { action: "read", path: ".".into(), source })?;
-    let flags = Flags {
-        data_dir: global.data_dir.clone(),
-        store_url: global.store_url.clone(),
-        catalog_url: global.catalog_url.clone(),
-    };
+    let flags: Flags = global.settings().into_iter().chain(cli.command.settings()).collect();
     let config: Config = config::load(global.config.as_deref(), &flags, &cwd).map_err(CliError::Config)?;
     let context = Context::new(config, global.json, global.quiet);
     for warning in &context.config.warnings {
         context.remark(&format!("warning: {warning}"));
     }
     Ok(context)
+}
+
+/// Ends an invocation whose arguments could not be parsed, or that asks for help or the version.
+///
+/// A program that asked for `--json` gets a wrong command line as it gets every other error: as one document on standard
+/// output.
+#[must_use]
+pub fn refuse(error: &clap::Error, args: impl IntoIterator<Item = OsString>) -> Exit {
+    if !error.use_stderr() {
+        // Help and version: whoever does not read them to the end has all they wanted.
+        drop(error.print());
+        return Exit::Done;
+    }
+    if cli::asks_for_json(args) {
+        return tell(&CliError::usage(error), true);
+    }
+    drop(error.print());
+    Exit::Usage
 }
 
 /// Says what went wrong, once, and how the process ends.

@@ -6,6 +6,8 @@ use clap::Parser as _;
 use tidemark::cli::Cli;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    tidemark::run(&cli).into()
+    match Cli::try_parse() {
+        Ok(cli) => tidemark::run(&cli).into(),
+        Err(error) => tidemark::refuse(&error, std::env::args_os().skip(1)).into(),
+    }
 }

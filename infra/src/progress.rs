@@ -49,9 +49,9 @@ impl Progress for Bar {
         let (bar, template) = match total_bytes {
             Some(total) => (
                 ProgressBar::with_draw_target(Some(total), target),
-                "{msg:>8} [{bar:32}] {bytes}/{total_bytes} {binary_bytes_per_sec}, {eta} left",
+                "{msg:>8} [{bar:32}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
             ),
-            None => (ProgressBar::with_draw_target(None, target), "{msg:>8} {spinner} {bytes} {elapsed}"),
+            None => (ProgressBar::with_draw_target(None, target), "{msg:>8} {spinner} {decimal_bytes} {elapsed}"),
         };
         let style = ProgressStyle::with_template(template).expect("the template is a constant");
         bar.set_style(style.progress_chars("=> "));
@@ -132,7 +132,7 @@ where
     }
 }
 
-/// `curate: 120.0 MiB of 800.0 MiB (15 %), 24.0 MiB/s, 28s left`.
+/// `curate: 120.0 MB of 800.0 MB (15 %), 24.0 MB/s, 28s left`.
 fn line(name: &str, done: u64, total_bytes: Option<u64>, elapsed: Duration) -> String {
     let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
     let speed = format_bytes(rate as u64);
@@ -158,18 +158,18 @@ mod tests {
         let lines = Mutex::new(Vec::new());
         let clock = || start + Duration::from_secs(seconds.load(Ordering::Relaxed));
         let told = Lines::new(clock, |line: &str| lines.lock().expect("not poisoned").push(line.to_owned()));
-        told.phase("curate", Some(100 << 20));
+        told.phase("curate", Some(100_000_000));
         for second in 1..=11 {
             seconds.store(second, Ordering::Relaxed);
-            told.advance(4 << 20);
+            told.advance(4_000_000);
         }
         told.remark("lost a race");
         assert_eq!(
             *lines.lock().expect("not poisoned"),
             [
-                "curate: 100.0 MiB",
-                "curate: 20.0 MiB of 100.0 MiB (20 %), 4.0 MiB/s, 20s left",
-                "curate: 40.0 MiB of 100.0 MiB (40 %), 4.0 MiB/s, 15s left",
+                "curate: 100.0 MB",
+                "curate: 20.0 MB of 100.0 MB (20 %), 4.0 MB/s, 20s left",
+                "curate: 40.0 MB of 100.0 MB (40 %), 4.0 MB/s, 15s left",
                 "lost a race",
             ]
         );
@@ -186,8 +186,8 @@ mod tests {
         told.advance(10);
         told.phase("commit", None);
         seconds.store(10, Ordering::Relaxed);
-        told.advance(1 << 20);
-        assert_eq!(*lines.lock().expect("not poisoned"), ["hash: 10 B", "commit", "commit: 1.0 MiB, 102.4 KiB/s"]);
+        told.advance(1_000_000);
+        assert_eq!(*lines.lock().expect("not poisoned"), ["hash: 10 B", "commit", "commit: 1.0 MB, 100.0 kB/s"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Units of size, the binary ones first so that `format_bytes` and `parse_bytes` agree.
+/// Units of size that are read.
 const SIZES: &[(&str, u64)] = &[
     ("b", 1),
     ("kib", 1 << 10),
@@ -14,6 +14,10 @@ const SIZES: &[(&str, u64)] = &[
     ("gb", 1_000_000_000),
     ("tb", 1_000_000_000_000),
 ];
+
+/// Units of size that are shown: powers of 1,000, as disks and networks are counted.
+const SHOWN_SIZES: &[(&str, u64)] =
+    &[("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
 
 /// Units of time in milliseconds, the longest first, as `format_duration` takes them.
 const TIMES: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -71,17 +75,12 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
     (value.is_finite() && (0.0..9.2e18).contains(&value)).then_some(value.round() as u64)
 }
 
-/// A size for people: `0 B`, `1.5 KiB`, `816.9 MiB`.
+/// A size for people: `0 B`, `1.5 kB`, `816.9 MB`.
 #[must_use]
 pub fn format_bytes(bytes: u64) -> String {
-    let units = &SIZES[1..5];
-    match units.iter().rev().find(|(_, factor)| bytes >= *factor) {
+    match SHOWN_SIZES.iter().rev().find(|(_, factor)| bytes >= *factor) {
         None => format!("{bytes} B"),
-        Some((name, factor)) => {
-            let name = name.replace("ib", "iB");
-            let unit = name[..1].to_uppercase() + &name[1..];
-            format!("{:.1} {unit}", bytes as f64 / *factor as f64)
-        }
+        Some((unit, factor)) => format!("{:.1} {unit}", bytes as f64 / *factor as f64),
     }
 }
 
@@ -114,6 +113,17 @@ pub fn format_count(count: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// So many of something: `1 row`, `2,000 rows`, `2 entries`. `one` is the word for a single one.
+#[must_use]
+pub fn counted(count: u64, one: &str) -> String {
+    let number = format_count(count);
+    match one.strip_suffix('y') {
+        _ if count == 1 => format!("{number} {one}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {one}s"),
+    }
 }
 
 /// Wall time for people: `85 ms`, `2.4 s`, `3m12s`.
@@ -181,8 +191,11 @@ mod tests {
 
     #[test]
     fn figures_are_shown_for_people() {
-        for (bytes, text) in [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (192 << 20, "192.0 MiB")] {
+        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1_536, "1.5 kB"), (192 << 20, "201.3 MB")] {
             assert_eq!(format_bytes(bytes), text);
+        }
+        for (count, one, text) in [(0, "row", "0 rows"), (1, "row", "1 row"), (1_000, "entry", "1,000 entries")] {
+            assert_eq!(counted(count, one), text);
         }
         for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(format_count(count), text);

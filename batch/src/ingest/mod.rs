@@ -75,6 +75,7 @@ impl Batch {
             self.bring_up(&mut definitions, Some(current), staged, &mut state, &mut report, progress).await?;
         }
         report.counts = total(&report);
+        report.held_records = held(&report);
         self.register(&mut definitions).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
@@ -118,12 +119,12 @@ impl Batch {
                 let standing = state.file(number)?.standing;
                 matches!(standing, Standing::Included | Standing::Held).then_some(Entry::Withdraw { file: number })
             };
-            ledger.append(&mut state, self.ambient.as_ref(), entry).await?;
+            let entered = ledger.append(&mut state, self.ambient.as_ref(), entry).await?;
             report.files.push(FileReport {
                 name: name.clone(),
                 number: Some(number),
                 bytes,
-                outcome: FileOutcome::Withdrawn,
+                outcome: if entered.is_some() { FileOutcome::Withdrawn } else { FileOutcome::AlreadyWithdrawn },
                 counts: Counts::default(),
                 notes: Vec::new(),
             });
@@ -358,6 +359,12 @@ fn total(report: &IngestReport) -> Counts {
         }
     }
     counts
+}
+
+/// Records of files that went into the ledger now and are held there.
+fn held(report: &IngestReport) -> u64 {
+    let held = report.files.iter().filter(|file| matches!(file.outcome, FileOutcome::Held { .. }));
+    held.map(|file| file.counts.records).sum()
 }
 
 /// Files in order, in groups of about `bytes_max` bytes: each group is one commit.

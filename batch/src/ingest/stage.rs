@@ -22,7 +22,7 @@ use crate::failpoint;
 use crate::gate::{Expectations, judge};
 use crate::generation::{Current, Maker};
 use crate::pipeline::{self, Event, Parts};
-use crate::report::{Counts, FileOutcome, IngestReport, Progress};
+use crate::report::{Counts, FileOutcome, Halves, IngestReport, Progress};
 use crate::service::{Batch, IngestRequest};
 
 /// Objects with rejects on their way into the store at once; each may hold as much memory as a spool.
@@ -107,10 +107,10 @@ impl Batch {
             });
             raw.push(self.raw_file_after(maker, &file.found.name, location, arrival));
         }
+        // Every byte that is copied passes twice: into the raw zone, and from there through the decoder.
+        let progress = &if request.in_place { Arc::clone(progress) } else { Halves::of(progress) };
         let (batch, told) = (self.clone(), Arc::clone(progress));
-        // Every byte passes twice: into the raw zone, and from there through the decoder.
-        let bytes: u64 = files.iter().map(|f| f.found.bytes).sum();
-        progress.phase("ingest", Some(bytes.saturating_mul(if request.in_place { 1 } else { 2 })));
+        progress.phase("ingest", Some(files.iter().map(|f| f.found.bytes).sum()));
         uploads.spawn(async move { batch.copy_all(arrivals, &told).await });
         let mut parts = pipeline::start(raw, Arc::clone(&maker.transform), self.threads());
         let mut group = Group {

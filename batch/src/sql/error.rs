@@ -6,11 +6,9 @@ use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use tidemark_shared::curated::CuratedError;
+use tidemark_shared::dataset;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::store::StoreError;
-
-/// Names that differ in more than this share of their letters are no suggestion.
-const SIMILARITY_MIN: f64 = 0.6;
 
 /// Why a statement has no answer, or stopped in the middle of one.
 #[derive(Debug, thiserror::Error)]
@@ -316,12 +314,15 @@ impl SqlError {
 
 fn unknown_column(field: &Column, valid: &[Column]) -> SqlError {
     // The right name behind the wrong table: the table is the mistake.
-    let same = valid.iter().find(|known| known.name == field.name).map(Column::flat_name);
-    let names = valid.iter().map(|known| known.name.as_str());
-    match same {
-        Some(suggestion) => SqlError::UnknownColumn { suggestion: Some(suggestion), name: field.flat_name() },
-        None => SqlError::UnknownColumn { suggestion: nearest(&field.name, names), name: field.name.clone() },
+    if let Some(same) = valid.iter().find(|known| known.name == field.name) {
+        return SqlError::UnknownColumn { suggestion: Some(same.flat_name()), name: field.flat_name() };
     }
+    let suggestion = nearest(&field.name, valid.iter().map(|known| known.name.as_str()));
+    // A table that is none of those there are is told, for it may be the mistake.
+    let table = |column: &Column| column.relation.as_ref().map(|relation| relation.table().to_owned());
+    let table_is_there = valid.iter().any(|known| table(known) == table(field));
+    let name = if table_is_there { field.name.clone() } else { field.flat_name() };
+    SqlError::UnknownColumn { suggestion, name }
 }
 
 fn parser_message(error: &datafusion::sql::sqlparser::parser::ParserError) -> String {
@@ -338,14 +339,7 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// The one of `names` most like `wanted`, if any is like it at all.
+/// The one of `names` that `wanted` was most likely meant to be.
 pub(super) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let wanted = wanted.to_lowercase();
-    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&wanted, &name.to_lowercase());
-    names
-        .into_iter()
-        .map(|name| (likeness(name), name))
-        .filter(|(likeness, _)| *likeness >= SIMILARITY_MIN)
-        .max_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| right.cmp(left)))
-        .map(|(_, name)| name.to_owned())
+    dataset::nearest(wanted, names).map(str::to_owned)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tidemark_batch::VacuumRequest;
 
+use crate::cli::given;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, exit_of};
@@ -25,6 +26,49 @@ pub enum BatchCommand {
     Vacuum(VacuumArgs),
 }
 
+/// Settings of the batch layer, for one command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Settings of the batch layer")]
+pub struct BatchFlags {
+    /// Threads that decode, transform and encode [env: TIDEMARK_BATCH_THREADS] [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<String>,
+    /// Rows held in memory before row groups are written early [env: TIDEMARK_BATCH_BUFFER_BYTES_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub buffer_bytes_max: Option<String>,
+    /// Raw bytes after which a run commits and goes on [env: TIDEMARK_BATCH_COMMIT_BYTES]
+    #[arg(long, value_name = "BYTES")]
+    pub commit_bytes: Option<String>,
+    /// Size that a data file should reach [env: TIDEMARK_BATCH_FILE_BYTES_TARGET]
+    #[arg(long, value_name = "BYTES")]
+    pub file_bytes_target: Option<String>,
+}
+
+impl BatchFlags {
+    /// Those that are given.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        given(&[
+            ("--threads", &self.threads),
+            ("--buffer-bytes-max", &self.buffer_bytes_max),
+            ("--commit-bytes", &self.commit_bytes),
+            ("--file-bytes-target", &self.file_bytes_target),
+        ])
+    }
+}
+
+impl BatchCommand {
+    /// The settings among the command's flags.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Run(args) => args.batch.settings(),
+            Self::Recompute(args) => args.batch.settings(),
+            Self::Vacuum(args) => given(&[("--grace", &args.grace)]),
+        }
+    }
+}
+
 /// Arguments of `tidemark batch run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -33,6 +77,9 @@ pub struct RunArgs {
     /// Exit with 3 if any record was rejected
     #[arg(long)]
     pub strict: bool,
+    /// Settings of the batch layer.
+    #[command(flatten)]
+    pub batch: BatchFlags,
 }
 
 /// Arguments of `tidemark batch recompute`.
@@ -40,6 +87,9 @@ pub struct RunArgs {
 pub struct RecomputeArgs {
     /// Dataset
     pub dataset: String,
+    /// Settings of the batch layer.
+    #[command(flatten)]
+    pub batch: BatchFlags,
 }
 
 /// Arguments of `tidemark batch vacuum`.
@@ -55,6 +105,9 @@ pub struct VacuumArgs {
     /// kept for `batch.grace` at least
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
     pub older_than: Duration,
+    /// How long what queries may still read is kept at least [env: TIDEMARK_BATCH_GRACE]
+    #[arg(long, value_name = "TIME")]
+    pub grace: Option<String>,
     /// Only name them
     #[arg(long)]
     pub dry_run: bool,
@@ -114,7 +167,7 @@ mod tests {
             [(86_400, false, true), (3_600, false, true), (3_599, false, false), (0, true, true)]
         {
             let older_than = Duration::from_secs(seconds);
-            let args = VacuumArgs { dataset: "trips".to_owned(), older_than, dry_run: true, force };
+            let args = VacuumArgs { dataset: "trips".to_owned(), older_than, grace: None, dry_run: true, force };
             assert_eq!(check_age(&args).is_ok(), allowed, "{args:?}");
         }
     }

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::{self, clean};
-use crate::units::format_bytes;
+use crate::units::{counted, format_bytes};
 
 /// How much of a text file a draft looks at.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
@@ -188,7 +188,7 @@ impl Summary {
         let mut parts = Vec::new();
         parts.extend(self.files.map(|format| format!("files {format}")));
         parts.extend(self.stream.as_ref().map(|topic| format!("stream {topic}")));
-        parts.push(format!("{} input columns", self.columns));
+        parts.push(counted(self.columns as u64, "input column"));
         if !self.partition_columns.is_empty() {
             parts.push(format!("partitioned by {}", self.partition_columns.join(", ")));
         }

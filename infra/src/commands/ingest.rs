@@ -3,6 +3,7 @@
 use clap::Args;
 use tidemark_batch::IngestRequest;
 
+use super::batch::BatchFlags;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::{Exit, exit_of};
@@ -47,6 +48,9 @@ pub struct IngestArgs {
     /// Exit with 3 if any record was rejected
     #[arg(long)]
     pub strict: bool,
+    /// Settings of the batch layer.
+    #[command(flatten)]
+    pub batch: BatchFlags,
 }
 
 /// Takes files in, accepts held ones, or takes files out.

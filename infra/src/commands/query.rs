@@ -29,6 +29,7 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
     let mut args = args.clone();
     args.timeout = args.timeout.or(Some(limits.timeout));
     args.bytes_read_max = args.bytes_read_max.or(limits.bytes_read_max);
+    args.quiet = context.quiet;
     let mut engine = args.engine_config();
     if args.memory.is_none() {
         engine.memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);

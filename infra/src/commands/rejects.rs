@@ -1,13 +1,17 @@
 //! `tidemark rejects`: the records that were refused.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 use tidemark_batch::report::{RejectQuery, RejectRow};
+use tidemark_shared::dataset::nearest;
 
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render;
+use crate::units::format_count;
 
 /// Arguments of `tidemark rejects`.
 #[derive(Debug, Args)]
@@ -40,6 +44,9 @@ struct Rejects<'a> {
     rejects: &'a [RejectRow],
     /// True if there are more than `--limit` allows.
     more: bool,
+    /// How many there are of each reason that exists, where there is none of the one asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasons: Option<BTreeMap<String, u64>>,
 }
 
 /// Shows rejects.
@@ -59,12 +66,30 @@ pub async fn run(args: &RejectsArgs, context: &Context) -> Result<Exit, CliError
     let mut rejects = batch.rejects(&args.dataset, &query).await?;
     let more = rejects.len() > limit;
     rejects.truncate(limit);
-    let document = Rejects { dataset: &args.dataset, rejects: &rejects, more };
+    let reasons = match rejects.is_empty() && args.reason.is_some() {
+        true => Some(batch.reject_reasons(&args.dataset, &query).await?),
+        false => None,
+    };
+    let document = Rejects { dataset: &args.dataset, rejects: &rejects, more, reasons };
     context.report(&document, |document| render::rejects(document.rejects))?;
     if more {
         context.remark(&format!("the first {limit}; there are more: raise --limit"));
     } else if rejects.is_empty() {
-        context.remark("no such reject");
+        let reason = args.reason.as_deref().zip(document.reasons.as_ref());
+        context.remark(&reason.map_or_else(|| "no reject".to_owned(), |(reason, there)| none_of(reason, there)));
     }
     Ok(Exit::Done)
+}
+
+/// Says which reasons there are instead of `reason`.
+fn none_of(reason: &str, there: &BTreeMap<String, u64>) -> String {
+    let reason = render::clean(reason);
+    if there.is_empty() {
+        return format!("no reject, for `{reason}` or any other reason");
+    }
+    let near = nearest(&reason, there.keys().map(String::as_str));
+    let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    let there: Vec<String> =
+        there.iter().map(|(reason, count)| format!("{reason} ({})", format_count(*count))).collect();
+    format!("no reject for `{reason}`; there are: {}{near}", there.join(", "))
 }

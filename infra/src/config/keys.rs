@@ -26,7 +26,7 @@ pub struct Key {
     pub section: &'static str,
     /// Name in the section.
     pub name: &'static str,
-    /// Flag, where it has one.
+    /// Flag of the commands that it concerns, where it has one.
     pub flag: Option<&'static str>,
     /// Value that counts if nobody sets one, as text.
     pub default: &'static str,
@@ -85,7 +85,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "batch",
         name: "threads",
-        flag: None,
+        flag: Some("--threads"),
         default: "0",
         shape: Shape::Count(0, 1_024),
         help: "Threads that decode, transform and encode. 0: as many as there are cores.",
@@ -93,7 +93,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "batch",
         name: "buffer_bytes_max",
-        flag: None,
+        flag: Some("--buffer-bytes-max"),
         default: "192MiB",
         shape: Shape::Bytes(MIB, TIB),
         help: "Rows that a run may hold in memory before it writes row groups early.",
@@ -101,7 +101,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "batch",
         name: "commit_bytes",
-        flag: None,
+        flag: Some("--commit-bytes"),
         default: "4GiB",
         shape: Shape::Bytes(1, TIB),
         help: "Raw bytes after which a run commits what it has and goes on.",
@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "batch",
         name: "file_bytes_target",
-        flag: None,
+        flag: Some("--file-bytes-target"),
         default: "128MiB",
         shape: Shape::Bytes(1 << 16, TIB),
         help: "Size that a data file should reach before the next one is begun.",
@@ -117,7 +117,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "batch",
         name: "grace",
-        flag: None,
+        flag: Some("--grace"),
         default: "1h",
         shape: Shape::Duration(0),
         help: "How long a generation that no longer answers, and a removed data file, are kept for running queries. Not shorter than `sql.timeout`, nor longer than 7 days.",
@@ -125,7 +125,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "sql",
         name: "memory_bytes_max",
-        flag: None,
+        flag: Some("--memory"),
         default: "1GiB",
         shape: Shape::Bytes(16 * MIB, TIB),
         help: "Memory that a statement may hold before it spills to disk.",
@@ -133,7 +133,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "sql",
         name: "timeout",
-        flag: None,
+        flag: Some("--timeout"),
         default: "10m",
         shape: Shape::Duration(1),
         help: "A statement that takes longer fails.",
@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "sql",
         name: "spill_bytes_max",
-        flag: None,
+        flag: Some("--spill-bytes-max"),
         default: "20GiB",
         shape: Shape::Bytes(0, TIB),
         help: "Disk space for what a statement can't hold in memory; 0: nothing spills. In the folder for temporary files, `TMPDIR`.",
@@ -149,10 +149,10 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "sql",
         name: "bytes_read_max",
-        flag: None,
+        flag: Some("--bytes-read-max"),
         default: "none",
         shape: Shape::BytesOrNone(1),
-        help: "A statement that reads more bytes of data files fails, unless `--bytes-read-max` says otherwise; `none`: no limit.",
+        help: "A statement that reads more bytes of data files fails; `none`: no limit.",
     },
 ];
 
@@ -165,7 +165,8 @@ pub fn documentation() -> String {
          A flag counts before an environment variable, that before `tidemark.toml`, and that before the default. The file\n\
          is the nearest `tidemark.toml` upward from the working directory, or `--config FILE`. Relative paths in it are\n\
          relative to its folder, those of flags and variables to the working directory. `tidemark config` shows what counts\n\
-         and where it comes from.\n\n\
+         and where it comes from. A flag belongs to the commands that its setting concerns: those of `[batch]` to `ingest` and\n\
+         `batch`, those of `[sql]` to `sql`.\n\n\
          Sizes: `192MiB`, `4GB`, or a number of bytes. Durations: `30s`, `5m`, `1h30m`, `2d`.\n",
     );
     let mut section = None;

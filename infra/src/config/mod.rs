@@ -2,6 +2,7 @@
 //!
 //! [`KEYS`] lists every value once; parsing, `tidemark config` and `docs/config.md` all follow it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,16 +20,8 @@ pub use file::{CONFIG_FILE, FileLayer, nearest_file};
 pub use keys::{KEYS, Key, LATER_SECTIONS, Shape, documentation};
 pub use resolve::resolve;
 
-/// Values given as flags, as typed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// `--data-dir`.
-    pub data_dir: Option<String>,
-    /// `--store-url`.
-    pub store_url: Option<String>,
-    /// `--catalog-url`.
-    pub catalog_url: Option<String>,
-}
+/// Values given as flags, as typed: flag with its hyphens → text.
+pub type Flags = BTreeMap<&'static str, String>;
 
 /// Limits of ad-hoc SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -98,13 +98,7 @@ pub fn resolve(
 
 /// The text that counts for `key`.
 fn given(key: &Key, file: Option<&FileLayer>, env: &dyn Fn(&str) -> Option<String>, flags: &Flags) -> Given {
-    let flag_text = match key.flag {
-        Some("--data-dir") => flags.data_dir.as_ref(),
-        Some("--store-url") => flags.store_url.as_ref(),
-        Some("--catalog-url") => flags.catalog_url.as_ref(),
-        _ => None,
-    };
-    if let (Some(text), Some(name)) = (flag_text, key.flag) {
+    if let Some((name, text)) = key.flag.and_then(|name| Some((name, flags.get(name)?))) {
         return Given { text: text.clone(), origin: Origin::Flag { name } };
     }
     let name = key.env();

@@ -33,7 +33,7 @@ fn without_any_layer_the_defaults_count() {
 fn a_flag_counts_before_the_environment_and_that_before_the_file() {
     let text = "[store]\nurl = \"file:of-file\"\n";
     let env = [("TIDEMARK_STORE_URL", "file:of-env")];
-    let flags = Flags { store_url: Some("file:of-flag".to_owned()), ..Flags::default() };
+    let flags = Flags::from([("--store-url", "file:of-flag".to_owned())]);
     type Layer<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], Flags, &'a str, Origin);
     let layers: [Layer<'_>; 4] = [
         (None, &[], Flags::default(), "file:/srv/here/tidemark-data/store", Origin::Default),
@@ -60,13 +60,24 @@ fn paths_of_the_file_are_relative_to_its_folder_and_urls_derive_from_the_data_di
     let config = from(Some("data_dir = \"d\"\n"), &[], &Flags::default()).expect("valid");
     assert_eq!(config.data_dir, Path::new("/srv/d"));
     assert_eq!(config.store_url, "file:/srv/d/store");
-    let flags = Flags { data_dir: Some("e".to_owned()), ..Flags::default() };
+    let flags = Flags::from([("--data-dir", "e".to_owned())]);
     let config = from(Some("data_dir = \"d\"\n"), &[], &flags).expect("valid");
     assert_eq!(config.catalog_url, "sqlite:/srv/here/e/catalog.db");
     assert_eq!(config.warnings, Vec::<String>::new());
     let config = from(Some("[store]\nurl = \"s3://b/p\"\n"), &[], &flags).expect("valid");
     assert_eq!(config.store_url, "s3://b/p");
     assert_eq!(config.warnings, ["/srv/tidemark.toml:2: store.url stays s3://b/p, whatever the data directory"]);
+}
+
+#[test]
+fn every_setting_has_a_flag_and_one_out_of_bounds_names_it() {
+    assert!(KEYS.iter().all(|key| key.flag.is_some()), "{KEYS:?}");
+    let flags = Flags::from([("--grace", "2h".to_owned()), ("--threads", "3".to_owned())]);
+    let config = from(Some("[batch]\nthreads = 2\n"), &[], &flags).expect("valid");
+    assert_eq!((config.batch.grace, config.batch.threads), (Duration::from_secs(7_200), 3));
+    let wrong = Flags::from([("--commit-bytes", "many".to_owned())]);
+    let error = from(None, &[], &wrong).expect_err("no size");
+    assert!(error.problems[0].starts_with("--commit-bytes: `batch.commit_bytes`: `many` is not a size"), "{error}");
 }
 
 #[test]

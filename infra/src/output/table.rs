@@ -8,6 +8,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidemark_batch::sql::{AsOf, Stats};
 
 use super::{OutputError, RowWriter};
+use crate::units::{counted, format_count};
 
 /// Rows by which the widths of columns are decided.
 const SAMPLE_ROWS: usize = 1000;
@@ -110,10 +111,13 @@ impl<W: Write> RowWriter for TableWriter<W> {
     fn end(&mut self, _: &Stats) -> Result<(), OutputError> {
         let _widths = self.settle()?;
         let more = self.limits.rows_max.map_or(0, |max| self.rows.saturating_sub(max));
-        let rows = if self.rows == 1 { "row" } else { "rows" };
+        let rows = counted(self.rows, "row");
         match more {
-            0 => writeln!(self.out, "({} {rows})", self.rows)?,
-            more => writeln!(self.out, "({} {rows}, {more} more not shown; see --max-rows)", self.rows)?,
+            0 => writeln!(self.out, "({rows})")?,
+            more => {
+                let more = format_count(more);
+                writeln!(self.out, "({rows}, of which the last {more} are left out; --max-rows all shows them)")?;
+            }
         }
         Ok(self.out.flush()?)
     }

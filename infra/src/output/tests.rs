@@ -171,7 +171,7 @@ fn a_table_aligns_cuts_and_counts_what_it_leaves_out() {
         "----------+----------",
         "        0 | Newark,…",
         " 9007199… | two\\nli…",
-        "(3 rows, 1 more not shown; see --max-rows)",
+        "(3 rows, of which the last 1 are left out; --max-rows all shows them)",
         "",
     ];
     assert_eq!(String::from_utf8(out).expect("is text"), expected.join("\n"));
@@ -192,7 +192,7 @@ fn a_table_longer_than_its_sample_streams_on() {
     let text = String::from_utf8(out).expect("is text");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2 + 2500 + 1);
-    assert_eq!((lines[2], lines[2501], lines[2502]), ("   0", " 2499", "(2500 rows)"));
+    assert_eq!((lines[2], lines[2501], lines[2502]), ("   0", " 2499", "(2,500 rows)"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidemark_batch::report::{FileOutcome, FileReport, IngestReport};
 
 use super::{account, clean, reasons, table};
-use crate::units::{format_bytes, format_count, format_elapsed};
+use crate::units::{counted, format_bytes, format_count, format_elapsed};
 
 /// Most files that the table shows; what needs attention is told below it in any case.
 const FILES_SHOWN_MAX: usize = 60;
@@ -27,13 +27,13 @@ pub fn ingest(report: &IngestReport) -> String {
     }
     text.push_str(&notes(&report.files));
     text.push_str(&reasons(&report.counts));
-    text.push_str(&account(&report.counts));
+    text.push_str(&account(&report.counts, report.held_records));
     if report.other_counts.records > 0 {
         let waited = format_count(report.other_counts.records);
-        text.push_str(&format!("of them, {waited} records are of files that an earlier run left in the ledger\n"));
+        text.push_str(&format!("of them, {waited} of files that an earlier run left in the ledger\n"));
     }
     if report.rows_removed > 0 {
-        text.push_str(&format!("{} rows taken out\n", format_count(report.rows_removed)));
+        text.push_str(&format!("{} taken out\n", counted(report.rows_removed, "row")));
     }
     text.push_str(&sizes(report));
     text
@@ -60,7 +60,8 @@ fn files(report: &IngestReport) -> String {
     let rows: Vec<Vec<String>> = report.files.iter().take(FILES_SHOWN_MAX).map(row).collect();
     let mut text = table(&header, &rows);
     if report.files.len() > FILES_SHOWN_MAX {
-        text.push_str(&format!("... and {} more files; --json lists all\n", report.files.len() - FILES_SHOWN_MAX));
+        let more = counted((report.files.len() - FILES_SHOWN_MAX) as u64, "more file");
+        text.push_str(&format!("... and {more}; --json lists all\n"));
     }
     text
 }
@@ -87,6 +88,7 @@ fn outcome(file: &FileReport) -> String {
         FileOutcome::AlreadyThere { held: false } => "already there, nothing done".to_owned(),
         FileOutcome::Accepted => "accepted".to_owned(),
         FileOutcome::Withdrawn => "withdrawn".to_owned(),
+        FileOutcome::AlreadyWithdrawn => "already withdrawn, nothing done".to_owned(),
         FileOutcome::Refused { .. } => "refused".to_owned(),
     }
 }
@@ -110,7 +112,8 @@ fn attention(dataset: &str, file: &FileReport) -> String {
         FileOutcome::Added { .. }
         | FileOutcome::AlreadyThere { held: false }
         | FileOutcome::Accepted
-        | FileOutcome::Withdrawn => String::new(),
+        | FileOutcome::Withdrawn
+        | FileOutcome::AlreadyWithdrawn => String::new(),
     }
 }
 
@@ -150,7 +153,8 @@ fn notes(files: &[FileReport]) -> String {
         text.push_str(&format!("note: {place}: {}\n", clean(note)));
     }
     if by_note.len() > NOTES_SHOWN_MAX {
-        text.push_str(&format!("... and {} more notes; --json lists all\n", by_note.len() - NOTES_SHOWN_MAX));
+        let more = counted((by_note.len() - NOTES_SHOWN_MAX) as u64, "more note");
+        text.push_str(&format!("... and {more}; --json lists all\n"));
     }
     if !text.is_empty() {
         text.push('\n');

@@ -1,8 +1,10 @@
 //! Reports as text for people. Pure: reports in, text out.
 
+use std::time::Duration;
+
 use tidemark_batch::report::{Counts, RecomputeReport, RejectRow, VacuumReport, render_bytes};
 
-use crate::units::{format_bytes, format_count, format_elapsed};
+use crate::units::{counted, format_bytes, format_count, format_duration, format_elapsed};
 
 mod ingest;
 mod status;
@@ -29,12 +31,13 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// `300,000 records = 299,990 accepted + 0 filtered + 10 rejected: adds up`.
-fn account(counts: &Counts) -> String {
-    let [records, accepted, filtered, rejected] =
-        [counts.records, counts.accepted, counts.filtered, counts.rejected_total()].map(format_count);
+/// `300,000 records = 299,990 accepted + 0 filtered + 10 rejected: adds up`. Records that are `held` are none of `counts`.
+fn account(counts: &Counts, held: u64) -> String {
+    let [accepted, filtered, rejected] = [counts.accepted, counts.filtered, counts.rejected_total()].map(format_count);
+    let records = counted(counts.records + held, "record");
+    let held = if held > 0 { format!(" + {} held", format_count(held)) } else { String::new() };
     let verdict = if counts.adds_up() { "adds up" } else { "DOES NOT ADD UP; this is a defect of Tidemark" };
-    format!("{records} records = {accepted} accepted + {filtered} filtered + {rejected} rejected: {verdict}\n")
+    format!("{records} = {accepted} accepted + {filtered} filtered + {rejected} rejected{held}: {verdict}\n")
 }
 
 /// `rejected by reason: bad_value 8, width 2`, or nothing.
@@ -58,12 +61,15 @@ pub fn recompute(report: &RecomputeReport) -> String {
     }
     text.push_str(&format!("; definition {}\n\n", report.definition));
     text.push_str(&reasons(&report.counts));
-    text.push_str(&account(&report.counts));
+    text.push_str(&account(&report.counts, 0));
     if report.previous_generation.is_some() {
-        text.push_str(&format!("before: {}", account(&report.previous_counts)));
+        text.push_str(&format!("before: {}", account(&report.previous_counts, 0)));
     }
-    let (taken, bytes) = (format_count(report.rejects_taken_up), format_bytes(report.curated_bytes));
-    text.push_str(&format!("{taken} records that were rejects are none now\n"));
+    let bytes = format_bytes(report.curated_bytes);
+    text.push_str(&match report.rejects_taken_up {
+        1 => "1 record that was a reject is none now\n".to_owned(),
+        taken => format!("{} records that were rejects are none now\n", format_count(taken)),
+    });
     text.push_str(&format!("{bytes} of Parquet written, in {}\n", format_elapsed(report.elapsed_ms)));
     text
 }
@@ -71,20 +77,39 @@ pub fn recompute(report: &RecomputeReport) -> String {
 /// A vacuum's report.
 #[must_use]
 pub fn vacuum(report: &VacuumReport) -> String {
-    let mut text = String::new();
-    for key in report.removed.iter().take(KEYS_SHOWN_MAX) {
-        text.push_str(&format!("{}\n", clean(key)));
-    }
-    if report.removed.len() > KEYS_SHOWN_MAX {
-        text.push_str(&format!("... and {} more; --json lists all\n", report.removed.len() - KEYS_SHOWN_MAX));
-    }
+    let mut text = keys(&report.removed, "");
     let verb = if report.dry_run { "would be removed" } else { "removed" };
-    let (count, bytes) = (format_count(report.removed.len() as u64), format_bytes(report.removed_bytes));
-    let (dataset, young) = (clean(&report.dataset), format_count(report.too_young));
-    text.push_str(&format!("{dataset}: {count} orphaned objects {verb} ({bytes}), {young} too young to tell\n"));
+    let (age, kept) = (age(report.older_than_ms), age(report.kept_ms));
+    let (count, bytes) = (counted(report.removed.len() as u64, "orphaned object"), format_bytes(report.removed_bytes));
+    let dataset = clean(&report.dataset);
+    text.push_str(&format!("{dataset}: {count} {verb} ({bytes}); old enough is {age} (--older-than)"));
+    if report.kept_ms > report.older_than_ms {
+        text.push_str(&format!(", and {kept} for what queries may still read (--grace)"));
+    }
+    text.push('\n');
+    if report.too_young > 0 {
+        let (count, bytes) = (counted(report.too_young, "orphaned object"), format_bytes(report.spared_bytes));
+        text.push_str(&format!("{dataset}: {count} spared as too young, or as part of a switch ({bytes}):\n"));
+        text.push_str(&keys(&report.spared, "  "));
+    }
     if !report.leftovers.is_empty() {
-        let (count, bytes) = (format_count(report.leftovers.len() as u64), format_bytes(report.leftover_bytes));
-        text.push_str(&format!("{dataset}: {count} unfinished writes {verb} ({bytes})\n"));
+        let (count, bytes) =
+            (counted(report.leftovers.len() as u64, "unfinished write"), format_bytes(report.leftover_bytes));
+        text.push_str(&format!("{dataset}: {count} {verb} ({bytes})\n"));
+    }
+    text
+}
+
+fn age(millis: u64) -> String {
+    format_duration(Duration::from_millis(millis))
+}
+
+/// Keys, a line each behind `indent`, but no more than people read.
+fn keys(keys: &[String], indent: &str) -> String {
+    let shown = keys.iter().take(KEYS_SHOWN_MAX).map(|key| format!("{indent}{}\n", clean(key)));
+    let mut text: String = shown.collect();
+    if keys.len() > KEYS_SHOWN_MAX {
+        text.push_str(&format!("{indent}... and {} more; --json lists all\n", keys.len() - KEYS_SHOWN_MAX));
     }
     text
 }

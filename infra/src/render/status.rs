@@ -3,7 +3,7 @@
 use tidemark_batch::report::DatasetStatus;
 
 use super::clean;
-use crate::units::{format_bytes, format_count};
+use crate::units::{counted, format_bytes};
 
 /// How a dataset stands, for people.
 #[must_use]
@@ -21,18 +21,18 @@ pub fn status(status: &DatasetStatus) -> String {
         }
     }
     if let (Some(generation), Some(version)) = (&status.generation, status.table_version) {
-        let (rows, files) = (format_count(status.rows), format_count(status.data_files));
+        let (rows, files) = (counted(status.rows, "row"), counted(status.data_files, "file"));
         let bytes = format_bytes(status.bytes);
-        line("table", &format!("{rows} rows in {files} files, {bytes}; version {version} of generation {generation}"));
+        line("table", &format!("{rows} in {files}, {bytes}; version {version} of generation {generation}"));
     }
-    let (end, included) = (format_count(status.ledger_end), format_count(status.files_included));
-    line("ledger", &format!("{end} entries; the rows of {included} files count"));
+    let entries = counted(status.ledger_end, "entry");
+    line("ledger", &format!("{entries}; {} with rows that count", counted(status.files_included, "file")));
     for (partition, covered) in status.coverage.iter() {
         line("coverage", &format!("{partition} up to {covered}"));
     }
     if status.behind > 0 {
-        let (behind, dataset) = (format_count(status.behind), &status.dataset);
-        line("behind", &format!("{behind} entries; to take them in: tidemark batch run {dataset}"));
+        let (behind, dataset) = (counted(status.behind, "entry"), &status.dataset);
+        line("behind", &format!("{behind}; to take in what waits: tidemark batch run {dataset}"));
     }
     for file in &status.files_held {
         let breaches: Vec<String> = file

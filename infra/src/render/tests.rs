@@ -10,7 +10,7 @@ fn counts(records: u64, accepted: u64, filtered: u64, rejected: &[(&str, u64)]) 
 }
 
 fn file(name: &str, outcome: FileOutcome, counts: Counts) -> FileReport {
-    FileReport { name: name.to_owned(), number: Some(1), bytes: 2_048, outcome, counts, notes: Vec::new() }
+    FileReport { name: name.to_owned(), number: Some(1), bytes: 2_000, outcome, counts, notes: Vec::new() }
 }
 
 fn breach() -> Breach {
@@ -35,18 +35,19 @@ fn an_ingest_report_tells_each_file_and_accounts_for_all() {
         files: vec![first, second, file("c.csv", refused, Counts::default())],
         counts: counts(1_000, 989, 1, &[("bad_value", 8), ("width", 2)]),
         other_counts: counts(200, 200, 0, &[]),
-        raw_bytes: 1 << 20,
-        curated_bytes: 1 << 18,
+        held_records: 7,
+        raw_bytes: 1_000_000,
+        curated_bytes: 250_000,
         table_version: Some(3),
         generation: Some("g1".to_owned()),
         elapsed_ms: 2_400,
         ..IngestReport::default()
     };
     let expected = "\
-file      size  records  accepted  filtered  rejected  outcome
-a.csv  2.0 KiB    1,000       989         1        10  added
-b.csv  2.0 KiB        7         6         0         1  held
-c.csv  2.0 KiB        0         0         0         0  refused
+file     size  records  accepted  filtered  rejected  outcome
+a.csv  2.0 kB    1,000       989         1        10  added
+b.csv  2.0 kB        7         6         0         1  held
+c.csv  2.0 kB        0         0         0         0  refused
 
 b.csv is held, its rows do not count:
   max_reject_ratio: wanted at most 0.05, found 0.14
@@ -58,9 +59,9 @@ c.csv is refused: its content changed; --replace takes it in
 note: 2 files: unknown column `x`
 
 rejected by reason: bad_value 8, width 2
-1,000 records = 989 accepted + 1 filtered + 10 rejected: adds up
-of them, 200 records are of files that an earlier run left in the ledger
-1.0 MiB raw -> 256.0 KiB Parquet (25.0 %), table version 3 of generation g1, in 2.4 s
+1,007 records = 989 accepted + 1 filtered + 10 rejected + 7 held: adds up
+of them, 200 of files that an earlier run left in the ledger
+1.0 MB raw -> 250.0 kB Parquet (25.0 %), table version 3 of generation g1, in 2.4 s
 ";
     assert_eq!(ingest(&report), expected);
 }
@@ -77,6 +78,7 @@ fn each_outcome_has_words() {
         (file("a", FileOutcome::AlreadyThere { held: true }, some()), "already there, still held"),
         (file("a", FileOutcome::Accepted, some()), "accepted"),
         (file("a", FileOutcome::Withdrawn, some()), "withdrawn"),
+        (file("a", FileOutcome::AlreadyWithdrawn, some()), "already withdrawn, nothing done"),
     ];
     for (file, words) in table {
         let text = ingest(&IngestReport { files: vec![file], ..IngestReport::default() });
@@ -105,7 +107,9 @@ fn many_files_are_cut_but_what_needs_a_decision_is_told() {
 
 #[test]
 fn figures_that_do_not_add_up_are_said_to_be_a_defect() {
-    assert!(account(&counts(3, 1, 1, &[])).contains("DOES NOT ADD UP"));
+    assert!(account(&counts(3, 1, 1, &[]), 1).contains("4 records = "));
+    assert!(account(&counts(3, 1, 1, &[]), 1).contains("DOES NOT ADD UP"));
+    assert_eq!(account(&counts(1, 1, 0, &[]), 0), "1 record = 1 accepted + 0 filtered + 0 rejected: adds up\n");
 }
 
 #[test]
@@ -145,16 +149,16 @@ fn a_status_names_what_waits_and_how_to_go_on() {
         files_held: vec![HeldFile { name: "b.csv".to_owned(), number: 1, breaches: vec![breach()] }],
         rows: 1_234,
         data_files: 31,
-        bytes: 2_048,
+        bytes: 2_000,
     };
     let expected = "\
 trips
   definition  aaaa
   pending     bbbb; to activate it: tidemark batch recompute trips
-  table       1,234 rows in 31 files, 2.0 KiB; version 7 of generation g1
-  ledger      5 entries; the rows of 2 files count
+  table       1,234 rows in 31 files, 2.0 kB; version 7 of generation g1
+  ledger      5 entries; 2 files with rows that count
   coverage    files up to 3
-  behind      2 entries; to take them in: tidemark batch run trips
+  behind      2 entries; to take in what waits: tidemark batch run trips
   held        b.csv (file 1); max_reject_ratio: wanted at most 0.05, found 0.14
 ";
     assert_eq!(status(&standing), expected);
@@ -165,17 +169,26 @@ fn a_vacuum_says_what_it_would_do() {
     let report = VacuumReport {
         dataset: "trips".to_owned(),
         removed: (0..51).map(|n| format!("curated/trips/{n}")).collect(),
-        removed_bytes: 1_024,
-        too_young: 2,
+        removed_bytes: 1_000,
+        too_young: 1,
+        spared: vec!["curated/trips/young".to_owned()],
+        spared_bytes: 17,
+        older_than_ms: 86_400_000,
+        kept_ms: 86_400_000,
         dry_run: true,
         ..VacuumReport::default()
     };
     let text = vacuum(&report);
     assert!(text.contains("... and 1 more; --json lists all\n"), "{text}");
-    assert!(text.ends_with("trips: 51 orphaned objects would be removed (1.0 KiB), 2 too young to tell\n"), "{text}");
+    let told = "trips: 51 orphaned objects would be removed (1.0 kB); old enough is 1d (--older-than)\n\
+                trips: 1 orphaned object spared as too young, or as part of a switch (17 B):\n  curated/trips/young\n";
+    assert!(text.ends_with(told), "{text}");
     let leftovers = vec!["definitions/trips/00000001.json".to_owned()];
-    let text = vacuum(&VacuumReport { leftovers, leftover_bytes: 2_048, dry_run: false, ..report });
-    assert!(text.ends_with("too young to tell\ntrips: 1 unfinished writes removed (2.0 KiB)\n"), "{text}");
+    let text =
+        vacuum(&VacuumReport { leftovers, leftover_bytes: 2_000, older_than_ms: 60_000, dry_run: false, ..report });
+    let told = "old enough is 1m (--older-than), and 1d for what queries may still read (--grace)\n";
+    assert!(text.contains(told), "{text}");
+    assert!(text.ends_with("\ntrips: 1 unfinished write removed (2.0 kB)\n"), "{text}");
 }
 
 #[test]

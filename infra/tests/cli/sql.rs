@@ -211,6 +211,52 @@ fn the_exit_code_tells_wrong_statements_from_values_and_limits() {
 }
 
 #[test]
+fn a_mistyped_column_gets_the_nearest_name_wherever_it_stands() {
+    let home = rides();
+    let near = |wrong: &str, right: &str| format!("error: column `{wrong}` not found; did you mean `{right}`?\n");
+    for (sql, wrong, right) in [
+        ("SELECT fard FROM rides", "fard", "fare"),
+        ("SELECT id FROM rides WHERE fard > 1", "fard", "fare"),
+        ("SELECT count(*) FROM rides GROUP BY dayy", "dayy", "day"),
+        ("SELECT day FROM rides GROUP BY day HAVING max(fard) > 1", "fard", "fare"),
+        ("SELECT id FROM rides ORDER BY fard", "fard", "fare"),
+        ("SELECT id AS n FROM rides ORDER BY nn", "nn", "n"),
+        ("SELECT r.id FROM rides r JOIN rides s ON r.idd = s.id", "idd", "id"),
+        ("SELECT r.id FROM rides r JOIN rides s USING (idd)", "idd", "id"),
+        ("SELECT r.fard FROM rides r", "fard", "fare"),
+        ("SELECT id FROM rides r WHERE r.fard > 1", "fard", "fare"),
+        ("SELECT batch.rides.fard FROM rides", "fard", "fare"),
+        ("SELECT sum(fare) OVER (PARTITION BY dayy) FROM rides", "dayy", "day"),
+        ("SELECT id FROM rides WHERE id IN (SELECT idd FROM rides)", "idd", "id"),
+        ("WITH t AS (SELECT id, fare FROM rides) SELECT fard FROM t", "fard", "fare"),
+    ] {
+        assert_eq!(home.run(&["sql", sql]).expect(2).err, near(wrong, right), "{sql}");
+    }
+    let ended = home.run(&["sql", "SELECT id FROM rides ORDER BY x.fare"]).expect(2);
+    assert!(ended.err.starts_with("error: column `x.fare` not found"), "{ended:?}");
+}
+
+#[test]
+fn what_an_answer_covers_is_told_unless_the_command_is_quiet() {
+    let home = rides();
+    let sql = ["sql", "SELECT id FROM rides WHERE id = 1"];
+    let ended = home.run(&sql).expect(0);
+    assert!(ended.err.starts_with("as of {\"rides\":{"), "{ended:?}");
+    let ended = home.run(&[&sql[..], &["--quiet"]].concat()).expect(0);
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("id\n1\n", ""));
+    let ended = home.run(&[&sql[..], &["-q", "--stats", "--format", "table"]].concat()).expect(0);
+    assert!(ended.err.starts_with("1 row in ") && ended.out.ends_with("\n(1 row)\n"), "{ended:?}");
+    assert!(ended.err.ends_with(" in 1 of 2 files\n"), "{ended:?}");
+}
+
+#[test]
+fn the_position_columns_can_be_left_out_of_a_star() {
+    let home = rides();
+    let sql = "SELECT * EXCLUDE (_source, _partition, _offset) FROM rides ORDER BY id LIMIT 1";
+    assert_eq!(home.run(&["sql", sql]).expect(0).out, "id,fare,day\n1,2.0,mon\n");
+}
+
+#[test]
 fn what_is_wrong_with_a_file_names_it() {
     let home = rides();
     home.write("ragged.csv", "a,b\n1,2\nx\n");

@@ -59,6 +59,48 @@ fn a_program_gets_errors_as_one_document() {
 }
 
 #[test]
+fn a_program_gets_a_wrong_command_line_as_one_document() {
+    let home = Home::new();
+    for (args, message) in [
+        (&["--json", "status", "--frob"] as &[&str], "unexpected argument '--frob' found"),
+        (&["ingest", "rides", "--json"], "the following required arguments were not provided:"),
+        (&["stats", "--json"], "unrecognized subcommand 'stats'"),
+        (&["sql", "--json", "SELECT 1", "--timeout", "soon"], "invalid value 'soon' for '--timeout <TIME>'"),
+    ] {
+        let ended = home.run(args).expect(2);
+        let error = &ended.json()["error"];
+        assert_eq!((error["code"].as_str(), ended.err.as_str()), (Some("invalid"), ""), "{args:?}");
+        assert!(error["message"].as_str().unwrap().contains(message), "{args:?}: {error}");
+        assert!(error["hint"].as_str().is_some_and(|hint| !hint.contains('\n')), "{args:?}: {error}");
+    }
+    // Behind `--` it is a file's name.
+    let ended = home.run(&["ingest", "--frob", "--", "--json"]).expect(2);
+    assert!(ended.out.is_empty() && ended.err.starts_with("error: "), "{ended:?}");
+    for args in [["--help"], ["--version"]] {
+        assert!(home.run(&args).expect(0).out.contains("tidemark"), "{args:?}");
+    }
+}
+
+#[test]
+fn settings_of_the_batch_layer_have_flags_on_the_commands_that_they_concern() {
+    let home = Home::with_rides();
+    home.write("mon.csv", "id,fare,day\n1,2,mon\n");
+    let settings =
+        ["--threads", "1", "--buffer-bytes-max", "8MB", "--commit-bytes", "1MB", "--file-bytes-target", "1MB"];
+    for command in
+        [&["ingest", "rides", "mon.csv"] as &[&str], &["batch", "run", "rides"], &["batch", "recompute", "rides"]]
+    {
+        home.run(&[command, &settings[..]].concat()).expect(0);
+        let ended = home.run(&[command, &["--threads", "9999"][..]].concat()).expect(2);
+        assert!(ended.err.contains("--threads: `batch.threads`: `9999` is not between 0 and 1024"), "{ended:?}");
+    }
+    let ended = home.run(&["batch", "vacuum", "rides", "--grace", "1m"]).expect(2);
+    assert!(ended.err.contains("`batch.grace` (1m) is shorter than `sql.timeout`"), "{ended:?}");
+    let ended = home.run(&["sql", "SELECT 1", "--spill-bytes-max", "much"]).expect(2);
+    assert!(ended.err.contains("--spill-bytes-max: `sql.spill_bytes_max`: `much` is not a size"), "{ended:?}");
+}
+
+#[test]
 fn all_problems_of_a_definition_come_at_once_and_nothing_is_made() {
     let home = Home::new();
     let toml = TOML.replace("partition_columns", "partition_colums").replace("\"float64\"", "\"flaot64\"");

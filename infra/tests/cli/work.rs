@@ -53,6 +53,11 @@ fn every_record_of_an_ingest_is_accounted_for() {
     let rejects = home.run(&["rejects", "rides", "--json"]).expect(0).json();
     assert_eq!(rejects["rejects"].as_array().unwrap().len(), 1);
     assert_eq!(rejects["rejects"][0]["bytes"], ",3,mon");
+    let ended = home.run(&["rejects", "rides", "--reason", "mising"]).expect(0);
+    let told = "no reject for `mising`; there are: missing (1); did you mean `missing`?\n";
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", told));
+    let none = home.run(&["rejects", "rides", "--reason", "width", "--json"]).expect(0).json();
+    assert_eq!((&none["rejects"], &none["reasons"]["missing"]), (&serde_json::json!([]), &1.into()));
     let status = home.run(&["status", "rides", "--json"]).expect(0).json();
     assert_eq!(status["datasets"][0]["rows"], 2);
     let rows = home.run(&["sql", "SELECT id FROM rides ORDER BY id", "--format", "csv"]).expect(0).out;
@@ -69,10 +74,13 @@ fn exit_codes_tell_a_held_a_bad_and_a_refused_file() {
     let ended = home.run(&["ingest", "rides", "held.csv"]).expect(1);
     assert!(ended.out.contains("held.csv is held, its rows do not count:\n  max_reject_ratio: "), "{ended:?}");
     assert!(ended.out.contains("tidemark ingest rides --accept held.csv\n"), "{ended:?}");
+    assert!(ended.out.contains("\n3 records = 0 accepted + 0 filtered + 0 rejected + 3 held: adds up\n"), "{ended:?}");
     home.run(&["ingest", "rides", "--accept", "held.csv"]).expect(0);
-    home.run(&["ingest", "rides", "--withdraw", "held.csv"]).expect(0);
+    let ended = home.run(&["ingest", "rides", "--withdraw", "held.csv"]).expect(0);
+    assert!(ended.out.contains("  withdrawn\n") && ended.out.contains("1 row taken out\n"), "{ended:?}");
     // typed again, as after a crash: it is done already; a name that never was is wrong usage
-    home.run(&["ingest", "rides", "--withdraw", "held.csv"]).expect(0);
+    let ended = home.run(&["ingest", "rides", "--withdraw", "held.csv"]).expect(0);
+    assert!(ended.out.contains("  already withdrawn, nothing done\n"), "{ended:?}");
     home.run(&["ingest", "rides", "--withdraw", "never.csv"]).expect(2);
     home.write("good.csv", "id,fare,day\n1,3,mon\n");
     let ended = home.run(&["ingest", "rides", "good.csv"]).expect(1);
@@ -82,7 +90,24 @@ fn exit_codes_tell_a_held_a_bad_and_a_refused_file() {
     home.run(&["ingest", "rides", "bad.csv.gz"]).expect(3);
     home.run(&["batch", "recompute", "rides"]).expect(0);
     home.run(&["batch", "run", "rides"]).expect(0);
-    home.run(&["batch", "vacuum", "rides", "--dry-run"]).expect(0);
+    let ended = home.run(&["batch", "vacuum", "rides", "--dry-run", "--grace", "48h"]).expect(0);
+    let age = "old enough is 1d (--older-than), and 2d for what queries may still read (--grace)\n";
+    assert!(ended.out.contains(age) && ended.out.contains(" spared as too young"), "{ended:?}");
+    let report = home.run(&["batch", "vacuum", "rides", "--dry-run", "--json"]).expect(0).json();
+    let spared = report["spared"].as_array().unwrap();
+    assert_eq!(spared.len() as u64, report["too_young"].as_u64().unwrap());
+    assert!(spared.iter().all(|key| key.as_str().unwrap().starts_with("curated/rides/")), "{report}");
+    assert_eq!((&report["older_than_ms"], &report["kept_ms"]), (&86_400_000.into(), &86_400_000.into()));
+}
+
+#[test]
+fn what_is_copied_counts_once_in_the_progress() {
+    let home = Home::with_rides();
+    let text = "id,fare,day\n1,2,mon\n";
+    home.write("mon.csv", text);
+    let ended = home.run(&["ingest", "rides", "mon.csv"]).expect(0);
+    let told = format!("hash: {0} B\ningest: {0} B\n", text.len());
+    assert!(ended.err.starts_with(&told), "{ended:?}");
 }
 
 #[test]

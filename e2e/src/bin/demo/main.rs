@@ -58,10 +58,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let input = prepare(args, &out)?;
     let tidemark = Tidemark::new(&data)?;
     let report = ingest(&tidemark, &input)?;
-    account(&report, input.manifest.as_ref())?;
+    let rejected = account(&report, input.manifest.as_ref())?;
     questions::ask(&tidemark, &input.csv, &input.year, &out, input.manifest.is_some())?;
     questions::prune(&tidemark, &input.year)?;
-    next_steps(&tidemark, &data);
+    next_steps(&tidemark, &data, rejected);
     Ok(())
 }
 
@@ -140,7 +140,8 @@ fn csv_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 }
 
 /// Prints what became of the records, and checks that it adds up, and for synthetic trips that it is what was made.
-fn account(report: &Value, manifest: Option<&Manifest>) -> Result<(), Box<dyn Error>> {
+/// Returns how many were rejected.
+fn account(report: &Value, manifest: Option<&Manifest>) -> Result<u64, Box<dyn Error>> {
     let counts = &report["counts"];
     let number = |name: &str| counts[name].as_u64().unwrap_or(0);
     let rejected: Vec<(String, u64)> = counts["rejected"]
@@ -172,20 +173,38 @@ fn account(report: &Value, manifest: Option<&Manifest>) -> Result<(), Box<dyn Er
     let (raw, curated) = (report["raw_bytes"].as_u64().unwrap_or(0), report["curated_bytes"].as_u64().unwrap_or(0));
     let seconds = std::time::Duration::from_millis(report["elapsed_ms"].as_u64().unwrap_or(0)).as_secs_f64();
     println!("\n  CSV {} -> Parquet {} ({} of it), in {seconds:.1} s", size(raw), size(curated), percent(curated, raw));
-    Ok(())
+    Ok(rejected_total)
 }
 
-fn next_steps(tidemark: &Tidemark, data: &Path) {
+fn next_steps(tidemark: &Tidemark, data: &Path, rejected: u64) {
     heading("What to try next");
     let (here, binary) = (data.display(), tidemark.binary().display());
-    let steps = [
-        ("ask something else (without a statement: a prompt)", "sql 'SELECT count(*) FROM batch.trips' --stats"),
-        ("see the records that were refused, and why", "rejects trips --limit 5"),
-        ("build the table anew from the raw files, and switch to it", "batch recompute trips"),
-        ("see how the dataset stands", "status"),
-    ];
-    for (what, command) in steps {
+    for (what, command) in steps(rejected) {
         println!("  # {what}\n  {binary} --data-dir {here} {command}");
     }
     println!("  # the same with the TLC's own files\n  make demo TRIPS=<folder of yellow_tripdata_*.csv>");
+}
+
+/// Commands to try, with what they do. Only where records were rejected is there something to see of that.
+fn steps(rejected: u64) -> Vec<(&'static str, &'static str)> {
+    let mut steps = vec![
+        ("ask something else (without a statement: a prompt)", "sql 'SELECT count(*) FROM batch.trips' --stats"),
+        ("build the table anew from the raw files, and switch to it", "batch recompute trips"),
+        ("see how the dataset stands", "status"),
+    ];
+    if rejected > 0 {
+        steps.insert(1, ("see the records that were rejected, and why", "rejects trips --limit 5"));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::steps;
+
+    #[test]
+    fn rejects_are_offered_where_there_are_some() {
+        let offered = |rejected| steps(rejected).iter().any(|(_, command)| command.starts_with("rejects"));
+        assert_eq!([offered(0), offered(1)], [false, true]);
+    }
 }

@@ -105,8 +105,20 @@ pub(crate) fn prune(tidemark: &Tidemark, year: &str) -> Result<(), Box<dyn Error
     println!("  {sql}");
     println!("  {}", document["rows"].as_array().and_then(|rows| rows.first()).map(spoken).unwrap_or_default());
     let months = months.first().map(spoken).unwrap_or_default();
-    println!("  1 of {months} months: {} read of {} ({})", size(read), size(total), percent(read, total));
+    println!("  {}", one_month(&months, read, total));
     Ok(())
+}
+
+/// What reading one of the table's `months` took. They are more than the files' names tell: some records have a pickup
+/// time far off, and are kept.
+fn one_month(months: &str, read: u64, total: u64) -> String {
+    format!(
+        "pickups fall into {months} calendar months, those of a few misdated trips included; opened for one of them: \
+         {} of {} ({})",
+        size(read),
+        size(total),
+        percent(read, total)
+    )
 }
 
 /// The year in a file name like `yellow_tripdata_2019-07.csv`.
@@ -165,7 +177,14 @@ fn link_year(csv: &Path, year: &str, folder: &Path) -> Result<u64, Box<dyn Error
 
 #[cfg(test)]
 mod tests {
-    use super::year_of;
+    use super::{one_month, year_of};
+
+    #[test]
+    fn a_number_of_months_says_what_it_counts() {
+        let line = one_month("26", 1_200_000, 30_000_000);
+        assert!(line.starts_with("pickups fall into 26 calendar months, "), "{line}");
+        assert!(line.ends_with("opened for one of them: 1.2 MB of 30.0 MB (4.0 %)"), "{line}");
+    }
 
     #[test]
     fn a_year_stands_before_a_month() {

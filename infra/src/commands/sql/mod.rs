@@ -9,11 +9,15 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidemark_batch::sql::{Answer, FileTable, Limits, Param, Query, SqlConfig, SqlEngine, SqlError, split};
+use tidemark_batch::sql::{
+    Answer, AsOf, DatasetAsOf, FileTable, Limits, Param, Query, SqlConfig, SqlEngine, SqlError, TableAsOf, split,
+};
 use tidemark_shared::error::{ErrorKind, Kind};
 
+use crate::cli::given;
 use crate::output::{Format, OutputError, TableLimits, writer};
-use crate::units::{format_bytes, parse_bytes, parse_duration};
+use crate::render::clean;
+use crate::units::{counted, format_bytes, format_count, parse_bytes, parse_duration};
 
 /// Rows of a table shown on a terminal unless `--max-rows` says otherwise.
 const TERMINAL_ROWS: u64 = 1000;
@@ -45,8 +49,8 @@ pub struct SqlArgs {
     /// Name a CSV, JSON or Parquet file or folder, for use in the statement.
     #[arg(long = "table", value_name = "NAME=PATH", value_parser = parse_table)]
     pub tables: Vec<(String, String)>,
-    /// Show at most so many rows of a table; 1000 on a terminal unless given.
-    #[arg(long, value_name = "N")]
+    /// Show at most so many rows of a table, or `all`; 1000 on a terminal unless given.
+    #[arg(long, value_name = "N", value_parser = parse_rows)]
     pub max_rows: Option<u64>,
     /// Stop after this time, for example `30s`.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -60,6 +64,20 @@ pub struct SqlArgs {
     /// Threads to use; one per core unless given.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Disk space for what spills, for example `20GB`; 0: nothing spills.
+    #[arg(long, value_name = "BYTES")]
+    pub spill_bytes_max: Option<String>,
+    /// No as-of line and no greeting: `--quiet`, which is a flag of all commands.
+    #[arg(skip)]
+    pub quiet: bool,
+}
+
+/// `all` is as many as there can be.
+fn parse_rows(text: &str) -> Result<u64, String> {
+    match text {
+        "all" => Ok(u64::MAX),
+        text => text.parse().map_err(|_| "expected a number of rows, or `all`".to_owned()),
+    }
 }
 
 fn parse_table(text: &str) -> Result<(String, String), String> {
@@ -82,6 +100,12 @@ impl SqlArgs {
             config.memory_bytes_max = usize::try_from(memory.get()).unwrap_or(usize::MAX);
         }
         config
+    }
+
+    /// The settings among the flags that count as such; the others are this command's own.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        given(&[("--spill-bytes-max", &self.spill_bytes_max)])
     }
 
     fn format(&self, terminal: bool) -> Format {
@@ -290,24 +314,40 @@ async fn write_answer(args: &SqlArgs, mut answer: Answer, terminal: bool, stats:
     let took = answer.stats();
     rows.end(&took)?;
     drop(rows);
-    if format != Format::Json {
-        let as_of = &answer.as_of;
-        if !(as_of.datasets.is_empty() && as_of.tables.is_empty()) {
-            note(&format!("as of {}", serde_json::to_string(as_of).expect("plain data")));
-        }
+    let as_of = &answer.as_of;
+    let tells = format != Format::Json && !args.quiet;
+    if tells && !(as_of.datasets.is_empty() && as_of.tables.is_empty()) {
+        note(&as_of_line(as_of, io::stderr().is_terminal()));
     }
     if stats {
         note(&format!(
-            "{} rows in {} ms; read {} of {} in {} of {} files",
-            took.rows,
+            "{} in {} ms; read {} of {} in {} of {}",
+            counted(took.rows, "row"),
             took.elapsed_ms,
             format_bytes(took.bytes_read),
             format_bytes(took.bytes_total),
-            took.files_read,
-            took.files_total,
+            format_count(took.files_read),
+            counted(took.files_total, "file"),
         ));
     }
     Ok(())
+}
+
+/// What an answer covers, on a line: in short for people, else as the JSON that `--format json` has.
+fn as_of_line(as_of: &AsOf, people: bool) -> String {
+    if !people {
+        return format!("as of {}", serde_json::to_string(as_of).expect("plain data"));
+    }
+    let dataset = |(name, dataset): (&String, &DatasetAsOf)| {
+        let positions = dataset.positions.iter().map(|(partition, end)| format!(", {partition} up to {end}"));
+        format!("{name} version {}{}", dataset.table_version, positions.collect::<String>())
+    };
+    let table = |(name, table): (&String, &TableAsOf)| match &table.version {
+        Some(version) => format!("{} version {version}", clean(name)),
+        None => clean(name),
+    };
+    let parts = as_of.datasets.iter().map(dataset).chain(as_of.tables.iter().map(table));
+    format!("as of {}", parts.collect::<Vec<_>>().join("; "))
 }
 
 /// A line on standard error. Nobody there to read it is no failure.

@@ -12,10 +12,18 @@ use crate::output::OutputError;
 
 const HELP: &str = "\
 statements end with `;` and may span lines; Ctrl-C clears the line or cancels the statement
-\\d          tables
-\\d TABLE    columns of a table
-\\timing     say after each statement what it took, or stop that
-\\q          leave";
+.tables        tables                                                          (or \\d)
+.schema TABLE  columns of a table                                              (or \\d TABLE)
+.timing        say after each statement what it took, or stop that             (or \\timing)
+.help          this                                                            (or \\?)
+.quit          leave, as does Ctrl-D                                           (or \\q)";
+
+/// The first line of a prompt.
+const GREETING: &str = concat!(
+    "tidemark ",
+    env!("CARGO_PKG_VERSION"),
+    "; statements end with `;`, `.help` lists the prompt's own commands, `.quit` or Ctrl-D leaves"
+);
 
 const LIST_TABLES: &str = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables \
                            WHERE table_schema <> 'information_schema' ORDER BY schema, name";
@@ -37,14 +45,15 @@ pub(super) fn command(line: &str) -> Option<Command> {
     if matches!(line, "quit" | "exit") {
         return Some(Command::Quit);
     }
-    let words = line.strip_prefix('\\')?;
+    // `.5` and the like begin no statement, so that a dot is free for commands.
+    let words = line.strip_prefix(['\\', '.'])?;
     let (word, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
     Some(match (word, rest.trim()) {
-        ("q", _) => Command::Quit,
+        ("q" | "quit" | "exit", _) => Command::Quit,
         ("?" | "h" | "help", _) => Command::Help,
         ("timing", _) => Command::Timing,
-        ("d", "") => Command::Run(LIST_TABLES.to_owned()),
-        ("d", table) => Command::Run(format!("DESCRIBE {table}")),
+        ("d" | "schema", "") | ("tables", _) => Command::Run(LIST_TABLES.to_owned()),
+        ("d" | "schema", table) => Command::Run(format!("DESCRIBE {table}")),
         _ => Command::Unknown(line.to_owned()),
     })
 }
@@ -58,13 +67,16 @@ pub(super) fn complete(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Reads and runs statements until `\q` or the end of input.
+/// Reads and runs statements until `.quit` or the end of input.
 pub(super) async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> Result<(), SqlCommandError> {
     let mut editor = DefaultEditor::new().map_err(SqlCommandError::Prompt)?;
     let history: Option<PathBuf> = history.map(Path::to_path_buf);
     if let Some(history) = &history {
         // The first time there is none yet.
         let _loaded = editor.load_history(history).is_ok();
+    }
+    if !args.quiet {
+        note(GREETING);
     }
     let mut timing = args.stats;
     let mut text = String::new();
@@ -90,7 +102,7 @@ pub(super) async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Pat
                             note(if timing { "timing is on" } else { "timing is off" });
                         }
                         Command::Run(statement) => answer(args, engine, statement, false).await?,
-                        Command::Unknown(line) => note(&format!("`{line}` is no command; \\? lists them")),
+                        Command::Unknown(line) => note(&format!("`{line}` is no command; .help lists them")),
                     }
                     continue;
                 }

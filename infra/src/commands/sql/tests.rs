@@ -1,4 +1,5 @@
 use clap::Parser;
+use tidemark_shared::position::{Coverage, LogPartition};
 
 use super::prompt::{Command, command, complete};
 use super::*;
@@ -21,6 +22,10 @@ fn lines_of_the_prompt_are_commands_or_text() {
     assert_eq!(command(" \\timing "), Some(Command::Timing));
     assert_eq!(command("\\d trips;"), Some(Command::Run("DESCRIBE trips".to_owned())));
     assert!(matches!(command("\\d"), Some(Command::Run(sql)) if sql.contains("information_schema.tables")));
+    assert_eq!([".quit", ".exit"].map(command), [Some(Command::Quit), Some(Command::Quit)]);
+    assert_eq!(command(".help"), Some(Command::Help));
+    assert_eq!(command(".schema batch.trips;"), Some(Command::Run("DESCRIBE batch.trips".to_owned())));
+    assert_eq!(command(".tables"), command("\\d"));
     assert_eq!(command("\\x"), Some(Command::Unknown("\\x".to_owned())));
     assert_eq!(command("SELECT 1;"), None);
 }
@@ -58,6 +63,32 @@ fn a_terminal_gets_a_table_of_bounded_length_and_a_pipe_gets_all_rows() {
     assert_eq!(args.table_limits(true).rows_max, Some(1000));
     assert_eq!(args.table_limits(false), TableLimits::default());
     assert_eq!(parsed(&["--json"]).expect("valid").format(true), Format::Json);
+    let all = parsed(&["SELECT 1", "--max-rows", "all"]).expect("valid");
+    assert_eq!(all.table_limits(true).rows_max, Some(u64::MAX));
+}
+
+#[test]
+fn what_an_answer_covers_is_a_short_line_for_people_and_a_document_for_programs() {
+    let mut positions = Coverage::new();
+    positions.set(LogPartition::files(), 3);
+    let dataset = DatasetAsOf {
+        definition: "d".to_owned(),
+        generation: "g".to_owned(),
+        table_version: 17,
+        coverage: positions.clone(),
+        positions,
+    };
+    let table = |version: Option<&str>| TableAsOf { location: "x".to_owned(), version: version.map(str::to_owned) };
+    let as_of = AsOf {
+        datasets: [("trips".to_owned(), dataset)].into(),
+        tables: [("lookup.zones".to_owned(), table(Some("2"))), ("a.csv".to_owned(), table(None))].into(),
+    };
+    let line = as_of_line(&as_of, true);
+    assert_eq!(line, "as of trips version 17, files up to 3; a.csv; lookup.zones version 2");
+    let document = as_of_line(&as_of, false);
+    let document: serde_json::Value =
+        serde_json::from_str(document.strip_prefix("as of ").expect("so it begins")).expect("JSON");
+    assert_eq!(document["trips"]["positions"]["files"], 3);
 }
 
 #[test]
