@@ -29,6 +29,9 @@ use exit::Exit;
 
 /// How long work that was cut short may take to end. What it leaves half-done, the next run finishes.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+/// How long a statement that was stopped may take to let go of what it spilled. It leaves nothing else half-done, and some
+/// of its steps, such as a join of few keys, give way only after minutes.
+const STATEMENT_SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 /// Carries out one invocation and tells how it ended.
 #[must_use]
@@ -49,7 +52,10 @@ pub fn run(cli: &Cli) -> Exit {
             drop(tokio::time::timeout(SHUTDOWN_MAX, context.close()).await);
             ended
         });
-        runtime.shutdown_timeout(SHUTDOWN_MAX);
+        runtime.shutdown_timeout(match cli.command {
+            Command::Sql(_) => STATEMENT_SHUTDOWN_MAX,
+            _ => SHUTDOWN_MAX,
+        });
         ended
     });
     ended.unwrap_or_else(|error| tell(&error, cli.global.json))

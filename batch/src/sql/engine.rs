@@ -12,6 +12,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -29,6 +30,7 @@ use super::meter::{Meter, MeteredRegistry, Reading};
 use super::opening::Opened;
 use super::params::{self, Param};
 use super::statement::{check_reads_only, parse};
+use super::subqueries::{DecideOnce, NotIn, SetComparisons};
 
 /// Name of the one catalog.
 pub(super) const CATALOG: &str = "tidemark";
@@ -242,21 +244,29 @@ impl SqlEngine {
             .with_config(config)
             .with_runtime_env(Arc::clone(runtime))
             .with_default_features()
+            .with_analyzer_rule(Arc::new(NotIn))
+            .with_optimizer_rule(Arc::new(DecideOnce))
             .with_optimizer_rule(Arc::new(CountsFromLog))
             .build();
-        state.register_function_rewrite(Arc::new(TextAsNumber)).expect("a session takes every rewrite");
+        for rewrite in [Arc::new(SetComparisons) as Arc<dyn FunctionRewrite + Send + Sync>, Arc::new(TextAsNumber)] {
+            state.register_function_rewrite(rewrite).expect("a session takes every rewrite");
+        }
         let context = SessionContext::new_with_state(state);
         let _none = context.register_catalog(CATALOG, Arc::new(MemoryCatalogProvider::new()));
         context
     }
 }
 
-/// Makes joins give way: one that turns few rows into very many would otherwise run on without a point at which it can
-/// be cancelled.
+/// Makes joins give way: one that turns few rows into very many, or very many into none, would otherwise run on without
+/// a point at which it can be cancelled. So they do at each batch that they take in or give out.
 fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let wrapped = plan.transform_up(|node| match node.name().ends_with("JoinExec") {
-        true => Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>)),
-        false => Ok(Transformed::no(node)),
+    let give_way = |node| Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>;
+    let wrapped = plan.transform_up(|node| {
+        if !node.name().ends_with("JoinExec") {
+            return Ok(Transformed::no(node));
+        }
+        let join = node.map_children(|input| Ok(Transformed::yes(give_way(input))))?;
+        Ok(Transformed::yes(give_way(join.data)))
     })?;
     Ok(wrapped.data)
 }

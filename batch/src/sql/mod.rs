@@ -15,6 +15,7 @@ mod meter;
 mod opening;
 mod params;
 mod statement;
+mod subqueries;
 #[cfg(test)]
 mod tests;
 

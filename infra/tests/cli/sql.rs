@@ -373,3 +373,15 @@ fn a_signal_ends_a_statement_at_once_and_leaves_nothing_spilled() {
         assert_eq!(spilled(), 0, "{signal}");
     }
 }
+
+#[test]
+fn a_time_limit_does_not_wait_for_a_step_that_gives_way_late() {
+    let home = Home::new();
+    // Thousands of millions of pairs come out of each batch of rows, and none passes.
+    let sql = "SELECT count(*) FROM range(300000) a JOIN range(300000) b \
+               ON a.value % 2 = b.value % 2 AND a.value + b.value = -1";
+    let started = Instant::now();
+    let ended = home.run(&["--store-url", "file:.", "sql", sql, "--timeout", "100ms"]).expect(1);
+    assert!(ended.err.starts_with("error: stopped after 100 ms"), "{ended:?}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}

@@ -1,0 +1,264 @@
+//! Conditions over subqueries (`NOT IN`, `<> ALL`, `EXISTS`, …), made to take time by what they read, not by the product
+//! of both sides.
+//!
+//! Planned as they come, each row of the subquery meets every row of the same key: a `NOT IN` over few distinct values of
+//! a big table compares billions of pairs. And a `NOT IN` over what may be null has to keep the outer side in memory.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ExprSchema as _, JoinType, Result, Spans};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable as _, FetchType, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, lit, not,
+    when,
+};
+use datafusion::optimizer::analyzer::AnalyzerRule;
+use datafusion::optimizer::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+/// The subquery's name in what is made of it; a column of it is never taken for one of the outer side's.
+const SET: &str = "__set";
+
+/// `x = ANY (…)` is `x IN (…)`, and `x <> ALL (…)` is `x NOT IN (…)`; the subquery of another comparison gets a name of
+/// its own, or `fare > ALL (SELECT fare FROM trips)` over `trips` would compare the inner fare with itself.
+#[derive(Debug, Default)]
+pub(super) struct SetComparisons;
+
+impl FunctionRewrite for SetComparisons {
+    fn name(&self) -> &'static str {
+        "set_comparisons"
+    }
+
+    fn rewrite(&self, expr: Expr, _: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) = expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let negated = match (op, &quantifier) {
+            (Operator::Eq, SetQuantifier::Any) => Some(false),
+            (Operator::NotEq, SetQuantifier::All) => Some(true),
+            _ => None,
+        };
+        Ok(Transformed::yes(match negated {
+            Some(negated) => Expr::InSubquery(InSubquery { expr, subquery, negated }),
+            None => {
+                let subquery = to_subquery(set(&subquery)?.build()?);
+                Expr::SetComparison(SetComparison { expr, subquery, op, quantifier })
+            }
+        }))
+    }
+}
+
+/// `x NOT IN (…)` as what it means: no value equals `x`; and there is no value at all, or none of them is null and
+/// neither is `x`. The first can be joined with either side in memory, and the second is known before any row, unless the
+/// subquery depends on the row. Inside of another condition it is true, false or null as SQL has it, like `x IN (…)`.
+#[derive(Debug, Default)]
+pub(super) struct NotIn;
+
+impl AnalyzerRule for NotIn {
+    fn name(&self) -> &'static str {
+        "not_in"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let taken_apart = |plan| match plan {
+            LogicalPlan::Filter(filter) => take_apart(filter),
+            other => Ok(Transformed::no(other)),
+        };
+        Ok(plan.transform_up_with_subqueries(taken_apart)?.data)
+    }
+}
+
+fn take_apart(Filter { predicate, input, .. }: Filter) -> Result<Transformed<LogicalPlan>> {
+    let mut changed = false;
+    let mut conditions = Vec::new();
+    for condition in split_conjunction_owned(predicate) {
+        let membership = Membership::of(&condition, input.schema());
+        if membership.as_ref().is_some_and(|(_, negated)| !negated) {
+            // A join that keeps what is found: null and false are the same to it.
+            conditions.push(condition);
+        } else if let Some((membership, _)) = membership.filter(|(membership, _)| membership.may_be_null()) {
+            conditions.extend([not(membership.found()?), membership.known()?]);
+            changed = true;
+        } else {
+            let rewritten = condition.transform_up(|expr| match Membership::of(&expr, input.schema()) {
+                Some((membership, negated)) if membership.may_be_null() => {
+                    let value = membership.value()?;
+                    Ok(Transformed::yes(if negated { not(value) } else { value }))
+                }
+                _ => Ok(Transformed::no(expr)),
+            })?;
+            changed |= rewritten.transformed;
+            conditions.push(rewritten.data);
+        }
+    }
+    let predicate = conjunction(conditions).expect("a filter has a condition");
+    Ok(Transformed::new_transformed(LogicalPlan::Filter(Filter::try_new(predicate, input)?), changed))
+}
+
+/// `value IN (subquery)` over the rows of `outer`.
+struct Membership<'a> {
+    value: &'a Expr,
+    subquery: &'a Subquery,
+    outer: &'a DFSchema,
+}
+
+impl<'a> Membership<'a> {
+    /// The parts of a condition, and whether it is negated.
+    fn of(condition: &'a Expr, outer: &'a DFSchema) -> Option<(Self, bool)> {
+        let (condition, outside) = match condition {
+            Expr::Not(inner) => (inner.as_ref(), true),
+            other => (other, false),
+        };
+        match condition {
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                Some((Self { value: expr, subquery, outer }, *negated != outside))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether nulls make it more than an `EXISTS`, and the subquery gives the same rows whenever it is asked.
+    fn may_be_null(&self) -> bool {
+        let plan = self.subquery.subquery.as_ref();
+        let one_column = plan.schema().fields().len() == 1;
+        let nullable = self.value.nullable(self.outer).unwrap_or(true) || plan.schema().field(0).is_nullable();
+        one_column && nullable && !self.value.contains_outer() && !self.value.is_volatile() && !varies(plan)
+    }
+
+    /// A value of the subquery equals `value`.
+    fn found(&self) -> Result<Expr> {
+        let value = self.value.clone().transform_up(|expr| match expr {
+            Expr::Column(column) => {
+                let field = Arc::clone(self.outer.field_from_column(&column)?);
+                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        self.any(|member| member.eq(value.data))
+    }
+
+    /// No null keeps "not found" from being certain.
+    fn known(&self) -> Result<Expr> {
+        let has_value = self.value.clone().is_not_null();
+        if !self.subquery.outer_ref_columns.is_empty() {
+            let nothing = not(exists(set(self.subquery)?.build()?));
+            return Ok(not(self.any(Expr::is_null)?).and(has_value.or(nothing)));
+        }
+        let set = set(self.subquery)?;
+        let member = member(&set);
+        let counts = [count(lit(1_i64)).alias("members"), count(member).alias("values")];
+        let counted = set.aggregate(Vec::<Expr>::new(), counts)?;
+        let (members, values) = (Expr::from(Column::from_name("members")), Expr::from(Column::from_name("values")));
+        // True: there is none. False: there are some, none of them null. Null: there is a null.
+        let empty = when(members.clone().eq(lit(0_i64)), lit(true)).when(members.eq(values), lit(false)).end()?;
+        let empty = Expr::ScalarSubquery(to_subquery(counted.project([empty.alias("empty")])?.build()?));
+        Ok(empty.clone().is_true().or(empty.is_false().and(has_value)))
+    }
+
+    /// What SQL says of it: true, false or null.
+    fn value(&self) -> Result<Expr> {
+        Ok(self.found()?.or(when(self.known()?, lit(false)).end()?))
+    }
+
+    fn any(&self, condition: impl FnOnce(Expr) -> Expr) -> Result<Expr> {
+        let set = set(self.subquery)?;
+        let member = member(&set);
+        Ok(exists(set.filter(condition(member))?.build()?))
+    }
+}
+
+/// True if a second look may see other rows.
+fn varies(plan: &LogicalPlan) -> bool {
+    let mut varies = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        varies |= matches!(node, LogicalPlan::Limit(_)) || node.expressions().iter().any(Expr::is_volatile);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    varies || walked.is_err()
+}
+
+/// The rows of a subquery, under [`SET`]. One that depends on the row outside has had to tell the two apart by names of
+/// its own, and DataFusion makes no join of it behind another.
+fn set(subquery: &Subquery) -> Result<LogicalPlanBuilder> {
+    let rows = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
+    if subquery.outer_ref_columns.is_empty() { rows.alias(SET) } else { Ok(rows) }
+}
+
+fn member(set: &LogicalPlanBuilder) -> Expr {
+    Expr::Column(Column::from(set.schema().qualified_field(0)))
+}
+
+fn exists(plan: LogicalPlan) -> Expr {
+    Expr::Exists(Exists { subquery: to_subquery(plan), negated: false })
+}
+
+fn to_subquery(plan: LogicalPlan) -> Subquery {
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Spans::new() }
+}
+
+/// Lets each combination of values that a semi, anti or mark join compares occur once on the side that only decides.
+/// Add it to a session after DataFusion's own rules: it looks for the joins that these make of subqueries.
+#[derive(Debug, Default)]
+pub(super) struct DecideOnce;
+
+impl OptimizerRule for DecideOnce {
+    fn name(&self) -> &'static str {
+        "decide_once"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Join(join) = plan else { return Ok(Transformed::no(plan)) };
+        let decides = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark);
+        if !decides || occurs_once(&join.right) || join.filter.as_ref().is_some_and(Expr::is_volatile) {
+            return Ok(Transformed::no(LogicalPlan::Join(join)));
+        }
+        let compared = compared(&join);
+        let right = LogicalPlanBuilder::from(join.right.as_ref().clone());
+        // A nested value may be of a kind that can't be grouped.
+        if compared.iter().any(|column| is_nested(join.right.schema(), column)) {
+            return Ok(Transformed::no(LogicalPlan::Join(join)));
+        }
+        let right = match compared.is_empty() {
+            // All that counts is whether there is a row.
+            true => right.limit(0, Some(1))?,
+            false => right.aggregate(compared.into_iter().map(Expr::Column), Vec::<Expr>::new())?,
+        };
+        let Join { left, on, filter, join_type, join_constraint, null_equality, null_aware, .. } = join;
+        let right = Arc::new(right.build()?);
+        Join::try_new(left, right, on, filter, join_type, join_constraint, null_equality, null_aware)
+            .map(|join| Transformed::yes(LogicalPlan::Join(join)))
+    }
+}
+
+/// The columns of the right side by which the join decides.
+fn compared(join: &Join) -> BTreeSet<Column> {
+    let keys = join.on.iter().flat_map(|(_, right)| right.column_refs());
+    let filtered = join.filter.iter().flat_map(Expr::column_refs);
+    keys.chain(filtered).filter(|column| join.right.schema().has_column(column)).cloned().collect()
+}
+
+fn is_nested(schema: &DFSchema, column: &Column) -> bool {
+    schema.field_from_column(column).map_or(true, |field| field.data_type().is_nested())
+}
+
+/// True if the rows of `plan` differ already, or are few.
+fn occurs_once(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) | LogicalPlan::EmptyRelation(_) => true,
+        LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))),
+        LogicalPlan::SubqueryAlias(alias) => occurs_once(&alias.input),
+        LogicalPlan::Projection(projection) => occurs_once(&projection.input),
+        LogicalPlan::Filter(filter) => occurs_once(&filter.input),
+        _ => false,
+    }
+}
