@@ -4,4 +4,5 @@
 pub mod chaos;
 pub mod platform;
 pub mod random;
+pub mod server;
 pub mod synthetic;

@@ -8,7 +8,7 @@ use tidemark_shared::dataset::nearest;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use super::keys::{KEYS, LATER_SECTIONS};
+use super::keys::{KEYS, LATER_DOORS};
 
 /// Name of the configuration file.
 pub const CONFIG_FILE: &str = "tidemark.toml";
@@ -88,11 +88,7 @@ impl Reader<'_> {
         for (key, value) in tree {
             let name: &str = key.get_ref();
             let at = key.span().start;
-            if LATER_SECTIONS.contains(&name) {
-                let (path, line) = (self.path.display(), self.line(at));
-                let warning = format!("{path}:{line}: [{name}] does nothing: this build lacks that layer");
-                self.layer.warnings.push(warning);
-            } else if KEYS.iter().any(|key| key.section.is_empty() && key.name == name) {
+            if KEYS.iter().any(|key| key.section.is_empty() && key.name == name) {
                 self.value(at, name.to_owned(), value);
             } else if KEYS.iter().any(|key| key.section == name) {
                 match value.get_ref() {
@@ -101,7 +97,7 @@ impl Reader<'_> {
                 }
             } else {
                 let top = KEYS.iter().map(|key| if key.section.is_empty() { key.name } else { key.section });
-                let known: Vec<&str> = top.chain(LATER_SECTIONS.iter().copied()).collect();
+                let known: Vec<&str> = top.collect();
                 self.unknown(at, name, "", &known);
             }
         }
@@ -112,7 +108,11 @@ impl Reader<'_> {
             let name: &str = key.get_ref();
             let at = key.span().start;
             let known: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
-            if known.contains(&name) {
+            if section == "doors" && LATER_DOORS.contains(&name) {
+                let (path, line) = (self.path.display(), self.line(at));
+                let warning = format!("{path}:{line}: [doors] {name} does nothing: this build lacks that door");
+                self.layer.warnings.push(warning);
+            } else if known.contains(&name) {
                 self.value(at, format!("{section}.{name}"), value);
             } else {
                 self.unknown(at, name, &format!(" in [{section}]"), &known);

@@ -17,6 +17,12 @@ pub enum Shape {
     BytesOrNone(u64),
     /// A duration of at least so many milliseconds.
     Duration(u64),
+    /// A duration of at least so many milliseconds, or `none`.
+    DurationOrNone(u64),
+    /// A file, or `none`.
+    FileOrNone,
+    /// `host:port`.
+    Address,
 }
 
 /// One value of the configuration.
@@ -50,8 +56,8 @@ impl Key {
     }
 }
 
-/// Sections of the file that builds with more layers read; here they only warn.
-pub const LATER_SECTIONS: &[&str] = &["log", "live", "doors"];
+/// Doors that builds with more layers open; here their settings only warn.
+pub const LATER_DOORS: &[&str] = &["aws", "postgres", "flight"];
 
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
@@ -123,6 +129,110 @@ pub const KEYS: &[Key] = &[
         help: "How long a generation that no longer answers, and a removed data file, are kept for running queries. Not shorter than `sql.timeout`, nor longer than 7 days.",
     },
     Key {
+        section: "batch",
+        name: "interval",
+        flag: Some("--batch-interval"),
+        default: "30s",
+        shape: Shape::DurationOrNone(100),
+        help: "How often `tidemark up` runs the batch layer on datasets with a stream; `none`: only when real-time views fill up.",
+    },
+    Key {
+        section: "log",
+        name: "url",
+        flag: Some("--log-url"),
+        default: "embedded:<data_dir>/log",
+        shape: Shape::Url,
+        help: "Log: `embedded:path`.",
+    },
+    Key {
+        section: "log",
+        name: "retention_age",
+        flag: Some("--retention-age"),
+        default: "none",
+        shape: Shape::DurationOrNone(1_000),
+        help: "Archived records that were appended longer ago leave the log; `none`: age is no reason.",
+    },
+    Key {
+        section: "log",
+        name: "retention_bytes",
+        flag: Some("--retention-bytes"),
+        default: "1GiB",
+        shape: Shape::BytesOrNone(MIB),
+        help: "The oldest archived records leave a partition of the log that takes more; `none`: size is no reason.",
+    },
+    Key {
+        section: "live",
+        name: "url",
+        flag: Some("--live-url"),
+        default: "memory:",
+        shape: Shape::Url,
+        help: "Real-time views: `memory:`.",
+    },
+    Key {
+        section: "live",
+        name: "bytes_max",
+        flag: Some("--live-bytes-max"),
+        default: "1GiB",
+        shape: Shape::Bytes(MIB, TIB),
+        help: "Memory of all real-time views. At half of it a batch run is started, near it intake slows down.",
+    },
+    Key {
+        section: "speed",
+        name: "segment_bytes_max",
+        flag: Some("--segment-bytes-max"),
+        default: "32MiB",
+        shape: Shape::Bytes(1 << 10, 256 * MIB),
+        help: "Bytes of records after which a segment is sealed.",
+    },
+    Key {
+        section: "speed",
+        name: "segment_age_max",
+        flag: Some("--segment-age-max"),
+        default: "10s",
+        shape: Shape::Duration(10),
+        help: "A segment is sealed when its first record has waited so long. A batch run seals all that there is.",
+    },
+    Key {
+        section: "doors",
+        name: "http",
+        flag: Some("--http"),
+        default: "127.0.0.1:8410",
+        shape: Shape::Address,
+        help: "Address of the HTTP door; port 0: any free one. Other than loopback needs `doors.tokens_file`.",
+    },
+    Key {
+        section: "doors",
+        name: "tokens_file",
+        flag: Some("--tokens-file"),
+        default: "none",
+        shape: Shape::FileOrNone,
+        help: "File of bearer tokens, one a line; who has none of them gets nothing but health.",
+    },
+    Key {
+        section: "doors",
+        name: "body_bytes_max",
+        flag: Some("--body-bytes-max"),
+        default: "8MiB",
+        shape: Shape::Bytes(1 << 10, 16 * MIB),
+        help: "Largest body of a request.",
+    },
+    Key {
+        section: "doors",
+        name: "body_timeout",
+        flag: Some("--body-timeout"),
+        default: "30s",
+        shape: Shape::Duration(100),
+        help: "A body must have come in so long.",
+    },
+    Key {
+        section: "doors",
+        name: "queries_max",
+        flag: Some("--queries-max"),
+        default: "8",
+        shape: Shape::Count(1, 1_024),
+        help: "Statements that are answered at once; others wait.",
+    },
+    Key {
         section: "sql",
         name: "memory_bytes_max",
         flag: Some("--memory"),
@@ -166,7 +276,7 @@ pub fn documentation() -> String {
          is the nearest `tidemark.toml` upward from the working directory, or `--config FILE`. Relative paths in it are\n\
          relative to its folder, those of flags and variables to the working directory. `tidemark config` shows what counts\n\
          and where it comes from. A flag belongs to the commands that its setting concerns: those of `[batch]` to `ingest` and\n\
-         `batch`, those of `[sql]` to `sql`.\n\n\
+         `batch`, those of `[sql]` to `sql`, and all of them to `up`.\n\n\
          Sizes: `192MiB`, `4GB`, or a number of bytes. Durations: `30s`, `5m`, `1h30m`, `2d`.\n",
     );
     let mut section = None;
@@ -181,12 +291,8 @@ pub fn documentation() -> String {
         let (name, default, env, help) = (key.name, key.default, key.env(), key.help);
         writeln!(text, "| `{name}` | `{default}` | `{env}` | {flag} | {help} |").expect("a string takes all text");
     }
-    let later: Vec<String> = LATER_SECTIONS.iter().map(|section| format!("`[{section}]`")).collect();
-    write!(
-        text,
-        "\nThe sections {} belong to layers that this build lacks: they warn and do nothing.\n",
-        later.join(", ")
-    )
-    .expect("a string takes all text");
+    let later: Vec<String> = LATER_DOORS.iter().map(|door| format!("`{door}`")).collect();
+    write!(text, "\nThe doors {} are those of later builds: here they warn and do nothing.\n", later.join(", "))
+        .expect("a string takes all text");
     text
 }

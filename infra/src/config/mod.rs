@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidemark_batch::BatchSettings;
 use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::log::Retention;
 
 mod file;
 mod keys;
@@ -17,7 +19,7 @@ mod resolve;
 mod tests;
 
 pub use file::{CONFIG_FILE, FileLayer, nearest_file};
-pub use keys::{KEYS, Key, LATER_SECTIONS, Shape, documentation};
+pub use keys::{KEYS, Key, LATER_DOORS, Shape, documentation};
 pub use resolve::resolve;
 
 /// Values given as flags, as typed: flag with its hyphens → text.
@@ -34,6 +36,35 @@ pub struct SqlLimits {
     pub timeout: Duration,
     /// A statement that reads more bytes fails; `None`: no limit.
     pub bytes_read_max: Option<u64>,
+}
+
+/// What `tidemark up` starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// The log: `embedded:` and an absolute path.
+    pub log_url: String,
+    /// What the log keeps beyond what must be kept.
+    pub retention: Retention,
+    /// The real-time views: `memory:`.
+    pub live_url: String,
+    /// Memory of all real-time views, in bytes.
+    pub live_bytes_max: u64,
+    /// Bytes of records after which a segment is sealed.
+    pub segment_bytes_max: u64,
+    /// Age of its first record at which a segment is sealed.
+    pub segment_age_max: Duration,
+    /// How often the batch layer runs; `None`: only when views fill up.
+    pub batch_interval: Option<Duration>,
+    /// Address of the HTTP door.
+    pub http: SocketAddr,
+    /// File of bearer tokens.
+    pub tokens_file: Option<PathBuf>,
+    /// Largest body of a request, in bytes.
+    pub body_bytes_max: u64,
+    /// How long a body may take.
+    pub body_timeout: Duration,
+    /// Statements that are answered at once.
+    pub queries_max: usize,
 }
 
 /// Where a value comes from.
@@ -84,6 +115,8 @@ pub struct Config {
     pub batch: BatchSettings,
     /// `[sql]`.
     pub sql: SqlLimits,
+    /// `[log]`, `[live]`, `[speed]`, `[doors]`.
+    pub server: ServerConfig,
     /// What was read and does nothing, for standard error.
     pub warnings: Vec<String>,
     /// All values with their origins, in the order of [`KEYS`].

@@ -1,12 +1,14 @@
 //! Layers of texts → the configuration. Pure: the environment comes in as a function.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidemark_batch::{BatchSettings, GRACE_MAX};
+use tidemark_shared::log::Retention;
 
 use super::keys::{KEYS, Key, Shape};
-use super::{Config, ConfigError, Effective, FileLayer, Flags, Origin, SqlLimits, masked};
+use super::{Config, ConfigError, Effective, FileLayer, Flags, Origin, ServerConfig, SqlLimits, masked};
 use crate::units::{format_duration, parse_bytes, parse_duration};
 
 /// A value read from its text.
@@ -17,6 +19,7 @@ enum Value {
     Number(u64),
     Nothing,
     Duration(Duration),
+    Address(SocketAddr),
 }
 
 /// A value's text, before it is read.
@@ -63,7 +66,7 @@ pub fn resolve(
         let shown = match &value {
             Value::Path(path) => path.display().to_string(),
             Value::Url(url) => masked(url),
-            Value::Number(_) | Value::Nothing | Value::Duration(_) => given.text,
+            Value::Number(_) | Value::Nothing | Value::Duration(_) | Value::Address(_) => given.text,
         };
         effective.push(Effective { key, shown, origin: given.origin });
         values.push(value);
@@ -89,11 +92,32 @@ pub fn resolve(
             timeout: values.duration("sql.timeout"),
             bytes_read_max: values.optional_number("sql.bytes_read_max"),
         },
+        server: server(&values),
         warnings: warnings(file, &effective),
         data_dir,
         effective,
     };
     validate(config)
+}
+
+fn server(values: &Values) -> ServerConfig {
+    ServerConfig {
+        log_url: values.url("log.url"),
+        retention: Retention {
+            age_max: values.optional_duration("log.retention_age"),
+            bytes_max: values.optional_number("log.retention_bytes"),
+        },
+        live_url: values.url("live.url"),
+        live_bytes_max: values.number("live.bytes_max"),
+        segment_bytes_max: values.number("speed.segment_bytes_max"),
+        segment_age_max: values.duration("speed.segment_age_max"),
+        batch_interval: values.optional_duration("batch.interval"),
+        http: values.address("doors.http"),
+        tokens_file: values.optional_path("doors.tokens_file"),
+        body_bytes_max: values.number("doors.body_bytes_max"),
+        body_timeout: values.duration("doors.body_timeout"),
+        queries_max: usize::try_from(values.number("doors.queries_max")).unwrap_or(usize::MAX),
+    }
 }
 
 /// The text that counts for `key`.
@@ -140,7 +164,11 @@ fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
         Shape::Bytes(min, max) => within(parse_bytes(text)?, min, max),
         Shape::BytesOrNone(_) if text == "none" => Ok(Value::Nothing),
         Shape::BytesOrNone(min) => within(parse_bytes(text)?, min, u64::MAX),
-        Shape::Duration(min) => {
+        Shape::DurationOrNone(_) | Shape::FileOrNone if text == "none" => Ok(Value::Nothing),
+        Shape::FileOrNone if text.is_empty() => Err("the path is empty".to_owned()),
+        Shape::FileOrNone => Ok(Value::Path(base.join(text))),
+        Shape::Address => address(text).map(Value::Address),
+        Shape::Duration(min) | Shape::DurationOrNone(min) => {
             let duration = parse_duration(text)?;
             let least = Duration::from_millis(min);
             if duration < least {
@@ -151,12 +179,21 @@ fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
     }
 }
 
+/// The first address that `host:port` names.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| format!("`{text}` is not `host:port`: {error}"))?;
+    found.next().ok_or_else(|| format!("`{text}` names no address"))
+}
+
 /// `url` with its path made absolute, where it names a local file. A text without a scheme is a folder.
 fn absolute_url(url: &str, base: &Path) -> Result<String, String> {
     if url.is_empty() {
         return Err("the URL is empty".to_owned());
     }
-    for scheme in ["file", "sqlite"] {
+    if url == "memory:" {
+        return Ok(url.to_owned());
+    }
+    for scheme in ["file", "sqlite", "embedded"] {
         if let Some(rest) = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.is_empty() {
@@ -226,6 +263,27 @@ impl Values {
         match self.get(path) {
             Value::Number(number) => Some(*number),
             _ => None,
+        }
+    }
+
+    fn optional_duration(&self, path: &str) -> Option<Duration> {
+        match self.get(path) {
+            Value::Duration(duration) => Some(*duration),
+            _ => None,
+        }
+    }
+
+    fn optional_path(&self, path: &str) -> Option<PathBuf> {
+        match self.get(path) {
+            Value::Path(path) => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    fn address(&self, path: &str) -> SocketAddr {
+        match self.get(path) {
+            Value::Address(address) => *address,
+            other => unreachable!("{path} is read as an address, not {other:?}"),
         }
     }
 

@@ -1,5 +1,5 @@
 //! The demo: two years of taxi trips from CSV to partitioned Parquet to SQL, by the real binary, every record accounted
-//! for.
+//! for; then more trips as a stream, in the same answers.
 
 use std::error::Error;
 use std::fs;
@@ -14,6 +14,7 @@ use tidemark_e2e::synthetic::{Manifest, Plan, generate};
 
 mod print;
 mod questions;
+mod stream;
 
 use print::{count, heading, percent, size};
 
@@ -26,6 +27,9 @@ struct Args {
     /// Synthetic records over 24 months.
     #[arg(long, default_value_t = 2_100_000)]
     rows: u64,
+    /// Seconds for which trips stream in; 0: the batch layer is all of the demo.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
     /// Folder for all of the demo's data; what an earlier demo left there is removed first.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -61,6 +65,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let rejected = account(&report, input.manifest.as_ref())?;
     questions::ask(&tidemark, &input.csv, &input.year, &out, input.manifest.is_some())?;
     questions::prune(&tidemark, &input.year)?;
+    if args.seconds > 0 {
+        stream::show(&tidemark, &plain_file(&input.csv)?, args.seconds)?;
+    }
     next_steps(&tidemark, &data, rejected);
     Ok(())
 }
@@ -137,6 +144,12 @@ fn csv_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
         return Err(format!("no CSV file in {}", folder.display()).into());
     }
     Ok(files)
+}
+
+/// The newest file that is not compressed.
+fn plain_file(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let plain = csv_files(folder)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "csv"));
+    plain.last().ok_or_else(|| format!("no uncompressed CSV file in {}", folder.display()).into())
 }
 
 /// Prints what became of the records, and checks that it adds up, and for synthetic trips that it is what was made.

@@ -1,0 +1,206 @@
+//! The demo's second half: trips stream in while the batch layer runs every few seconds; one answer over both, once a
+//! second; and an audit of the answers at the end.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+use tidemark_e2e::platform::Tidemark;
+use tidemark_e2e::server::Server;
+
+use super::print::{count, heading};
+
+/// Trips a second.
+const RATE: u64 = 2_000;
+/// Trips in one request.
+const REQUEST: usize = 200;
+/// Columns of times in the TLC's layouts; they are moved to now.
+const TIMES: [&str; 3] = ["pickup", "dropoff", "datetime"];
+
+/// What one second of the show printed, summed up.
+struct Shown {
+    produced: u64,
+    answers: u64,
+}
+
+/// Streams trips for `seconds` and shows what one query sees. Fails if an answer is wrong.
+pub(crate) fn show(tidemark: &Tidemark, csv: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
+    heading("tidemark up: trips stream in, the batch layer runs every 3 s, one answer covers both");
+    let trips = as_json(csv)?;
+    let server = Arc::new(Server::start(tidemark, &["--batch-interval", "3s", "--segment-age-max", "1s"])?);
+    println!("  {} trips of {} are replayed with today's clock, {} a second", count(trips.len() as u64), csv.display(), count(RATE));
+    let mut auditor = audit(tidemark, seconds)?;
+    let shown = stream(&server, trips, seconds)?;
+    verdict(&server, &mut auditor, &shown)?;
+    match Arc::into_inner(server).ok_or("the server is still in use")?.stop()? {
+        Some(0) => Ok(()),
+        code => Err(format!("tidemark up ended with {code:?}").into()),
+    }
+}
+
+/// Produces on a thread of its own and asks once a second.
+fn stream(server: &Arc<Server>, trips: Vec<Map<String, Value>>, seconds: u64) -> Result<Shown, Box<dyn Error>> {
+    let (stop, produced) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let producer = {
+        let (server, stop, produced) = (Arc::clone(server), Arc::clone(&stop), Arc::clone(&produced));
+        thread::spawn(move || produce(&server, &trips, &stop, &produced))
+    };
+    println!("\n  {:>10} {:>12} {:>12} {:>10} {:>16}  as of", "produced", "trips", "from batch", "from live", "revenue");
+    let begun = Instant::now();
+    let mut answers = 0;
+    while begun.elapsed() < Duration::from_secs(seconds) && !producer.is_finished() {
+        let answer = server.sql("SELECT count(*) AS trips, sum(total_amount) AS revenue FROM merged.trips")?;
+        print_answer(&answer, produced.load(Ordering::Relaxed));
+        answers += 1;
+        thread::sleep(Duration::from_secs(1).saturating_sub(Duration::from_millis(begun.elapsed().subsec_millis().into())));
+    }
+    stop.store(true, Ordering::Relaxed);
+    producer.join().map_err(|_| "the producer panicked")??;
+    Ok(Shown { produced: produced.load(Ordering::Relaxed), answers })
+}
+
+fn print_answer(answer: &Value, produced: u64) {
+    let (row, stats, as_of) = (&answer["rows"][0], &answer["stats"], &answer["as_of"]["trips"]);
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let positions = as_of["positions"].as_object();
+    let texts = positions.into_iter().flatten().map(|(partition, end)| format!("{partition}:{end}"));
+    println!(
+        "  {:>10} {:>12} {:>12} {:>10} {:>16}  {} (version {})",
+        count(produced),
+        count(number(&row[0])),
+        count(number(&stats["rows_batch"])),
+        count(number(&stats["rows_live"])),
+        row[1].as_str().unwrap_or("-"),
+        texts.collect::<Vec<_>>().join(" "),
+        as_of["table_version"],
+    );
+}
+
+fn produce(
+    server: &Server,
+    trips: &[Map<String, Value>],
+    stop: &AtomicBool,
+    produced: &AtomicU64,
+) -> Result<(), String> {
+    let begun = Instant::now();
+    let mut next = trips.iter().cycle();
+    while !stop.load(Ordering::Relaxed) {
+        let mut body = Vec::new();
+        let now = local_now();
+        for trip in next.by_ref().take(REQUEST) {
+            let mut trip = trip.clone();
+            for (name, value) in &mut trip {
+                if TIMES.iter().any(|part| name.to_lowercase().contains(part)) {
+                    *value = Value::from(now.as_str());
+                }
+            }
+            serde_json::to_writer(&mut body, &trip).map_err(|error| error.to_string())?;
+            body.push(b'\n');
+        }
+        server.produce("trips", &body).map_err(|error| error.to_string())?;
+        let sent = produced.fetch_add(REQUEST as u64, Ordering::Relaxed) + REQUEST as u64;
+        thread::sleep(Duration::from_secs_f64(sent as f64 / RATE as f64).saturating_sub(begun.elapsed()));
+    }
+    Ok(())
+}
+
+/// Now in UTC, as the meters print their local time. Close enough for a show: which month it is decides the partition.
+fn local_now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
+}
+
+/// Days since 1970 as year, month, day.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let index = (5 * of_year + 2) / 153;
+    let month = if index < 10 { index + 3 } else { index - 9 };
+    (year + era * 400 + u64::from(month <= 2), month, of_year - (153 * index + 2) / 5 + 1)
+}
+
+/// The audit asks its own questions while the trips stream in.
+fn audit(tidemark: &Tidemark, seconds: u64) -> Result<Child, Box<dyn Error>> {
+    let (questions, time) = ((seconds * 20).to_string(), format!("{}s", seconds.saturating_sub(1).max(1)));
+    let arguments = ["audit", "trips", "--count", &questions, "--while-running", &time, "--json", "--quiet"];
+    Ok(tidemark.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?)
+}
+
+fn verdict(server: &Server, auditor: &mut Child, shown: &Shown) -> Result<(), Box<dyn Error>> {
+    heading("tidemark audit trips: every answer derived again from the raw zone");
+    let output = auditor.stdout.take().ok_or("the audit has no output")?;
+    let report: Value = serde_json::from_reader(output)?;
+    let ended = auditor.wait()?;
+    let status = server.get("/v1/status")?;
+    let number = |name: &str| report[name].as_u64().unwrap_or(0);
+    println!("  {} trips produced, {} answers shown", count(shown.produced), shown.answers);
+    println!("  {} answers audited, {} wrong", count(number("audited")), number("wrong"));
+    if let Some(freshness) = freshness(&status) {
+        println!("  {freshness}");
+    }
+    if !ended.success() || number("wrong") > 0 || number("audited") == 0 {
+        return Err(format!("the audit ended with {ended}: {report:#}").into());
+    }
+    Ok(())
+}
+
+/// Produce to visible, as the server measured it.
+fn freshness(status: &Value) -> Option<String> {
+    let trips = status["datasets"].as_array()?.iter().find(|dataset| dataset["dataset"] == "trips")?;
+    let freshness = &trips["stream"]["freshness_ms"];
+    let (p50, p99) = (freshness["p50"].as_f64()?, freshness["p99"].as_f64()?);
+    Some(format!("freshness (produced to visible): p50 {p50:.0} ms, p99 {p99:.0} ms"))
+}
+
+/// The records of the first plain CSV file, as JSON objects by their header; those that are broken are left out.
+fn as_json(csv: &Path) -> Result<Vec<Map<String, Value>>, Box<dyn Error>> {
+    const TRIPS_MAX: usize = 20_000;
+    let mut lines = BufReader::new(File::open(csv)?).lines();
+    let header = lines.next().ok_or("an empty file")??;
+    let names: Vec<&str> = header.trim_end().split(',').map(str::trim).collect();
+    let mut trips = Vec::new();
+    for line in lines.take(TRIPS_MAX) {
+        let Ok(line) = line else { continue };
+        let fields: Vec<&str> = line.trim_end().split(',').collect();
+        if fields.len() != names.len() {
+            continue;
+        }
+        let object = names.iter().zip(fields).filter(|(_, field)| !field.is_empty());
+        trips.push(object.map(|(name, field)| ((*name).to_owned(), value(field))).collect());
+    }
+    if trips.is_empty() { Err(format!("no trip in {}", csv.display()).into()) } else { Ok(trips) }
+}
+
+/// A number where the field is one.
+fn value(field: &str) -> Value {
+    let number = field.parse::<u64>().map(Value::from).or_else(|_| field.parse::<f64>().map(Value::from));
+    number.unwrap_or_else(|_| Value::from(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_dates() {
+        for (days, date) in [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_781, (2026, 11, 24))] {
+            assert_eq!(civil(days), date, "{days}");
+        }
+    }
+
+    #[test]
+    fn fields_keep_their_kind() {
+        assert_eq!([value("5"), value("1.5"), value("N")], [Value::from(5), Value::from(1.5), Value::from("N")]);
+    }
+}

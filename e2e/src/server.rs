@@ -1,0 +1,162 @@
+//! A handle on a running `tidemark up`: started, asked over HTTP, stopped.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::platform::Tidemark;
+
+/// How long a server may take until it answers.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to drain.
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// Pause between two looks at something that nobody announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Why a server could not be started or asked.
+#[derive(Debug)]
+pub enum ServerError {
+    /// It could not be started.
+    Start(io::Error),
+    /// It ended, or is not ready in time; the end of its log.
+    NotReady(String),
+    /// It refused or can't be reached.
+    Asked(String),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(error) => write!(f, "tidemark up could not be started: {error}"),
+            Self::NotReady(log) => write!(f, "tidemark up is not ready: {log}"),
+            Self::Asked(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// A running server; dropping it kills the process.
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+    /// Its address: `http://127.0.0.1:40001`.
+    pub url: String,
+    agent: ureq::Agent,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Server {
+    /// Starts `tidemark up` with a free port and more `flags`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start(tidemark: &Tidemark, flags: &[&str]) -> Result<Self, ServerError> {
+        let log = tidemark.data_dir().join("up.log");
+        fs::create_dir_all(tidemark.data_dir()).map_err(ServerError::Start)?;
+        let output = fs::File::create(&log).map_err(ServerError::Start)?;
+        let mut arguments = vec!["up", "--http", "127.0.0.1:0"];
+        arguments.extend(flags);
+        let mut command = tidemark.command(&arguments);
+        command.stdout(output.try_clone().map_err(ServerError::Start)?).stderr(output).stdin(Stdio::null());
+        let child = command.spawn().map_err(ServerError::Start)?;
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+        let agent = config.timeout_global(Some(Duration::from_secs(120))).build().into();
+        let mut server = Self { child, log, url: String::new(), agent };
+        let begun = Instant::now();
+        while !server.looks_ready(tidemark) {
+            let ended = server.child.try_wait().map_err(ServerError::Start)?;
+            if ended.is_some() || begun.elapsed() > READY_MAX {
+                return Err(ServerError::NotReady(fs::read_to_string(&server.log).unwrap_or_default()));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(server)
+    }
+
+    fn looks_ready(&mut self, tidemark: &Tidemark) -> bool {
+        let Ok(text) = fs::read(tidemark.data_dir().join("endpoints.json")) else { return false };
+        let Ok(endpoints) = serde_json::from_slice::<Value>(&text) else { return false };
+        if endpoints["pid"].as_u64() != Some(u64::from(self.child.id())) {
+            return false;
+        }
+        self.url = endpoints["http"].as_str().unwrap_or_default().to_owned();
+        self.agent.get(format!("{}/readyz", self.url)).call().is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gets a JSON document.
+    ///
+    /// # Errors
+    /// [`ServerError::Asked`].
+    pub fn get(&self, path: &str) -> Result<Value, ServerError> {
+        read(self.agent.get(format!("{}{path}", self.url)).call())
+    }
+
+    /// Answers a statement.
+    ///
+    /// # Errors
+    /// [`ServerError::Asked`].
+    pub fn sql(&self, statement: &str) -> Result<Value, ServerError> {
+        let body = serde_json::json!({ "sql": statement }).to_string();
+        let request = self.agent.post(format!("{}/v1/sql", self.url)).header("content-type", "application/json");
+        read(request.send(body.as_bytes()))
+    }
+
+    /// Appends records, one JSON object a line.
+    ///
+    /// # Errors
+    /// [`ServerError::Asked`].
+    pub fn produce(&self, dataset: &str, lines: &[u8]) -> Result<Value, ServerError> {
+        let request = self.agent.post(format!("{}/v1/datasets/{dataset}/records", self.url));
+        read(request.header("content-type", "application/x-ndjson").send(lines))
+    }
+
+    /// Asks the process to drain, and waits for its end; its exit code.
+    ///
+    /// # Errors
+    /// [`ServerError::NotReady`] if it does not end in time.
+    pub fn stop(mut self) -> Result<Option<i32>, ServerError> {
+        let pid = self.child.id().to_string();
+        let asked = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        asked.map_err(ServerError::Start)?;
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(ServerError::Start)? {
+                return Ok(status.code());
+            }
+            if begun.elapsed() > STOP_MAX {
+                return Err(ServerError::NotReady("it does not end".to_owned()));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, ServerError> {
+    let asked = |error: ureq::Error| ServerError::Asked(error.to_string());
+    let mut answer = answer.map_err(asked)?;
+    let status = answer.status();
+    let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(asked)?;
+    if !status.is_success() {
+        return Err(ServerError::Asked(format!("{status}: {text}")));
+    }
+    serde_json::from_str(&text).map_err(|error| ServerError::Asked(format!("no JSON: {error}: {text}")))
+}

@@ -1,0 +1,171 @@
+//! `tidemark audit`: derives answers again from the master dataset and compares.
+
+use std::io::BufRead as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tidemark_serving::audit::{Answered, AuditReport, Auditable, Master, audit, classify, templates};
+use tidemark_shared::ambient::{Ambient as _, System};
+use tidemark_shared::dataset::registry;
+use tidemark_shared::rows::table_schema;
+use tidemark_shared::store::{IfMissing, Store};
+use tidemark_shared::transform::Transform;
+
+use crate::client::{ClientError, Server};
+use crate::context::{Context, stores};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render;
+use crate::units::parse_duration;
+
+/// Longest line of a file of answers, in bytes.
+const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// Arguments of `tidemark audit`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidemark audit trips --count 200
+  tidemark audit trips --while-running 1m
+  tidemark audit trips --query 'SELECT payment_type, count(*) FROM trips GROUP BY 1'
+  tidemark audit trips --answers answers.ndjson
+
+Exit codes: 0 every audited answer is right, 1 one is wrong or the audit failed.")]
+pub struct AuditArgs {
+    /// Dataset
+    pub dataset: String,
+    /// Answers to ask for
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub count: u64,
+    /// Spread the questions over so long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub while_running: Option<Duration>,
+    /// Ask this instead of the audit's own questions
+    #[arg(long, value_name = "SQL")]
+    pub query: Option<String>,
+    /// Audit the answers of this file, one JSON document of `POST /v1/sql` a line with its `sql` added, and ask nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["count", "while_running", "query"])]
+    pub answers: Option<PathBuf>,
+    /// Write the answers that were got to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "answers")]
+    pub save: Option<PathBuf>,
+    /// Address of the server [default: the one that runs on the data directory]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
+/// Audits answers: those of a file, or those that the running server gives now.
+///
+/// # Errors
+/// [`CliError`]; a wrong answer is no error, but exit code 1.
+pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> {
+    let store = context.store(IfMissing::Fail).await?;
+    let server = Server::find(args.server.as_deref(), context)?;
+    let answers = match &args.answers {
+        Some(path) => read(path)?,
+        None => {
+            let server = Server::need(args.server.as_deref(), context)?;
+            ask(args, context, &store, &server).await?
+        }
+    };
+    if let Some(path) = &args.save {
+        save(path, &answers)?;
+    }
+    if let Some(server) = &server {
+        // What the answers cover must be in the raw zone before it can be read there.
+        let _sealed = server.post(&format!("/v1/datasets/{}/seal", args.dataset), &[], Vec::new()).await?;
+    }
+    let master = Master::new(store, stores(), None);
+    let report = Box::pin(audit(&master, &answers)).await?;
+    context.report(&report, render::audit)?;
+    Ok(verdict(&report))
+}
+
+fn verdict(report: &AuditReport) -> Exit {
+    if report.wrong > 0 { Exit::Failed } else { Exit::Done }
+}
+
+/// The questions, asked one after the other.
+async fn ask(args: &AuditArgs, context: &Context, store: &Store, server: &Server) -> Result<Vec<Answered>, CliError> {
+    let questions = match &args.query {
+        Some(sql) => {
+            if let Auditable::No { reason } = classify(sql) {
+                let hint = Some("ask for sums, counts or whole rows".to_owned());
+                return Err(CliError::Argument { message: format!("this can't be audited: {reason}"), hint });
+            }
+            vec![sql.clone()]
+        }
+        None => own_questions(store, &args.dataset).await?,
+    };
+    let pause = args.while_running.map(|time| time.div_f64((args.count.max(1)) as f64));
+    let begun = Instant::now();
+    let mut answers = Vec::new();
+    for number in 0..args.count {
+        let sql = &questions[usize::try_from(System.random()).unwrap_or(0) % questions.len()];
+        let body = serde_json::to_vec(&json!({ "sql": sql })).expect("text has a JSON form");
+        let answer = server.post("/v1/sql", &[("content-type", "application/json")], body).await?;
+        answers.push(answered(sql, answer, server)?);
+        if let Some(pause) = pause {
+            let next = pause.mul_f64((number + 1) as f64);
+            tokio::time::sleep(next.saturating_sub(begun.elapsed())).await;
+        }
+    }
+    context.remark(&format!("{} answers; deriving them again", answers.len()));
+    Ok(answers)
+}
+
+async fn own_questions(store: &Store, dataset: &str) -> Result<Vec<String>, CliError> {
+    let unknown = || CliError::UnknownDataset { dataset: dataset.to_owned(), nearest: None };
+    let latest = registry::latest(store, dataset).await?.ok_or_else(unknown)?;
+    let wrong = |error: tidemark_shared::transform::TransformError| CliError::Argument {
+        message: error.to_string(),
+        hint: None,
+    };
+    let transform = Transform::compile(&latest.definition).map_err(wrong)?;
+    let schema = table_schema(&transform.output_schema());
+    let table = format!("merged.{dataset}");
+    let all = templates(&schema, &latest.definition.partition_columns);
+    Ok(all.iter().map(|template| template.sql(&table)).collect())
+}
+
+/// An answer of the HTTP API as the audit takes it.
+fn answered(sql: &str, mut answer: Value, server: &Server) -> Result<Answered, ClientError> {
+    if let Some(fields) = answer.as_object_mut() {
+        let _none = fields.insert("sql".to_owned(), Value::from(sql));
+    }
+    let url = || server.url().to_owned();
+    serde_json::from_value(answer).map_err(|error| ClientError::NotUnderstood { url: url(), reason: error.to_string() })
+}
+
+fn read(path: &PathBuf) -> Result<Vec<Answered>, CliError> {
+    let failed = |source| CliError::File { action: "read", path: path.clone(), source };
+    let file = std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
+    let mut answers = Vec::new();
+    for (index, line) in file.lines().enumerate() {
+        let line = line.map_err(failed)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let wrong = |what: String| CliError::Argument {
+            message: format!("{}:{}: {what}", path.display(), index + 1),
+            hint: Some("write one answer of `POST /v1/sql` a line, with its `sql` added".to_owned()),
+        };
+        if line.len() > LINE_BYTES_MAX {
+            return Err(wrong(format!("longer than {LINE_BYTES_MAX} bytes")));
+        }
+        answers.push(serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?);
+    }
+    Ok(answers)
+}
+
+fn save(path: &PathBuf, answers: &[Answered]) -> Result<(), CliError> {
+    let failed = |source| CliError::File { action: "write", path: path.clone(), source };
+    let mut text = Vec::new();
+    for answer in answers {
+        serde_json::to_writer(&mut text, answer).expect("an answer is plain data");
+        text.push(b'\n');
+    }
+    std::fs::write(path, text).map_err(failed)
+}

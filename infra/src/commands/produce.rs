@@ -1,0 +1,153 @@
+//! `tidemark produce`: appends records to a dataset's stream.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tidemark_shared::backoff::{Attempts, Backoff};
+use tidemark_shared::ambient::{Ambient as _, System};
+
+use crate::client::{ClientError, Server};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::Exit;
+
+/// Bytes and lines of one request.
+const REQUEST_BYTES: usize = 1 << 20;
+const REQUEST_LINES: usize = 10_000;
+/// A request is repeated, with the same idempotency key, for so long.
+const RETRY: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    pause_max: Duration::from_secs(2),
+    attempts_max: 1_000,
+    time_max: Duration::from_secs(60),
+    attempts_min: 3,
+};
+
+/// Arguments of `tidemark produce`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidemark produce orders orders.ndjson
+  tail -f orders.ndjson | tidemark produce orders -")]
+pub struct ProduceArgs {
+    /// Dataset
+    pub dataset: String,
+    /// File of records, a JSON object a line; `-`: standard input
+    pub file: PathBuf,
+    /// Address of the server [default: the one that runs on the data directory]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
+/// What was appended.
+#[derive(Debug, Default, Serialize)]
+struct Produced {
+    accepted: u64,
+    at_least: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    accepted: u64,
+    at_least: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// Appends the records of a file, some thousand at a time.
+///
+/// # Errors
+/// [`CliError`]; what was appended before is there, and the error says how much that is.
+pub async fn run(args: &ProduceArgs, context: &Context) -> Result<Exit, CliError> {
+    let server = Server::need(args.server.as_deref(), context)?;
+    let mut lines = open(&args.file)?;
+    let mut produced = Produced::default();
+    loop {
+        let (body, path) = (next_body(&mut lines, &args.file)?, &args.dataset);
+        if body.is_empty() {
+            break;
+        }
+        match send(&server, path, &body).await {
+            Ok(answer) => produced.take(answer),
+            Err(error) => {
+                context.remark(&format!("{} records were appended before", produced.accepted));
+                return Err(error.into());
+            }
+        }
+    }
+    context.report(&produced, |produced| {
+        let token = serde_json::to_string(&produced.at_least).expect("a token is plain data");
+        format!("{} records appended\nat least: {token}\n", produced.accepted)
+    })?;
+    Ok(Exit::Done)
+}
+
+impl Produced {
+    fn take(&mut self, answer: Answer) {
+        self.accepted += answer.accepted;
+        for (dataset, positions) in answer.at_least {
+            let known = self.at_least.entry(dataset).or_default();
+            for (partition, end) in positions {
+                let highest = known.entry(partition).or_default();
+                *highest = end.max(*highest);
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Box<dyn BufRead>, CliError> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(std::io::stdin())));
+    }
+    let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
+    Ok(Box::new(BufReader::new(std::fs::File::open(path).map_err(failed)?)))
+}
+
+/// The next lines, whole ones only; blank ones are left out.
+fn next_body(lines: &mut Box<dyn BufRead>, path: &Path) -> Result<Vec<u8>, CliError> {
+    let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
+    let (mut body, mut count) = (Vec::new(), 0);
+    while body.len() < REQUEST_BYTES && count < REQUEST_LINES {
+        let before = body.len();
+        if lines.read_until(b'\n', &mut body).map_err(failed)? == 0 {
+            break;
+        }
+        if body[before..].iter().all(u8::is_ascii_whitespace) {
+            body.truncate(before);
+            continue;
+        }
+        if body.last() != Some(&b'\n') {
+            body.push(b'\n');
+        }
+        count += 1;
+    }
+    Ok(body)
+}
+
+async fn send(server: &Server, dataset: &str, body: &[u8]) -> Result<Answer, ClientError> {
+    let key = System.unique_id();
+    let headers = [("content-type", "application/x-ndjson"), ("idempotency-key", key.as_str())];
+    let path = format!("/v1/datasets/{dataset}/records");
+    let mut attempts = Attempts::new(RETRY);
+    loop {
+        let error = match server.post(&path, &headers, body.to_vec()).await {
+            Ok(answer) => {
+                return serde_json::from_value(answer).map_err(|error| ClientError::NotUnderstood {
+                    url: server.url().to_owned(),
+                    reason: error.to_string(),
+                });
+            }
+            Err(error) => error,
+        };
+        let again = match &error {
+            ClientError::Unreachable { .. } => true,
+            ClientError::Refused { status, .. } => matches!(status, 429 | 503),
+            _ => false,
+        };
+        if !again || !attempts.again(System.random()).await {
+            return Err(error);
+        }
+    }
+}

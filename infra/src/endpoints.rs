@@ -1,0 +1,80 @@
+//! Where a running `tidemark up` can be found: `endpoints.json` in its data directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the file.
+pub const ENDPOINTS_FILE: &str = "endpoints.json";
+
+/// A running process and its doors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Its process id.
+    pub pid: u32,
+    /// Its HTTP door: `http://127.0.0.1:8410`.
+    pub http: String,
+}
+
+impl Endpoints {
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// If the folder can't be written to.
+    pub fn write(&self, data_dir: &Path) -> io::Result<()> {
+        let path = data_dir.join(ENDPOINTS_FILE);
+        let part = data_dir.join(format!("{ENDPOINTS_FILE}.{}", self.pid));
+        let mut json = serde_json::to_vec_pretty(self).expect("endpoints are plain data");
+        json.push(b'\n');
+        std::fs::write(&part, json)?;
+        std::fs::rename(part, path)
+    }
+
+    /// Removes the file, if it is this process's.
+    pub fn remove(&self, data_dir: &Path) {
+        let path = data_dir.join(ENDPOINTS_FILE);
+        if parse(&path).is_some_and(|found| found.pid == self.pid)
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(%error, path = %path.display(), "the endpoints file stays behind; a dead process id counts as none");
+        }
+    }
+
+    /// The process that runs on `data_dir`, if one does. A dead process id counts as none.
+    #[must_use]
+    pub fn find(data_dir: &Path) -> Option<Self> {
+        parse(&data_dir.join(ENDPOINTS_FILE)).filter(|found| is_alive(found.pid))
+    }
+}
+
+fn parse(path: &PathBuf) -> Option<Endpoints> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Where the system has no `/proc`, every process counts as alive: who connects to a dead one is told.
+fn is_alive(pid: u32) -> bool {
+    let proc = Path::new("/proc");
+    !proc.join("self").exists() || proc.join(pid.to_string()).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_process_counts_as_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(Endpoints::find(folder.path()), None);
+        let own = Endpoints { pid: std::process::id(), http: "http://127.0.0.1:1".to_owned() };
+        own.write(folder.path()).expect("written");
+        assert_eq!(Endpoints::find(folder.path()), Some(own.clone()));
+        let dead = Endpoints { pid: u32::MAX, ..own.clone() };
+        dead.write(folder.path()).expect("written");
+        assert_eq!(Endpoints::find(folder.path()), None);
+        own.remove(folder.path());
+        assert!(folder.path().join(ENDPOINTS_FILE).exists(), "another process's file stays");
+        dead.remove(folder.path());
+        assert!(!folder.path().join(ENDPOINTS_FILE).exists());
+    }
+}
