@@ -10,7 +10,8 @@ use crate::reject::Reason;
 use super::rows::Fault;
 
 /// A name as it is compared: without white space, in lower case. Underscores count.
-pub(crate) fn normalized(name: &str) -> String {
+#[must_use]
+pub fn normalized(name: &str) -> String {
     name.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 

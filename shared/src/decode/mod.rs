@@ -40,7 +40,7 @@ use crate::reject::{Reason, Reject};
 
 pub use columnar::row_json;
 pub use file::{Chunk, ChunkDecoder, ChunkReader, FileDecoder};
-pub(crate) use header::normalized;
+pub use header::normalized;
 pub use notes::Notes;
 pub use stream::RecordDecoder;
 

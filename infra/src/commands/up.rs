@@ -1,0 +1,151 @@
+//! `tidemark up`: everything in one process.
+
+use clap::Args;
+use tidemark_shared::store::IfMissing;
+
+use super::query;
+use crate::cli::given;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::signals;
+use crate::up::{self, UpRequest};
+
+/// Arguments of `tidemark up`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Ctrl-C drains: requests under way end, what the log has is archived. A second Ctrl-C ends at once; nothing that was
+acknowledged is lost.
+
+Examples:
+  tidemark up
+  tidemark up --http 127.0.0.1:0 --batch-interval 5s")]
+pub struct UpArgs {
+    /// Address of the HTTP door; port 0: any free one [env: TIDEMARK_DOORS_HTTP] [default: 127.0.0.1:8410]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<String>,
+    /// File of bearer tokens, one a line; needed for another address than loopback [env: TIDEMARK_DOORS_TOKENS_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub tokens_file: Option<String>,
+    /// How often the batch layer runs on datasets with a stream, or `none` [env: TIDEMARK_BATCH_INTERVAL]
+    #[arg(long, value_name = "TIME")]
+    pub batch_interval: Option<String>,
+    /// Log: embedded:PATH [env: TIDEMARK_LOG_URL] [default: the data folder's log]
+    #[arg(long, value_name = "URL")]
+    pub log_url: Option<String>,
+    /// Real-time views: memory: [env: TIDEMARK_LIVE_URL]
+    #[arg(long, value_name = "URL")]
+    pub live_url: Option<String>,
+    /// Less common settings.
+    #[command(flatten)]
+    pub more: MoreArgs,
+}
+
+/// Settings that few change.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Bounds")]
+pub struct MoreArgs {
+    /// Archived records that were appended longer ago leave the log [env: TIDEMARK_LOG_RETENTION_AGE]
+    #[arg(long, value_name = "TIME")]
+    pub retention_age: Option<String>,
+    /// The oldest archived records leave a partition that takes more [env: TIDEMARK_LOG_RETENTION_BYTES]
+    #[arg(long, value_name = "BYTES")]
+    pub retention_bytes: Option<String>,
+    /// Memory of all real-time views [env: TIDEMARK_LIVE_BYTES_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub live_bytes_max: Option<String>,
+    /// Bytes of records after which a segment is sealed [env: TIDEMARK_SPEED_SEGMENT_BYTES_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub segment_bytes_max: Option<String>,
+    /// Age of its first record at which a segment is sealed [env: TIDEMARK_SPEED_SEGMENT_AGE_MAX]
+    #[arg(long, value_name = "TIME")]
+    pub segment_age_max: Option<String>,
+    /// Largest body of a request [env: TIDEMARK_DOORS_BODY_BYTES_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub body_bytes_max: Option<String>,
+    /// Longest time for a body to come [env: TIDEMARK_DOORS_BODY_TIMEOUT]
+    #[arg(long, value_name = "TIME")]
+    pub body_timeout: Option<String>,
+    /// Statements that are answered at once [env: TIDEMARK_DOORS_QUERIES_MAX]
+    #[arg(long, value_name = "N")]
+    pub queries_max: Option<String>,
+    /// Longest time of a statement [env: TIDEMARK_SQL_TIMEOUT]
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+    /// Most bytes of data files that a statement reads [env: TIDEMARK_SQL_BYTES_READ_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub bytes_read_max: Option<String>,
+    /// Memory that statements hold before they spill [env: TIDEMARK_SQL_MEMORY_BYTES_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Threads that decode, transform and encode [env: TIDEMARK_BATCH_THREADS]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<String>,
+    /// How long what queries may still read is kept [env: TIDEMARK_BATCH_GRACE]
+    #[arg(long, value_name = "TIME")]
+    pub grace: Option<String>,
+}
+
+impl UpArgs {
+    /// Those that are given.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let more = &self.more;
+        given(&[
+            ("--http", &self.http),
+            ("--tokens-file", &self.tokens_file),
+            ("--batch-interval", &self.batch_interval),
+            ("--log-url", &self.log_url),
+            ("--live-url", &self.live_url),
+            ("--retention-age", &more.retention_age),
+            ("--retention-bytes", &more.retention_bytes),
+            ("--live-bytes-max", &more.live_bytes_max),
+            ("--segment-bytes-max", &more.segment_bytes_max),
+            ("--segment-age-max", &more.segment_age_max),
+            ("--body-bytes-max", &more.body_bytes_max),
+            ("--body-timeout", &more.body_timeout),
+            ("--queries-max", &more.queries_max),
+            ("--timeout", &more.timeout),
+            ("--bytes-read-max", &more.bytes_read_max),
+            ("--memory", &more.memory),
+            ("--threads", &more.threads),
+            ("--grace", &more.grace),
+        ])
+    }
+}
+
+/// Runs until Ctrl-C.
+///
+/// # Errors
+/// [`CliError`] if it can't start.
+pub async fn run(context: &Context) -> Result<Exit, CliError> {
+    let stop = signals::watch().map_err(crate::failed_to_start)?;
+    let data_dir = context.config.data_dir.clone();
+    let made = std::fs::create_dir_all(&data_dir);
+    made.map_err(|source| CliError::File { action: "create", path: data_dir.clone(), source })?;
+    let store = context.store(IfMissing::Create).await?;
+    let batch = context.batch().await?;
+    let (objects, limits) = (store.objects(), context.config.sql.clone());
+    let tables = query::configured_catalog(context);
+    let memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);
+    let spill_bytes_max = limits.spill_bytes_max;
+    let said = context.quiet;
+    let request = UpRequest {
+        data_dir: data_dir.clone(),
+        store,
+        batch,
+        engine: Box::new(move |datasets| query::serving_engine(objects, tables, datasets, memory_bytes_max, spill_bytes_max)),
+        config: context.config.server.clone(),
+        query_timeout: limits.timeout,
+        bytes_read_max: limits.bytes_read_max,
+        ready: Box::new(move |endpoints| {
+            if !said {
+                let (http, pid) = (&endpoints.http, endpoints.pid);
+                // Nobody can be told that standard output is closed.
+                drop(crate::context::print(&format!("ready: {http} (pid {pid}, data in {})\n", data_dir.display())));
+            }
+        }),
+    };
+    Box::pin(up::run(request, &stop)).await?;
+    Ok(Exit::Done)
+}

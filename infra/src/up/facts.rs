@@ -1,0 +1,172 @@
+//! What the serving layer asks of the rest of the process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tidemark_serving::http::{Backend, IntakeError, Taken};
+use tidemark_serving::merge::SpeedStatus;
+use tidemark_shared::dataset::registry;
+use tidemark_shared::error::AnyError;
+use tidemark_shared::live::ViewId;
+use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
+use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_speed::pressure::Level;
+
+use super::parts::Parts;
+use super::status;
+use super::stream::Stream;
+use super::streams::Streams;
+
+/// A record is looked at for its time alone.
+const ONE_RECORD: ReadLimits = ReadLimits { records_max: 1, bytes_max: 1 };
+/// When a producer that was refused is to come again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// See the module's text.
+pub(super) struct Facts {
+    pub(super) parts: Parts,
+    pub(super) streams: Arc<Streams>,
+    /// Set once everything has started, and unset when the process begins to stop.
+    pub(super) ready: AtomicBool,
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Facts").finish_non_exhaustive()
+    }
+}
+
+impl Facts {
+    /// Coverage and visible positions together, of the newest generation.
+    async fn reached(&self, dataset: &str) -> Result<Coverage, AnyError> {
+        let pointers = self.parts.versions.pointers(dataset).await.map_err(AnyError::new)?;
+        let Some((_, generation)) = pointers.first() else { return Ok(Coverage::new()) };
+        let table = self.parts.versions.newest(dataset, generation).await.map_err(AnyError::new)?;
+        let mut reached = table.version().coverage.clone();
+        let view = ViewId { dataset: dataset.to_owned(), generation: generation.generation.clone() };
+        let Some(pin) = self.parts.live.pin(&view).await.map_err(AnyError::new)? else { return Ok(reached) };
+        for (partition, range) in pin.ranges() {
+            if range.visible > reached.end(partition) {
+                reached.set(partition.clone(), range.visible);
+            }
+        }
+        Ok(reached)
+    }
+
+    async fn age_of_next(
+        &self,
+        stream: &Stream,
+        partition: &LogPartition,
+        from: u64,
+    ) -> Result<Option<i64>, AnyError> {
+        let fetched = match self.parts.log.read(&stream.topic, partition.partition, from, ONE_RECORD).await {
+            Ok(fetched) => fetched,
+            // What has left the log is archived; the oldest that is left is the best that can be told.
+            Err(LogError::Gone { start, .. }) => {
+                let read = self.parts.log.read(&stream.topic, partition.partition, start, ONE_RECORD);
+                read.await.map_err(AnyError::new)?
+            }
+            Err(error) => return Err(AnyError::new(error)),
+        };
+        Ok(fetched.records.first().map(|record| record.record.timestamp_ms))
+    }
+}
+
+#[async_trait]
+impl SpeedStatus for Facts {
+    fn has_stream(&self, dataset: &str) -> bool {
+        self.streams.get(dataset).is_some()
+    }
+
+    async fn log_ends(&self, dataset: &str) -> Result<Coverage, AnyError> {
+        match self.streams.get(dataset) {
+            Some(stream) => stream.log_ends().await,
+            None => Ok(Coverage::new()),
+        }
+    }
+
+    async fn oldest_beyond(&self, dataset: &str, positions: &Coverage) -> Result<Option<DateTime<Utc>>, AnyError> {
+        let Some(stream) = self.streams.get(dataset) else { return Ok(None) };
+        let mut oldest: Option<i64> = None;
+        for (partition, end) in stream.log_ends().await?.iter() {
+            let from = positions.end(partition);
+            if from < end
+                && let Some(at) = self.age_of_next(&stream, partition, from).await?
+            {
+                oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
+            }
+        }
+        Ok(oldest.and_then(DateTime::from_timestamp_millis))
+    }
+
+    async fn wait_visible(&self, dataset: &str, wanted: &Coverage, at_most: Duration) -> Result<(), AnyError> {
+        let mut moved = self.parts.moved.subscribe();
+        // What moved before is looked at, what moves from now on wakes.
+        moved.mark_unchanged();
+        if !self.reached(dataset).await?.includes(wanted) {
+            drop(tokio::time::timeout(at_most, moved.changed()).await);
+        }
+        Ok(())
+    }
+
+    async fn lost(&self, dataset: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
+        let Some(stream) = self.streams.get(dataset) else { return Ok(BTreeMap::new()) };
+        let status = stream.archiver.status();
+        Ok(status.into_iter().map(|(partition, status)| (partition, status.lost)).collect())
+    }
+}
+
+#[async_trait]
+impl Backend for Facts {
+    async fn append(
+        &self,
+        dataset: &str,
+        values: Vec<Bytes>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Taken, IntakeError> {
+        let Some(stream) = self.streams.get(dataset) else {
+            let known = registry::latest(&self.parts.store, dataset).await;
+            let dataset = dataset.to_owned();
+            return Err(match known.map_err(|error| IntakeError::Failed(AnyError::new(error)))? {
+                None => IntakeError::UnknownDataset { dataset },
+                Some(applied) if applied.definition.stream.is_none() => IntakeError::NoStream { dataset },
+                Some(_) => {
+                    self.streams.look_now();
+                    let reason = "its stream is being opened".to_owned();
+                    IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
+                }
+            });
+        };
+        if self.parts.pressure.level() == Level::SlowDown {
+            let reason = "the real-time views are nearly full, and a batch run is making room".to_owned();
+            return Err(IntakeError::Busy { dataset: dataset.to_owned(), reason, retry_after: RETRY_AFTER });
+        }
+        stream.append(values, key).await
+    }
+
+    async fn status(&self) -> Result<Value, AnyError> {
+        let mut datasets = Vec::new();
+        for stream in self.streams.all() {
+            datasets.push(status::of(&self.parts, &stream).await?);
+        }
+        let usage = self.parts.live.usage();
+        Ok(json!({
+            "ready": self.ready.load(Ordering::Relaxed),
+            "datasets": datasets,
+            "live": {"usage": usage, "limit": self.parts.live.limit(), "level": self.parts.pressure.level()},
+            "tasks": self.parts.tasks.health(),
+        }))
+    }
+
+    async fn unready(&self) -> Option<String> {
+        (!self.ready.load(Ordering::Relaxed)).then(|| "it starts or stops".to_owned())
+    }
+}

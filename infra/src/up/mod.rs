@@ -1,0 +1,370 @@
+//! `tidemark up`: all roles in one process, on embedded parts.
+//!
+//! | | starts | stops |
+//! | --- | --- | --- |
+//! | 1 | store, catalog | last |
+//! | 2 | log (its folder is locked: a second process ends here) | after what reads and writes it |
+//! | 3 | streams: topics, archivers; generations: indexers and views | indexers, then archivers, which seal what they have |
+//! | 4 | batch runs | after the door; a run under way is abandoned, and the next one finishes it |
+//! | 5 | the door; `endpoints.json`, ready line | first: no new requests, those under way may end |
+//!
+//! A second Ctrl-C ends the process at once: what was acknowledged is in the log, the rest is made again from it.
+
+mod facts;
+mod message_key;
+mod notify;
+mod parts;
+mod runs;
+mod status;
+mod stream;
+mod streams;
+mod tasks;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tidemark_batch::Batch;
+use tidemark_serving::http::{ConnectionLimits, Door, RequestLimits, Tokens, TokensError, Unguarded, check_address, listen, serve};
+use tidemark_serving::merge::{ServedTables, VersionCache, VersionError, Versions};
+use tidemark_shared::ambient::{Ambient, System};
+use tidemark_shared::curated::CuratedError;
+use tidemark_shared::dataset::registry::RegistryError;
+use tidemark_shared::error::{ErrorKind, Kind, chain};
+use tidemark_shared::live::{LiveError, LiveView};
+use tidemark_shared::log::{Log, LogError};
+use tidemark_shared::rows::StreamRowsError;
+use tidemark_shared::sql::{DatasetTables, SqlEngine};
+use tidemark_shared::store::Store;
+use tidemark_speed::archiver::{ArchiverError, ArchiverSettings};
+use tidemark_speed::indexer::IndexerError;
+use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
+use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
+use tidemark_speed::pressure::Pressure;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ServerConfig;
+use crate::endpoints::Endpoints;
+use facts::Facts;
+use notify::Notifying;
+use parts::Parts;
+use runs::Runs;
+use stream::Stream;
+use streams::Streams;
+use tasks::Tasks;
+
+/// How long each part of stopping may take.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Why the process can't start, or a part of it can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// The log's URL names no adapter of this build.
+    #[error("`log.url` is {url}: this build has `embedded:` only")]
+    UnknownLog {
+        /// The URL.
+        url: String,
+    },
+    /// The real-time view's URL names no adapter of this build.
+    #[error("`live.url` is {url}: this build has `memory:` only")]
+    UnknownLive {
+        /// The URL.
+        url: String,
+    },
+    /// The door's address can't be had.
+    #[error("the HTTP door can't open at {address}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The door would be open to everybody.
+    #[error(transparent)]
+    Unguarded(#[from] Unguarded),
+    /// The tokens can't be had.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The endpoints file can't be written.
+    #[error("can't write to {}", path.display())]
+    Endpoints {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A definition that a generation names is gone.
+    #[error("dataset `{dataset}` has no definition {version}, which made its generation")]
+    NoDefinition {
+        /// The dataset.
+        dataset: String,
+        /// The version.
+        version: String,
+    },
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Definitions can't be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Curated versions can't be read.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// A pointer can't be read.
+    #[error(transparent)]
+    Curated(#[from] CuratedError),
+    /// The archiver failed.
+    #[error(transparent)]
+    Archiver(#[from] ArchiverError),
+    /// The indexer failed.
+    #[error(transparent)]
+    Indexer(#[from] IndexerError),
+    /// The view failed.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// A stream's definition makes no rows.
+    #[error(transparent)]
+    Rows(#[from] StreamRowsError),
+    /// The batch layer failed.
+    #[error(transparent)]
+    Batch(Box<tidemark_batch::BatchError>),
+}
+
+impl From<tidemark_batch::BatchError> for UpError {
+    fn from(error: tidemark_batch::BatchError) -> Self {
+        Self::Batch(Box::new(error))
+    }
+}
+
+impl ErrorKind for UpError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownLog { .. } | Self::UnknownLive { .. } | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
+            Self::Address { .. } | Self::Endpoints { .. } => Kind::Retryable,
+            Self::NoDefinition { .. } => Kind::Corrupt,
+            Self::Log(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Version(error) => error.kind(),
+            Self::Curated(error) => error.kind(),
+            Self::Archiver(error) => error.kind(),
+            Self::Indexer(error) => error.kind(),
+            Self::Live(error) => error.kind(),
+            Self::Rows(error) => error.kind(),
+            Self::Batch(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Address { .. } => Some("give another one with --http; port 0 takes any free one".to_owned()),
+            Self::Unguarded(_) => Some("name a file of tokens with --tokens-file, or bind to 127.0.0.1".to_owned()),
+            Self::Log(error) => error.hint(),
+            Self::Batch(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// What `tidemark up` is given.
+pub struct UpRequest {
+    /// Folder of `endpoints.json`.
+    pub data_dir: PathBuf,
+    /// The object store.
+    pub store: Store,
+    /// The batch layer on it.
+    pub batch: Batch,
+    /// Answers statements; made anew with the datasets as this process serves them.
+    pub engine: Box<dyn FnOnce(Arc<dyn DatasetTables>) -> Result<SqlEngine, UpError> + Send>,
+    /// Settings.
+    pub config: ServerConfig,
+    /// Longest time that a query can ask for, and gets without asking.
+    pub query_timeout: Duration,
+    /// Most bytes that a query may read.
+    pub bytes_read_max: Option<u64>,
+    /// Told once it answers.
+    pub ready: Box<dyn FnOnce(&Endpoints) + Send>,
+}
+
+/// Runs all roles until `stop`.
+///
+/// # Errors
+/// [`UpError`] if it can't start.
+pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpError> {
+    let UpRequest { data_dir, store, batch, engine, config, query_timeout, bytes_read_max, ready } = request;
+    let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
+    check_address(config.http, tokens.as_ref())?;
+    let log = open_log(&config).await?;
+    let listener = listen(config.http).await;
+    let listener = listener.map_err(|source| UpError::Address { address: config.http, source })?;
+    let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
+    let parts = parts(store.clone(), batch, Arc::clone(&log), &config)?;
+    let streams = Arc::new(Streams::new(parts.clone()));
+    let facts = Facts { parts: parts.clone(), streams: Arc::clone(&streams), ready: AtomicBool::new(false) };
+    let facts = Arc::new(facts);
+    let served = ServedTables::new(
+        store.clone(),
+        Arc::clone(&parts.versions),
+        Arc::clone(&parts.live),
+        Arc::clone(&facts) as _,
+        Arc::clone(&parts.ambient),
+    );
+    let datasets: Arc<dyn DatasetTables> = Arc::new(served);
+    let limits = RequestLimits {
+        records_bytes_max: usize::try_from(config.body_bytes_max).unwrap_or(usize::MAX),
+        body_timeout: config.body_timeout,
+        query_timeout,
+        query_timeout_max: query_timeout,
+        bytes_read_max,
+        queries_max: config.queries_max,
+        ..RequestLimits::default()
+    };
+    let door = Door {
+        engine: Arc::new(engine(Arc::clone(&datasets))?),
+        datasets,
+        store,
+        backend: Arc::clone(&facts) as _,
+        tokens,
+        limits,
+        registry: Registry::default(),
+    };
+    let stop_door = CancellationToken::new();
+    let door = tokio::spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
+    let started = start(&parts, &streams, config.batch_interval).await;
+    let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}") };
+    let written = endpoints.write(&data_dir).map_err(|source| UpError::Endpoints { path: data_dir.clone(), source });
+    let ended = started.and(written);
+    if ended.is_ok() {
+        facts.ready.store(true, Ordering::Relaxed);
+        ready(&endpoints);
+        stop.cancelled().await;
+        tracing::info!("stopping");
+    }
+    facts.ready.store(false, Ordering::Relaxed);
+    endpoints.remove(&data_dir);
+    stop_door.cancel();
+    match door.await {
+        Ok(drained) if drained.cut_off > 0 => {
+            tracing::warn!(connections = drained.cut_off, "requests were cut off");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "the door failed"),
+    }
+    shut_down(&parts, &streams).await;
+    ended
+}
+
+/// Opens streams and views, and sets everything going that is not a door.
+async fn start(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>) -> Result<(), UpError> {
+    for stream in streams.discover().await? {
+        // A dataset that nothing was curated of yet has no generation that could answer: the first run makes it.
+        if parts.versions.pointers(&stream.dataset).await?.is_empty() {
+            let _report = Box::pin(parts.batch.run(&stream.dataset, &tidemark_batch::report::quiet())).await?;
+        }
+        streams.keep(&stream, &mut streams::Seen::default()).await?;
+        start_stream(parts, streams, interval, stream).await;
+    }
+    let (parts, streams) = (parts.clone(), Arc::clone(streams));
+    let (tasks, stop) = (Arc::clone(&parts.tasks), parts.stop_speed.clone());
+    let keeper = move || {
+        let (parts, streams) = (parts.clone(), Arc::clone(&streams));
+        async move {
+            let found = {
+                let (parts, streams) = (parts.clone(), Arc::clone(&streams));
+                move |stream: Arc<Stream>| {
+                    let (parts, streams) = (parts.clone(), Arc::clone(&streams));
+                    // Its first run makes the generation, and the keeper finds it.
+                    let _starting = tokio::spawn(async move {
+                        start_stream(&parts, &streams, interval, stream).await;
+                    });
+                }
+            };
+            streams.run(&found).await.map_err(|error| chain(&error))
+        }
+    };
+    tasks.spawn("keeper".to_owned(), stop, keeper).await;
+    Ok(())
+}
+
+/// Sets archiver and batch runs of a stream going.
+async fn start_stream(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>, stream: Arc<Stream>) {
+    let (archiver, stop) = (Arc::clone(&stream.archiver), parts.stop_speed.clone());
+    let archive = move || {
+        let (archiver, stop) = (Arc::clone(&archiver), stop.clone());
+        async move { archiver.run(&stop).await.map_err(|error| chain(&error)) }
+    };
+    parts.tasks.spawn(format!("archiver {}", stream.dataset), parts.stop_speed.clone(), archive).await;
+    let asked = Arc::new(Notify::new());
+    if parts.versions.pointers(&stream.dataset).await.is_ok_and(|pointers| pointers.is_empty()) {
+        asked.notify_one();
+    }
+    let name = format!("batch {}", stream.dataset);
+    let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), interval, asked });
+    let run = move || {
+        let runs = Arc::clone(&runs);
+        async move { runs.run().await.map_err(|error| chain(&error)) }
+    };
+    parts.tasks.spawn(name, parts.stop_batch.clone(), run).await;
+}
+
+async fn open_log(config: &ServerConfig) -> Result<Arc<dyn Log>, UpError> {
+    let Some(folder) = config.log_url.strip_prefix("embedded:") else {
+        return Err(UpError::UnknownLog { url: config.log_url.clone() });
+    };
+    let log = EmbeddedLog::open(folder.as_ref(), Storage::default(), Arc::new(System)).await?;
+    Ok(Arc::new(log))
+}
+
+fn parts(store: Store, batch: Batch, log: Arc<dyn Log>, config: &ServerConfig) -> Result<Parts, UpError> {
+    if config.live_url != "memory:" {
+        return Err(UpError::UnknownLive { url: config.live_url.clone() });
+    }
+    let ambient: Arc<dyn Ambient> = Arc::new(System);
+    let moved = watch::Sender::new(0);
+    let memory = MemoryViewSettings { bytes_max: config.live_bytes_max, ..MemoryViewSettings::default() };
+    let memory: Arc<dyn LiveView> = Arc::new(MemoryView::new(Arc::clone(&ambient), memory));
+    let versions: Arc<dyn Versions> = Arc::new(VersionCache::new(store.objects()));
+    Ok(Parts {
+        store,
+        batch,
+        log,
+        live: Arc::new(Notifying::new(memory, moved.clone())),
+        versions,
+        pressure: Arc::new(Pressure::default()),
+        ambient,
+        archiver: ArchiverSettings {
+            segment_bytes_max: usize::try_from(config.segment_bytes_max).unwrap_or(usize::MAX),
+            segment_age_max: config.segment_age_max,
+            retention: config.retention,
+            ..ArchiverSettings::default()
+        },
+        tasks: Arc::new(Tasks::new()),
+        moved,
+        stop_batch: CancellationToken::new(),
+        stop_speed: CancellationToken::new(),
+    })
+}
+
+/// In the order that the module's text gives.
+async fn shut_down(parts: &Parts, streams: &Streams) {
+    parts.stop_batch.cancel();
+    parts.stop_speed.cancel();
+    if !parts.tasks.join(STOP_MAX).await {
+        tracing::warn!("tasks were cut off");
+    }
+    for stream in streams.all() {
+        match tokio::time::timeout(STOP_MAX, stream.archiver.flush()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(dataset = stream.dataset, error = %chain(&error), "not all is archived"),
+            Err(_) => tracing::warn!(dataset = stream.dataset, "not all is archived in time; the log still has it"),
+        }
+    }
+    if let Err(error) = parts.log.close().await {
+        tracing::warn!(error = %chain(&error), "the log was not closed");
+    }
+}

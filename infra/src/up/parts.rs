@@ -1,0 +1,43 @@
+//! What the roles of one process share.
+
+use std::sync::Arc;
+
+use tidemark_batch::Batch;
+use tidemark_serving::merge::Versions;
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::live::LiveView;
+use tidemark_shared::log::Log;
+use tidemark_shared::store::Store;
+use tidemark_speed::archiver::ArchiverSettings;
+use tidemark_speed::pressure::Pressure;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::tasks::Tasks;
+
+/// See the module's text. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) batch: Batch,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) live: Arc<dyn LiveView>,
+    pub(super) versions: Arc<dyn Versions>,
+    pub(super) pressure: Arc<Pressure>,
+    pub(super) ambient: Arc<dyn Ambient>,
+    pub(super) archiver: ArchiverSettings,
+    pub(super) tasks: Arc<Tasks>,
+    /// Counts what may have moved visible positions or coverage, for those who wait for them.
+    pub(super) moved: watch::Sender<u64>,
+    /// Stops the batch layer's loops.
+    pub(super) stop_batch: CancellationToken,
+    /// Stops archivers and indexers.
+    pub(super) stop_speed: CancellationToken,
+}
+
+impl Parts {
+    /// Wakes those who wait for positions.
+    pub(super) fn has_moved(&self) {
+        self.moved.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}

@@ -1,0 +1,91 @@
+//! Runs the batch layer on a dataset: every so often, when real-time views fill up, and when somebody asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_batch::report::quiet;
+use tidemark_shared::error::chain;
+use tidemark_speed::pressure::Level;
+use tokio::sync::Notify;
+
+use super::UpError;
+use super::parts::Parts;
+use super::stream::Stream;
+use super::streams::Streams;
+
+/// A compaction is tried after so many runs that committed, packing after so many compactions.
+const RUNS_PER_COMPACTION: u64 = 10;
+const COMPACTIONS_PER_PACKING: u64 = 4;
+/// Pause between two runs for want of room: what the first one covered leaves the views only after the grace.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+
+/// The loop of one dataset.
+pub(super) struct Runs {
+    pub(super) parts: Parts,
+    pub(super) stream: Arc<Stream>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) interval: Option<Duration>,
+    pub(super) asked: Arc<Notify>,
+}
+
+impl Runs {
+    /// Runs until it is stopped. A run that fails is told, and tried again at the next occasion.
+    pub(super) async fn run(&self) -> Result<(), UpError> {
+        let name = format!("batch {}", self.stream.dataset);
+        let mut committed = 0_u64;
+        while self.due().await {
+            let ended = self.parts.stop_batch.run_until_cancelled(Box::pin(self.once(&mut committed))).await;
+            match ended {
+                None => break,
+                Some(Ok(())) => self.parts.tasks.works(&name),
+                Some(Err(error)) => {
+                    tracing::error!(dataset = self.stream.dataset, error = %chain(&error), "a batch run failed");
+                    self.parts.tasks.fails(&name, chain(&error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next occasion; false: it is to stop.
+    async fn due(&self) -> bool {
+        let wait = async {
+            let interval = async {
+                match self.interval {
+                    Some(interval) => tokio::time::sleep(interval).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let room = async {
+                tokio::time::sleep(ROOM_PAUSE).await;
+                self.parts.pressure.reaches(Level::BatchWanted).await;
+            };
+            tokio::select! {
+                () = interval => {}
+                () = room => {}
+                () = self.asked.notified() => {}
+            }
+        };
+        self.parts.stop_batch.run_until_cancelled(wait).await.is_some()
+    }
+
+    /// Seals what the log has, takes it in, and from time to time tidies up.
+    async fn once(&self, committed: &mut u64) -> Result<(), UpError> {
+        let dataset = &self.stream.dataset;
+        let _archived = self.stream.archiver.flush().await?;
+        let report = self.parts.batch.run(dataset, &quiet()).await?;
+        self.streams.look_now();
+        if report.table_version.is_none() {
+            return Ok(());
+        }
+        *committed += 1;
+        if committed.is_multiple_of(RUNS_PER_COMPACTION) {
+            let _report = self.parts.batch.compact(dataset).await?;
+            self.streams.look_now();
+        }
+        if committed.is_multiple_of(RUNS_PER_COMPACTION * COMPACTIONS_PER_PACKING) {
+            let _report = self.parts.batch.pack(dataset).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! One dataset's stream in this process: its topic, its archiver, and an indexer for each generation that may answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use tidemark_serving::http::{IntakeError, Taken};
+use tidemark_shared::curated::CurrentGeneration;
+use tidemark_shared::dataset::registry::{self, Registered};
+use tidemark_shared::error::AnyError;
+use tidemark_shared::live::ViewId;
+use tidemark_shared::log::{IdempotencyKey, Partitioner, Record, Routed, Topic, TopicName};
+use tidemark_shared::position::{Coverage, LogPartition, Source};
+use tidemark_shared::rows::StreamRows;
+use tidemark_shared::segment::Archive;
+use tidemark_speed::archiver::Archiver;
+use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings};
+use tokio_util::sync::CancellationToken;
+
+use super::UpError;
+use super::parts::Parts;
+
+/// See the module's text.
+pub(super) struct Stream {
+    pub(super) dataset: String,
+    pub(super) topic: Topic,
+    pub(super) source: Source,
+    pub(super) archive: Archive,
+    pub(super) archiver: Arc<Archiver>,
+    /// The newest definition: it says how records find their partition.
+    pub(super) definition: RwLock<Arc<Registered>>,
+    partitioner: Mutex<Partitioner>,
+    pub(super) indexers: Mutex<BTreeMap<String, Running>>,
+    parts: Parts,
+}
+
+/// An indexer at work.
+#[derive(Clone)]
+pub(super) struct Running {
+    pub(super) indexer: Arc<Indexer>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Stream {
+    /// Makes the topic, if it is new, and its archiver; nothing runs yet.
+    pub(super) async fn open(parts: &Parts, applied: Registered) -> Result<Self, UpError> {
+        let dataset = applied.definition.name.clone();
+        let spec = applied.definition.stream.clone().expect("only datasets with a stream come here");
+        let name = TopicName::new(&spec.topic)?;
+        let topic = match parts.log.topic(&name).await? {
+            None => parts.log.create_topic(&name, spec.partitions).await?,
+            Some(topic) if topic.partitions < spec.partitions => {
+                parts.log.add_partitions(&topic, spec.partitions).await?
+            }
+            Some(topic) => topic,
+        };
+        let archive = Archive::new(parts.store.clone(), &dataset);
+        let archiver = Archiver::open(
+            Arc::clone(&parts.log),
+            archive.clone(),
+            topic.clone(),
+            Arc::clone(&parts.ambient),
+            parts.archiver,
+        );
+        let archiver = archiver.await?;
+        Ok(Self {
+            dataset,
+            source: archiver.source().clone(),
+            // Where the first records without a key go, differs from start to start.
+            partitioner: Mutex::new(Partitioner::new(topic.partitions, (parts.ambient.random() >> 32) as u32)),
+            topic,
+            archive,
+            archiver: Arc::new(archiver),
+            definition: RwLock::new(Arc::new(applied)),
+            indexers: Mutex::default(),
+            parts: parts.clone(),
+        })
+    }
+
+    pub(super) fn definition(&self) -> Arc<Registered> {
+        Arc::clone(&self.definition.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn view(&self, generation: &str) -> ViewId {
+        ViewId { dataset: self.dataset.clone(), generation: generation.to_owned() }
+    }
+
+    pub(super) fn indexer(&self, generation: &str) -> Option<Running> {
+        self.indexers.lock().unwrap_or_else(PoisonError::into_inner).get(generation).cloned()
+    }
+
+    pub(super) fn all_indexers(&self) -> Vec<(String, Running)> {
+        let indexers = self.indexers.lock().unwrap_or_else(PoisonError::into_inner);
+        indexers.iter().map(|(generation, running)| (generation.clone(), running.clone())).collect()
+    }
+
+    /// An indexer for a generation, by its own definition; it begins at `coverage`, and nothing runs yet.
+    pub(super) async fn open_indexer(
+        &self,
+        generation: &CurrentGeneration,
+        coverage: Coverage,
+    ) -> Result<Running, UpError> {
+        let version = &generation.definition;
+        let applied = registry::by_version(&self.parts.store, &self.dataset, version).await?;
+        let missing = || UpError::NoDefinition { dataset: self.dataset.clone(), version: version.clone() };
+        let rows = StreamRows::compile(&applied.ok_or_else(missing)?.definition)?;
+        let parts = IndexerParts {
+            log: Arc::clone(&self.parts.log),
+            topic: self.topic.clone(),
+            archive: self.archive.clone(),
+            live: Arc::clone(&self.parts.live),
+            view: self.view(&generation.generation),
+            rows: Arc::new(rows),
+            ambient: Arc::clone(&self.parts.ambient),
+            pressure: Arc::clone(&self.parts.pressure),
+        };
+        let indexer = Arc::new(Indexer::open(parts, coverage, IndexerSettings::default()).await?);
+        let running = Running { indexer, stop: self.parts.stop_speed.child_token() };
+        let mut indexers = self.indexers.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(indexers.entry(generation.generation.clone()).or_insert(running).clone())
+    }
+
+    /// Ends the indexer of a generation that answers no more, and lets its view go.
+    pub(super) async fn close_indexer(&self, generation: &str) -> Result<(), UpError> {
+        let gone = self.indexers.lock().unwrap_or_else(PoisonError::into_inner).remove(generation);
+        let Some(running) = gone else { return Ok(()) };
+        running.stop.cancel();
+        self.parts.live.close(&self.view(generation)).await?;
+        self.parts.pressure.dropped(self.parts.live.as_ref());
+        Ok(())
+    }
+
+    /// Appends values, each to the partition that its key says.
+    pub(super) async fn append(
+        &self,
+        values: Vec<Bytes>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Taken, IntakeError> {
+        let definition = self.definition();
+        let keys = super::message_key::MessageKeys::new(&definition.definition);
+        let timestamp_ms = self.parts.ambient.now().timestamp_millis();
+        let records = values.into_iter().map(|value| Record {
+            key: keys.of(&value),
+            value: Some(value),
+            headers: Vec::new(),
+            timestamp_ms,
+        });
+        let records: Vec<Routed> = {
+            let mut partitioner = self.partitioner.lock().unwrap_or_else(PoisonError::into_inner);
+            records.map(|record| Routed { partition: partitioner.next(&record), record }).collect()
+        };
+        let appended = self.parts.log.append(&self.topic, records, key).await?;
+        let position = |at: &tidemark_shared::log::Position| {
+            (LogPartition { source: self.source.clone(), partition: at.partition }, at.offset)
+        };
+        Ok(Taken { positions: appended.positions.iter().map(position).collect(), repeated: appended.repeated })
+    }
+
+    /// The exclusive end of each partition of the log.
+    pub(super) async fn log_ends(&self) -> Result<Coverage, AnyError> {
+        let bounds = self.parts.log.bounds(&self.topic).await.map_err(AnyError::new)?;
+        let partition = |number| LogPartition { source: self.source.clone(), partition: number };
+        Ok((0..).zip(bounds).map(|(number, bounds)| (partition(number), bounds.end)).collect())
+    }
+}

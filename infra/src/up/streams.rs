@@ -1,0 +1,244 @@
+//! Keeps the speed layer in step with what was applied and curated: a stream for every dataset that has one, an indexer
+//! for every generation that may answer, and no row in a view that the curated table has long had.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tidemark_serving::merge::Pointer;
+use tidemark_shared::curated::CurrentGeneration;
+use tidemark_shared::dataset::registry;
+use tidemark_shared::error::chain;
+use tidemark_shared::live::LivePin;
+use tidemark_shared::position::Coverage;
+use tokio::sync::Notify;
+
+use super::UpError;
+use super::parts::Parts;
+use super::stream::Stream;
+
+/// Longest time between two looks at definitions, pointers and coverage. Work of this process is seen at once.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long rows below the coverage stay, and a view whose generation answers no more: a query that read an older version
+/// before finds them, and needs no second try (H7; which rows an answer has does not depend on it).
+const GRACE: Duration = Duration::from_secs(2);
+
+/// All streams of the process.
+pub(super) struct Streams {
+    parts: Parts,
+    all: RwLock<BTreeMap<String, Arc<Stream>>>,
+    look: Notify,
+}
+
+/// What a look at one dataset remembers for the next one.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Coverages with the time from which on they were known; rows below the newest that is old enough may go.
+    coverages: BTreeMap<String, Vec<(DateTime<Utc>, Coverage)>>,
+    /// Generations that answer no more, since when.
+    retired: BTreeMap<String, DateTime<Utc>>,
+}
+
+impl Streams {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self { parts, all: RwLock::default(), look: Notify::new() }
+    }
+
+    pub(super) fn get(&self, dataset: &str) -> Option<Arc<Stream>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).get(dataset).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Stream>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Asks for a look now.
+    pub(super) fn look_now(&self) {
+        self.look.notify_one();
+    }
+
+    /// Looks at definitions until it is stopped, and tells of streams that are new.
+    pub(super) async fn run(&self, found: &(dyn Fn(Arc<Stream>) + Send + Sync)) -> Result<(), UpError> {
+        let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        let stop = self.parts.stop_speed.clone();
+        while !stop.is_cancelled() {
+            for stream in self.discover().await? {
+                found(stream);
+            }
+            for stream in self.all() {
+                let seen = seen.entry(stream.dataset.clone()).or_default();
+                let name = format!("keeper {}", stream.dataset);
+                match self.keep(&stream, seen).await {
+                    Ok(()) => self.parts.tasks.works(&name),
+                    Err(error) => {
+                        tracing::warn!(dataset = stream.dataset, error = %chain(&error), "looking again");
+                        self.parts.tasks.fails(&name, chain(&error));
+                    }
+                }
+            }
+            let waited = tokio::time::timeout(LOOK_AGAIN, self.look.notified());
+            drop(stop.run_until_cancelled(waited).await);
+        }
+        Ok(())
+    }
+
+    /// Opens the streams of datasets that were applied since.
+    pub(super) async fn discover(&self) -> Result<Vec<Arc<Stream>>, UpError> {
+        let mut new = Vec::new();
+        for dataset in registry::list(&self.parts.store).await? {
+            let known = self.get(&dataset);
+            let n = registry::numbers(&self.parts.store, &dataset).await?.into_iter().max();
+            if known.as_ref().is_some_and(|known| Some(known.definition().n) == n) {
+                continue;
+            }
+            let applied = match registry::latest(&self.parts.store, &dataset).await {
+                Ok(Some(applied)) if applied.definition.stream.is_some() => applied,
+                Ok(_) => continue,
+                Err(error) => {
+                    // One damaged definition keeps no other dataset from its stream.
+                    tracing::error!(dataset, error = %chain(&error), "the dataset's stream is not taken up");
+                    continue;
+                }
+            };
+            if let Some(known) = known {
+                *known.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
+                continue;
+            }
+            let stream = Arc::new(Stream::open(&self.parts, applied).await?);
+            let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+            all.insert(dataset, Arc::clone(&stream));
+            new.push(stream);
+        }
+        Ok(new)
+    }
+
+    /// Brings one dataset's indexers and views in step with its generations.
+    pub(super) async fn keep(&self, stream: &Arc<Stream>, seen: &mut Seen) -> Result<(), UpError> {
+        let pointers = self.parts.versions.pointers(&stream.dataset).await?;
+        let Some((newest, _)) = pointers.first().cloned().map(|pointer| (pointer, ())) else { return Ok(()) };
+        for (_, generation) in wanted(&pointers, |generation| stream.indexer(generation).is_some()) {
+            self.keep_generation(stream, generation, seen).await?;
+        }
+        let now = self.parts.ambient.now();
+        self.retire(stream, &newest.1.generation, seen, now).await
+    }
+
+    async fn keep_generation(
+        &self,
+        stream: &Arc<Stream>,
+        generation: &CurrentGeneration,
+        seen: &mut Seen,
+    ) -> Result<(), UpError> {
+        let table = self.parts.versions.newest(&stream.dataset, generation).await?;
+        let coverage = table.version().coverage.clone();
+        let name = &generation.generation;
+        if stream.indexer(name).is_none() {
+            let running = stream.open_indexer(generation, coverage.clone()).await?;
+            let (indexer, stop) = (running.indexer, running.stop);
+            let task = format!("indexer {} {name}", stream.dataset);
+            let work = {
+                let stop = stop.clone();
+                move || {
+                    let (indexer, stop) = (Arc::clone(&indexer), stop.clone());
+                    async move { indexer.run(&stop).await.map_err(|error| chain(&error)) }
+                }
+            };
+            self.parts.tasks.spawn(task, stop, work).await;
+        }
+        let now = self.parts.ambient.now();
+        let known = seen.coverages.entry(name.clone()).or_default();
+        if known.last().is_none_or(|(_, last)| *last != coverage) {
+            known.push((now, coverage));
+            self.parts.has_moved();
+        }
+        if let Some(drop_below) = old_enough(known, now) {
+            self.parts.live.drop_below(&stream.view(name), &drop_below).await?;
+            self.parts.pressure.dropped(self.parts.live.as_ref());
+        }
+        Ok(())
+    }
+
+    /// Lets generations go that answer no more: the newest one's view is not behind theirs.
+    async fn retire(
+        &self,
+        stream: &Arc<Stream>,
+        newest: &str,
+        seen: &mut Seen,
+        now: DateTime<Utc>,
+    ) -> Result<(), UpError> {
+        let Some(ahead) = self.parts.live.pin(&stream.view(newest)).await? else { return Ok(()) };
+        for (generation, _) in stream.all_indexers().into_iter().filter(|(generation, _)| generation != newest) {
+            let old = self.parts.live.pin(&stream.view(&generation)).await?;
+            if old.is_some_and(|old| is_behind(ahead.as_ref(), old.as_ref())) {
+                continue;
+            }
+            let since = *seen.retired.entry(generation.clone()).or_insert(now);
+            if now - since >= chrono::Duration::from_std(GRACE).unwrap_or_default() {
+                stream.close_indexer(&generation).await?;
+                seen.retired.remove(&generation);
+                seen.coverages.remove(&generation);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of the two newest generations, the newest and the one before if that still has an indexer, or had none because the
+/// process has just started and the newest has no view either: then only the newest is built.
+fn wanted(pointers: &[Pointer], has_indexer: impl Fn(&str) -> bool) -> Vec<&Pointer> {
+    let newest = pointers.first().into_iter();
+    newest.chain(pointers.get(1).filter(|(_, before)| has_indexer(&before.generation))).collect()
+}
+
+fn is_behind(view: &dyn LivePin, old: &dyn LivePin) -> bool {
+    let visible = |partition| view.ranges().get(partition).map_or(0, |range| range.visible);
+    old.ranges().iter().any(|(partition, range)| visible(partition) < range.visible)
+}
+
+/// Takes out of `known` the newest coverage that was known for the grace time, and all before it.
+fn old_enough(known: &mut Vec<(DateTime<Utc>, Coverage)>, now: DateTime<Utc>) -> Option<Coverage> {
+    let grace = chrono::Duration::from_std(GRACE).unwrap_or_default();
+    let count = known.iter().take_while(|(since, _)| now - *since >= grace).count();
+    // The newest stays, so that it is known again.
+    let dropped = count.checked_sub(1)?;
+    let coverage = known[dropped].1.clone();
+    let keep_from = if count == known.len() { dropped } else { count };
+    known.drain(..keep_from);
+    Some(coverage)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::position::LogPartition;
+
+    use super::*;
+
+    fn coverage(end: u64) -> Coverage {
+        [(LogPartition::files(), end)].into_iter().collect()
+    }
+
+    #[test]
+    fn rows_go_when_a_higher_coverage_has_been_known_for_the_grace() {
+        let start = DateTime::<Utc>::UNIX_EPOCH;
+        let at = |seconds: i64| start + chrono::Duration::seconds(seconds);
+        let mut known = vec![(at(0), coverage(1)), (at(1), coverage(2)), (at(5), coverage(3))];
+        assert_eq!(old_enough(&mut known, at(1)), None);
+        assert_eq!(old_enough(&mut known, at(4)), Some(coverage(2)));
+        assert_eq!(known, [(at(5), coverage(3))]);
+        assert_eq!(old_enough(&mut known, at(9)), Some(coverage(3)));
+        assert_eq!(known, [(at(5), coverage(3))], "the newest stays known");
+    }
+
+    #[test]
+    fn a_generation_before_is_kept_up_only_while_it_has_an_indexer() {
+        let pointer = |n, name: &str| (n, CurrentGeneration::new(name, "d", 1));
+        let pointers = [pointer(3, "new"), pointer(2, "old")];
+        let names = |has: &[&str]| -> Vec<String> {
+            let has = |name: &str| has.contains(&name);
+            wanted(&pointers, has).into_iter().map(|(_, generation)| generation.generation.clone()).collect()
+        };
+        assert_eq!(names(&[]), ["new"]);
+        assert_eq!(names(&["old"]), ["new", "old"]);
+    }
+}
