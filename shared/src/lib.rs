@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod curated;
 pub mod dataset;
 pub mod decode;
+pub mod document;
 pub mod error;
 mod hex;
 pub mod layout;
