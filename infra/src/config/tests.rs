@@ -167,8 +167,8 @@ fn sections_of_later_layers_warn_and_do_nothing() {
     assert_eq!(
         config.warnings,
         [
-            "/srv/tidemark.toml:3: [doors] does nothing: this build lacks that layer",
             "/srv/tidemark.toml:1: [log] does nothing: this build lacks that layer",
+            "/srv/tidemark.toml:3: [doors] does nothing: this build lacks that layer",
         ]
     );
 }
