@@ -7,7 +7,10 @@ use tidemark_testing::fuzzing;
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder is in the repository")
+        .map(|entry| entry.expect("it can be read").path())
+        .collect();
     files.sort();
     files
 }

@@ -11,8 +11,8 @@ use tidemark_testing::contract::store as contract;
 use tidemark_testing::faulty::{Call, Fault, Faulty, Rule};
 
 fn local() -> (TempDir, Store) {
-    let folder = TempDir::new().unwrap();
-    let store = Store::local(&folder.path().join("store"), IfMissing::Create).unwrap();
+    let folder = TempDir::new().expect("a temporary folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a folder of our own");
     (folder, store)
 }
 
