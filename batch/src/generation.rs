@@ -52,7 +52,7 @@ impl Maker {
     }
 
     /// How this generation's data files are laid out.
-    pub(crate) fn layout(&self, batch: &Batch, generation: &str) -> TableLayout {
+    pub(crate) fn table_layout(&self, batch: &Batch, generation: &str) -> TableLayout {
         TableLayout {
             objects: batch.store.objects(),
             root: tidemark_shared::layout::table(&self.dataset, generation),

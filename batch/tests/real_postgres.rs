@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidemark_batch::catalog::SqlCatalog;
-use tidemark_shared::catalog::{Catalog, PageRequest, contract};
+use tidemark_shared::catalog::{Catalog, PageRequest};
+use tidemark_testing::contract::catalog as contract;
 
 async fn open() -> Arc<dyn Catalog> {
     let url = std::env::var("TIDEMARK_TEST_POSTGRES_URL").expect("TIDEMARK_TEST_POSTGRES_URL names the test server");

@@ -1,6 +1,7 @@
 """Checks the dependency tree, as `cargo metadata` tells it:
 
 - batch, speed and serving depend on shared and never on each other; e2e links no part of Tidemark;
+- the binary links no test machinery;
 - shared links no broker, S3, SQL-database or HTTP server client;
 - one DataFusion, one Arrow, one Parquet, one object_store, one deltalake in the tree;
 - licences, sources and banned crates as in deny.toml.
@@ -36,6 +37,8 @@ APART = {
         "sqlx",
         "tonic",
     ],
+    # tests only
+    "tidemark": ["tidemark-testing"],
     "tidemark-e2e": ["tidemark-shared", "tidemark-batch", "datafusion", "arrow"],
 }
 

@@ -24,7 +24,7 @@ library=$(python3 - "$messages" <<'PY'
 import json, sys
 for line in open(sys.argv[1]):
     message = json.loads(line)
-    if message["reason"] == "compiler-artifact" and message["target"]["name"] == "tidemark_shared":
+    if message["reason"] == "compiler-artifact" and message["target"]["name"] == "tidemark_testing":
         print(next(name for name in message["filenames"] if name.endswith(".rlib")))
 PY
 )
@@ -34,7 +34,7 @@ own=$PWD/target
 for target in "${targets[@]}"; do
   # Cargo does not know of the library, so a new one would not make it link again.
   touch "fuzz_targets/$target.rs"
-  CARGO_TARGET_DIR=$own cargo rustc --bin "$target" -- --extern "tidemark_shared=$library" -L "dependency=$dependencies"
+  CARGO_TARGET_DIR=$own cargo rustc --bin "$target" -- --extern "tidemark_testing=$library" -L "dependency=$dependencies"
 done
 for target in "${targets[@]}"; do
   mkdir -p "artifacts/$target" "found/$target"

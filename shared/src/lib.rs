@@ -11,6 +11,7 @@ pub mod counts;
 pub mod curated;
 pub mod dataset;
 pub mod decode;
+pub mod document;
 pub mod error;
 mod hex;
 pub mod layout;

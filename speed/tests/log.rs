@@ -8,9 +8,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::log::contract::{self, SteppedClock};
 use tidemark_shared::log::{Bounds, Log, LogError, Position, ReadLimits, Record, Retention, Routed, Topic, TopicName};
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
+use tidemark_testing::contract::log::{self as contract, SteppedClock};
 use tokio::task::JoinSet;
 
 const PARTITIONS: u32 = 2;

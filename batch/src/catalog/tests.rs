@@ -2,8 +2,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use tidemark_shared::catalog::{Catalog, CatalogError, DatabaseInput, contract};
+use tidemark_shared::catalog::{Catalog, CatalogError, DatabaseInput};
 use tidemark_shared::error::ErrorKind as _;
+use tidemark_testing::contract::catalog as contract;
 
 use super::SqlCatalog;
 

@@ -175,7 +175,7 @@ impl Batch {
         progress: &Arc<dyn Progress>,
     ) -> Result<Work, BatchError> {
         let mut work = Work::default();
-        let mut writer = TableWriter::new(maker.layout(self, &table.generation));
+        let mut writer = TableWriter::new(maker.table_layout(self, &table.generation));
         let files: Vec<LedgerFile> = piece.read.iter().filter_map(|n| state.file(*n).cloned()).collect();
         if !files.is_empty() {
             progress.phase("curate", Some(files.iter().map(|f| f.file.bytes).sum()));

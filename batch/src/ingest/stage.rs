@@ -117,7 +117,7 @@ impl Batch {
             request,
             progress,
             writer: TableWriter::new(
-                maker.layout(self, &current.generation).with_share(MEMORY_SHARES - 1, MEMORY_SHARES),
+                maker.table_layout(self, &current.generation).with_share(MEMORY_SHARES - 1, MEMORY_SHARES),
             ),
             files: Vec::new(),
             numbers: BTreeSet::new(),
@@ -212,7 +212,7 @@ impl Batch {
     ) -> Result<Judged, BatchError> {
         let maker = &current.maker;
         let mut tally = Tally::new()?;
-        let mut rows = WaitingRows::new(&maker.layout(self, &current.generation), expected_number);
+        let mut rows = WaitingRows::new(&maker.table_layout(self, &current.generation), expected_number);
         let expectations = Expectations::start(&maker.gate.expectations, &maker.transform.output_schema());
         let mut notes = Vec::new();
         while let Some(event) = parts.next().await? {

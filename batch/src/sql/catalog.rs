@@ -11,9 +11,6 @@ use tidemark_shared::error::AnyError;
 
 use super::files::FileTable;
 
-/// A column of a catalog table, as its name and Arrow type.
-pub type Column = (String, arrow::datatypes::DataType);
-
 /// A table of the catalog, with its version there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CatalogTable {

@@ -21,7 +21,7 @@ mod tests;
 
 pub use answer::{Answer, Stats};
 pub use as_of::{AsOf, DatasetAsOf, TableAsOf};
-pub use catalog::{CatalogTable, CatalogTables, Column, NoCatalogTables};
+pub use catalog::{CatalogTable, CatalogTables, NoCatalogTables};
 pub use engine::{Limits, Query, SqlConfig, SqlEngine};
 pub use error::SqlError;
 pub use files::{FileFormat, FileTable};

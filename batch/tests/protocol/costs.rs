@@ -1,7 +1,7 @@
 //! What an ordinary run asks of the store. Every call is a round trip to S3, so that their number must not creep up.
 
 use tidemark_batch::report::quiet;
-use tidemark_shared::store::faulty::{Call, Faulty};
+use tidemark_testing::faulty::{Call, Faulty};
 
 use crate::support::Home;
 

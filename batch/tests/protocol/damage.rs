@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tidemark_batch::report::{RejectQuery, quiet};
 use tidemark_batch::{BatchError, BatchSettings, GRACE_MAX, VacuumRequest};
 use tidemark_shared::error::{ErrorKind as _, Kind};
-use tidemark_shared::store::faulty::{Call, Fault, Rule};
+use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use crate::support::Home;
 

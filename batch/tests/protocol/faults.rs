@@ -1,7 +1,7 @@
 //! Faults of the store at every write, and lost acknowledgements.
 
 use tidemark_batch::report::quiet;
-use tidemark_shared::store::faulty::{Call, Fault, Rule};
+use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use crate::support::{DOUBLED, Home, Published};
 

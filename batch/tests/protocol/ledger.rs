@@ -16,7 +16,7 @@ async fn h9_a_recompute_replays_every_decision() {
     let report = batch.withdraw("events", &["b.csv".to_owned()], &quiet()).await.expect("withdraws");
     assert!(report.rows_removed > 0);
     let again = batch.withdraw("events", &["b.csv".to_owned()], &quiet()).await.expect("is done already");
-    assert_eq!((again.rows_removed, &again.files[0].outcome), (0, &FileOutcome::Withdrawn));
+    assert_eq!((again.rows_removed, &again.files[0].outcome), (0, &FileOutcome::AlreadyWithdrawn));
     let without = home.published().await;
     assert_ne!(without, all);
     assert!(without.rejects.iter().all(|(file, _, _)| file != "b.csv"));

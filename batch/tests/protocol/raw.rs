@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidemark_batch::report::{FileOutcome, Progress, RejectQuery, quiet};
 use tidemark_batch::{BatchError, BatchSettings};
 use tidemark_shared::error::{ErrorKind as _, Kind};
-use tidemark_shared::store::faulty::{Call, Fault, Rule};
+use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use crate::support::{DOUBLED, Home, Published};
 

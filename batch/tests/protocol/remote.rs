@@ -1,30 +1,24 @@
 //! Files that lie in another bucket, copied or read in place: what that asks of the bucket.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt as _, Result};
 use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchSettings, IngestRequest};
 use tidemark_shared::store::{IfMissing, Leftover, Store, StoreError, StoreUrl, Stores, Upkeep};
+use tidemark_testing::forward::{Layer, Layered};
 
 use crate::support::Home;
 
 /// A bucket in memory that says that it keeps versions; every object is there in one.
-#[derive(Debug, Default)]
 struct Bucket {
-    inner: InMemory,
+    inner: Arc<dyn ObjectStore>,
     heads: AtomicUsize,
 }
 
@@ -37,13 +31,9 @@ impl fmt::Display for Bucket {
 }
 
 #[async_trait]
-impl ObjectStore for Bucket {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, opts).await
-    }
-
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await
+impl Layer for Bucket {
+    fn inner(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
     }
 
     async fn get_opts(&self, location: &Path, mut options: GetOptions) -> Result<GetResult> {
@@ -52,26 +42,6 @@ impl ObjectStore for Bucket {
         let mut result = self.inner.get_opts(location, options).await?;
         result.meta.version = Some(VERSION.to_owned());
         Ok(result)
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner.get_ranges(location, ranges).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }
 
@@ -103,7 +73,7 @@ struct Opens {
 impl Stores for Opens {
     async fn open(&self, url: &StoreUrl, _if_missing: IfMissing) -> Result<Store, StoreError> {
         self.opened.lock().expect("no holder panics").push(url.to_string());
-        Ok(Store::new(url.clone(), Arc::clone(&self.bucket) as Arc<dyn ObjectStore>, Arc::new(Versioned)))
+        Ok(Store::new(url.clone(), Arc::new(Layered::new(Arc::clone(&self.bucket))), Arc::new(Versioned)))
     }
 }
 
@@ -111,10 +81,10 @@ impl Stores for Opens {
 async fn a_bucket_is_opened_once_and_asked_for_versions_only_where_they_count() {
     for in_place in [false, true] {
         let home = Home::new().await;
-        let bucket = Arc::new(Bucket::default());
+        let bucket = Arc::new(Bucket { inner: Arc::new(InMemory::new()), heads: AtomicUsize::new(0) });
         for name in ["a.csv", "b.csv", "c.csv"] {
             let bytes = std::fs::read(home.path(name)).expect("a file");
-            bucket.put(&Path::from(format!("in/{name}")), bytes.into()).await.expect("memory takes everything");
+            bucket.inner.put(&Path::from(format!("in/{name}")), bytes.into()).await.expect("memory takes everything");
         }
         let opens = Arc::new(Opens { bucket: Arc::clone(&bucket), opened: Mutex::default() });
         let settings = BatchSettings { threads: 2, ..BatchSettings::default() };

@@ -8,14 +8,13 @@ use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
 use tempfile::TempDir;
 use tidemark_batch::report::{RejectQuery, quiet};
 use tidemark_batch::{Batch, BatchError, BatchSettings, IngestRequest, VacuumRequest};
 use tidemark_shared::curated::{CuratedTable, CuratedVersion};
 use tidemark_shared::dataset::registry;
-use tidemark_shared::store::faulty::{Faulty, Rule};
 use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
+use tidemark_testing::faulty::{Faulty, Rule};
 
 use crate::hooked::Hooked;
 
@@ -119,7 +118,7 @@ impl Home {
 
     /// The batch layer on a store that lets `act` happen before the first put of a key that ends with `key`.
     pub(crate) fn hooked(&self, key: &str, act: BoxFuture<'static, ()>) -> Batch {
-        self.batch_on(self.store.decorated(|inner| Arc::new(Hooked::new(inner, key, act))))
+        self.batch_on(self.store.decorated(|inner| Hooked::store(inner, key, act)))
     }
 
     /// The batch layer on a store that fails as `rules` say.
@@ -130,7 +129,7 @@ impl Home {
     /// The same, and the store that tells which calls were made and which of them failed.
     pub(crate) fn observed(&self, rules: Vec<Rule>) -> (Batch, Faulty) {
         let faulty = Faulty::new(self.store.objects(), rules);
-        let store = self.store.decorated(|_| Arc::new(faulty.clone()) as Arc<dyn ObjectStore>);
+        let store = self.store.decorated(|_| faulty.store());
         (self.batch_on(store), faulty)
     }
 

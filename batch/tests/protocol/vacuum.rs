@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchError, BatchSettings, VacuumRequest};
-use tidemark_shared::store::faulty::{Call, Fault, Rule};
+use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use crate::support::{DOUBLED, Home, Published};
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_spanned::Spanned;
-use tidemark_shared::dataset::nearest;
-use toml::de::{DeTable, DeValue};
+use tidemark_shared::document::{Document, Section};
+use toml::de::DeTable;
 
 use super::ConfigError;
 use super::keys::{KEYS, LATER_DOORS};
@@ -52,93 +51,40 @@ impl FileLayer {
     /// # Errors
     /// Everything that is wrong with it: each with its line, and the nearest name for a wrong one.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let mut reader = Reader { path, text, layer: Self::default(), problems: Vec::new() };
-        reader.layer.path = path.to_owned();
-        let (tree, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let message = error.message().lines().next().unwrap_or_default().to_owned();
-            reader.problem(error.span().map_or(0, |span| span.start), &message);
+        let file = path.display().to_string();
+        let document = Document::new(&file, text);
+        let tree = document.tree();
+        let mut layer = Self { path: path.to_owned(), ..Self::default() };
+        // In what is no TOML, half the keys may be missing.
+        if !document.has_problems() {
+            layer.take(&document, &tree);
         }
-        if reader.problems.is_empty() {
-            reader.top(tree.get_ref());
+        let problems: Vec<String> = document.into_problems().iter().map(ToString::to_string).collect();
+        if problems.is_empty() { Ok(layer) } else { Err(ConfigError { problems }) }
+    }
+
+    /// Takes over what `tree` says; what is wrong with it becomes problems of `document`.
+    fn take<'d>(&mut self, document: &'d Document<'d>, tree: &'d DeTable<'d>) {
+        let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).filter(|name| !name.is_empty()).collect();
+        sections.dedup();
+        let known: Vec<&str> = names_in("").chain(sections.iter().copied()).collect();
+        let top = Section::new(document, "", tree, 0, &known);
+        self.values.extend(names_in("").filter_map(|name| Some((name.to_owned(), top.text(name)?))));
+        for section in sections {
+            let later = if section == "doors" { LATER_DOORS } else { &[] };
+            let known: Vec<&str> = names_in(section).chain(later.iter().copied()).collect();
+            let Some(table) = top.section(section, &known) else { continue };
+            for name in later.iter().filter(|name| table.has(name)) {
+                let (path, line) = (self.path.display(), document.line(table.place(name)));
+                self.warnings.push(format!("{path}:{line}: [doors] {name} does nothing: this build lacks that door"));
+            }
+            let values = names_in(section).filter_map(|name| Some((format!("{section}.{name}"), table.text(name)?)));
+            self.values.extend(values);
         }
-        if reader.problems.is_empty() { Ok(reader.layer) } else { Err(ConfigError { problems: reader.problems }) }
     }
 }
 
-struct Reader<'t> {
-    path: &'t Path,
-    text: &'t str,
-    layer: FileLayer,
-    problems: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn line(&self, at: usize) -> u64 {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        1 + before.iter().filter(|byte| **byte == b'\n').count() as u64
-    }
-
-    fn problem(&mut self, at: usize, message: &str) {
-        let problem = format!("{}:{}: {message}", self.path.display(), self.line(at));
-        self.problems.push(problem);
-    }
-
-    fn top(&mut self, tree: &DeTable<'_>) {
-        for (key, value) in tree {
-            let name: &str = key.get_ref();
-            let at = key.span().start;
-            if KEYS.iter().any(|key| key.section.is_empty() && key.name == name) {
-                self.value(at, name.to_owned(), value);
-            } else if KEYS.iter().any(|key| key.section == name) {
-                match value.get_ref() {
-                    DeValue::Table(table) => self.section(name, table),
-                    _ => self.problem(at, &format!("`{name}` is a section: write `[{name}]`")),
-                }
-            } else {
-                let top = KEYS.iter().map(|key| if key.section.is_empty() { key.name } else { key.section });
-                let known: Vec<&str> = top.collect();
-                self.unknown(at, name, "", &known);
-            }
-        }
-    }
-
-    fn section(&mut self, section: &str, table: &DeTable<'_>) {
-        for (key, value) in table {
-            let name: &str = key.get_ref();
-            let at = key.span().start;
-            let known: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
-            if section == "doors" && LATER_DOORS.contains(&name) {
-                let (path, line) = (self.path.display(), self.line(at));
-                let warning = format!("{path}:{line}: [doors] {name} does nothing: this build lacks that door");
-                self.layer.warnings.push(warning);
-            } else if known.contains(&name) {
-                self.value(at, format!("{section}.{name}"), value);
-            } else {
-                self.unknown(at, name, &format!(" in [{section}]"), &known);
-            }
-        }
-    }
-
-    fn unknown(&mut self, at: usize, name: &str, place: &str, known: &[&str]) {
-        let suggestion = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let mut known = known.to_vec();
-                known.dedup();
-                format!("known here: {}", known.join(", "))
-            }
-        };
-        self.problem(at, &format!("unknown key `{name}`{place} ({suggestion})"));
-    }
-
-    fn value(&mut self, at: usize, path: String, value: &Spanned<DeValue<'_>>) {
-        let text = match value.get_ref() {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
-            _ => return self.problem(at, &format!("`{path}` must be a text or a whole number")),
-        };
-        let line = self.line(at);
-        self.layer.values.insert(path, (text, line));
-    }
+/// Names of the keys of a section; of the top, if it is empty.
+fn names_in(section: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter(move |key| key.section == section).map(|key| key.name)
 }

@@ -161,16 +161,22 @@ fn the_grace_is_not_longer_than_a_table_remembers_what_was_removed() {
 }
 
 #[test]
-fn sections_of_later_layers_warn_and_do_nothing() {
-    let config = from(Some("[log]\nurl = \"embedded:x\"\n[doors]\nhttp = \"1\"\n"), &[], &Flags::default());
+fn doors_of_later_builds_warn_and_do_nothing() {
+    let config = from(Some("[doors]\nhttp = \"127.0.0.1:0\"\naws = \"127.0.0.1:4566\"\n"), &[], &Flags::default());
     let config = config.expect("valid");
-    assert_eq!(
-        config.warnings,
-        [
-            "/srv/tidemark.toml:3: [doors] does nothing: this build lacks that layer",
-            "/srv/tidemark.toml:1: [log] does nothing: this build lacks that layer",
-        ]
-    );
+    assert_eq!(config.warnings, ["/srv/tidemark.toml:3: [doors] aws does nothing: this build lacks that door"]);
+    assert_eq!(config.server.http.to_string(), "127.0.0.1:0");
+}
+
+#[test]
+fn the_servers_settings_are_read() {
+    let text = "[log]\nurl = \"embedded:x\"\nretention_age = \"2d\"\n[batch]\ninterval = \"none\"\n";
+    let config = from(Some(text), &[], &Flags::default()).expect("valid").server;
+    assert_eq!((&config.log_url[..], &config.live_url[..]), ("embedded:/srv/x", "memory:"));
+    assert_eq!(config.retention.age_max, Some(Duration::from_secs(2 * 86_400)));
+    assert_eq!((config.batch_interval, config.tokens_file), (None, None));
+    let wrong = problems("[doors]\nhttp = \"nowhere\"\n");
+    assert!(wrong[0].contains("is not `host:port`"), "{wrong:?}");
 }
 
 #[test]

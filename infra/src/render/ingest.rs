@@ -88,7 +88,7 @@ fn outcome(file: &FileReport) -> String {
         FileOutcome::AlreadyThere { held: false } => "already there, nothing done".to_owned(),
         FileOutcome::Accepted => "accepted".to_owned(),
         FileOutcome::Withdrawn => "withdrawn".to_owned(),
-        FileOutcome::AlreadyWithdrawn => "already withdrawn, nothing done".to_owned(),
+        FileOutcome::AlreadyWithdrawn => "already withdrawn".to_owned(),
         FileOutcome::Refused { .. } => "refused".to_owned(),
     }
 }

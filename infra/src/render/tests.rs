@@ -78,7 +78,7 @@ fn each_outcome_has_words() {
         (file("a", FileOutcome::AlreadyThere { held: true }, some()), "already there, still held"),
         (file("a", FileOutcome::Accepted, some()), "accepted"),
         (file("a", FileOutcome::Withdrawn, some()), "withdrawn"),
-        (file("a", FileOutcome::AlreadyWithdrawn, some()), "already withdrawn, nothing done"),
+        (file("a", FileOutcome::AlreadyWithdrawn, some()), "already withdrawn"),
     ];
     for (file, words) in table {
         let text = ingest(&IngestReport { files: vec![file], ..IngestReport::default() });

@@ -352,11 +352,11 @@ fn an_empty_partition_text_is_null_and_its_rows_count() {
 fn a_signal_ends_a_statement_at_once_and_leaves_nothing_spilled() {
     let home = rides();
     home.write("spill/here.txt", "");
-    // Makes rows without end and sorts them, in little memory.
+    // Makes rows without end and sorts them, in so much memory that merging what was spilled does not fail first.
     let sql = "SELECT a.value * b.value AS v FROM range(1000000) a, range(1000000) b ORDER BY v % 1000, v";
     let spilled = || files(&home.path("spill"), "arrow").len() + fs::read_dir(home.path("spill")).unwrap().count() - 1;
     for signal in ["INT", "TERM"] {
-        let mut command = home.command(&["sql", sql, "--memory", "64MB"]);
+        let mut command = home.command(&["sql", sql, "--memory", "256MB"]);
         let child = command.env("TMPDIR", home.path("spill")).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = child.spawn().unwrap();
         // Until it spills it may not even have begun.

@@ -1,4 +1,4 @@
 #![no_main]
 //! Delimited text: no panic, no record lost, the same rows whatever the chunks.
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tidemark_shared::decode::fuzzing::csv(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidemark_testing::fuzzing::csv(data));

@@ -1,4 +1,4 @@
 #![no_main]
 //! JSON lines: no panic, no record lost, the same rows whatever the chunks.
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tidemark_shared::decode::fuzzing::json(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidemark_testing::fuzzing::json(data));

@@ -5,8 +5,6 @@
 //! another was faster. Lists are paged, ordered by name (partitions by their values), and a page never repeats or skips
 //! what existed throughout.
 
-pub mod contract;
-
 mod error;
 mod model;
 mod name;

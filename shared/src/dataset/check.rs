@@ -2,12 +2,12 @@
 
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::document::{Document, Text};
 use super::parse::{NamedPart, Parts, read};
 use super::{
     Definition, DefinitionError, EventTime, Expectation, Gate, InputSpec, KeySpec, NamedSql, Problem, RejectRule,
     Sources, StreamSpec, nearest,
 };
+use crate::document::{Document, Text};
 use crate::transform::plan::{PlannedTransform, check_expectation, plan_condition, plan_transform};
 use crate::transform::{SqlProblem, Transform, View, check_view, parse_statement};
 

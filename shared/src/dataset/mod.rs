@@ -4,9 +4,7 @@
 //! applied ones in the store. [`definition_version`] tells two definitions apart by the rows and rejects they yield.
 
 mod check;
-mod document;
 mod draft;
-pub mod fuzzing;
 mod load;
 pub mod model;
 mod nearest;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 
-use super::document::{Document, Section, Text};
 use super::types::parse_type;
 use super::{CsvOptions, Format, InputColumn, is_name, nearest};
 use crate::decode::normalized;
+use crate::document::{Document, Section, Text};
 use crate::transform::parse_zone;
 
 /// Most input columns.

@@ -54,14 +54,14 @@ impl Bytes32 {
 pub(crate) struct Lists {
     offsets: Vec<i32>,
     pub(crate) field: FieldRef,
-    pub(crate) items: Box<Column>,
+    pub(crate) items: Box<ColumnBuilder>,
 }
 
 /// A struct column: one column a field.
 #[derive(Debug)]
 pub(crate) struct Structs {
     pub(crate) fields: Fields,
-    pub(crate) columns: Vec<Column>,
+    pub(crate) columns: Vec<ColumnBuilder>,
 }
 
 #[derive(Debug)]
@@ -88,17 +88,17 @@ pub(crate) enum Values {
 
 /// One column of a batch under construction.
 #[derive(Debug)]
-pub(crate) struct Column {
+pub(crate) struct ColumnBuilder {
     pub(crate) values: Values,
     nulls: NullBufferBuilder,
 }
 
 /// True for the types that text, JSON included, decodes to.
 pub(crate) fn supported(data_type: &DataType) -> bool {
-    Column::new(data_type, 0).is_some()
+    ColumnBuilder::new(data_type, 0).is_some()
 }
 
-impl Column {
+impl ColumnBuilder {
     /// A builder for `data_type` with room for `rows` rows; `None` if no text decodes to that type.
     pub(crate) fn new(data_type: &DataType, rows: usize) -> Option<Self> {
         let values = match data_type {

@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, make_encoder};
 use arrow::util::display::FormatOptions;
 
-use super::columns::{Column, Refused};
+use super::columns::{ColumnBuilder, Refused};
 use super::header::normalized;
 
 const STRICT: CastOptions<'_> = CastOptions { safe: false, format_options: FormatOptions::new() };
@@ -84,7 +84,7 @@ fn cast(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
 /// Strings → any type, by the same rules as delimited text.
 fn from_text(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
     let texts = source.as_string::<i32>();
-    let Some(mut column) = Column::new(target, texts.len()) else {
+    let Some(mut column) = ColumnBuilder::new(target, texts.len()) else {
         return Ok(new_null_array(target, source.len()));
     };
     for text in texts {
@@ -154,7 +154,7 @@ fn to_json(source: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let Ok(mut encoder) = make_encoder(&field, source.as_ref(), &options) else {
         return Ok(new_null_array(&DataType::Utf8, source.len()));
     };
-    let mut texts = Column::new(&DataType::Utf8, source.len()).expect("text decodes to text");
+    let mut texts = ColumnBuilder::new(&DataType::Utf8, source.len()).expect("text decodes to text");
     let mut json = Vec::new();
     for row in 0..source.len() {
         json.clear();

@@ -122,7 +122,7 @@ pub(crate) struct Window {
     pub(crate) end: Option<TextEnd>,
 }
 
-enum Source {
+enum Unpacking {
     Plain,
     Stream { reader: Box<dyn Read + Send>, buffer: Vec<u8>, start: usize, end: Option<TextEnd> },
 }
@@ -130,7 +130,7 @@ enum Source {
 /// The (decompressed) text of a file, read in order.
 pub(crate) struct Text {
     guarded: Guarded,
-    source: Source,
+    source: Unpacking,
     position: u64,
 }
 
@@ -143,8 +143,8 @@ impl Text {
             Compression::Zstd => Some(Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)),
         };
         let source = match reader {
-            None => Source::Plain,
-            Some(reader) => Source::Stream { reader, buffer: Vec::new(), start: 0, end: None },
+            None => Unpacking::Plain,
+            Some(reader) => Unpacking::Stream { reader, buffer: Vec::new(), start: 0, end: None },
         };
         Ok(Self { guarded, source, position: 0 })
     }
@@ -157,7 +157,7 @@ impl Text {
     /// The next `length` bytes, or fewer at the end of the text. Does not move.
     pub(crate) fn peek(&mut self, length: usize) -> io::Result<Window> {
         match &mut self.source {
-            Source::Plain => {
+            Unpacking::Plain => {
                 let left = self.guarded.len().saturating_sub(self.position);
                 let available = usize::try_from(left).unwrap_or(usize::MAX).min(length);
                 let read = self.guarded.read(self.position, available);
@@ -165,7 +165,7 @@ impl Text {
                 let end = (available as u64 == left).then_some(TextEnd::Whole);
                 Ok(Window { bytes: read?, end })
             }
-            Source::Stream { reader, buffer, start, end } => {
+            Unpacking::Stream { reader, buffer, start, end } => {
                 if buffer.len() - *start < length && end.is_none() {
                     buffer.drain(..*start);
                     *start = 0;
@@ -183,7 +183,7 @@ impl Text {
     /// Moves on by `length` bytes, which a [`Text::peek`] showed.
     pub(crate) fn advance(&mut self, length: usize) {
         self.position += length as u64;
-        if let Source::Stream { buffer, start, .. } = &mut self.source {
+        if let Unpacking::Stream { buffer, start, .. } = &mut self.source {
             *start = (*start + length).min(buffer.len());
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::columns::{Column, Refused, Values};
+use super::columns::{ColumnBuilder, Refused, Values};
 use super::header::{Names, normalized};
 use super::notes::NotesState;
 use super::rows::{Fault, Sink};
@@ -167,7 +167,7 @@ fn scalar(raw: &str) -> Result<Option<Cow<'_, str>>, Refused> {
 }
 
 /// Appends any JSON value to a column inside a list or struct, where null is always possible unless the field says no.
-fn push_any(column: &mut Column, nullable: bool, raw: Option<&str>) -> Result<(), Refused> {
+fn push_any(column: &mut ColumnBuilder, nullable: bool, raw: Option<&str>) -> Result<(), Refused> {
     let Some(raw) = raw.filter(|raw| *raw != "null") else {
         if nullable {
             column.push_null();
@@ -212,7 +212,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 }
 
 /// Appends an array or object to a list or struct column. A half-read value is cut back with its record.
-fn push_nested(column: &mut Column, raw: &str) -> Result<(), Refused> {
+fn push_nested(column: &mut ColumnBuilder, raw: &str) -> Result<(), Refused> {
     match &mut column.values {
         Values::List(lists) => {
             let nullable = lists.field.is_nullable();

@@ -10,7 +10,6 @@ mod csv;
 mod cutter;
 mod file;
 mod frames;
-pub mod fuzzing;
 mod header;
 mod input;
 mod json;

@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::Bytes;
 
-use super::columns::{Column, Refused};
+use super::columns::{ColumnBuilder, Refused};
 use super::{Decoded, RawRecords};
 use crate::dataset::InputColumn;
 use crate::reject::{REJECT_BYTES_MAX, Reason, Reject};
@@ -51,7 +51,7 @@ pub(crate) fn shown(text: &[u8]) -> String {
 pub(crate) struct Sink {
     schema: SchemaRef,
     required: Vec<bool>,
-    columns: Vec<Column>,
+    columns: Vec<ColumnBuilder>,
     /// Columns that the input does not have at all: they are all null and cost nothing a row.
     absent: Vec<bool>,
     rows: usize,
@@ -62,7 +62,7 @@ impl Sink {
     pub(crate) fn new(columns: &[InputColumn], schema: &SchemaRef, absent: &[bool], rows: usize) -> Self {
         let builder = |(column, absent): (&InputColumn, &bool)| {
             let room = if *absent { 0 } else { rows };
-            Column::new(&column.data_type, room).expect("open refuses types that text can't decode to")
+            ColumnBuilder::new(&column.data_type, room).expect("open refuses types that text can't decode to")
         };
         Self {
             schema: Arc::clone(schema),
@@ -73,7 +73,7 @@ impl Sink {
         }
     }
 
-    pub(crate) fn column_mut(&mut self, index: usize) -> &mut Column {
+    pub(crate) fn column_mut(&mut self, index: usize) -> &mut ColumnBuilder {
         &mut self.columns[index]
     }
 
@@ -123,7 +123,7 @@ impl Sink {
     fn finish(self) -> Result<RecordBatch, ArrowError> {
         let rows = self.rows;
         let arrays = self.columns.into_iter().zip(&self.absent).zip(self.schema.fields());
-        let array = |((column, absent), field): ((Column, &bool), &Arc<arrow::datatypes::Field>)| {
+        let array = |((column, absent), field): ((ColumnBuilder, &bool), &Arc<arrow::datatypes::Field>)| {
             if *absent { Ok(new_null_array(field.data_type(), rows)) } else { column.finish() }
         };
         let arrays = arrays.map(array).collect::<Result<Vec<ArrayRef>, _>>()?;

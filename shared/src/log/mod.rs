@@ -1,6 +1,6 @@
 //! The log port: topics of partitions of records, appended durably and read by offset. Embedded on local disk, or Kafka.
 //!
-//! What holds for every adapter, and what the suite in [`contract`] checks:
+//! What holds for every adapter, and what the contract suite in `shared/testing` checks:
 //!
 //! - An acknowledged record survives a killed process and, on the embedded log, a power cut. It is read under the offset
 //!   that its append was told, and every later record of the partition has a higher one.
@@ -15,7 +15,6 @@
 //! There are no consumer groups here: what was done is read from what was published (H10), and group offsets are at most
 //! a hint inside an adapter.
 
-pub mod contract;
 pub mod memory;
 
 mod error;

@@ -1,15 +1,12 @@
 //! The object store port: a local directory or an S3 bucket, seen as keys with bytes, conditional creation, ordered
 //! listing and range reads.
 //!
-//! What holds for every adapter, and what the contract suite in [`contract`] checks: an object appears whole or not at
+//! What holds for every adapter, and what the contract suite in `shared/testing` checks: an object appears whole or not at
 //! all; a key that was created by [`Store::put_new`] has exactly one winner; a list is ordered by key and shows every
 //! object whose write was acknowledged before it began.
 //!
 //! Durability: the local directory does not call `fsync`. What it acknowledged survives a killed process, not a power
 //! cut; before a log drops records, whoever archived them must sync them. S3 is durable on acknowledgement.
-
-pub mod contract;
-pub mod faulty;
 
 mod error;
 mod local;

@@ -66,14 +66,14 @@ type Block = Shared<BoxFuture<'static, Result<Bytes, Arc<StoreError>>>>;
 /// An object read in blocks. A sequential reader finds its next block already on the way; several readers of one object
 /// (a file split over cores) share the blocks.
 pub(super) struct ObjectReader {
-    source: Arc<Source>,
+    source: Arc<OpenObject>,
     length: u64,
     blocks_max: usize,
     runtime: Handle,
     state: Mutex<State>,
 }
 
-struct Source {
+struct OpenObject {
     objects: Arc<dyn ObjectStore>,
     path: Path,
     version: Option<String>,
@@ -91,7 +91,7 @@ impl ObjectReader {
     pub(super) fn new(objects: Arc<dyn ObjectStore>, path: Path, version: Option<String>, meta: &ObjectMeta) -> Self {
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            source: Arc::new(Source { objects, path, version, e_tag: meta.e_tag.clone() }),
+            source: Arc::new(OpenObject { objects, path, version, e_tag: meta.e_tag.clone() }),
             length: meta.size,
             blocks_max: (2 * parallel + 2).max(BLOCKS_MIN),
             runtime: Handle::current(),

@@ -1,8 +1,9 @@
 //! The contract on a local directory, opened by its address.
 
 use tempfile::TempDir;
-use tidemark_shared::store::{IfMissing, StoreUrl, Stores, contract};
+use tidemark_shared::store::{IfMissing, StoreUrl, Stores};
 use tidemark_stores::UrlStores;
+use tidemark_testing::contract::store as contract;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_local_directory_keeps_the_contract() {

@@ -1,8 +1,9 @@
 //! The contract on a real S3 server. `infra/servers/test-real.sh` starts one and runs this; a plain `cargo test` leaves
 //! it out, and without a server it fails.
 
-use tidemark_shared::store::{Cause, IfMissing, Store, StoreUrl, Stores, contract};
+use tidemark_shared::store::{Cause, IfMissing, Store, StoreUrl, Stores};
 use tidemark_stores::UrlStores;
+use tidemark_testing::contract::store as contract;
 
 /// Opens a prefix in a bucket of its own at the test server. The AWS variables must point there too, or the suite would
 /// run on somebody's real buckets.

@@ -3,7 +3,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::IfMissing;
-use crate::store::faulty::{Call, Fault, Faulty, Rule};
 
 fn sources(sql: &str, min_rows: u32) -> Sources {
     let toml = format!(
@@ -47,28 +46,6 @@ async fn racing_appliers_all_get_a_number_of_their_own() {
     let mut found: Vec<u64> = applied.into_iter().map(|applied| applied.expect("applied").n).collect();
     found.sort_unstable();
     assert_eq!(found, [1, 2, 3, 4]);
-}
-
-#[tokio::test]
-async fn a_lost_acknowledgement_is_no_lost_race() {
-    let (_folder, store) = store();
-    let rule = Rule::new(Call::Put, "definitions/", 0, Fault::AckLostThenRetried);
-    let faulty = store.decorated(|objects| std::sync::Arc::new(Faulty::new(objects, vec![rule])));
-    let applied = apply(&faulty, &sources("SELECT id FROM input", 1)).await.expect("applied");
-    assert_eq!((applied.n, applied.changed, applied.rows_changed), (1, true, true));
-    assert_eq!(numbers(&store, "orders").await.expect("listed"), [1]);
-}
-
-#[tokio::test]
-async fn why_the_store_failed_is_told() {
-    let (_folder, store) = store();
-    let rule = Rule::new(Call::Put, "definitions/", 0, Fault::NoSpace);
-    let full = store.decorated(|objects| std::sync::Arc::new(Faulty::new(objects, vec![rule])));
-    let error = apply(&full, &sources("SELECT id FROM input", 1)).await.expect_err("full");
-    assert_eq!(error.kind(), Kind::Exhausted);
-    assert!(error.hint().is_some_and(|hint| hint.contains("free some space")));
-    let error = get(&store, "orders", 7).await.expect_err("none");
-    assert_eq!(error.kind(), Kind::NotFound);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@ use arrow::datatypes::DataType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::fuzzing;
 
 fn spec(multiline: bool) -> InputSpec {
     let types = [("id!", DataType::Int64), ("name", DataType::Utf8), ("at", naive()), ("x", DataType::Float64)];
@@ -48,18 +47,6 @@ proptest! {
         for ((offset, _), raw) in outcome.rows.iter().zip(&outcome.raw) {
             prop_assert!(text[usize::try_from(*offset).unwrap()..].starts_with(raw.as_str()));
         }
-    }
-
-    #[test]
-    fn arbitrary_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        fuzzing::csv(&bytes);
-        fuzzing::json(&bytes);
-    }
-
-    #[test]
-    fn arbitrary_text_is_no_panic(choice: u8, text in "[0-9a-z\",.\r\n\t{}\\[\\]: -]{0,200}") {
-        fuzzing::csv(&[&[choice][..], text.as_bytes()].concat());
-        fuzzing::json(text.as_bytes());
     }
 
     #[test]

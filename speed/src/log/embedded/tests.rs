@@ -3,8 +3,8 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tidemark_shared::log::contract::SteppedClock;
 use tidemark_shared::log::{Header, Record};
+use tidemark_testing::contract::log::SteppedClock;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::codec::{Records, ValueHeader, fill_in, key_of};

@@ -1,7 +1,7 @@
 //! Entry point of the fuzz target for definitions, and of the test that replays its corpus.
 
-use super::{DATASET_FILE, Sources, TRANSFORM_FILE, definition_version, parse};
-use crate::transform::Transform;
+use tidemark_shared::dataset::{DATASET_FILE, Sources, TRANSFORM_FILE, definition_version, parse};
+use tidemark_shared::transform::Transform;
 
 /// Parses `data`, the text of `dataset.toml` and, after a zero byte, that of `transform.sql`. A definition that is valid
 /// compiles, and has the same version each time.

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt as _;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    Error, GetOptions, GetResult, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result, UploadPart,
 };
+
+use crate::forward::{Layer, Layered};
 
 /// The calls that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +76,16 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    /// Decorates `inner`. Use with [`super::Store::decorated`].
+    /// Decorates `inner`. Use with `Store::decorated`.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, rules: Vec<Rule>) -> Self {
         Self { inner, rules: Arc::new(Mutex::new(rules)), made: Arc::default(), fired: Arc::default() }
+    }
+
+    /// The store that fails.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(Layered::new(Arc::new(self.clone())))
     }
 
     /// Adds a rule; it counts calls from now on.
@@ -144,17 +151,25 @@ impl fmt::Display for Faulty {
 }
 
 #[async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+impl Layer for Faulty {
+    fn inner(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
+    }
+
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let fault = self.fault(Call::Put, location);
         Self::before(fault)?;
-        let result = self.inner.put_opts(location, payload, opts).await?;
+        let result = self.inner.put_opts(location, payload, options).await?;
         Self::after(fault, location)?;
         Ok(result)
     }
 
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let inner = self.inner.put_multipart_opts(location, opts).await?;
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let inner = self.inner.put_multipart_opts(location, options).await?;
         Ok(Box::new(FaultyUpload { inner, faults: self.clone(), path: location.clone() }))
     }
 
@@ -168,33 +183,12 @@ impl ObjectStore for Faulty {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let faults = self.clone();
-        let checked = locations.map(move |path| {
-            let path = path?;
-            Self::before(faults.fault(Call::Delete, &path))?;
-            Ok(path)
-        });
-        self.inner.delete_stream(checked.boxed())
+    fn before_delete(&self, location: &Path) -> Result<()> {
+        Self::before(self.fault(Call::Delete, location))
     }
 
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn before_list(&self, prefix: Option<&Path>) {
         self.fault(Call::List, prefix.unwrap_or(&Path::default()));
-        self.inner.list(prefix)
-    }
-
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.fault(Call::List, prefix.unwrap_or(&Path::default()));
-        self.inner.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.fault(Call::List, prefix.unwrap_or(&Path::default()));
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }
 

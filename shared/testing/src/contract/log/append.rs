@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::{ALL, SteppedClock, append, read_on, record, topic, values};
-use crate::log::{
+use tidemark_shared::log::{
     APPEND_BYTES_MAX, Header, IDEMPOTENCY_LIFETIME, IdempotencyKey, Log, LogError, RECORD_BYTES_MAX, Record, Routed,
 };
 

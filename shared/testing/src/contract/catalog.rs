@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use super::{
+use tidemark_shared::catalog::{
     Catalog, CatalogError, Column, DatabaseInput, Page, PageRequest, PartitionInput, SerdeInfo, StorageDescriptor,
     TableInput,
 };

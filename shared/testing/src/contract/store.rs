@@ -13,9 +13,10 @@ use object_store::{ObjectStoreExt, PutPayload};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use super::faulty::{Call, Fault, Faulty, Rule};
-use super::{Cause, PutNew, Store, Uploaded};
-use crate::decode::ReadAt;
+use tidemark_shared::decode::ReadAt;
+use tidemark_shared::store::{Cause, PutNew, Store, Uploaded};
+
+use crate::faulty::{Call, Fault, Faulty, Rule};
 
 const WRITERS: usize = 16;
 const ROUNDS: usize = 20;
@@ -101,7 +102,7 @@ pub async fn put_new_survives_a_lost_answer(store: &Store) {
     let folder = folder("lost");
     let bytes = Bytes::from_static(b"ours");
     let faulty =
-        |fault| store.decorated(|objects| Arc::new(Faulty::new(objects, vec![Rule::new(Call::Put, "", 0, fault)])));
+        |fault| store.decorated(|objects| Faulty::new(objects, vec![Rule::new(Call::Put, "", 0, fault)]).store());
     let retried = folder.clone().join("retried");
     let put = faulty(Fault::AckLostThenRetried).put_new(&retried, bytes.clone()).await;
     assert_eq!(put.expect("the winner is our own bytes"), PutNew::Created);
@@ -222,7 +223,7 @@ pub async fn a_failed_upload_leaves_nothing(store: &Store) {
     let folder = folder("abort");
     let key = folder.clone().join("data.bin");
     let rules = vec![Rule::new(Call::Part, "", 2, Fault::NoSpace)];
-    let faulty = store.decorated(|objects| Arc::new(Faulty::new(objects, rules)));
+    let faulty = store.decorated(|objects| Faulty::new(objects, rules).store());
     let error = faulty.upload(&key, Arc::new(big()), &|_| ()).await.expect_err("a part failed");
     assert_eq!(error.cause(), Some(Cause::NoSpace), "{error}");
     assert_eq!(store.get(&key).await.expect("get"), None);
@@ -237,7 +238,7 @@ pub async fn a_failed_upload_leaves_nothing(store: &Store) {
 pub async fn an_upload_whose_completion_was_lost_counts(store: &Store) {
     let key = folder("completion").join("data.bin");
     let rules = vec![Rule::new(Call::Complete, "", 0, Fault::AckLost)];
-    let faulty = store.decorated(|objects| Arc::new(Faulty::new(objects, rules)));
+    let faulty = store.decorated(|objects| Faulty::new(objects, rules).store());
     let bytes = big();
     let written = faulty.upload(&key, Arc::new(bytes.clone()), &|_| ()).await.expect("it was completed");
     assert_eq!(written, BIG_BYTES as u64);

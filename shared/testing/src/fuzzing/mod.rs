@@ -6,9 +6,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use bytes::Bytes;
 
-use super::{Decoded, FileDecoder, OpenError};
-use crate::dataset::{CsvOptions, Format, InputColumn, InputSpec};
-use crate::reject::Reject;
+use tidemark_shared::dataset::{CsvOptions, Format, InputColumn, InputSpec};
+use tidemark_shared::decode::{Decoded, FileDecoder, OpenError, row_json};
+use tidemark_shared::reject::Reject;
+
+mod definition;
+
+pub use definition::definition;
 
 /// Chunk sizes that are compared: one byte, a few records, all at once.
 const CHUNK_BYTES: [usize; 3] = [1, 64, 1 << 20];
@@ -130,7 +134,7 @@ impl Summary {
         assert_eq!(decoded.batch.num_rows(), decoded.offsets.len(), "every row has a position");
         assert_eq!(decoded.records(), (decoded.offsets.len() + decoded.rejects.len()) as u64, "H8");
         for (row, offset) in decoded.offsets.iter().enumerate() {
-            let text = String::from_utf8_lossy(&super::row_json(&decoded.batch, row)).into_owned();
+            let text = String::from_utf8_lossy(&row_json(&decoded.batch, row)).into_owned();
             self.rows.push((*offset, text));
         }
         self.rejects.extend(decoded.rejects.iter().cloned());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ALL, PATIENCE, append, check_fetched, read_on, record, topic, values};
-use crate::log::{Log, LogError, Position, ReadLimits, Topic};
+use tidemark_shared::log::{Log, LogError, Position, ReadLimits, Topic};
 
 /// Waits in the background, for longer than any check takes.
 pub(super) fn waiter(

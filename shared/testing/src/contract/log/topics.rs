@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{ALL, append, name, read_on, record, topic, values};
-use crate::log::{Bounds, Log, LogError, PARTITIONS_MAX, Position, Retention, Topic, TopicId};
+use tidemark_shared::log::{Bounds, Log, LogError, PARTITIONS_MAX, Position, Retention, Topic, TopicId};
 
 pub(super) async fn creating_is_idempotent(log: &Arc<dyn Log>) {
     let name = name("create");

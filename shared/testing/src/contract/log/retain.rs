@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ALL, SteppedClock, append, read_on, record, topic, values};
-use crate::log::{Log, LogError, Retention, Topic};
+use tidemark_shared::log::{Log, LogError, Retention, Topic};
 
 const EVERYTHING_MAY_GO: Retention = Retention { age_max: None, bytes_max: Some(0) };
 

@@ -1,4 +1,4 @@
-//! Reading `dataset.toml` value by value, so that every mistake in it is found in one go and has a line.
+//! Reading a TOML file value by value, so that every mistake in it is found in one go and has a line.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Problem, nearest};
+use crate::dataset::{Problem, nearest};
 
 /// Problems found in one file.
-pub(super) struct Document<'t> {
+pub struct Document<'t> {
     file: &'t str,
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
@@ -17,18 +17,23 @@ pub(super) struct Document<'t> {
 
 /// A string of the document and where it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text {
-    pub(super) value: String,
-    pub(super) at: usize,
+pub struct Text {
+    /// The string.
+    pub value: String,
+    /// Its first byte in the document, the quote.
+    pub at: usize,
 }
 
 impl<'t> Document<'t> {
-    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+    /// The document that is in `file`, as problems are to name it.
+    #[must_use]
+    pub fn new(file: &'t str, text: &'t str) -> Self {
         Self { file, text, problems: RefCell::new(Vec::new()) }
     }
 
     /// The text as TOML; what is not becomes problems.
-    pub(super) fn tree(&self) -> DeTable<'t> {
+    #[must_use]
+    pub fn tree(&self) -> DeTable<'t> {
         let (tree, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let message = error.message().lines().next().unwrap_or_default().to_owned();
@@ -40,56 +45,59 @@ impl<'t> Document<'t> {
         tree.into_inner()
     }
 
-    pub(super) fn problem(&self, at: usize, message: impl Into<String>, suggestion: Option<String>) {
+    /// Notes that something is wrong at byte `at`.
+    pub fn problem(&self, at: usize, message: impl Into<String>, suggestion: Option<String>) {
         self.problem_on(self.line(at), message, suggestion);
     }
 
-    pub(super) fn problem_on(&self, line: u64, message: impl Into<String>, suggestion: Option<String>) {
+    /// Notes that something is wrong on a line.
+    pub fn problem_on(&self, line: u64, message: impl Into<String>, suggestion: Option<String>) {
         let (file, message, line) = (self.file.to_owned(), message.into(), Some(line));
         self.problems.borrow_mut().push(Problem { file, line, column: None, message, suggestion });
     }
 
     /// Line of a byte of the text, from 1.
-    pub(super) fn line(&self, at: usize) -> u64 {
+    #[must_use]
+    pub fn line(&self, at: usize) -> u64 {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
         1 + before.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
     /// Line in the document of line `line` of a string, which may be a multi-line one.
-    pub(super) fn line_within(&self, text: &Text, line: u64) -> u64 {
+    #[must_use]
+    pub fn line_within(&self, text: &Text, line: u64) -> u64 {
         let opening = self.text.get(text.at..).unwrap_or_default();
         let body = opening.strip_prefix("\"\"\"").or_else(|| opening.strip_prefix("'''"));
         let skipped = body.is_some_and(|body| body.starts_with('\n') || body.starts_with("\r\n"));
         self.line(text.at) + u64::from(skipped) + line.saturating_sub(1)
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    /// All that was found to be wrong.
+    #[must_use]
+    pub fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 
-    pub(super) fn has_problems(&self) -> bool {
+    /// True if something was found to be wrong.
+    #[must_use]
+    pub fn has_problems(&self) -> bool {
         !self.problems.borrow().is_empty()
     }
 }
 
 /// One table of the document.
-pub(super) struct Section<'d> {
+pub struct Section<'d> {
     document: &'d Document<'d>,
     /// As it is written: `[gate]`, or empty for the top.
     name: String,
     table: &'d DeTable<'d>,
-    pub(super) at: usize,
+    /// Where it starts, in bytes.
+    pub at: usize,
 }
 
 impl<'d> Section<'d> {
     /// A table with the keys `known`; others are problems.
-    pub(super) fn new(
-        document: &'d Document<'d>,
-        name: &str,
-        table: &'d DeTable<'d>,
-        at: usize,
-        known: &[&str],
-    ) -> Self {
+    pub fn new(document: &'d Document<'d>, name: &str, table: &'d DeTable<'d>, at: usize, known: &[&str]) -> Self {
         for (key, _) in table {
             let key_name = key.get_ref().as_ref();
             if known.contains(&key_name) {
@@ -111,16 +119,35 @@ impl<'d> Section<'d> {
         found.map(|(name, value)| (name.span().start, value))
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
+    /// A value as people write it in a configuration: a string, or a decimal whole number as text; and its line.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<(String, u64)> {
+        let (at, value) = self.find(key)?;
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+            _ => {
+                self.document.problem(at, format!("`{}` must be a text or a whole number", self.path(key)), None);
+                return None;
+            }
+        };
+        Some((text, self.document.line(at)))
+    }
+
+    /// True if it has the key.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
     }
 
     /// Where `key` stands, else where the section starts.
-    pub(super) fn place(&self, key: &str) -> usize {
+    #[must_use]
+    pub fn place(&self, key: &str) -> usize {
         self.find(key).map_or(self.at, |(at, _)| at)
     }
 
-    pub(super) fn problem(&self, key: &str, message: impl Into<String>, suggestion: Option<&str>) {
+    /// Notes that something is wrong with a key.
+    pub fn problem(&self, key: &str, message: impl Into<String>, suggestion: Option<&str>) {
         self.document.problem(self.place(key), message, suggestion.map(str::to_owned));
     }
 
@@ -135,7 +162,9 @@ impl<'d> Section<'d> {
         self.document.problem(value.span().start, message, None);
     }
 
-    pub(super) fn string(&self, key: &str) -> Option<Text> {
+    /// A string, if the key is there and has one.
+    #[must_use]
+    pub fn string(&self, key: &str) -> Option<Text> {
         let (_, value) = self.find(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(Text { value: text.to_string(), at: value.span().start }),
@@ -146,14 +175,18 @@ impl<'d> Section<'d> {
         }
     }
 
-    pub(super) fn required_string(&self, key: &str) -> Option<Text> {
+    /// The same; that it is missing is a problem.
+    #[must_use]
+    pub fn required_string(&self, key: &str) -> Option<Text> {
         if !self.has(key) {
             self.missing(key);
         }
         self.string(key)
     }
 
-    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+    /// `true` or `false`.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> Option<bool> {
         let (_, value) = self.find(key)?;
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
@@ -162,7 +195,9 @@ impl<'d> Section<'d> {
         flag
     }
 
-    pub(super) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    /// A whole number within a range.
+    #[must_use]
+    pub fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let (_, value) = self.find(key)?;
         let Some(integer) = value.get_ref().as_integer() else {
             self.wrong_type(value, key, "a whole number");
@@ -177,7 +212,8 @@ impl<'d> Section<'d> {
     }
 
     /// A share between 0 and 1.
-    pub(super) fn ratio(&self, key: &str) -> Option<f64> {
+    #[must_use]
+    pub fn ratio(&self, key: &str) -> Option<f64> {
         let (_, value) = self.find(key)?;
         let text = match value.get_ref() {
             DeValue::Float(number) => number.as_str(),
@@ -195,7 +231,8 @@ impl<'d> Section<'d> {
     }
 
     /// A list of strings; empty where it is missing.
-    pub(super) fn strings(&self, key: &str) -> Vec<Text> {
+    #[must_use]
+    pub fn strings(&self, key: &str) -> Vec<Text> {
         let Some((_, value)) = self.find(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
             self.wrong_type(value, key, "a list of strings");
@@ -211,7 +248,9 @@ impl<'d> Section<'d> {
         items.iter().filter_map(text).collect()
     }
 
-    pub(super) fn section(&self, key: &str, known: &[&str]) -> Option<Section<'d>> {
+    /// A table with the keys `known`.
+    #[must_use]
+    pub fn section(&self, key: &str, known: &[&str]) -> Option<Section<'d>> {
         let (at, value) = self.find(key)?;
         match value.get_ref() {
             DeValue::Table(table) => {
@@ -225,7 +264,8 @@ impl<'d> Section<'d> {
     }
 
     /// A list of tables, each with the keys `known`.
-    pub(super) fn sections(&self, key: &str, known: &[&str]) -> Vec<Section<'d>> {
+    #[must_use]
+    pub fn sections(&self, key: &str, known: &[&str]) -> Vec<Section<'d>> {
         let Some((_, value)) = self.find(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
             self.wrong_type(value, key, "a list of tables");

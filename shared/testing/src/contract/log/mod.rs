@@ -15,8 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Appended, Fetched, Log, LogError, OffsetRecord, Position, ReadLimits, Record, Routed, Topic, TopicName};
-use crate::ambient::Ambient;
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::log::{
+    Appended, Fetched, Log, LogError, OffsetRecord, Position, ReadLimits, Record, Routed, Topic, TopicName,
+};
 
 /// Longest that a check waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,5 @@
+//! What every adapter of a port must do: one suite a port, which each adapter runs in its tests.
+
+pub mod catalog;
+pub mod log;
+pub mod store;

@@ -1,0 +1,7 @@
+//! What needs the machinery of `shared/testing`, which is built on this crate: the ports' contracts, stores that fail, and
+//! the fuzzers' corpora.
+
+mod fuzzing;
+mod log;
+mod registry;
+mod store;
