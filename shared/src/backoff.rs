@@ -29,6 +29,15 @@ impl Backoff {
         attempts_min: 20,
     };
 
+    /// For background work whose backend is away: it goes on for ever, and never more often than the backend bears.
+    pub const BACKEND: Self = Self {
+        first: Duration::from_millis(50),
+        pause_max: Duration::from_secs(5),
+        attempts_max: u32::MAX,
+        time_max: Duration::MAX,
+        attempts_min: u32::MAX,
+    };
+
     /// The pause after `failed` attempts (1 or more), `elapsed` after the first of them failed; `None` if there have been enough.
     ///
     /// It is drawn from the whole span below the ceiling: rivals that lost together must not come back together.

@@ -67,6 +67,8 @@ pub struct MadeRows {
     pub batches: Vec<RecordBatch>,
     /// Refused records, in order of offset.
     pub rejects: Vec<Reject>,
+    /// Offsets of the records that the transform's `WHERE` dropped, in order.
+    pub filtered: Vec<u64>,
     /// How many became what.
     pub counts: Counts,
 }
@@ -147,12 +149,16 @@ impl StreamRows {
     pub fn make(&self, partition: &LogPartition, records: &[OffsetRecord]) -> Result<MadeRows, ArrowError> {
         let value = |record: &OffsetRecord| record.record.value.clone().unwrap_or_else(Bytes::new);
         let values: Vec<(u64, Bytes)> = records.iter().map(|record| (record.offset, value(record))).collect();
-        let mut made = MadeRows { batches: Vec::new(), rejects: Vec::new(), counts: Counts::default() };
+        let mut made =
+            MadeRows { batches: Vec::new(), rejects: Vec::new(), filtered: Vec::new(), counts: Counts::default() };
         for run in self.decoder.decode(&values)? {
             made.counts.records += run.records();
             let mut transformed = self.transform.apply(&run);
             made.counts.filtered += transformed.filtered;
             made.counts.accepted += transformed.batch.num_rows() as u64;
+            if transformed.filtered > 0 {
+                made.filtered.extend(filtered_offsets(&run.offsets, &transformed));
+            }
             made.rejects.extend(run.rejects);
             made.rejects.append(&mut transformed.rejects);
             if transformed.batch.num_rows() > 0 {
@@ -166,4 +172,13 @@ impl StreamRows {
         }
         Ok(made)
     }
+}
+
+/// The offsets of decoded records that are neither rows nor rejects.
+fn filtered_offsets(decoded: &[u64], transformed: &Transformed) -> Vec<u64> {
+    let mut rejected: Vec<u64> = transformed.rejects.iter().map(|reject| reject.offset).collect();
+    rejected.sort_unstable();
+    let accepted = &transformed.offsets;
+    let kept = |offset: &u64| accepted.binary_search(offset).is_ok() || rejected.binary_search(offset).is_ok();
+    decoded.iter().copied().filter(|offset| !kept(offset)).collect()
 }

@@ -1,3 +1,11 @@
-//! The speed layer: the log's adapters and, on top of them, what keeps the real-time view up.
+//! The speed layer: the log's adapters, the real-time view's adapters, and what brings records from the one to the other
+//! and into the raw zone.
 
+pub mod archiver;
+pub mod freshness;
+pub mod indexer;
+pub mod live;
 pub mod log;
+pub mod pressure;
+
+mod retry;

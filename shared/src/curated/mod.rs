@@ -30,7 +30,7 @@ pub use coverage::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, transac
 pub use numbers::TextAsNumber;
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
 pub use statistics::LogStatistics;
-pub use table::{CuratedTable, STORE_URL};
+pub use table::{CuratedTable, STORE_URL, with_string_views};
 pub use version::{CuratedVersion, DataFile};
 
 use crate::error::{ErrorKind, Kind};

@@ -272,8 +272,10 @@ fn balanced(files: &[usize], groups: usize, size: impl Fn(usize) -> u64) -> Vec<
     split.into_iter().map(|(_, members)| members).filter(|members| !members.is_empty()).collect()
 }
 
-/// Strings as views: the reader then copies no text that a filter drops.
-fn with_string_views(schema: &Schema) -> SchemaRef {
+/// A table's schema as reads of it yield the rows: strings as views, so that the reader copies no text that a filter
+/// drops. Real-time views yield the same.
+#[must_use]
+pub fn with_string_views(schema: &Schema) -> SchemaRef {
     let field = |field: &FieldRef| {
         let data_type = string_view(field.data_type());
         Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone())

@@ -11,6 +11,8 @@
 //! - Rows go only by [`LiveView::drop_below`] and [`LiveView::close`], never by age or for want of memory (H7): a view
 //!   that is full refuses new ones.
 
+pub mod contract;
+
 mod error;
 mod select;
 
@@ -57,10 +59,11 @@ pub struct LiveBatch {
     pub range: Range<u64>,
     /// Accepted rows in order of offset, with the view's schema; offsets within `range`.
     pub rows: Vec<RecordBatch>,
-    /// Refused records.
+    /// Refused records, in order of offset.
     pub rejects: Vec<Reject>,
-    /// How many became what.
-    pub counts: Counts,
+    /// Offsets of the records that the transform's `WHERE` dropped, in order. With them the counts of any range are
+    /// exact (H8): a coverage ends where a segment does, not where a batch does.
+    pub filtered: Vec<u64>,
 }
 
 /// How far a view holds a partition.
@@ -93,7 +96,9 @@ impl LiveUsage {
 #[async_trait]
 pub trait LiveView: Send + Sync + fmt::Debug {
     /// Makes a view, or opens the one that is there. Partitions that it does not know yet begin at their offset of
-    /// `floors`: floor and visible position. `schema` is that of a curated table. A view that is there keeps its rows.
+    /// `floors`: floor and visible position. The file ledger is none of its partitions. `schema` is that of a curated
+    /// table; rows come out as a curated read yields them ([`crate::curated::with_string_views`]). A view that is there
+    /// keeps its rows.
     ///
     /// # Errors
     /// [`LiveError::Schema`] if it is there with another schema; [`LiveError::Backend`].

@@ -13,7 +13,7 @@ use super::{Segment, SegmentError, SegmentHeader, read_header, read_segment, wri
 use crate::layout;
 use crate::log::{Topic, TopicId, TopicName};
 use crate::position::{LogPartition, Source};
-use crate::store::{PutNew, Store};
+use crate::store::{Cause, PutNew, Store};
 
 /// Version of the JSON of sources and origins. A reader refuses a higher one.
 const FORMAT: u32 = 1;
@@ -292,12 +292,45 @@ impl Archive {
         let key = layout::packed_segment(&self.dataset, partition, start, end);
         let bytes = encode(segment.clone()).await?;
         match self.store.put_new(&key, bytes).await? {
-            PutNew::Created => Ok(()),
-            PutNew::Exists(winner) if read_segment(key.as_ref(), winner.clone())? == *segment => Ok(()),
+            PutNew::Created => {}
+            PutNew::Exists(winner) if read_segment(key.as_ref(), winner.clone())? == *segment => {}
             PutNew::Exists(_) => {
-                Err(SegmentError::Corrupt { key: key.to_string(), reason: "it holds other records".to_owned() })
+                let reason = "it holds other records".to_owned();
+                return Err(SegmentError::Corrupt { key: key.to_string(), reason });
             }
         }
+        // It comes to stand for segments that were synced before their records left the log.
+        Ok(self.store.sync(&key).await?)
+    }
+
+    /// Makes durable what the archive of a partition holds from `from` up to `end`, so that the log may let it go.
+    ///
+    /// # Errors
+    /// [`SegmentError`]: nothing is promised then.
+    pub async fn sync(&self, partition: &LogPartition, from: u64, end: u64) -> Result<(), SegmentError> {
+        for object in self.store.list(&layout::stream_sources(&self.dataset)).await? {
+            self.store.sync(&object.location).await?;
+        }
+        self.store.sync(&layout::stream_origin(&self.dataset, partition)).await?;
+        let mut synced = from;
+        while synced < end {
+            let before = synced;
+            let mut segments = self.segments_from(partition, synced).await?.into_iter();
+            let next = segments.next().filter(|segment| segment.start < end).ok_or_else(|| SegmentError::Hole {
+                dataset: self.dataset.clone(),
+                partition: partition.clone(),
+                missing: synced..end,
+            })?;
+            for segment in std::iter::once(next).chain(segments.take_while(|segment| segment.start < end)) {
+                match self.store.sync(&segment.key).await {
+                    Ok(()) => synced = segment.end.unwrap_or(end),
+                    // It was packed meanwhile: what stands for it now is to be listed.
+                    Err(error) if error.cause() == Some(Cause::NotFound) && synced > before => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Deletes plain segments that a packed one stands for.

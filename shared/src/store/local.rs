@@ -62,6 +62,22 @@ impl Upkeep for LocalUpkeep {
         .await
     }
 
+    /// The file's bytes, then the name in its folder and those of the folders above it.
+    async fn sync(&self, key: &object_store::path::Path) -> Result<(), StoreError> {
+        let (root, path) = (self.root.clone(), self.root.join(key.as_ref()));
+        in_background(Operation::Upkeep, &path.clone(), move || {
+            fs::File::open(&path)?.sync_all()?;
+            for folder in path.ancestors().skip(1) {
+                fs::File::open(folder)?.sync_all()?;
+                if folder == root {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn is_versioned(&self) -> Result<bool, StoreError> {
         Ok(false)
     }

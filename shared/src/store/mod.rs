@@ -80,6 +80,16 @@ pub trait Upkeep: fmt::Debug + Send + Sync {
     /// [`StoreError`] if the store refuses.
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<(), StoreError>;
 
+    /// Makes an object that was acknowledged survive a power cut, too. Nothing to do where an acknowledgement says so
+    /// already.
+    ///
+    /// # Errors
+    /// [`StoreError`] if there is no such object or it can't be synced: nothing is promised then.
+    async fn sync(&self, key: &object_store::path::Path) -> Result<(), StoreError> {
+        let _durable = key;
+        Ok(())
+    }
+
     /// True if the store keeps every version of an object, so that a reader can name the one it means.
     ///
     /// # Errors

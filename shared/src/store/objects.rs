@@ -121,6 +121,14 @@ impl Store {
         }
     }
 
+    /// Makes an object that was acknowledged survive a power cut, too (see [`Upkeep::sync`]).
+    ///
+    /// # Errors
+    /// [`StoreError`] with [`super::Cause::NotFound`] if there is no such object; nothing is promised then.
+    pub async fn sync(&self, path: &Path) -> Result<(), StoreError> {
+        self.upkeep.sync(path).await
+    }
+
     /// Size, time and (in a versioned bucket) version of an object, or `None` if there is none. `version` asks for an
     /// older one.
     ///

@@ -1,0 +1,218 @@
+//! The archiver: log → segments of the raw zone (H1).
+//!
+//! How far a partition is archived is read from the store alone; nothing else is remembered (H10). Two archivers may work
+//! on one topic: whoever loses a put goes on where the winner ended.
+
+mod error;
+mod partition;
+mod run;
+mod seal;
+
+pub use error::ArchiverError;
+pub use seal::{Gathered, Seal, seal};
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::error::ErrorKind as _;
+use tidemark_shared::log::{Log, ReadLimits, Retention, Topic};
+use tidemark_shared::position::{Coverage, LogPartition, Source};
+use tidemark_shared::segment::Archive;
+
+use crate::retry::may_heal;
+use partition::Partition;
+
+/// How an [`Archiver`] behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiverSettings {
+    /// Bytes of records at which a segment is sealed.
+    pub segment_bytes_max: usize,
+    /// Records at which a segment is sealed.
+    pub segment_records_max: usize,
+    /// How long a record waits at most before its segment is sealed.
+    pub segment_age_max: Duration,
+    /// Bytes of records that are held for all partitions together before smaller segments are sealed.
+    pub memory_bytes_max: usize,
+    /// Bounds of one read of the log.
+    pub read: ReadLimits,
+    /// What the log keeps beyond what is not archived yet. With the default nothing leaves the log.
+    pub retention: Retention,
+    /// Longest time between two looks at how many partitions the topic has.
+    pub partitions_refresh: Duration,
+}
+
+impl Default for ArchiverSettings {
+    /// Segments of 8 MiB, 100,000 records or 10 seconds; 64 MiB in memory; the log keeps everything.
+    fn default() -> Self {
+        Self {
+            segment_bytes_max: 8 << 20,
+            segment_records_max: 100_000,
+            segment_age_max: Duration::from_secs(10),
+            memory_bytes_max: 64 << 20,
+            read: ReadLimits { records_max: 20_000, bytes_max: 4 << 20 },
+            retention: Retention::default(),
+            partitions_refresh: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiverStep {
+    /// There is nothing to do before there are more records, or before the gathered ones are old enough.
+    Idle {
+        /// When that is, from now on, if any were gathered.
+        due_in: Option<Duration>,
+    },
+    /// It read so many records, and no segment is due yet.
+    Gathered(usize),
+    /// It put a segment of these offsets.
+    Sealed(Range<u64>, Seal),
+    /// It put a segment that says that these offsets are lost.
+    Lost(Range<u64>),
+    /// Another archiver was first: it goes on from here.
+    Followed(u64),
+}
+
+/// How far a partition is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ArchiverStatus {
+    /// The exclusive end of what is archived, as far as it is known.
+    pub archived: Option<u64>,
+    /// Offsets that left the log before they were archived, as far as this archiver met them.
+    pub lost: Vec<Range<u64>>,
+    /// Why the partition has stopped, or what the last attempt failed for.
+    pub error: Option<String>,
+    /// True if it goes on only after a restart.
+    pub stopped: bool,
+}
+
+/// Archives one incarnation of a topic for a dataset.
+pub struct Archiver {
+    log: Arc<dyn Log>,
+    archive: Archive,
+    ambient: Arc<dyn Ambient>,
+    topic: Topic,
+    source: Source,
+    settings: ArchiverSettings,
+    partitions: Mutex<BTreeMap<u32, Arc<tokio::sync::Mutex<Partition>>>>,
+    status: Mutex<BTreeMap<LogPartition, ArchiverStatus>>,
+    /// Bytes gathered for all partitions together.
+    gathered: AtomicUsize,
+}
+
+impl Archiver {
+    /// An archiver of `topic`. Enters the topic's incarnation among the dataset's sources, if it is new.
+    ///
+    /// # Errors
+    /// [`ArchiverError::Archive`].
+    pub async fn open(
+        log: Arc<dyn Log>,
+        archive: Archive,
+        topic: Topic,
+        ambient: Arc<dyn Ambient>,
+        settings: ArchiverSettings,
+    ) -> Result<Self, ArchiverError> {
+        let source = archive.source(&topic).await?.source;
+        let (partitions, status) = (Mutex::default(), Mutex::default());
+        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, gathered: AtomicUsize::new(0) })
+    }
+
+    /// The source that the topic's incarnation is.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Reads once from the log and seals at most one segment of a partition. Dropping the call leaves nothing undone
+    /// that the next one does not do.
+    ///
+    /// # Errors
+    /// [`ArchiverError`]. After one that nothing heals, as [`ArchiverError::LogBehind`], the partition stays stopped.
+    pub async fn step(&self, partition: u32) -> Result<ArchiverStep, ArchiverError> {
+        let outcome = self.step_until(partition, None).await;
+        self.note(partition, outcome)
+    }
+
+    /// Archives everything that is in the log now and tells how far the archive reaches.
+    ///
+    /// # Errors
+    /// [`ArchiverError`]: some partitions may be archived.
+    pub async fn flush(&self) -> Result<Coverage, ArchiverError> {
+        let mut archived = Coverage::new();
+        for (partition, bounds) in (0..).zip(self.log.bounds(&self.topic).await?) {
+            loop {
+                let end = self.known_end(partition).await;
+                if let Some(end) = end.filter(|end| *end >= bounds.end) {
+                    archived.set(self.log_partition(partition), end);
+                    break;
+                }
+                let outcome = self.step_until(partition, Some(bounds.end)).await;
+                let _done = self.note(partition, outcome)?;
+            }
+        }
+        Ok(archived)
+    }
+
+    /// How far each partition is that was looked at.
+    #[must_use]
+    pub fn status(&self) -> BTreeMap<LogPartition, ArchiverStatus> {
+        self.statuses().clone()
+    }
+
+    fn statuses(&self) -> MutexGuard<'_, BTreeMap<LogPartition, ArchiverStatus>> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_partition(&self, partition: u32) -> LogPartition {
+        LogPartition { source: self.source.clone(), partition }
+    }
+
+    fn partition(&self, partition: u32) -> Arc<tokio::sync::Mutex<Partition>> {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(partitions.entry(partition).or_default())
+    }
+
+    async fn known_end(&self, partition: u32) -> Option<u64> {
+        self.partition(partition).lock().await.archived
+    }
+
+    /// Records in the status what a step came to.
+    fn note(
+        &self,
+        partition: u32,
+        outcome: Result<ArchiverStep, ArchiverError>,
+    ) -> Result<ArchiverStep, ArchiverError> {
+        let mut all = self.statuses();
+        let status = all.entry(self.log_partition(partition)).or_default();
+        match &outcome {
+            Ok(ArchiverStep::Lost(range)) => {
+                status.lost.push(range.clone());
+                status.error = None;
+            }
+            Ok(_) => status.error = None,
+            Err(ArchiverError::Stopped { .. }) => {}
+            Err(error) => {
+                status.error = Some(tidemark_shared::error::chain(error));
+                status.stopped = !may_heal(error.kind());
+            }
+        }
+        outcome
+    }
+
+    fn gathered_bytes(&self) -> usize {
+        self.gathered.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Archiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archiver").field("topic", &self.topic).field("source", &self.source).finish_non_exhaustive()
+    }
+}

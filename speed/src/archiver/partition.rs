@@ -1,0 +1,234 @@
+//! One partition's way into the archive, a step at a time.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tidemark_shared::error::ErrorKind as _;
+use tidemark_shared::log::{Fetched, LogError, OffsetRecord, Retention};
+use tidemark_shared::segment::{PutSegment, Segment};
+
+use crate::retry::may_heal;
+
+use super::{Archiver, ArchiverError, ArchiverStep, Gathered, Seal, seal};
+
+/// What is known of a partition between steps. All of it can be found again.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    /// The exclusive end of the archive, once the store was asked.
+    pub(super) archived: Option<u64>,
+    /// The exclusive end of what was read from the log; not below `archived`.
+    pub(super) next: u64,
+    /// Records of `[archived, next)`.
+    records: Vec<OffsetRecord>,
+    bytes: usize,
+    /// When the first offset of them was read.
+    since: Option<DateTime<Utc>>,
+    /// Up to where the archive is known to be durable, and its log's records may go.
+    durable: u64,
+    /// Why nothing is done any more.
+    stopped: Option<String>,
+}
+
+impl Partition {
+    /// Forgets what lies below `end`, the archive's new end.
+    fn archived_to(&mut self, end: u64, now: DateTime<Utc>) {
+        self.archived = Some(end);
+        self.records.drain(..self.records.partition_point(|read| read.offset < end));
+        self.bytes = self.records.iter().map(|read| read.record.bytes()).sum();
+        self.next = self.next.max(end);
+        self.since = (self.next > end).then_some(now);
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.archived.unwrap_or(self.next)..self.next
+    }
+}
+
+impl Archiver {
+    /// A step; with `asked`, what lies below it is sealed whatever its size and age.
+    pub(super) async fn step_until(&self, number: u32, asked: Option<u64>) -> Result<ArchiverStep, ArchiverError> {
+        let slot = self.partition(number);
+        let mut partition = slot.lock().await;
+        if let Some(reason) = partition.stopped.clone() {
+            return Err(ArchiverError::Stopped { partition: self.log_partition(number), reason });
+        }
+        if partition.archived.is_none() {
+            self.find_end(number, &mut partition).await?;
+        }
+        let held = partition.bytes;
+        let outcome = self.advance(number, &mut partition, asked).await;
+        // what this partition holds changed by so much
+        self.gathered.fetch_add(partition.bytes, Ordering::Relaxed);
+        self.gathered.fetch_sub(held, Ordering::Relaxed);
+        if let Err(error) = &outcome
+            && !may_heal(error.kind())
+        {
+            tracing::error!(partition = %self.log_partition(number), %error, "archiving has stopped");
+            partition.stopped = Some(error.to_string());
+        }
+        outcome
+    }
+
+    /// Asks the store how far the partition is archived; lets its archive begin where the log does, if it is new.
+    async fn find_end(&self, number: u32, partition: &mut Partition) -> Result<(), ArchiverError> {
+        let name = self.log_partition(number);
+        let end = match self.archive.end(&name, 0).await? {
+            Some(end) => end,
+            None => {
+                let bounds = self.log.bounds(&self.topic).await?;
+                let missing = || LogError::NoPartition {
+                    topic: self.topic.name.clone(),
+                    partition: number,
+                    partitions: u32::try_from(bounds.len()).unwrap_or(u32::MAX),
+                };
+                let start = bounds.get(number as usize).ok_or_else(missing)?.start;
+                let origin = self.archive.begin(&name, start).await?;
+                self.archive.end(&name, origin).await?.unwrap_or(origin)
+            }
+        };
+        partition.archived_to(end, self.ambient.now());
+        self.set_archived(number, end);
+        Ok(())
+    }
+
+    async fn advance(
+        &self,
+        number: u32,
+        partition: &mut Partition,
+        asked: Option<u64>,
+    ) -> Result<ArchiverStep, ArchiverError> {
+        let asked_for = |partition: &Partition| asked.is_some_and(|end| partition.next >= end);
+        // Before anything is read: what a failed put left over is not read over its size.
+        if let Some(reason) = self.due(partition, asked_for(partition), false) {
+            return self.put(number, partition, reason).await;
+        }
+        let read = match self.log.read(&self.topic, number, partition.next, self.settings.read).await {
+            Ok(read) => read,
+            Err(LogError::Gone { start, .. }) if partition.range().is_empty() => {
+                return self.put_lost(number, partition, start).await;
+            }
+            Err(LogError::Gone { .. }) => {
+                let reason = self.due(partition, true, true).unwrap_or(Seal::CutOff);
+                return self.put(number, partition, reason).await;
+            }
+            Err(LogError::BeyondEnd { from, end, .. }) => {
+                let partition = self.log_partition(number);
+                return Err(ArchiverError::LogBehind { partition, archived: from, log_end: end });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let records = self.gather(partition, read);
+        if let Some(reason) = self.due(partition, asked_for(partition), false) {
+            return self.put(number, partition, reason).await;
+        }
+        match records {
+            Some(records) => Ok(ArchiverStep::Gathered(records)),
+            None => Ok(ArchiverStep::Idle { due_in: self.due_in(partition) }),
+        }
+    }
+
+    /// Takes in what was read; `None` if that is nothing.
+    fn gather(&self, partition: &mut Partition, read: Fetched) -> Option<usize> {
+        if read.next == partition.next {
+            return None;
+        }
+        let count = read.records.len();
+        partition.bytes += read.records.iter().map(|read| read.record.bytes()).sum::<usize>();
+        partition.records.extend(read.records);
+        partition.next = read.next;
+        partition.since.get_or_insert_with(|| self.ambient.now());
+        Some(count)
+    }
+
+    fn due(&self, partition: &Partition, asked: bool, cut_off: bool) -> Option<Seal> {
+        let range = partition.range();
+        let gathered = Gathered {
+            offsets: range.end - range.start,
+            records: partition.records.len(),
+            bytes: partition.bytes,
+            bytes_of_all: self.gathered_bytes().max(partition.bytes),
+            age: self.age(partition),
+            asked,
+            cut_off,
+        };
+        seal(&gathered, &self.settings)
+    }
+
+    fn age(&self, partition: &Partition) -> Duration {
+        let since = partition.since.map(|since| self.ambient.now().signed_duration_since(since));
+        since.and_then(|age| age.to_std().ok()).unwrap_or_default()
+    }
+
+    fn due_in(&self, partition: &Partition) -> Option<Duration> {
+        partition.since?;
+        Some(self.settings.segment_age_max.saturating_sub(self.age(partition)))
+    }
+
+    /// Puts what was gathered as a segment (H1).
+    async fn put(&self, number: u32, partition: &mut Partition, reason: Seal) -> Result<ArchiverStep, ArchiverError> {
+        let range = partition.range();
+        let segment = Segment::new(range.clone(), partition.records.clone());
+        if let Some(end) = self.put_segment(number, partition, &segment).await? {
+            return Ok(ArchiverStep::Followed(end));
+        }
+        self.retain(number, partition).await?;
+        Ok(ArchiverStep::Sealed(range, reason))
+    }
+
+    /// Says in the archive that the log has let go of what comes next.
+    async fn put_lost(
+        &self,
+        number: u32,
+        partition: &mut Partition,
+        start: u64,
+    ) -> Result<ArchiverStep, ArchiverError> {
+        let range = partition.next..start;
+        if let Some(end) = self.put_segment(number, partition, &Segment::lost(range.clone())).await? {
+            return Ok(ArchiverStep::Followed(end));
+        }
+        let name = self.log_partition(number);
+        tracing::error!(partition = %name, start = range.start, end = range.end, "records left the log before they were archived");
+        Ok(ArchiverStep::Lost(range))
+    }
+
+    /// Puts a segment at the archive's end. If another archiver was first, tells where that one's ends.
+    async fn put_segment(
+        &self,
+        number: u32,
+        partition: &mut Partition,
+        segment: &Segment,
+    ) -> Result<Option<u64>, ArchiverError> {
+        let outcome = self.archive.put(&self.log_partition(number), segment).await?;
+        let (end, followed) = match outcome {
+            PutSegment::Created => (segment.header.range.end, None),
+            PutSegment::Exists(winner) => (winner.range.end, Some(winner.range.end)),
+        };
+        partition.archived_to(end, self.ambient.now());
+        self.set_archived(number, end);
+        Ok(followed)
+    }
+
+    fn set_archived(&self, number: u32, end: u64) {
+        self.statuses().entry(self.log_partition(number)).or_default().archived = Some(end);
+    }
+
+    /// Lets the log drop what is archived, if it is to drop anything; only what a power cut can't take back.
+    async fn retain(&self, number: u32, partition: &mut Partition) -> Result<(), ArchiverError> {
+        let Some(end) = partition.archived.filter(|_| self.settings.retention != Retention::default()) else {
+            return Ok(());
+        };
+        let name = self.log_partition(number);
+        if partition.durable < end {
+            // Segments of an earlier process, or of others, may not be durable: all that the log still has counts.
+            let bounds = self.log.bounds(&self.topic).await?;
+            let start = bounds.get(number as usize).map_or(0, |bounds| bounds.start);
+            let origin = self.archive.origin(&name).await?.unwrap_or(0);
+            self.archive.sync(&name, partition.durable.max(start).max(origin), end).await?;
+            partition.durable = end;
+        }
+        let _bounds = self.log.retain(&self.topic, number, &self.settings.retention, end).await?;
+        Ok(())
+    }
+}

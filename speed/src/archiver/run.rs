@@ -1,0 +1,85 @@
+//! The archiver's loop: steps until there is nothing to do, then waits for the log or for the oldest gathered record's age.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidemark_shared::error::ErrorKind as _;
+use tidemark_shared::log::{LogError, Position};
+use tokio_util::sync::CancellationToken;
+
+use super::{Archiver, ArchiverError, ArchiverStep};
+use crate::retry::{Retries, may_heal};
+
+impl Archiver {
+    /// Archives until it is cancelled. What is gathered then is not put (the next archiver reads it again); call
+    /// [`Archiver::flush`] afterwards to archive it. Failures of log and store are tried again; a partition that can't go
+    /// on stops by itself and says so in [`Archiver::status`].
+    ///
+    /// # Errors
+    /// The log is closed, or the topic gone.
+    pub async fn run(&self, cancel: &CancellationToken) -> Result<(), ArchiverError> {
+        match cancel.run_until_cancelled(self.run_on()).await {
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn run_on(&self) -> Result<std::convert::Infallible, ArchiverError> {
+        let mut retries = Retries::default();
+        loop {
+            match self.round().await {
+                Ok((beyond, at_most)) => {
+                    retries.succeeded();
+                    if beyond.is_empty() {
+                        // every partition has stopped: only new ones can bring work
+                        tokio::time::timeout(at_most, std::future::pending::<()>()).await.unwrap_or_default();
+                        continue;
+                    }
+                    match self.log.wait(&self.topic, &beyond, at_most).await {
+                        Ok(_) => {}
+                        Err(error) => self.again(error.into(), &mut retries).await?,
+                    }
+                }
+                Err(error) => self.again(error, &mut retries).await?,
+            }
+        }
+    }
+
+    /// Waits before another attempt, unless `error` ends the work.
+    async fn again(&self, error: ArchiverError, retries: &mut Retries) -> Result<(), ArchiverError> {
+        if ends_all(&error) || !may_heal(error.kind()) {
+            return Err(error);
+        }
+        tracing::warn!(topic = %self.topic.name, error = %tidemark_shared::error::chain(&error), "archiving is tried again");
+        retries.pause(self.ambient.as_ref()).await;
+        Ok(())
+    }
+
+    /// Steps every partition until it is idle. Tells what to wait for, and how long.
+    async fn round(&self) -> Result<(Vec<Position>, Duration), ArchiverError> {
+        let count = u32::try_from(self.log.bounds(&self.topic).await?.len()).unwrap_or(u32::MAX);
+        let (mut idle, mut at_most) = (BTreeMap::new(), self.settings.partitions_refresh);
+        for partition in 0..count {
+            loop {
+                match self.step(partition).await {
+                    Ok(ArchiverStep::Idle { due_in }) => {
+                        at_most = at_most.min(due_in.unwrap_or(at_most));
+                        idle.insert(partition, self.partition(partition).lock().await.next);
+                        break;
+                    }
+                    Ok(_) => {}
+                    Err(error) if ends_all(&error) || may_heal(error.kind()) => return Err(error),
+                    // this one has stopped, and its status says why
+                    Err(_) => break,
+                }
+            }
+        }
+        let beyond = idle.into_iter().map(|(partition, offset)| Position { partition, offset }).collect();
+        Ok((beyond, at_most))
+    }
+}
+
+/// True for failures after which no partition can go on.
+fn ends_all(error: &ArchiverError) -> bool {
+    matches!(error, ArchiverError::Log(LogError::Closed | LogError::Missing { .. } | LogError::Replaced { .. }))
+}

@@ -1,0 +1,287 @@
+//! The indexer of one view: log → decode → transform → real-time view.
+//!
+//! Where it goes on is what the view itself says (H10). What the log has already let go of is read from the archive's
+//! segments; a hole that nobody fills is an error that names it, never passed over.
+
+mod error;
+mod partition;
+mod run;
+mod source;
+
+pub use error::IndexerError;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use serde::Serialize;
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::error::ErrorKind as _;
+use tidemark_shared::live::{LiveView, ViewId};
+use tidemark_shared::log::{Log, ReadLimits, Topic};
+use tidemark_shared::position::{Coverage, LogPartition, Source};
+use tidemark_shared::rows::StreamRows;
+use tidemark_shared::segment::Archive;
+
+use crate::freshness::{Ages, Freshness};
+use crate::pressure::Pressure;
+use crate::retry::may_heal;
+use partition::Partition;
+
+/// How an [`Indexer`] behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexerSettings {
+    /// Bounds of a batch while the partition is behind.
+    pub behind: ReadLimits,
+    /// Most records of a batch once it has caught up: the first of them waits for the last.
+    pub fresh_records_max: usize,
+    /// Bytes of records from which on decoding leaves the runtime's threads.
+    pub inline_bytes_max: usize,
+    /// Batches that are made at the same time, of different partitions.
+    pub parallel: usize,
+    /// Longest time between two looks at how many partitions the topic has.
+    pub partitions_refresh: Duration,
+}
+
+impl Default for IndexerSettings {
+    /// 20,000 records or 4 MiB when behind, 2,000 records when not; as many side by side as there are processors.
+    fn default() -> Self {
+        Self {
+            behind: ReadLimits { records_max: 20_000, bytes_max: 4 << 20 },
+            fresh_records_max: 2_000,
+            inline_bytes_max: 64 << 10,
+            parallel: available_parallelism().map_or(1, usize::from),
+            partitions_refresh: Duration::from_secs(10),
+        }
+    }
+}
+
+impl IndexerSettings {
+    /// Bounds of the next read of a partition that lags by so many offsets.
+    #[must_use]
+    pub fn limits(&self, lag: u64) -> ReadLimits {
+        let fresh = self.fresh_records_max as u64;
+        let records_max = if lag > fresh.saturating_mul(2) { self.behind.records_max } else { self.fresh_records_max };
+        ReadLimits { records_max, ..self.behind }
+    }
+}
+
+/// What an [`Indexer`] works on.
+#[derive(Clone)]
+pub struct IndexerParts {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The incarnation of the topic that feeds the dataset.
+    pub topic: Topic,
+    /// The dataset's archived streams.
+    pub archive: Archive,
+    /// Where rows go.
+    pub live: Arc<dyn LiveView>,
+    /// Which view of it.
+    pub view: ViewId,
+    /// The generation's own definition, compiled.
+    pub rows: Arc<StreamRows>,
+    /// Time and chance.
+    pub ambient: Arc<dyn Ambient>,
+    /// Where the views' fill is told.
+    pub pressure: Arc<Pressure>,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexerStep {
+    /// All that there is, is visible.
+    Idle,
+    /// So many records of these offsets became visible rows, rejects, or nothing.
+    Applied(Range<u64>, usize),
+    /// The view has no room; the batch is kept for the next step.
+    Full,
+}
+
+/// How far a partition is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct IndexerStatus {
+    /// Where the log ends; for an earlier incarnation of the topic, where its archive does.
+    pub log_end: u64,
+    /// The visible position.
+    pub visible: u64,
+    /// Offsets between the two.
+    pub lag: u64,
+    /// Age of the newest visible record if there is a lag, in milliseconds; 0 otherwise.
+    pub lag_ms: u64,
+    /// What the last attempt failed for.
+    pub error: Option<String>,
+    /// True if it goes on only after a restart.
+    pub stopped: bool,
+}
+
+/// How far a view is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ViewStatus {
+    /// By partition (`trips/0`).
+    pub partitions: BTreeMap<String, IndexerStatus>,
+    /// Ages of records when they became visible, over the last minute.
+    pub freshness: Freshness,
+}
+
+/// Keeps one view up with the log.
+pub struct Indexer {
+    parts: IndexerParts,
+    settings: IndexerSettings,
+    source: Source,
+    coverage: Coverage,
+    partitions: Mutex<BTreeMap<LogPartition, Arc<tokio::sync::Mutex<Partition>>>>,
+    failures: Mutex<BTreeMap<LogPartition, Failure>>,
+    newest_ms: Mutex<BTreeMap<LogPartition, i64>>,
+    ages: Mutex<Ages>,
+}
+
+struct Failure {
+    error: String,
+    stopped: bool,
+}
+
+impl Indexer {
+    /// Opens the view, or finds it as it is, with the partitions of the log and of the archive; those that are new to it
+    /// begin at `coverage`, that of the generation's table.
+    ///
+    /// # Errors
+    /// [`IndexerError`].
+    pub async fn open(
+        parts: IndexerParts,
+        coverage: Coverage,
+        settings: IndexerSettings,
+    ) -> Result<Self, IndexerError> {
+        let source = parts.archive.source(&parts.topic).await?.source;
+        let indexer = Self {
+            parts,
+            settings,
+            source,
+            coverage,
+            partitions: Mutex::default(),
+            failures: Mutex::default(),
+            newest_ms: Mutex::default(),
+            ages: Mutex::default(),
+        };
+        let mut known = Vec::new();
+        for source in indexer.parts.archive.sources().await? {
+            known.extend(indexer.parts.archive.partitions(&source.source).await?);
+        }
+        indexer.open_partitions(known).await?;
+        indexer.open_log_partitions().await?;
+        Ok(indexer)
+    }
+
+    /// The view.
+    #[must_use]
+    pub fn view(&self) -> &ViewId {
+        &self.parts.view
+    }
+
+    /// The partitions that it keeps up.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<LogPartition> {
+        lock(&self.partitions).keys().cloned().collect()
+    }
+
+    /// Takes up the partitions that the topic has got since; tells which.
+    pub(crate) async fn open_log_partitions(&self) -> Result<Vec<LogPartition>, IndexerError> {
+        let count = self.parts.log.bounds(&self.parts.topic).await?.len();
+        let all = (0..u32::try_from(count).unwrap_or(u32::MAX))
+            .map(|partition| LogPartition { source: self.source.clone(), partition });
+        let new: Vec<LogPartition> = {
+            let known = lock(&self.partitions);
+            all.filter(|partition| !known.contains_key(partition)).collect()
+        };
+        self.open_partitions(new.clone()).await?;
+        Ok(new)
+    }
+
+    async fn open_partitions(&self, partitions: Vec<LogPartition>) -> Result<(), IndexerError> {
+        let floors = partitions.iter().map(|partition| (partition.clone(), self.coverage.end(partition))).collect();
+        let IndexerParts { live, view, rows, .. } = &self.parts;
+        live.open(view, rows.schema(), &floors).await?;
+        let visible = self.visible().await?;
+        for partition in partitions {
+            let next = visible.end(&partition);
+            let state = Partition::at(next);
+            lock(&self.partitions).entry(partition).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(state)));
+        }
+        Ok(())
+    }
+
+    /// The view's visible positions.
+    async fn visible(&self) -> Result<Coverage, IndexerError> {
+        let IndexerParts { live, view, .. } = &self.parts;
+        let pin = live.pin(view).await?.ok_or_else(|| IndexerError::ViewGone { view: view.clone() })?;
+        Ok(pin.ranges().iter().map(|(partition, live)| (partition.clone(), live.visible)).collect())
+    }
+
+    /// Reads, makes and applies one batch of a partition. Dropping the call leaves nothing undone that the next one does
+    /// not do.
+    ///
+    /// # Errors
+    /// [`IndexerError`]. After one that nothing heals, as [`IndexerError::LogBehind`], the partition stays stopped.
+    pub async fn step(&self, partition: &LogPartition) -> Result<IndexerStep, IndexerError> {
+        let outcome = self.step_inner(partition).await;
+        let mut failures = lock(&self.failures);
+        match &outcome {
+            Ok(_) => drop(failures.remove(partition)),
+            Err(IndexerError::Stopped { .. }) => {}
+            Err(error) => {
+                let stopped = !may_heal(error.kind());
+                let error = tidemark_shared::error::chain(error);
+                if stopped {
+                    tracing::error!(%partition, view = %self.parts.view, error, "indexing has stopped");
+                }
+                drop(failures.insert(partition.clone(), Failure { error, stopped }));
+            }
+        }
+        outcome
+    }
+
+    /// How far the view is, by log and view as they are now.
+    ///
+    /// # Errors
+    /// [`IndexerError`].
+    pub async fn status(&self) -> Result<ViewStatus, IndexerError> {
+        let visible = self.visible().await?;
+        let bounds = self.parts.log.bounds(&self.parts.topic).await?;
+        let now = self.parts.ambient.now();
+        let mut partitions = BTreeMap::new();
+        for partition in self.partitions() {
+            let visible = visible.end(&partition);
+            let current = partition.source == self.source;
+            let log_end = bounds.get(partition.partition as usize).filter(|_| current).map_or(visible, |at| at.end);
+            let lag = log_end.saturating_sub(visible);
+            let newest = lock(&self.newest_ms).get(&partition).copied().filter(|_| lag > 0);
+            let lag_ms = newest.map_or(0, |newest| u64::try_from(now.timestamp_millis() - newest).unwrap_or(0));
+            let failures = lock(&self.failures);
+            let failure = failures.get(&partition);
+            let status = IndexerStatus {
+                log_end,
+                visible,
+                lag,
+                lag_ms,
+                error: failure.map(|failure| failure.error.clone()),
+                stopped: failure.is_some_and(|failure| failure.stopped),
+            };
+            partitions.insert(partition.to_string(), status);
+        }
+        Ok(ViewStatus { partitions, freshness: lock(&self.ages).freshness(now) })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // what is behind these locks is changed by one call each, so a panic leaves nothing half done
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Indexer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Indexer").field("view", &self.parts.view).field("source", &self.source).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,149 @@
+//! One partition's way into the view, a step at a time.
+
+use std::sync::Arc;
+
+use tidemark_shared::live::{LiveBatch, LiveError};
+use tidemark_shared::log::{Fetched, OffsetRecord};
+use tidemark_shared::position::LogPartition;
+use tidemark_shared::rows::MadeRows;
+
+use super::source::Archived;
+use super::{Indexer, IndexerError, IndexerStep, lock};
+use crate::retry::may_heal;
+use tidemark_shared::error::ErrorKind as _;
+
+/// What is known of a partition between steps. All of it can be found again.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    /// The visible position: where the next batch begins.
+    pub(super) next: u64,
+    /// Offsets that were left in the log after the last read.
+    lag: u64,
+    archived: Archived,
+    /// A batch that was made and found no room.
+    waiting: Option<Made>,
+    stopped: Option<String>,
+}
+
+impl Partition {
+    /// One that is visible up to `next`.
+    pub(super) fn at(next: u64) -> Self {
+        Self { next, ..Self::default() }
+    }
+}
+
+/// A batch, and the times of its records.
+#[derive(Debug, Clone)]
+struct Made {
+    batch: LiveBatch,
+    timestamps_ms: Arc<[i64]>,
+}
+
+impl Indexer {
+    pub(super) async fn step_inner(&self, name: &LogPartition) -> Result<IndexerStep, IndexerError> {
+        let slot = lock(&self.partitions).get(name).cloned();
+        let missing = || LiveError::Missing { view: self.parts.view.clone(), partition: Some(name.clone()) };
+        let slot = slot.ok_or_else(missing)?;
+        let mut partition = slot.lock().await;
+        if let Some(reason) = partition.stopped.clone() {
+            return Err(IndexerError::Stopped { partition: name.clone(), reason });
+        }
+        let outcome = self.advance(name, &mut partition).await;
+        if let Err(error) = &outcome
+            && !may_heal(error.kind())
+        {
+            partition.stopped = Some(error.to_string());
+        }
+        outcome
+    }
+
+    async fn advance(&self, name: &LogPartition, partition: &mut Partition) -> Result<IndexerStep, IndexerError> {
+        let made = match partition.waiting.clone() {
+            Some(made) => made,
+            None => {
+                let (next, lag) = (partition.next, partition.lag);
+                let read = self.fetch(name, next, lag, &mut partition.archived).await?;
+                partition.lag = read.bounds.end.saturating_sub(read.next);
+                if read.next <= next {
+                    return Ok(IndexerStep::Idle);
+                }
+                self.make(name, next, read).await?
+            }
+        };
+        self.apply(name, partition, made).await
+    }
+
+    /// Decodes and transforms; large batches where they keep nobody waiting.
+    async fn make(&self, name: &LogPartition, from: u64, read: Fetched) -> Result<Made, IndexerError> {
+        let Fetched { records, next, .. } = read;
+        let timestamps_ms = records.iter().map(|read| read.record.timestamp_ms).collect();
+        let bytes: usize = records.iter().map(|read| read.record.bytes()).sum();
+        let made = if bytes <= self.settings.inline_bytes_max {
+            self.parts.rows.make(name, &records)
+        } else {
+            self.make_elsewhere(name, from, records).await?
+        };
+        let MadeRows { batches, rejects, filtered, .. } = made.map_err(|source| IndexerError::Rows {
+            view: self.parts.view.clone(),
+            partition: name.clone(),
+            from,
+            source,
+        })?;
+        let batch = LiveBatch { partition: name.clone(), range: from..next, rows: batches, rejects, filtered };
+        Ok(Made { batch, timestamps_ms })
+    }
+
+    async fn make_elsewhere(
+        &self,
+        name: &LogPartition,
+        from: u64,
+        records: Vec<OffsetRecord>,
+    ) -> Result<Result<MadeRows, arrow::error::ArrowError>, IndexerError> {
+        let (rows, partition) = (Arc::clone(&self.parts.rows), name.clone());
+        let making = tokio::task::spawn_blocking(move || rows.make(&partition, &records)).await;
+        let panicked = |error: tokio::task::JoinError| error.to_string();
+        making.map_err(|error| IndexerError::Panicked { partition: name.clone(), from, reason: panicked(error) })
+    }
+
+    async fn apply(
+        &self,
+        name: &LogPartition,
+        partition: &mut Partition,
+        made: Made,
+    ) -> Result<IndexerStep, IndexerError> {
+        let (range, live) = (made.batch.range.clone(), &self.parts.live);
+        match live.apply(&self.parts.view, made.batch.clone()).await {
+            Ok(()) => {}
+            Err(LiveError::Full { .. }) => {
+                partition.waiting = Some(made);
+                self.parts.pressure.refused();
+                return Ok(IndexerStep::Full);
+            }
+            Err(LiveError::Gap { visible, .. }) => {
+                // the view was lost and opened anew: it says itself where it goes on
+                (partition.next, partition.waiting, partition.archived) = (visible, None, Archived::default());
+                return Ok(IndexerStep::Applied(visible..visible, 0));
+            }
+            Err(LiveError::Missing { .. }) => return Err(IndexerError::ViewGone { view: self.parts.view.clone() }),
+            Err(error) => {
+                partition.waiting = Some(made);
+                return Err(error.into());
+            }
+        }
+        (partition.next, partition.waiting) = (range.end, None);
+        self.parts.pressure.observe(live.as_ref());
+        self.note_ages(name, &made.timestamps_ms);
+        Ok(IndexerStep::Applied(range, made.timestamps_ms.len()))
+    }
+
+    /// Records how old the records were that have become visible now.
+    fn note_ages(&self, name: &LogPartition, timestamps_ms: &[i64]) {
+        let Some(newest) = timestamps_ms.iter().max() else { return };
+        lock(&self.newest_ms).insert(name.clone(), *newest);
+        let now = self.parts.ambient.now();
+        let mut ages = lock(&self.ages);
+        for timestamp_ms in timestamps_ms {
+            ages.record(now, now.timestamp_millis().saturating_sub(*timestamp_ms));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A moment of a view in memory, and its plan.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use tidemark_shared::counts::Counts;
+use tidemark_shared::live::{LiveError, LivePin, LiveRange};
+use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_shared::reject::Reject;
+
+use super::Held;
+
+pub(super) struct MemoryPin {
+    epoch: Arc<str>,
+    schema: SchemaRef,
+    partitions: BTreeMap<LogPartition, Arc<Held>>,
+    ranges: BTreeMap<LogPartition, LiveRange>,
+    scan_parts: usize,
+}
+
+impl MemoryPin {
+    pub(super) fn new(
+        epoch: Arc<str>,
+        schema: SchemaRef,
+        partitions: BTreeMap<LogPartition, Arc<Held>>,
+        scan_parts: usize,
+    ) -> Self {
+        let ranges = partitions.iter().map(|(partition, held)| (partition.clone(), held.range)).collect();
+        Self { epoch, schema, partitions, ranges, scan_parts }
+    }
+
+    /// The rows with positions in `ranges`, as slices, until there are `limit` of them.
+    fn slices(&self, ranges: &BTreeMap<LogPartition, Range<u64>>, limit: Option<usize>) -> Vec<RecordBatch> {
+        let held = |(partition, range)| self.partitions.get(partition).map(|held: &Arc<Held>| (held, range));
+        let runs = ranges.iter().filter_map(held).flat_map(|(held, range): (_, &Range<u64>)| {
+            let first = held.runs.partition_point(|run| run.range.end <= range.start);
+            let runs = held.runs[first..].iter().take_while(move |run| run.range.start < range.end);
+            runs.filter_map(move |run| run.rows_in(range))
+        });
+        let (mut slices, mut rows) = (Vec::new(), 0);
+        for slice in runs {
+            if limit.is_some_and(|limit| rows >= limit) {
+                break;
+            }
+            rows += slice.num_rows();
+            slices.push(slice);
+        }
+        slices
+    }
+}
+
+/// Splits batches into at most `parts` parts of about as many rows.
+fn balanced(batches: Vec<RecordBatch>, parts: usize) -> Vec<Vec<RecordBatch>> {
+    let mut split = vec![(0, Vec::new()); parts.clamp(1, batches.len().max(1))];
+    for batch in batches {
+        let (rows, members) = split.iter_mut().min_by_key(|(rows, _)| *rows).expect("there is at least one part");
+        *rows += batch.num_rows();
+        members.push(batch);
+    }
+    split.into_iter().map(|(_, members)| members).collect()
+}
+
+impl LivePin for MemoryPin {
+    fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn ranges(&self) -> &BTreeMap<LogPartition, LiveRange> {
+        &self.ranges
+    }
+
+    fn counts(&self, from: &Coverage) -> Counts {
+        let mut counts = Counts::default();
+        for (partition, held) in &self.partitions {
+            let from = from.end(partition);
+            for run in held.runs.iter().filter(|run| run.range.end > from) {
+                let rejects = run.rejects_from(from);
+                let filtered = run.filtered_from(from).len() as u64;
+                let rows = if run.range.start >= from {
+                    run.row_count()
+                } else {
+                    run.rows_in(&(from..u64::MAX)).map_or(0, |rows| rows.num_rows())
+                };
+                counts.accepted += rows as u64;
+                counts.filtered += filtered;
+                counts.records += rows as u64 + filtered + rejects.len() as u64;
+                for reject in rejects {
+                    *counts.rejected.entry(reject.reason.code()).or_default() += 1;
+                }
+            }
+        }
+        counts
+    }
+
+    fn rejects(&self, from: &Coverage, limit: usize) -> Vec<(LogPartition, Reject)> {
+        let of = |(partition, held): (&LogPartition, &Arc<Held>)| {
+            let (partition, from, held) = (partition.clone(), from.end(partition), Arc::clone(held));
+            let mut found = Vec::new();
+            for run in &held.runs {
+                let wanted = run.rejects_from(from).iter().take(limit - found.len());
+                found.extend(wanted.map(|reject| (partition.clone(), reject.clone())));
+            }
+            found
+        };
+        self.partitions.iter().flat_map(of).take(limit).collect()
+    }
+
+    fn scan(
+        &self,
+        ranges: &BTreeMap<LogPartition, Range<u64>>,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, LiveError> {
+        let parts = balanced(self.slices(ranges, limit), self.scan_parts);
+        let source = MemorySourceConfig::try_new(&parts, self.schema(), projection.cloned())
+            .map_err(|error| LiveError::backend("plan a scan", error))?;
+        Ok(DataSourceExec::from_data_source(source.with_limit(limit)))
+    }
+}
+
+impl fmt::Debug for MemoryPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPin").field("epoch", &self.epoch).field("ranges", &self.ranges).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,196 @@
+//! A run: all that became of one contiguous range of a partition's offsets. Runs never change; neighbours are merged into
+//! new ones and split at a floor, so that a pin keeps what it has.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use tidemark_shared::live::LiveBatch;
+use tidemark_shared::position::OFFSET_COLUMN;
+use tidemark_shared::reject::Reject;
+
+use super::size::{batch_bytes, compacted};
+
+/// Rows, rejects and filtered records at which a run is not merged any more.
+pub(super) const RUN_RECORDS_MAX: usize = 64 << 10;
+/// Bytes at which a run is not merged any more.
+pub(super) const RUN_BYTES_MAX: u64 = 64 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) range: Range<u64>,
+    /// At least one row, if there is a batch.
+    pub(super) rows: Option<RecordBatch>,
+    pub(super) rejects: Vec<Reject>,
+    pub(super) filtered: Vec<u64>,
+    pub(super) bytes: u64,
+}
+
+impl Run {
+    fn new(range: Range<u64>, rows: Option<RecordBatch>, rejects: Vec<Reject>, filtered: Vec<u64>) -> Self {
+        let mut bytes = rows.as_ref().map_or(0, batch_bytes) + (filtered.capacity() * size_of::<u64>()) as u64;
+        bytes += rejects.iter().map(reject_bytes).sum::<u64>();
+        Self { range, rows, rejects, filtered, bytes }
+    }
+
+    /// A run of what `batch` has from offset `from` on, in memory of its own.
+    pub(super) fn of(batch: &LiveBatch, from: u64, schema: &SchemaRef) -> Result<Self, ArrowError> {
+        let mut parts = Vec::with_capacity(batch.rows.len());
+        for rows in &batch.rows {
+            parts.push(as_schema(&rows_from(rows, from), schema)?);
+        }
+        parts.retain(|rows| rows.num_rows() > 0);
+        let rows = match parts.as_slice() {
+            [] => None,
+            [one] => Some(compacted(one)?),
+            several => Some(compacted(&concat_batches(schema, several)?)?),
+        };
+        let rejects = batch.rejects.iter().filter(|reject| reject.offset >= from).map(own_reject).collect();
+        let filtered = batch.filtered.iter().copied().filter(|offset| *offset >= from).collect();
+        Ok(Self::new(from..batch.range.end, rows, rejects, filtered))
+    }
+
+    /// Neighbours as one.
+    pub(super) fn merged(runs: &[Arc<Self>], schema: &SchemaRef) -> Result<Self, ArrowError> {
+        let range = runs[0].range.start..runs[runs.len() - 1].range.end;
+        let rows: Vec<&RecordBatch> = runs.iter().filter_map(|run| run.rows.as_ref()).collect();
+        let rows = match rows.as_slice() {
+            [] => None,
+            [one] => Some((*one).clone()),
+            several => Some(compacted(&concat_batches(schema, several.iter().copied())?)?),
+        };
+        let rejects = runs.iter().flat_map(|run| run.rejects.iter().cloned()).collect();
+        let mut filtered = Vec::with_capacity(runs.iter().map(|run| run.filtered.len()).sum());
+        filtered.extend(runs.iter().flat_map(|run| run.filtered.iter().copied()));
+        Ok(Self::new(range, rows, rejects, filtered))
+    }
+
+    /// What is left of it from `floor` on, in memory of its own.
+    pub(super) fn above(&self, floor: u64) -> Result<Self, ArrowError> {
+        let rows = self.rows.as_ref().map(|rows| rows_from(rows, floor)).filter(|rows| rows.num_rows() > 0);
+        let rows = rows.as_ref().map(compacted).transpose()?;
+        let rejects = self.rejects_from(floor).to_vec();
+        let filtered = self.filtered_from(floor).to_vec();
+        Ok(Self::new(floor..self.range.end, rows, rejects, filtered))
+    }
+
+    /// Rows, rejects and filtered records; at least 1, so that empty runs are merged, too.
+    pub(super) fn weight(&self) -> usize {
+        (self.row_count() + self.rejects.len() + self.filtered.len()).max(1)
+    }
+
+    pub(super) fn row_count(&self) -> usize {
+        self.rows.as_ref().map_or(0, RecordBatch::num_rows)
+    }
+
+    /// The rows with offsets in `range`; shares memory.
+    pub(super) fn rows_in(&self, range: &Range<u64>) -> Option<RecordBatch> {
+        let rows = self.rows.as_ref()?;
+        let offsets = offsets(rows);
+        let (from, to) = (lower_bound(offsets, range.start), lower_bound(offsets, range.end));
+        (from < to).then(|| rows.slice(from, to - from))
+    }
+
+    pub(super) fn rejects_from(&self, from: u64) -> &[Reject] {
+        &self.rejects[self.rejects.partition_point(|reject| reject.offset < from)..]
+    }
+
+    pub(super) fn filtered_from(&self, from: u64) -> &[u64] {
+        &self.filtered[self.filtered.partition_point(|offset| *offset < from)..]
+    }
+}
+
+/// How many of the last runs are to be merged into one, by weight and bytes; fewer than 2 if none are. Neighbours of
+/// similar size are, so that a row is copied as often as its run has doubled, and runs stay few.
+pub(super) fn to_merge(runs: &[(usize, u64)]) -> usize {
+    let mut newest_first = runs.iter().rev();
+    let Some(&(mut weight, mut bytes)) = newest_first.next() else { return 0 };
+    let mut count = 1;
+    for (older_weight, older_bytes) in newest_first {
+        let fits = weight + older_weight <= RUN_RECORDS_MAX && bytes + older_bytes <= RUN_BYTES_MAX;
+        if !fits || *older_weight > 2 * weight {
+            break;
+        }
+        (weight, bytes, count) = (weight + older_weight, bytes + older_bytes, count + 1);
+    }
+    count
+}
+
+fn offsets(rows: &RecordBatch) -> &Int64Array {
+    let column = rows.column_by_name(OFFSET_COLUMN).expect("every view's rows have their position");
+    column.as_primitive::<Int64Type>()
+}
+
+/// The first row whose offset is not below `offset`.
+fn lower_bound(offsets: &Int64Array, offset: u64) -> usize {
+    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    offsets.values().partition_point(|at| *at < offset)
+}
+
+fn rows_from(rows: &RecordBatch, from: u64) -> RecordBatch {
+    let first = lower_bound(offsets(rows), from);
+    rows.slice(first, rows.num_rows() - first)
+}
+
+/// The rows with the view's columns: strings as views.
+fn as_schema(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = rows.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns)
+}
+
+/// A reject that does not keep the memory alive that its bytes were read into.
+fn own_reject(reject: &Reject) -> Reject {
+    Reject { bytes: Bytes::copy_from_slice(&reject.bytes), ..reject.clone() }
+}
+
+fn reject_bytes(reject: &Reject) -> u64 {
+    let column = reject.column.as_ref().map_or(0, String::len);
+    (size_of::<Reject>() + reject.bytes.len() + reject.message.len() + column) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_of_similar_size_are_merged() {
+        for (weights, wanted) in [
+            (vec![], 0),
+            (vec![5], 1),
+            (vec![5, 5], 2),
+            (vec![11, 5], 1),
+            (vec![40, 20, 10, 10], 4),
+            (vec![100, 20, 10, 10], 3),
+            (vec![RUN_RECORDS_MAX, 1, 1], 2),
+            (vec![RUN_RECORDS_MAX / 2, RUN_RECORDS_MAX / 2 + 1], 1),
+        ] {
+            let runs: Vec<(usize, u64)> = weights.iter().map(|weight| (*weight, 8)).collect();
+            assert_eq!(to_merge(&runs), wanted, "{weights:?}");
+        }
+        assert_eq!(to_merge(&[(5, RUN_BYTES_MAX), (5, 1)]), 1, "a run of many bytes was merged");
+    }
+
+    #[test]
+    fn runs_stay_few_and_rows_are_copied_seldom() {
+        let (mut runs, mut copied) = (Vec::<(usize, u64)>::new(), 0);
+        let total = 200_000;
+        for _ in 0..total {
+            runs.push((1, 1));
+            let count = to_merge(&runs);
+            if count > 1 {
+                let tail = runs.split_off(runs.len() - count);
+                let weight = tail.iter().map(|run| run.0).sum();
+                copied += weight;
+                runs.push((weight, 1));
+            }
+        }
+        assert!(runs.len() < 40, "{} runs", runs.len());
+        assert!(copied < 20 * total, "every row was copied {} times", copied / total);
+    }
+}

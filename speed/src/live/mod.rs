@@ -1,0 +1,3 @@
+//! Adapters of the real-time view port.
+
+pub mod memory;

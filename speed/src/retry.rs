@@ -1,0 +1,32 @@
+//! Attempts of background work that goes on for ever.
+
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::backoff::{Attempts, Backoff};
+use tidemark_shared::error::Kind;
+
+/// Pauses between attempts; they grow until one succeeds.
+#[derive(Debug)]
+pub(crate) struct Retries(Attempts);
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self(Attempts::new(Backoff::BACKEND))
+    }
+}
+
+impl Retries {
+    pub(crate) fn succeeded(&mut self) {
+        if self.0.failed() > 0 {
+            *self = Self::default();
+        }
+    }
+
+    pub(crate) async fn pause(&mut self, ambient: &dyn Ambient) {
+        let _another = self.0.again(ambient.random()).await;
+    }
+}
+
+/// True for failures that time or somebody's hand may heal: the same is tried again. Others are for good.
+pub(crate) fn may_heal(kind: Kind) -> bool {
+    !matches!(kind, Kind::Corrupt | Kind::Internal | Kind::Unsupported)
+}

@@ -1,0 +1,234 @@
+//! The archiver: nothing acknowledged is missing from the archive, whatever fails and whoever races.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_shared::log::{Log, Record, Retention, Routed};
+use tidemark_shared::store::faulty::{Call, Fault, Rule};
+use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings, ArchiverStep, Seal};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{World, name, order};
+
+fn small() -> ArchiverSettings {
+    ArchiverSettings { segment_records_max: 10, ..ArchiverSettings::default() }
+}
+
+async fn archiver(world: &World, settings: ArchiverSettings) -> Archiver {
+    Archiver::open(world.log(), world.archive(), world.topic.clone(), world.ambient(), settings).await.unwrap()
+}
+
+/// Checks that the archive of partition 0 holds orders 0 to `end` at their offsets, but for lost ranges.
+async fn check_archive(world: &World, end: u64, lost: &[std::ops::Range<u64>]) {
+    let (archive, partition) = (world.archive(), name(0));
+    assert_eq!(archive.end(&partition, 0).await.unwrap(), Some(end));
+    let (mut offsets, mut said) = (Vec::new(), Vec::new());
+    for segment in archive.segments_from(&partition, 0).await.unwrap() {
+        let segment = archive.read(&partition, &segment).await.unwrap();
+        said.extend(segment.header.lost);
+        for read in segment.records {
+            assert_eq!(read.record.value, Some(order(read.offset)), "offset {}", read.offset);
+            offsets.push(read.offset);
+        }
+    }
+    let wanted: Vec<u64> = (0..end).filter(|offset| !lost.iter().any(|range| range.contains(offset))).collect();
+    assert_eq!(offsets, wanted);
+    assert_eq!(said, lost);
+}
+
+#[tokio::test]
+async fn segments_are_sealed_by_size_by_age_and_on_demand() {
+    let world = World::new(2).await;
+    let archiver = archiver(&world, small()).await;
+    world.produce(0, 0..7).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(7));
+    let waits = ArchiverStep::Idle { due_in: Some(Duration::from_secs(10)) };
+    assert_eq!(archiver.step(0).await.unwrap(), waits);
+    world.produce(0, 7..12).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(0..12, Seal::Size));
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Idle { due_in: None });
+    world.produce(0, 12..13).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(1));
+    world.clock.pass(Duration::from_secs(10));
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(12..13, Seal::Age));
+    world.produce(0, 13..15).await;
+    world.produce(1, 0..1).await;
+    let archived = archiver.flush().await.unwrap();
+    assert_eq!((archived.end(&name(0)), archived.end(&name(1))), (15, 1));
+    check_archive(&world, 15, &[]).await;
+    assert_eq!(archiver.status()[&name(0)].archived, Some(15));
+}
+
+/// H10: a new archiver goes on where the store says, with no other memory.
+#[tokio::test]
+async fn h10_an_archiver_goes_on_where_the_archive_ends() {
+    let world = World::new(1).await;
+    world.produce(0, 0..25).await;
+    let first = archiver(&world, small()).await;
+    assert_eq!(first.flush().await.unwrap().end(&name(0)), 25);
+    world.produce(0, 25..30).await;
+    assert_eq!(first.step(0).await.unwrap(), ArchiverStep::Gathered(5));
+    drop(first);
+    let second = archiver(&world, small()).await;
+    assert_eq!(second.flush().await.unwrap().end(&name(0)), 30);
+    check_archive(&world, 30, &[]).await;
+}
+
+/// H1: of two archivers one wins each segment, and the other goes on where the winner ended.
+#[tokio::test]
+async fn h1_archivers_that_race_make_one_archive() {
+    let world = World::new(1).await;
+    let (one, other) = (archiver(&world, small()).await, archiver(&world, small()).await);
+    let mut followed = 0;
+    for round in 0..20_u64 {
+        world.produce(0, round * 7..round * 7 + 3).await;
+        let _gathered = one.step(0).await.unwrap();
+        world.produce(0, round * 7 + 3..(round + 1) * 7).await;
+        let archivers = if round % 2 == 0 { [&one, &other] } else { [&other, &one] };
+        for archiver in archivers {
+            if let ArchiverStep::Followed(_) = archiver.step(0).await.unwrap() {
+                followed += 1;
+            }
+        }
+    }
+    let (ends, _) = tokio::join!(one.flush(), other.flush());
+    assert_eq!(ends.unwrap().end(&name(0)), 140);
+    assert!(followed > 3, "they never raced");
+    check_archive(&world, 140, &[]).await;
+}
+
+/// H1: whatever put is refused, or done without an answer, trying again gives the same archive.
+#[tokio::test]
+async fn h1_a_lost_acknowledgement_anywhere_changes_nothing() {
+    let mut fired = 0;
+    for fault in [Fault::Fails, Fault::AckLost, Fault::AckLostThenRetried] {
+        for nth in 0..8 {
+            let world = World::new(1).await;
+            world.produce(0, 0..23).await;
+            let (archive, faults) = world.faulty_archive(vec![Rule::new(Call::Put, "", nth, fault)]);
+            let mut opened = None;
+            for _ in 0..3 {
+                let (log, topic) = (world.log(), world.topic.clone());
+                let settings = ArchiverSettings {
+                    read: tidemark_shared::log::ReadLimits { records_max: 5, bytes_max: 1 << 20 },
+                    ..small()
+                };
+                if opened.is_none() {
+                    opened = Archiver::open(log, archive.clone(), topic, world.ambient(), settings).await.ok();
+                }
+                let Some(archiver) = &opened else { continue };
+                if archiver.flush().await.is_ok() {
+                    break;
+                }
+            }
+            assert_eq!(opened.unwrap().status()[&name(0)].archived, Some(23));
+            check_archive(&world, 23, &[]).await;
+            fired += faults.fired();
+        }
+    }
+    assert!(fired >= 9, "only {fired} faults fired");
+}
+
+#[tokio::test]
+async fn h1_what_left_the_log_unarchived_is_marked_as_lost() {
+    let world = World::new(1).await;
+    let archiver = archiver(&world, small()).await;
+    world.produce(0, 0..4).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(4));
+    world.produce(0, 4..20).await;
+    let everything = Retention { age_max: None, bytes_max: Some(0) };
+    world.log.retain(&world.topic, 0, &everything, 15).await.unwrap();
+    // what was read before it went is kept
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(0..4, Seal::CutOff));
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Lost(4..15));
+    archiver.flush().await.unwrap();
+    check_archive(&world, 20, &[4..15]).await;
+    assert_eq!(archiver.status()[&name(0)].lost, [4..15]);
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_stops_the_partition() {
+    let world = World::new(2).await;
+    let archiver = archiver(&world, small()).await;
+    world.produce(0, 0..20).await;
+    archiver.flush().await.unwrap();
+    world.log.lose_end(&world.topic, 0, 12).unwrap();
+    let error = archiver.step(0).await.unwrap_err();
+    assert!(matches!(error, ArchiverError::LogBehind { archived: 20, log_end: 12, .. }), "{error:?}");
+    world.produce(0, 12..40).await;
+    let error = archiver.step(0).await.unwrap_err();
+    assert!(matches!(error, ArchiverError::Stopped { .. }), "other records came under known offsets: {error:?}");
+    assert!(archiver.status()[&name(0)].stopped);
+    world.produce(1, 0..1).await;
+    assert_eq!(archiver.step(1).await.unwrap(), ArchiverStep::Gathered(1));
+}
+
+#[tokio::test]
+async fn the_log_lets_go_of_what_is_archived_and_of_no_more() {
+    let world = World::new(1).await;
+    let retention = Retention { age_max: None, bytes_max: Some(0) };
+    let archiver = archiver(&world, ArchiverSettings { retention, ..small() }).await;
+    world.produce(0, 0..12).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(0..12, Seal::Size));
+    world.produce(0, 12..15).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(3));
+    assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 12);
+    archiver.flush().await.unwrap();
+    assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 15);
+    check_archive(&world, 15, &[]).await;
+}
+
+/// What can't be made durable stays in the log.
+#[tokio::test]
+async fn the_log_keeps_what_could_not_be_synced() {
+    let world = World::new(1).await;
+    let retention = Retention { age_max: None, bytes_max: Some(0) };
+    world.produce(0, 0..5).await;
+    archiver(&world, small()).await.flush().await.unwrap();
+    let origin = world.folder.path().join("raw/orders/stream/orders/origin/0.json");
+    let archiver = archiver(&world, ArchiverSettings { retention, ..small() }).await;
+    world.produce(0, 5..20).await;
+    let kept = std::fs::read(&origin).unwrap();
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(5..20, Seal::Size));
+    assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 20);
+    world.produce(0, 20..40).await;
+    std::fs::remove_file(&origin).unwrap();
+    archiver.step(0).await.unwrap_err();
+    assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 20, "records went that are not durable");
+    std::fs::write(&origin, kept).unwrap();
+    check_archive(&world, 40, &[]).await;
+}
+
+#[tokio::test]
+async fn running_archives_and_stops_when_it_is_told_to() {
+    let world = World::new(2).await;
+    let archiver = Arc::new(archiver(&world, small()).await);
+    let cancel = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    let (running, token) = (Arc::clone(&archiver), cancel.clone());
+    tasks.spawn(async move { running.run(&token).await });
+    world.produce(0, 0..30).await;
+    // sealed by a run that is woken by the log
+    while world.archive().end(&name(0), 0).await.unwrap() != Some(30) {
+        tokio::task::yield_now().await;
+    }
+    world.produce(0, 30..33).await;
+    cancel.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(archiver.flush().await.unwrap().end(&name(0)), 33);
+    check_archive(&world, 33, &[]).await;
+    world.log.delete_topic(&world.topic).await.unwrap();
+    archiver.run(&CancellationToken::new()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn offsets_without_records_are_archived_too() {
+    let world = World::new(1).await;
+    let archiver = archiver(&world, small()).await;
+    world.log.skip(&world.topic, 0, 50).unwrap();
+    let marker = Routed { partition: 0, record: Record::default() };
+    world.log.append(&world.topic, vec![marker], None).await.unwrap();
+    world.log.skip(&world.topic, 0, 3).unwrap();
+    assert_eq!(archiver.flush().await.unwrap().end(&name(0)), 54);
+    assert_eq!(world.archive().end(&name(0), 0).await.unwrap(), Some(54));
+}

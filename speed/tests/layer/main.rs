@@ -1,0 +1,6 @@
+//! The speed layer's parts on a log and a view in memory and a store in a folder: what each promises, with faults.
+
+mod archiver;
+mod indexer;
+mod live;
+mod support;
