@@ -1,5 +1,7 @@
 //! What people ask of a dataset: its rejects and how it stands.
 
+use std::collections::BTreeSet;
+
 use futures::TryStreamExt as _;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::ledger::{Entry, LedgerFile, LedgerState, Standing, Verdict};
@@ -9,12 +11,12 @@ use crate::curated::table::TableHead;
 use crate::error::BatchError;
 use crate::generation::whole_ledger;
 use crate::rejects::FileRejects;
-use crate::report::{Counts, DatasetStatus, HeldFile, RejectQuery, RejectRow};
+use crate::report::{Counts, DatasetStatus, HeldFile, RejectQuery, RejectRow, StreamStatus};
 use crate::service::Batch;
 
 impl Batch {
     /// Published rejects, in order of position: those of files below the coverage whose rows count, and of held files
-    /// if asked for.
+    /// if asked for; then those of streams below the coverage.
     ///
     /// # Errors
     /// [`BatchError`].
@@ -40,7 +42,44 @@ impl Batch {
                 break;
             }
         }
+        if let (Some(table), None) = (&table, &query.file) {
+            self.push_stream_rejects(table, query, limit, &mut rows).await?;
+        }
         Ok(rows)
+    }
+
+    async fn push_stream_rejects(
+        &self,
+        table: &TableHead,
+        query: &RejectQuery,
+        limit: usize,
+        rows: &mut Vec<RejectRow>,
+    ) -> Result<(), BatchError> {
+        for (partition, _) in table.stream_coverage().iter().filter(|(p, _)| table.totals(p).rejected > 0) {
+            if rows.len() >= limit {
+                break;
+            }
+            let mut stored = self.stream_rejects(table, partition).await?;
+            while rows.len() < limit
+                && let Some(reject) = stored.try_next().await?
+            {
+                if query.reason.as_ref().is_some_and(|reason| *reason != reject.reason) {
+                    continue;
+                }
+                rows.push(RejectRow {
+                    source: partition.source.to_string(),
+                    partition: u64::from(partition.partition),
+                    file: None,
+                    offset: reject.offset,
+                    reason: reject.reason,
+                    column: reject.column,
+                    message: reject.message,
+                    bytes: reject.bytes,
+                    held: false,
+                });
+            }
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of `rejects`, cut out of it for length")]
@@ -109,6 +148,7 @@ impl Batch {
                 data_files += 1;
             }
         }
+        let streams = self.stream_status(dataset, table.as_ref()).await?;
         let active = pointer.as_ref().map(|p| p.definition.clone());
         Ok(DatasetStatus {
             dataset: dataset.to_owned(),
@@ -121,10 +161,34 @@ impl Batch {
             coverage,
             files_included: state.files().filter(|f| state.includes(f.number)).count() as u64,
             files_held: state.files().filter_map(held_file).collect(),
+            streams,
             rows,
             data_files,
             bytes,
         })
+    }
+
+    /// How the partitions of the dataset's streams stand, in order of name.
+    async fn stream_status(&self, dataset: &str, table: Option<&TableHead>) -> Result<Vec<StreamStatus>, BatchError> {
+        let archive = self.archive(dataset);
+        let mut partitions = BTreeSet::new();
+        for source in archive.sources().await? {
+            partitions.extend(archive.partitions(&source.source).await?);
+        }
+        let coverage = table.map(TableHead::stream_coverage).unwrap_or_default();
+        partitions.extend(coverage.iter().map(|(partition, _)| partition.clone()));
+        let mut streams = Vec::new();
+        for partition in partitions {
+            let covered = coverage.end(&partition);
+            streams.push(StreamStatus {
+                partition: partition.to_string(),
+                archived: archive.end(&partition, covered).await?.unwrap_or(covered),
+                covered,
+                lost: table.map_or(0, |t| t.lost(&partition).iter().map(|lost| lost.end - lost.start).sum()),
+                counts: table.map(|table| table.totals(&partition)).unwrap_or_default(),
+            });
+        }
+        Ok(streams)
     }
 
     /// Names of all datasets with an applied definition.
