@@ -7,6 +7,7 @@ use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::dataset::SEMANTICS;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::ledger::LedgerError;
+use tidemark_shared::segment::SegmentError;
 use tidemark_shared::store::{Cause, Operation, StoreError};
 
 /// An error of the batch layer. Messages name the object; [`ErrorKind::hint`] says how to go on.
@@ -23,6 +24,12 @@ pub enum BatchError {
     /// The dataset has no `[files]` section.
     #[error("dataset `{dataset}` takes no files: its definition has no [files] section")]
     NoFiles {
+        /// Dataset.
+        dataset: String,
+    },
+    /// The table covers a stream that the newest definition does not read.
+    #[error("dataset `{dataset}` has archived records of a stream, and its definition no [stream] section")]
+    NoStream {
         /// Dataset.
         dataset: String,
     },
@@ -225,6 +232,9 @@ pub enum BatchError {
         #[source]
         source: ParquetError,
     },
+    /// The archive of a stream refused or failed.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// Arrow failed on rows in memory.
     #[error("rows can't be processed")]
     Arrow(#[from] ArrowError),
@@ -258,7 +268,9 @@ impl ErrorKind for BatchError {
     fn kind(&self) -> Kind {
         match self {
             Self::UnknownDataset { .. } | Self::NoSuchFile { .. } | Self::UnknownFile { .. } => Kind::NotFound,
-            Self::NoFiles { .. } | Self::BadRequest { .. } | Self::Expectation { .. } => Kind::Invalid,
+            Self::NoFiles { .. } | Self::NoStream { .. } | Self::BadRequest { .. } | Self::Expectation { .. } => {
+                Kind::Invalid
+            }
             Self::Definition { source, .. } => source.kind(),
             Self::Undecodable { source, .. } => source.kind(),
             Self::Read { .. } | Self::Write { .. } | Self::Contended { .. } => Kind::Retryable,
@@ -275,6 +287,7 @@ impl ErrorKind for BatchError {
             Self::Cancelled => Kind::Exhausted,
             Self::Store(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
+            Self::Segment(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::Curated(error) => error.kind(),
@@ -291,6 +304,9 @@ impl ErrorKind for BatchError {
             Self::BadRequest { hint, .. } => hint.clone(),
             Self::NoFiles { .. } => {
                 Some("add a [files] section with a format, and apply the definition again".to_owned())
+            }
+            Self::NoStream { .. } => {
+                Some("add a [stream] section with a topic and a format, and apply the definition again".to_owned())
             }
             Self::Contended { .. } | Self::Write { .. } | Self::Read { .. } => {
                 Some("run the same command again: what was done is kept, and nothing is counted twice".to_owned())
@@ -318,6 +334,7 @@ impl ErrorKind for BatchError {
             },
             Self::Definition { source, .. } => source.hint(),
             Self::Ledger(error) => error.hint(),
+            Self::Segment(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Curated(error) => error.hint(),

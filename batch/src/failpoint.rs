@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// All names, in the order in which an ingest or a recompute passes them.
+/// All names, in the order in which an ingest, a recompute, a compaction and a packing pass them.
 pub const FAILPOINTS: &[&str] = &[
     "raw.before_upload",
     "raw.after_upload",
@@ -15,10 +15,14 @@ pub const FAILPOINTS: &[&str] = &[
     "ledger.after_put",
     "curate.before_commit",
     "curate.after_commit",
+    "streams.before_commit",
+    "streams.after_commit",
     "generation.after_create",
     "recompute.before_seal",
     "recompute.after_seal",
     "generation.after_publish",
+    "compact.before_commit",
+    "pack.after_put",
 ];
 
 struct Armed {

@@ -9,13 +9,15 @@ use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::ledger::LedgerState;
-use tidemark_shared::rows::table_schema;
+use tidemark_shared::rows::{StreamRows, table_schema};
 use tidemark_shared::transform::Transform;
 
+use crate::curate::streams::Route;
 use crate::curated::table::TableHead;
 use crate::curated::writer::TableLayout;
 use crate::error::BatchError;
 use crate::failpoint;
+use crate::report::Progress;
 use crate::service::Batch;
 
 /// What makes a generation's rows: one definition version, compiled.
@@ -23,7 +25,10 @@ use crate::service::Batch;
 pub(crate) struct Maker {
     pub(crate) dataset: String,
     pub(crate) version: String,
-    pub(crate) spec: Arc<InputSpec>,
+    /// `None` where the dataset takes no files.
+    spec: Option<Arc<InputSpec>>,
+    /// Makes rows of stream records; `None` where the dataset has no stream.
+    pub(crate) streams: Option<Arc<StreamRows>>,
     pub(crate) transform: Arc<Transform>,
     pub(crate) schema: SchemaRef,
     pub(crate) partition_columns: Vec<String>,
@@ -33,22 +38,34 @@ pub(crate) struct Maker {
 impl Maker {
     fn compile(applied: &Registered) -> Result<Self, BatchError> {
         let definition = &applied.definition;
-        let failed = |error| BatchError::Definition {
+        let failed = |source| BatchError::Definition {
             dataset: definition.name.clone(),
             version: applied.version.to_string(),
-            source: AnyError::new(error),
+            source,
         };
-        let spec = definition.file_input().ok_or_else(|| BatchError::NoFiles { dataset: definition.name.clone() })?;
-        let transform = Transform::compile(definition).map_err(failed)?;
+        let transform = Transform::compile(definition).map_err(|error| failed(AnyError::new(error)))?;
+        let transform = Arc::new(transform);
+        let streams =
+            definition.stream.as_ref().map(|_| StreamRows::with_transform(definition, Arc::clone(&transform)));
+        let streams = streams.transpose().map_err(|error| failed(AnyError::new(error)))?;
         Ok(Self {
             dataset: definition.name.clone(),
             version: applied.version.to_string(),
-            spec: Arc::new(spec),
+            spec: definition.file_input().map(Arc::new),
+            streams: streams.map(Arc::new),
             schema: table_schema(&transform.output_schema()),
-            transform: Arc::new(transform),
+            transform,
             partition_columns: definition.partition_columns.clone(),
             gate: definition.gate.clone(),
         })
+    }
+
+    /// Columns and format of the dataset's files.
+    ///
+    /// # Errors
+    /// [`BatchError::NoFiles`].
+    pub(crate) fn spec(&self) -> Result<&Arc<InputSpec>, BatchError> {
+        self.spec.as_ref().ok_or_else(|| BatchError::NoFiles { dataset: self.dataset.clone() })
     }
 
     /// How this generation's data files are laid out.
@@ -70,6 +87,18 @@ pub(crate) struct Definitions {
     pub(crate) dataset: String,
     latest: Registered,
     makers: BTreeMap<String, Maker>,
+}
+
+impl Definitions {
+    /// True if the newest definition takes files.
+    pub(crate) fn takes_files(&self) -> bool {
+        self.latest.definition.files.is_some()
+    }
+
+    /// True if the newest definition has a stream.
+    pub(crate) fn has_stream(&self) -> bool {
+        self.latest.definition.stream.is_some()
+    }
 }
 
 /// The generation that answers, and what makes it.
@@ -237,6 +266,39 @@ impl Batch {
         Ok(published == Published::Created)
     }
 
+    /// Brings `table`, of a generation that is to take over, up to what `other` covers: files and every log partition. Gives
+    /// the bytes that it wrote. `state` is the ledger as read before, if it was.
+    ///
+    /// Files go to the ledger's end, not only as far as the other table: what comes after may take out a file whose bytes
+    /// are lost.
+    pub(crate) async fn catch_up(
+        &self,
+        maker: &Maker,
+        table: TableHead,
+        other: &TableHead,
+        state: Option<&mut LedgerState>,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<u64, BatchError> {
+        let (dataset, mut written, mut table) = (&maker.dataset, 0, table);
+        if table.files_end() < other.files_end() {
+            let mut read = LedgerState::default();
+            let state = state.unwrap_or(&mut read);
+            if state.end() == 0 {
+                *state = self.ledger(dataset).state().await?;
+            }
+            self.ledger(dataset).catch_up(state).await?;
+            let (dataset, generation) = (dataset.clone(), table.generation.clone());
+            written += self.extend(maker, table, state, state.end(), None, progress).await?.curated_bytes;
+            let now = TableHead::open(&self.store.objects(), &dataset, &generation).await?;
+            table = now.ok_or(BatchError::Abandoned { dataset, generation })?;
+        }
+        if !table.coverage().includes(&other.stream_coverage()) {
+            let mut route = Route::to(self.archive(dataset), other.stream_coverage());
+            written += self.extend_streams(maker, table, &mut route, progress).await?.curated_bytes;
+        }
+        Ok(written)
+    }
+
     /// Finishes the switch from a sealed table to its successor.
     pub(crate) async fn hand_over(
         &self,
@@ -253,12 +315,9 @@ impl Batch {
         let table = TableHead::open(&objects, &dataset, successor).await?.ok_or_else(missing)?;
         let version = table.definition().ok_or_else(missing)?;
         let pointer = CurrentGeneration::new(successor, version, table.semantics()?);
-        if table.files_end() < sealed.files_end() {
+        if !table.coverage().includes(&sealed.coverage()) {
             let maker = self.maker(definitions, &pointer.definition).await?;
-            // To the ledger's end, not only as far as the sealed one: what comes after may take out a file whose bytes
-            // are lost.
-            let state = self.ledger(&dataset).state().await?;
-            self.extend(&maker, table, &state, state.end(), None, &crate::report::quiet()).await?;
+            self.catch_up(&maker, table, sealed, None, &crate::report::quiet()).await?;
         }
         // Somebody else may have published it meanwhile; either way the pointer is not `number` any more.
         self.publish(&dataset, number + 1, &pointer).await?;

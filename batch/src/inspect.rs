@@ -1,6 +1,6 @@
 //! What people ask of a dataset: its rejects and how it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
 use tidemark_shared::dataset::registry;
@@ -11,23 +11,27 @@ use crate::curated::table::TableHead;
 use crate::error::BatchError;
 use crate::generation::whole_ledger;
 use crate::rejects::FileRejects;
-use crate::report::{Counts, DatasetStatus, HeldFile, RejectQuery, RejectRow};
+use crate::report::{Counts, DatasetStatus, HeldFile, RejectQuery, RejectRow, StreamStatus};
 use crate::service::Batch;
 
 impl Batch {
     /// Published rejects, in order of position: those of files below the coverage whose rows count, and of held files
-    /// if asked for.
+    /// if asked for; then those of streams below the coverage.
     ///
     /// # Errors
     /// [`BatchError`].
     pub async fn rejects(&self, dataset: &str, query: &RejectQuery) -> Result<Vec<RejectRow>, BatchError> {
         let limit = query.limit.unwrap_or(usize::MAX);
         let mut rows = Vec::new();
-        for (generation, file, held) in self.files_with_rejects(dataset, query).await? {
-            self.push_rejects(dataset, &generation, &file, held, query, limit, &mut rows).await?;
+        let Some((table, files)) = self.with_rejects(dataset, query).await? else { return Ok(rows) };
+        for (file, held) in files {
+            self.push_rejects(dataset, &table.generation, &file, held, query, limit, &mut rows).await?;
             if rows.len() >= limit {
-                break;
+                return Ok(rows);
             }
+        }
+        if query.file.is_none() {
+            self.push_stream_rejects(&table, query, limit, &mut rows).await?;
         }
         Ok(rows)
     }
@@ -42,35 +46,80 @@ impl Batch {
         query: &RejectQuery,
     ) -> Result<BTreeMap<String, u64>, BatchError> {
         let mut counts = Counts::default();
-        for (generation, file, _) in self.files_with_rejects(dataset, query).await? {
-            if let Some(rejects) = FileRejects::open(&self.store, dataset, &generation, file.number).await? {
+        let Some((table, files)) = self.with_rejects(dataset, query).await? else { return Ok(counts.rejected) };
+        for (file, _) in files {
+            if let Some(rejects) = FileRejects::open(&self.store, dataset, &table.generation, file.number).await? {
                 counts.add(&rejects.counts);
+            }
+        }
+        let streams = table.stream_coverage();
+        let partitions = streams.iter().filter(|(p, _)| query.file.is_none() && table.totals(p).rejected > 0);
+        for (partition, _) in partitions {
+            let mut stored = self.stream_rejects(&table, partition).await?;
+            while let Some(reject) = stored.try_next().await? {
+                *counts.rejected.entry(reject.reason).or_default() += 1;
             }
         }
         counts.rejected.retain(|_, count| *count > 0);
         Ok(counts.rejected)
     }
 
-    /// The files whose rejects `query` shows, each with its generation, and true for held ones.
-    async fn files_with_rejects(
+    /// The generation that answers, if one does, and the files whose rejects `query` shows, with true for held ones.
+    async fn with_rejects(
         &self,
         dataset: &str,
         query: &RejectQuery,
-    ) -> Result<Vec<(String, LedgerFile, bool)>, BatchError> {
+    ) -> Result<Option<(TableHead, Vec<(LedgerFile, bool)>)>, BatchError> {
         self.latest_definition(dataset).await?;
-        let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(Vec::new()) };
-        let table = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?;
-        let covered = table.as_ref().map_or(0, TableHead::files_end);
+        let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(None) };
         let now = self.ledger(dataset).state().await?;
         if let Some(name) = &query.file {
             self.known_file(dataset, &now, name)?;
         }
+        let objects = self.store.objects();
+        let Some(table) = TableHead::open(&objects, dataset, &pointer.generation).await? else { return Ok(None) };
+        let covered = table.files_end();
         let shown = |file: &&LedgerFile| {
             let counts = file.counts_at(covered) || (file.standing == Standing::Held && query.held);
             counts && query.file.as_ref().is_none_or(|name| *name == file.file.name)
         };
-        let with_hold = |file: &LedgerFile| (pointer.generation.clone(), file.clone(), file.standing == Standing::Held);
-        Ok(now.files().filter(shown).map(with_hold).collect())
+        let with_hold = |file: &LedgerFile| (file.clone(), file.standing == Standing::Held);
+        let files = now.files().filter(shown).map(with_hold).collect();
+        Ok(Some((table, files)))
+    }
+
+    async fn push_stream_rejects(
+        &self,
+        table: &TableHead,
+        query: &RejectQuery,
+        limit: usize,
+        rows: &mut Vec<RejectRow>,
+    ) -> Result<(), BatchError> {
+        for (partition, _) in table.stream_coverage().iter().filter(|(p, _)| table.totals(p).rejected > 0) {
+            if rows.len() >= limit {
+                break;
+            }
+            let mut stored = self.stream_rejects(table, partition).await?;
+            while rows.len() < limit
+                && let Some(reject) = stored.try_next().await?
+            {
+                if query.reason.as_ref().is_some_and(|reason| *reason != reject.reason) {
+                    continue;
+                }
+                rows.push(RejectRow {
+                    source: partition.source.to_string(),
+                    partition: u64::from(partition.partition),
+                    file: None,
+                    offset: reject.offset,
+                    reason: reject.reason,
+                    column: reject.column,
+                    message: reject.message,
+                    bytes: reject.bytes,
+                    held: false,
+                });
+            }
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of `rejects`, cut out of it for length")]
@@ -139,6 +188,7 @@ impl Batch {
                 data_files += 1;
             }
         }
+        let streams = self.stream_status(dataset, table.as_ref()).await?;
         let active = pointer.as_ref().map(|p| p.definition.clone());
         Ok(DatasetStatus {
             dataset: dataset.to_owned(),
@@ -151,10 +201,34 @@ impl Batch {
             coverage,
             files_included: state.files().filter(|f| state.includes(f.number)).count() as u64,
             files_held: state.files().filter_map(held_file).collect(),
+            streams,
             rows,
             data_files,
             bytes,
         })
+    }
+
+    /// How the partitions of the dataset's streams stand, in order of name.
+    async fn stream_status(&self, dataset: &str, table: Option<&TableHead>) -> Result<Vec<StreamStatus>, BatchError> {
+        let archive = self.archive(dataset);
+        let mut partitions = BTreeSet::new();
+        for source in archive.sources().await? {
+            partitions.extend(archive.partitions(&source.source).await?);
+        }
+        let coverage = table.map(TableHead::stream_coverage).unwrap_or_default();
+        partitions.extend(coverage.iter().map(|(partition, _)| partition.clone()));
+        let mut streams = Vec::new();
+        for partition in partitions {
+            let covered = coverage.end(&partition);
+            streams.push(StreamStatus {
+                partition: partition.to_string(),
+                archived: archive.end(&partition, covered).await?.unwrap_or(covered),
+                covered,
+                lost: table.map_or(0, |t| t.lost(&partition).iter().map(|lost| lost.end - lost.start).sum()),
+                counts: table.map(|table| table.totals(&partition)).unwrap_or_default(),
+            });
+        }
+        Ok(streams)
     }
 
     /// Names of all datasets with an applied definition.

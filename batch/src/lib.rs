@@ -5,6 +5,7 @@ pub mod failpoint;
 pub mod report;
 pub mod sql;
 
+mod compact;
 mod curate;
 mod curated;
 mod error;
@@ -12,11 +13,13 @@ mod gate;
 mod generation;
 mod ingest;
 mod inspect;
+mod pack;
 mod pipeline;
 mod recompute;
 mod register;
 mod rejects;
 mod service;
+mod stream_rejects;
 mod vacuum;
 
 pub use error::BatchError;

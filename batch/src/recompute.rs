@@ -11,6 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::layout;
 use tidemark_shared::ledger::LedgerState;
+use tidemark_shared::position::Coverage;
 
 use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
@@ -39,7 +40,11 @@ impl Batch {
         let mut state = self.ledger(dataset).state().await?;
         whole_ledger(dataset, &old.table, state.end())?;
         let to = state.end();
-        let curated_bytes = self.extend(&maker, table, &state, to, None, progress).await?.curated_bytes;
+        if maker.streams.is_none() && old.table.stream_coverage() != Coverage::new() {
+            return Err(BatchError::NoStream { dataset: dataset.to_owned() });
+        }
+        let mut curated_bytes = self.extend(&maker, table, &state, to, None, progress).await?.curated_bytes;
+        curated_bytes += self.recompute_streams(&maker, &generation, progress).await?;
         failpoint::pass("recompute.before_seal");
         let (switched, caught_up_bytes) =
             self.switch(&mut definitions, &old, &maker, &generation, &mut state, progress).await?;
@@ -48,12 +53,17 @@ impl Batch {
         self.bring_up(&mut definitions, None, None, &mut state, &mut rest, progress).await?;
         self.register(&mut definitions).await?;
         let now = self.current(&mut definitions).await?;
-        let (previous_counts, rejects_taken_up) =
+        let (mut previous_counts, mut rejects_taken_up) =
             self.compare(dataset, &old.generation, &now.generation, &state).await?;
+        if let Some(sealed) = TableHead::open(&self.store.objects(), dataset, &old.generation).await? {
+            previous_counts.add(&self.stream_counts(&sealed).await?);
+            rejects_taken_up += self.stream_rejects_taken_up(&sealed, &now.table).await?;
+        }
         if !switched {
             progress.remark("another recompute finished first; its generation answers");
         }
-        let counts = self.generation_counts(dataset, &now, &state).await?;
+        let mut counts = self.generation_counts(dataset, &now, &state).await?;
+        counts.add(&self.stream_counts(&now.table).await?);
         Ok(RecomputeReport {
             dataset: dataset.to_owned(),
             counts,
@@ -65,6 +75,23 @@ impl Batch {
             curated_bytes: curated_bytes + caught_up_bytes + rest.curated_bytes,
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// Takes all archived segments into a new generation. Gives the bytes that it wrote.
+    async fn recompute_streams(
+        &self,
+        maker: &Maker,
+        generation: &str,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<u64, BatchError> {
+        if maker.streams.is_none() {
+            return Ok(0);
+        }
+        let dataset = &maker.dataset;
+        let abandoned = || BatchError::Abandoned { dataset: dataset.clone(), generation: generation.to_owned() };
+        let table = TableHead::open(&self.store.objects(), dataset, generation).await?.ok_or_else(abandoned)?;
+        let mut route = self.route_to_end(dataset, &table.coverage()).await?;
+        Ok(self.extend_streams(maker, table, &mut route, progress).await?.curated_bytes)
     }
 
     /// Seals the old generation once the new one is not behind, and hands over. Returns whether ours is the one that took
@@ -93,8 +120,9 @@ impl Batch {
                 return Err(abandoned());
             }
             let new = TableHead::open(&objects, dataset, generation).await?.ok_or_else(abandoned)?;
-            self.ledger(dataset).catch_up(state).await?;
-            curated_bytes += self.extend(maker, new, state, table.files_end(), None, progress).await?.curated_bytes;
+            if !new.coverage().includes(&table.coverage()) {
+                curated_bytes += self.catch_up(maker, new, &table, Some(state), progress).await?;
+            }
             if let Committed::Version(_) = table.seal(generation).await? {
                 failpoint::pass("recompute.after_seal");
                 continue;
@@ -128,6 +156,18 @@ impl Batch {
             taken_up += absent(before.offsets()?, after).await?;
         }
         Ok((counts, taken_up))
+    }
+
+    /// How many rejects of streams in `old` are none in `new`.
+    async fn stream_rejects_taken_up(&self, old: &TableHead, new: &TableHead) -> Result<u64, BatchError> {
+        let offset = |(offset, _): (u64, String)| offset;
+        let mut taken_up = 0;
+        for (partition, _) in old.stream_coverage().iter().filter(|(p, _)| old.totals(p).rejected > 0) {
+            let before = self.stream_reject_reasons(old, partition).await?.map_ok(offset);
+            let after = self.stream_reject_reasons(new, partition).await?.map_ok(offset);
+            taken_up += absent(before, after).await?;
+        }
+        Ok(taken_up)
     }
 
     /// Counts of all files whose rows count, as a generation has them.

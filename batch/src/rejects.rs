@@ -1,4 +1,5 @@
-//! Rejects in the store: one Parquet object per raw file and generation, beside the curated table.
+//! Rejects in the store: one Parquet object per generation and raw file, or range of a log partition, beside the curated
+//! table.
 //!
 //! The object's key is the file's ledger number, its content follows from the raw bytes and the generation's
 //! definition, and readers look only at files below the coverage. So a crash never shows rejects without their batch,
@@ -107,21 +108,14 @@ pub(crate) struct SpooledRejects {
 }
 
 impl SpooledRejects {
-    /// Puts them where a generation keeps those of file `number`.
-    pub(crate) async fn publish(
-        self,
-        store: &Store,
-        dataset: &str,
-        generation: &str,
-        number: u64,
-    ) -> Result<(), BatchError> {
-        let key = layout::file_rejects(dataset, generation, number);
+    /// Puts them at `key`: where a generation keeps those of a file, or of a range of a log partition.
+    pub(crate) async fn publish(self, store: &Store, key: &Path) -> Result<(), BatchError> {
         let read = |source| BatchError::Read { path: "temporary file of rejects".to_owned(), source };
         let source: Arc<dyn ReadAt> = match self.file.into_inner() {
             SpooledData::InMemory(bytes) => Arc::new(Bytes::from(bytes.into_inner())),
             SpooledData::OnDisk(file) => opened_file(file).map_err(read)?,
         };
-        store.upload(&key, source, &|_| {}).await?;
+        store.upload(key, source, &|_| {}).await?;
         failpoint::pass("rejects.after_put");
         Ok(())
     }
@@ -158,12 +152,12 @@ pub(crate) struct StoredReject {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// One file's rejects and counts, as read back: the counts at once, the rejects on demand.
+/// One object's rejects and counts, as read back: the counts at once, the rejects on demand.
 pub(crate) struct FileRejects {
     builder: ParquetRecordBatchStreamBuilder<ObjectReader>,
     key: Path,
     dataset: String,
-    /// The file's counts under this generation's definition.
+    /// The counts of the file, or of the range, under this generation's definition.
     pub(crate) counts: Counts,
 }
 
@@ -175,7 +169,11 @@ impl FileRejects {
         generation: &str,
         number: u64,
     ) -> Result<Option<Self>, BatchError> {
-        let key = layout::file_rejects(dataset, generation, number);
+        Self::open_at(store, dataset, layout::file_rejects(dataset, generation, number)).await
+    }
+
+    /// Opens those at `key`.
+    pub(crate) async fn open_at(store: &Store, dataset: &str, key: Path) -> Result<Option<Self>, BatchError> {
         let Some(size) = store.size(&key).await? else { return Ok(None) };
         let damaged = |what: &str| BatchError::Damaged { dataset: dataset.to_owned(), what: format!("{key}: {what}") };
         let builder = open_parquet(&store.objects(), key.clone(), size).await?;
@@ -189,6 +187,17 @@ impl FileRejects {
     /// The rejects, in order of offset. They are read as they are asked for, a row group at a time.
     pub(crate) fn rejects(self) -> Result<BoxStream<'static, Result<StoredReject, BatchError>>, BatchError> {
         self.stream(ProjectionMask::all(), from_batch)
+    }
+
+    /// Their offsets and reasons alone, in order.
+    pub(crate) fn reasons(self) -> Result<BoxStream<'static, Result<(u64, String), BatchError>>, BatchError> {
+        let columns = ProjectionMask::columns(self.builder.parquet_schema(), ["offset", "reason"]);
+        self.stream(columns, |batch| {
+            let offsets = batch.column_by_name("offset")?.as_primitive_opt::<Int64Type>()?;
+            let reasons = batch.column_by_name("reason")?.as_string_opt::<i32>()?;
+            let row = |i: usize| Some((u64::try_from(offsets.value(i)).ok()?, reasons.value(i).to_owned()));
+            (0..batch.num_rows()).map(row).collect()
+        })
     }
 
     /// Their offsets alone, in order.
@@ -302,7 +311,8 @@ mod tests {
         }
         let rejected = [("width".to_owned(), count)].into_iter().collect();
         let counts = Counts { records: count, rejected, ..Counts::default() };
-        spool.finish(&counts).expect("ends").publish(&store, "d", "g", 3).await.expect("publishes");
+        let key = layout::file_rejects("d", "g", 3);
+        spool.finish(&counts).expect("ends").publish(&store, &key).await.expect("publishes");
         assert!(FileRejects::open(&store, "d", "g", 4).await.expect("looks").is_none());
         let open = || async { FileRejects::open(&store, "d", "g", 3).await.expect("opens").expect("there is one") };
         assert_eq!(open().await.counts, counts);

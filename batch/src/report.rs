@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 use tidemark_shared::ledger::Breach;
 
-pub use tidemark_shared::counts::Counts;
+pub use tidemark_shared::counts::{Counts, Totals};
 
 /// What became of one file given to ingest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +60,21 @@ pub struct FileReport {
     pub notes: Vec<String>,
 }
 
+/// What a batch run took in of a log partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StreamReport {
+    /// The partition: `trips/3`.
+    pub partition: String,
+    /// First offset.
+    pub start: u64,
+    /// Exclusive end.
+    pub end: u64,
+    /// Offsets in between that left the log before they were archived.
+    pub lost: u64,
+    /// What the records in between became.
+    pub counts: Counts,
+}
+
 /// What an ingest or a batch run did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct IngestReport {
@@ -67,7 +82,10 @@ pub struct IngestReport {
     pub dataset: String,
     /// Files given, in order.
     pub files: Vec<FileReport>,
-    /// Records that this run curated, over all files whose rows came in, given now or waiting in the ledger.
+    /// What came in of streams, by partition.
+    pub streams: Vec<StreamReport>,
+    /// Records that this run curated, over all files whose rows came in, given now or waiting in the ledger, and all
+    /// streams.
     pub counts: Counts,
     /// The part of `counts` that is not of the files given: ledger entries that an earlier run left above the coverage.
     pub other_counts: Counts,
@@ -76,7 +94,7 @@ pub struct IngestReport {
     pub held_records: u64,
     /// Rows that this run took out (withdrawn or replaced files).
     pub rows_removed: u64,
-    /// Bytes of the raw files that this run curated.
+    /// Bytes of the raw files and segments that this run curated.
     pub raw_bytes: u64,
     /// Bytes of Parquet that this run wrote into the curated table.
     pub curated_bytes: u64,
@@ -107,6 +125,48 @@ pub struct RecomputeReport {
     pub rejects_taken_up: u64,
     /// Bytes of Parquet written.
     pub curated_bytes: u64,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// What a compaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CompactReport {
+    /// Dataset.
+    pub dataset: String,
+    /// Generation of the curated table; `None` where there is none.
+    pub generation: Option<String>,
+    /// Version of the Delta table afterwards.
+    pub table_version: Option<u64>,
+    /// Small files that were merged.
+    pub files_merged: u64,
+    /// Files that have their rows now.
+    pub files_written: u64,
+    /// Bytes of the small files.
+    pub bytes_merged: u64,
+    /// Bytes of the files that have their rows now.
+    pub bytes_written: u64,
+    /// True if others were at work on the table, so that some small files are left for the next compaction.
+    pub gave_way: bool,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// What a packing of segments did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PackReport {
+    /// Dataset.
+    pub dataset: String,
+    /// Packed segments that were put.
+    pub packed: u64,
+    /// Small segments that they stand for.
+    pub segments: u64,
+    /// Bytes of the small segments.
+    pub segment_bytes: u64,
+    /// Small segments that were removed, because packed ones have stood for them for the grace.
+    pub removed: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -223,12 +283,29 @@ pub struct DatasetStatus {
     pub files_included: u64,
     /// Files that the gate holds, with the rules they break.
     pub files_held: Vec<HeldFile>,
+    /// The partitions of its streams.
+    pub streams: Vec<StreamStatus>,
     /// Rows of the curated table.
     pub rows: u64,
     /// Data files of the curated table.
     pub data_files: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// How a partition of a dataset's stream stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamStatus {
+    /// The partition: `trips/3`.
+    pub partition: String,
+    /// Exclusive end of what is archived.
+    pub archived: u64,
+    /// Exclusive end of what the curated table covers.
+    pub covered: u64,
+    /// Offsets below it that left the log before they were archived.
+    pub lost: u64,
+    /// What the records below it became.
+    pub counts: Totals,
 }
 
 /// A file that the gate holds.

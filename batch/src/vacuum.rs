@@ -1,7 +1,7 @@
 //! `vacuum`: finds objects that nothing names any more, and removes those that are old enough.
 //!
 //! What is named: data files of the current generation's table version, everything of its Delta log, its rejects,
-//! the bytes of files in the ledger. What a running ingest or recompute may still name is young; the caller's safe age
+//! the bytes of files in the ledger, and everything of archived streams: segments are facts, and none is ever an orphan. What a running ingest or recompute may still name is young; the caller's safe age
 //! keeps it. What a running query may still read is kept for the grace.
 //!
 //! Age alone is no proof: a run may take, or stand still, longer than any age. So before something goes that a run could
@@ -229,6 +229,8 @@ impl Batch {
         let ours = [
             layout::curated(dataset),
             layout::raw_files(dataset),
+            layout::streams(dataset),
+            layout::stream_sources(dataset),
             layout::ledger(dataset),
             layout::definitions(dataset),
         ];

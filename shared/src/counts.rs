@@ -40,3 +40,36 @@ impl Counts {
         self.records == self.accepted + self.filtered + self.rejected_total()
     }
 }
+
+/// [`Counts`] without reasons: what the records of a log partition became, from where its archive begins. Kept in the
+/// curated table itself, in the commit that moves the coverage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Records read.
+    pub records: u64,
+    /// Rows.
+    pub accepted: u64,
+    /// Records for which the transform's `WHERE` yields no row.
+    pub filtered: u64,
+    /// Rejects, whatever their reason.
+    pub rejected: u64,
+}
+
+impl Totals {
+    /// These and `more`.
+    #[must_use]
+    pub fn with(self, more: &Counts) -> Self {
+        Self {
+            records: self.records + more.records,
+            accepted: self.accepted + more.accepted,
+            filtered: self.filtered + more.filtered,
+            rejected: self.rejected + more.rejected_total(),
+        }
+    }
+
+    /// True if every record is accounted for.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        self.records == self.accepted + self.filtered + self.rejected
+    }
+}

@@ -69,7 +69,7 @@ pub(crate) async fn rewrite_without(
 }
 
 /// Reads a data file: these columns, or all if none is named.
-async fn open(
+pub(crate) async fn open(
     table: &TableHead,
     view: &LogicalFileView,
     columns: &[&str],
@@ -83,11 +83,11 @@ async fn open(
     builder.with_projection(mask).build().map_err(|error| BatchError::object(&path, error))
 }
 
-fn key(table: &TableHead, view: &LogicalFileView) -> Path {
+pub(crate) fn key(table: &TableHead, view: &LogicalFileView) -> Path {
     table.root.parts().chain(view.object_store_path().parts()).collect()
 }
 
-fn damaged(table: &TableHead, view: &LogicalFileView, what: &str) -> BatchError {
+pub(crate) fn damaged(table: &TableHead, view: &LogicalFileView, what: &str) -> BatchError {
     BatchError::Damaged { dataset: table.dataset.clone(), what: format!("{}: {what}", key(table, view)) }
 }
 
@@ -121,7 +121,7 @@ fn mask(batch: &RecordBatch, numbers: &BTreeSet<i64>) -> Option<BooleanArray> {
 }
 
 /// Adds the partition columns, which a data file does not have, from its entry in the Delta log.
-fn with_partition_values(
+pub(crate) fn with_partition_values(
     schema: &SchemaRef,
     batch: &RecordBatch,
     view: &LogicalFileView,

@@ -3,6 +3,10 @@
 
 pub(crate) mod exclude;
 pub(crate) mod plan;
+pub(crate) mod plan_compact;
+pub(crate) mod plan_pack;
+pub(crate) mod plan_streams;
+pub(crate) mod streams;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -145,7 +149,7 @@ impl Batch {
     }
 
     /// The newest version of a table that was open before.
-    async fn open_again(&self, table: &TableHead) -> Result<TableHead, BatchError> {
+    pub(crate) async fn open_again(&self, table: &TableHead) -> Result<TableHead, BatchError> {
         let now = TableHead::open(&table.objects, &table.dataset, &table.generation).await?;
         now.ok_or_else(|| BatchError::Abandoned {
             dataset: table.dataset.clone(),
@@ -157,7 +161,7 @@ impl Batch {
     ///
     /// A commit whose acknowledgement was lost looks like a lost race against itself, so the log is asked whether one of
     /// the commits that came is ours before our files count as worthless.
-    async fn commit(&self, table: &TableHead, change: &Change) -> Result<Option<u64>, BatchError> {
+    pub(crate) async fn commit(&self, table: &TableHead, change: &Change) -> Result<Option<u64>, BatchError> {
         let attempt = self.ambient.unique_id();
         if let Committed::Version(version) = table.commit(change, &attempt).await? {
             return Ok(Some(version));
@@ -229,7 +233,7 @@ impl Batch {
         work: &mut Work,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
-        let raw: Vec<RawFile> = files.iter().map(|file| self.raw_file(maker, file)).collect();
+        let raw: Vec<RawFile> = files.iter().map(|file| self.raw_file(maker, file)).collect::<Result<_, _>>()?;
         let mut parts = pipeline::start(raw, Arc::clone(&maker.transform), self.threads());
         for file in files {
             let mut tally = Tally::new()?;
@@ -250,7 +254,8 @@ impl Batch {
                 }
             }
             let (counts, rejects) = tally.finish(&file.file.name)?;
-            rejects.publish(&self.store, &maker.dataset, generation, file.number).await?;
+            let key = layout::file_rejects(&maker.dataset, generation, file.number);
+            rejects.publish(&self.store, &key).await?;
             work.raw_bytes += file.file.bytes;
             work.read.push((file.number, counts));
         }

@@ -1,6 +1,7 @@
 //! A generation's Delta table: creation, and commits that move data and coverage together (H2).
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -16,7 +17,11 @@ use deltalake::table::state::DeltaTableState;
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tidemark_shared::curated::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, log_store, transaction_id};
+use tidemark_shared::counts::Totals;
+use tidemark_shared::curated::{
+    LAYOUT_TRANSACTION, STREAMS_TRANSACTION, Transactions, VACUUM_TRANSACTION, counts_transactions, log_store,
+    lost_transaction, transaction_id,
+};
 use tidemark_shared::dataset::SEMANTICS;
 use tidemark_shared::layout;
 use tidemark_shared::position::{Coverage, LogPartition};
@@ -57,6 +62,12 @@ pub(crate) struct Change {
     pub(crate) removes: Vec<Remove>,
     /// The partitions that moved, with their new exclusive ends.
     pub(crate) coverage: Vec<(LogPartition, u64)>,
+    /// Of log partitions that moved: what their records became, below the new end.
+    pub(crate) counts: Vec<(LogPartition, Totals)>,
+    /// Ranges below the new ends that left the log before they were archived.
+    pub(crate) lost: Vec<(LogPartition, Range<u64>)>,
+    /// True if the same rows only lie in other files afterwards.
+    pub(crate) same_rows: bool,
 }
 
 /// How a commit ended.
@@ -145,6 +156,23 @@ impl TableHead {
         self.transactions.coverage.clone()
     }
 
+    /// The part of the coverage that is not of files.
+    pub(crate) fn stream_coverage(&self) -> Coverage {
+        let files = LogPartition::files();
+        let streams = self.transactions.coverage.iter().filter(|(partition, _)| **partition != files);
+        streams.map(|(partition, end)| (partition.clone(), end)).collect()
+    }
+
+    /// What the records of a log partition became, below the coverage.
+    pub(crate) fn totals(&self, partition: &LogPartition) -> Totals {
+        self.transactions.counts.get(partition).copied().unwrap_or_default()
+    }
+
+    /// Ranges of a log partition below the coverage that left the log before they were archived.
+    pub(crate) fn lost(&self, partition: &LogPartition) -> &[Range<u64>] {
+        self.transactions.lost.get(partition).map_or(&[], Vec::as_slice)
+    }
+
     /// How often a vacuum was about to remove files that no commit names: those that were written before the last time
     /// may be gone.
     pub(crate) fn vacuums(&self) -> u64 {
@@ -203,21 +231,47 @@ impl TableHead {
     /// Commits `change` onto exactly this version's coverage and layout.
     ///
     /// `attempt` is unique: by it [`Self::committed_by`] knows the commit again.
+    ///
+    /// # Errors
+    /// [`BatchError::Damaged`] if the change does not move the coverage forward: it was not planned on this version.
     pub(crate) async fn commit(&self, change: &Change, attempt: &str) -> Result<Committed, BatchError> {
+        if let Some((partition, end)) =
+            change.coverage.iter().find(|(p, end)| *end <= self.transactions.coverage.end(p))
+        {
+            let covered = self.transactions.coverage.end(partition);
+            let what = format!("{}: a commit would move `{partition}` from {covered} to {end}", self.root);
+            return Err(BatchError::Damaged { dataset: self.dataset.clone(), what });
+        }
         let mut actions: Vec<Action> = change.adds.iter().map(|file| Action::Add(file.add.clone())).collect();
         actions.extend(change.removes.iter().cloned().map(Action::Remove));
-        let mut transactions: Vec<Transaction> = change
-            .coverage
-            .iter()
-            .map(|(partition, end)| Transaction::new(transaction_id(partition), signed(*end)))
-            .collect();
-        if !change.removes.is_empty() {
-            transactions.push(Transaction::new(LAYOUT_TRANSACTION, signed(self.transactions.layout + 1)));
+        let mut numbers: Vec<(String, u64)> =
+            change.coverage.iter().map(|(partition, end)| (transaction_id(partition), *end)).collect();
+        if change.coverage.iter().any(|(partition, _)| *partition != LogPartition::files()) {
+            numbers.push((STREAMS_TRANSACTION.to_owned(), self.transactions.streams + 1));
         }
-        let partition_by = self.snapshot.metadata().partition_columns().to_vec();
-        let operation =
-            DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by.clone()), predicate: None };
+        numbers.extend(change.counts.iter().flat_map(|(partition, totals)| counts_transactions(partition, totals)));
+        numbers.extend(change.lost.iter().map(|(partition, lost)| lost_transaction(partition, lost)));
+        if !change.removes.is_empty() {
+            numbers.push((LAYOUT_TRANSACTION.to_owned(), self.transactions.layout + 1));
+        }
+        let operation = if change.same_rows {
+            // A vacuum that took our files for orphans has put a fence, which moves this one; no coverage moves here.
+            numbers.push((VACUUM_TRANSACTION.to_owned(), self.vacuums()));
+            DeltaOperation::Optimize { predicate: None, target_size: 0 }
+        } else {
+            let partition_by = Some(self.snapshot.metadata().partition_columns().to_vec());
+            DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None }
+        };
+        let transactions = numbers.into_iter().map(|(id, number)| Transaction::new(id, signed(number))).collect();
         self.submit(actions, transactions, operation, attempt).await
+    }
+
+    /// The ids that every commit which brings in rows moves one of, as they stand: whoever moves both meets all of these.
+    fn all_appends(&self) -> Vec<Transaction> {
+        vec![
+            Transaction::new(transaction_id(&LogPartition::files()), signed(self.files_end())),
+            Transaction::new(STREAMS_TRANSACTION, signed(self.transactions.streams)),
+        ]
     }
 
     /// Seals the table in favour of `successor`: no commit that was planned on an earlier version goes through
@@ -226,19 +280,16 @@ impl TableHead {
         let metadata = self.snapshot.metadata().clone();
         let sealed = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
         let sealed = sealed.map_err(|e| self.failed(e.into()))?;
-        let transaction = Transaction::new(transaction_id(&LogPartition::files()), signed(self.files_end()));
         let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);
         let operation = DeltaOperation::SetTableProperties { properties };
-        self.submit(vec![Action::Metadata(sealed)], vec![transaction], operation, successor).await
+        self.submit(vec![Action::Metadata(sealed)], self.all_appends(), operation, successor).await
     }
 
     /// A commit that changes nothing but that no commit which was planned before goes through afterwards: neither rows
     /// nor a seal. `attempt` is unique.
     pub(crate) async fn fence(&self, attempt: &str) -> Result<Committed, BatchError> {
-        let transactions = vec![
-            Transaction::new(transaction_id(&LogPartition::files()), signed(self.files_end())),
-            Transaction::new(VACUUM_TRANSACTION, signed(self.vacuums() + 1)),
-        ];
+        let mut transactions = self.all_appends();
+        transactions.push(Transaction::new(VACUUM_TRANSACTION, signed(self.vacuums() + 1)));
         let operation = DeltaOperation::VacuumStart {
             retention_check_enabled: false,
             specified_retention_millis: None,

@@ -239,15 +239,12 @@ impl TableWriter {
         if self.open.get(key).and_then(|p| p.file.as_ref()).is_some_and(full) {
             self.close_file(key).await?;
         }
-        let fresh = match self.open.get(key) {
-            Some(partition) if partition.file.is_none() => {
-                if self.open.values().filter(|p| p.has_file()).count() >= OPEN_FILES_MAX {
-                    self.close_oldest_file().await?;
-                }
-                Some(self.open_file(key)?)
-            }
-            _ => None,
-        };
+        // No borrow of an encoder lasts over a wait, so that writers can go from thread to thread.
+        let lacks_file = self.open.get(key).is_some_and(|partition| partition.file.is_none());
+        if lacks_file && self.open.values().filter(|p| p.has_file()).count() >= OPEN_FILES_MAX {
+            self.close_oldest_file().await?;
+        }
+        let fresh = if lacks_file { Some(self.open_file(key)?) } else { None };
         let Some(partition) = self.open.get_mut(key) else { return Ok(()) };
         let rows = std::mem::take(&mut partition.rows);
         self.gathered_bytes -= std::mem::take(&mut partition.bytes);

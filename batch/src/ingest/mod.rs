@@ -8,6 +8,7 @@
 pub(crate) mod input;
 mod raw;
 pub(crate) mod rows;
+mod segments;
 mod stage;
 
 use std::sync::Arc;
@@ -46,13 +47,39 @@ impl Batch {
         request: &IngestRequest,
         progress: &Arc<dyn Progress>,
     ) -> Result<IngestReport, BatchError> {
+        self.take_in(dataset, request, false, progress).await
+    }
+
+    /// Takes in what lies above the coverage: entries of the ledger first, then segments, both up to the end that was there
+    /// when it began.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn run(&self, dataset: &str, progress: &Arc<dyn Progress>) -> Result<IngestReport, BatchError> {
+        self.take_in(dataset, &IngestRequest::default(), true, progress).await
+    }
+
+    async fn take_in(
+        &self,
+        dataset: &str,
+        request: &IngestRequest,
+        streams: bool,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<IngestReport, BatchError> {
         let started = std::time::Instant::now();
         let mut definitions = self.definitions(dataset).await?;
+        if !request.paths.is_empty() && !definitions.takes_files() {
+            return Err(BatchError::NoFiles { dataset: dataset.to_owned() });
+        }
         let exists = self.refuse_other_semantics(dataset).await?;
         let (found, names) = self.expand(request, progress).await?;
         // Read once; from here on only what others append is read.
         let mut state = self.ledger(dataset).state().await?;
         let mut opened = self.open_current(&mut definitions, &mut state, exists).await?;
+        let mut route = match streams {
+            true => self.route(&definitions, opened.as_ref()).await?,
+            false => None,
+        };
         let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
         for name in &names {
             if !(request.accept && state.by_name(name).is_some()) {
@@ -62,7 +89,8 @@ impl Batch {
         self.accept_known(dataset, &names, &mut state, &mut report).await?;
         let new = self.decide_all(dataset, found, request, &mut state, &mut report, progress).await?;
         let groups = group_by_bytes(new, self.settings.commit_bytes);
-        if groups.is_empty() {
+        let is_up = |current: &Current| route.is_some() && current.table.files_end() >= state.end();
+        if groups.is_empty() && !opened.as_ref().is_some_and(is_up) {
             self.bring_up(&mut definitions, opened.take(), None, &mut state, &mut report, progress).await?;
         }
         // Each group is brought up to the ledger's end, so nothing is left after the last one.
@@ -74,19 +102,14 @@ impl Batch {
             let staged = self.stage(&current, group, request, &mut state, &mut report, progress).await?;
             self.bring_up(&mut definitions, Some(current), staged, &mut state, &mut report, progress).await?;
         }
+        if let Some(route) = &mut route {
+            self.bring_up_streams(&mut definitions, opened.take(), route, &mut report, progress).await?;
+        }
         report.counts = total(&report);
         report.held_records = held(&report);
         self.register(&mut definitions).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
-    }
-
-    /// Takes in what lies above the coverage.
-    ///
-    /// # Errors
-    /// [`BatchError`].
-    pub async fn run(&self, dataset: &str, progress: &Arc<dyn Progress>) -> Result<IngestReport, BatchError> {
-        self.ingest(dataset, &IngestRequest::default(), progress).await
     }
 
     /// Takes the rows of files out, by their names.
@@ -357,6 +380,9 @@ fn total(report: &IngestReport) -> Counts {
         if matches!(file.outcome, FileOutcome::Added { .. } | FileOutcome::Accepted) {
             counts.add(&file.counts);
         }
+    }
+    for stream in &report.streams {
+        counts.add(&stream.counts);
     }
     counts
 }

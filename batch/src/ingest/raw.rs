@@ -89,7 +89,7 @@ impl Batch {
         name: &str,
         location: &Location,
         arrival: oneshot::Receiver<Result<(), BatchError>>,
-    ) -> RawFile {
+    ) -> Result<RawFile, BatchError> {
         let (batch, location, dataset, file) = (self.clone(), location.clone(), maker.dataset.clone(), name.to_owned());
         let runtime = tokio::runtime::Handle::current();
         let open = Box::new(move || {
@@ -101,12 +101,12 @@ impl Batch {
                 error => error,
             })
         });
-        RawFile { name: name.to_owned(), spec: Arc::clone(&maker.spec), open }
+        Ok(RawFile { name: name.to_owned(), spec: Arc::clone(maker.spec()?), open })
     }
 
     /// A raw file of the ledger, to be read. Its digest is compared before it is decoded: bytes that rotted or that somebody
     /// changed would be published as if they were the facts that were taken in.
-    pub(crate) fn raw_file(&self, maker: &Maker, file: &LedgerFile) -> RawFile {
+    pub(crate) fn raw_file(&self, maker: &Maker, file: &LedgerFile) -> Result<RawFile, BatchError> {
         let (batch, dataset, known) = (self.clone(), maker.dataset.clone(), file.clone());
         let runtime = tokio::runtime::Handle::current();
         let open = Box::new(move || match runtime.block_on(batch.open_raw(&known.file.location)) {
@@ -123,7 +123,7 @@ impl Batch {
             }
             Err(error) => Err(error),
         });
-        RawFile { name: file.file.name.clone(), spec: Arc::clone(&maker.spec), open }
+        Ok(RawFile { name: file.file.name.clone(), spec: Arc::clone(maker.spec()?), open })
     }
 
     async fn open_raw(&self, location: &Location) -> Result<Arc<dyn ReadAt>, BatchError> {

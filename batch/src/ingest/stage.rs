@@ -105,7 +105,7 @@ impl Batch {
                 is_new: state.all_by_sha256(&file.sha256).next().is_none(),
                 arrived,
             });
-            raw.push(self.raw_file_after(maker, &file.found.name, location, arrival));
+            raw.push(self.raw_file_after(maker, &file.found.name, location, arrival)?);
         }
         // Every byte that is copied passes twice: into the raw zone, and from there through the decoder.
         let progress = &if request.in_place { Arc::clone(progress) } else { Halves::of(progress) };
@@ -261,7 +261,7 @@ impl Batch {
             name: file.found.name.clone(),
             sha256: file.sha256.clone(),
             bytes: file.found.bytes,
-            file_format: maker.spec.format.name().to_owned(),
+            file_format: maker.spec()?.format.name().to_owned(),
             location,
             verdict: judged.verdict.clone(),
         };
@@ -281,9 +281,9 @@ impl Batch {
         };
         failpoint::pass("ledger.after_put");
         group.published_down_to(PUBLISHING_MAX - 1).await?;
-        let (store, dataset, generation) = (self.store.clone(), maker.dataset.clone(), current.generation.clone());
-        let rejects = judged.rejects;
-        group.publishing.spawn(async move { rejects.publish(&store, &dataset, &generation, number).await });
+        let key = layout::file_rejects(&maker.dataset, &current.generation, number);
+        let (store, rejects) = (self.store.clone(), judged.rejects);
+        group.publishing.spawn(async move { rejects.publish(&store, &key).await });
         let entry = &mut report.files[line];
         entry.number = Some(number);
         entry.counts = judged.counts;
@@ -325,7 +325,7 @@ impl Batch {
         maker: &Maker,
         file: &NewFile,
         mut added: AddedFile,
-        group: &Group<'_>,
+        group: &mut Group<'_>,
         state: &mut LedgerState,
     ) -> Result<(Option<u64>, Decision), BatchError> {
         let options = PlanOptions { replace: group.request.replace, allow_duplicate: group.request.allow_duplicate };

@@ -76,8 +76,12 @@ impl Home {
     }
 
     pub(crate) async fn apply(&self, transform: &str) {
+        self.apply_definition(DEFINITION, transform).await;
+    }
+
+    pub(crate) async fn apply_definition(&self, definition: &str, transform: &str) {
         let sources = BTreeMap::from([
-            ("dataset.toml".to_owned(), DEFINITION.to_owned()),
+            ("dataset.toml".to_owned(), definition.to_owned()),
             ("transform.sql".to_owned(), transform.to_owned()),
         ]);
         registry::apply(&self.store, &sources).await.expect("a valid definition");
@@ -128,9 +132,14 @@ impl Home {
 
     /// The same, and the store that tells which calls were made and which of them failed.
     pub(crate) fn observed(&self, rules: Vec<Rule>) -> (Batch, Faulty) {
+        self.observed_with(rules, BatchSettings { threads: 2, ..BatchSettings::default() })
+    }
+
+    /// The same with other settings.
+    pub(crate) fn observed_with(&self, rules: Vec<Rule>, settings: BatchSettings) -> (Batch, Faulty) {
         let faulty = Faulty::new(self.store.objects(), rules);
         let store = self.store.decorated(|_| faulty.store());
-        (self.batch_on(store), faulty)
+        (Batch::new(store, Arc::new(Local), None, settings), faulty)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -155,12 +164,15 @@ impl Home {
         let context = SessionContext::new();
         let table = CuratedTable::try_new(Arc::new(version)).expect("a table");
         context.register_table("events", Arc::new(table)).expect("registers");
-        let sql = "SELECT id, cents, kind, _source, _partition, _offset FROM events ORDER BY _partition, _offset, id";
+        let sql = "SELECT id, cents, kind, _source, _partition, _offset FROM events ORDER BY _source, _partition, _offset, id";
         let rows = context.sql(sql).await.expect("plans").collect().await.expect("reads");
         let rejects = self.batch().rejects("events", &RejectQuery::default()).await.expect("reads");
         Published {
             rows: pretty_format_batches(&rows).expect("renders").to_string(),
-            rejects: rejects.into_iter().map(|r| (r.file.unwrap_or_default(), r.offset, r.reason)).collect(),
+            rejects: rejects
+                .into_iter()
+                .map(|r| (r.file.unwrap_or_else(|| format!("{}/{}", r.source, r.partition)), r.offset, r.reason))
+                .collect(),
             files_end,
         }
     }

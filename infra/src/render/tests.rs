@@ -147,6 +147,7 @@ fn a_status_names_what_waits_and_how_to_go_on() {
         behind: 2,
         files_included: 2,
         files_held: vec![HeldFile { name: "b.csv".to_owned(), number: 1, breaches: vec![breach()] }],
+        streams: Vec::new(),
         rows: 1_234,
         data_files: 31,
         bytes: 2_000,

@@ -1,6 +1,7 @@
 //! The coverage of a Delta table's version, out of the application transactions in its log.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -13,6 +14,7 @@ use deltalake::logstore::LogStoreRef;
 use url::Url;
 
 use super::{CuratedError, table_url};
+use crate::counts::Totals;
 use crate::layout;
 use crate::position::{Coverage, LogPartition};
 
@@ -25,6 +27,35 @@ pub const LAYOUT_TRANSACTION: &str = "tidemark/layout";
 /// Application id that a vacuum moves, together with the coverage's own, before it removes data files that no commit
 /// names: a commit that was planned before does not go through afterwards. It is no partition of the log either.
 pub const VACUUM_TRANSACTION: &str = "tidemark/vacuum";
+
+/// Application id that every commit which takes in segments moves. It is no partition of the log: by it, whoever means
+/// the table as a whole (a seal, a vacuum's fence) meets commits of partitions that he does not know of yet.
+pub const STREAMS_TRANSACTION: &str = "tidemark/streams";
+
+/// Prefixes of what a commit says of log partitions beside their coverage. They are outside of [`PREFIX`], so that nobody
+/// takes them for partitions.
+const COUNTS_PREFIX: &str = "tidemark-counts/";
+const LOST_PREFIX: &str = "tidemark-lost/";
+
+/// The application transactions under which a commit keeps what the records of `partition` became, below the coverage that
+/// it moves: `tidemark-counts/trips/3/records` and so on. They are cumulative (H8).
+#[must_use]
+pub fn counts_transactions(partition: &LogPartition, totals: &Totals) -> [(String, u64); 4] {
+    let id = |what: &str| format!("{COUNTS_PREFIX}{partition}/{what}");
+    [
+        (id("records"), totals.records),
+        (id("accepted"), totals.accepted),
+        (id("filtered"), totals.filtered),
+        (id("rejected"), totals.rejected),
+    ]
+}
+
+/// The application transaction by which a commit remembers that `lost` left the log before it was archived: its id ends with
+/// the range's start, its version is the exclusive end.
+#[must_use]
+pub fn lost_transaction(partition: &LogPartition, lost: &Range<u64>) -> (String, u64) {
+    (format!("{LOST_PREFIX}{partition}/{}", lost.start), lost.end)
+}
 
 /// Application id under which a commit records how far it covers `partition`: `tidemark/files`, `tidemark/trips/3`.
 /// The transaction's version is the exclusive end.
@@ -42,6 +73,12 @@ pub struct Transactions {
     pub layout: u64,
     /// Number of times that a vacuum was about to remove files that no commit names.
     pub vacuums: u64,
+    /// Number of commits that took in segments.
+    pub streams: u64,
+    /// What the records of each log partition became, below the coverage.
+    pub counts: BTreeMap<LogPartition, Totals>,
+    /// Ranges below the coverage that left the log before they were archived, in order.
+    pub lost: BTreeMap<LogPartition, Vec<Range<u64>>>,
 }
 
 impl Transactions {
@@ -68,11 +105,21 @@ impl Transactions {
     fn of(versions: &BTreeMap<String, i64>) -> Result<Self, String> {
         let mut found = Self::default();
         for (id, version) in versions {
+            let number = || u64::try_from(*version).map_err(|_| format!("application id `{id}` has version {version}"));
+            if let Some(name) = id.strip_prefix(COUNTS_PREFIX) {
+                found.count(name, number()?).ok_or_else(|| format!("application id `{id}` counts nothing known"))?;
+                continue;
+            }
+            if let Some(name) = id.strip_prefix(LOST_PREFIX) {
+                found.lose(name, number()?).ok_or_else(|| format!("application id `{id}` names no lost range"))?;
+                continue;
+            }
             let Some(name) = id.strip_prefix(PREFIX) else { continue };
-            let number = u64::try_from(*version).map_err(|_| format!("application id `{id}` has version {version}"))?;
+            let number = number()?;
             match id.as_str() {
                 LAYOUT_TRANSACTION => found.layout = number,
                 VACUUM_TRANSACTION => found.vacuums = number,
+                STREAMS_TRANSACTION => found.streams = number,
                 _ => {
                     let partition: LogPartition =
                         name.parse().map_err(|_| format!("application id `{id}` names no partition"))?;
@@ -80,7 +127,33 @@ impl Transactions {
                 }
             }
         }
+        for ranges in found.lost.values_mut() {
+            ranges.sort_by_key(|range| range.start);
+        }
         Ok(found)
+    }
+
+    /// Takes `trips/3/records`.
+    fn count(&mut self, name: &str, number: u64) -> Option<()> {
+        let (partition, what) = name.rsplit_once('/')?;
+        let totals = self.counts.entry(partition.parse().ok()?).or_default();
+        let field = match what {
+            "records" => &mut totals.records,
+            "accepted" => &mut totals.accepted,
+            "filtered" => &mut totals.filtered,
+            "rejected" => &mut totals.rejected,
+            _ => return None,
+        };
+        *field = number;
+        Some(())
+    }
+
+    /// Takes `trips/3/17`.
+    fn lose(&mut self, name: &str, end: u64) -> Option<()> {
+        let (partition, start) = name.rsplit_once('/')?;
+        let start: u64 = start.parse().ok()?;
+        self.lost.entry(partition.parse().ok()?).or_default().push(start..end);
+        Some(())
     }
 }
 
@@ -123,10 +196,32 @@ mod tests {
         let of = |entries: &[(&str, i64)]| {
             Transactions::of(&entries.iter().map(|(id, version)| ((*id).to_owned(), *version)).collect())
         };
-        let found = of(&[("other", -9), ("tidemark/files", 3), (LAYOUT_TRANSACTION, 2), (VACUUM_TRANSACTION, 1)]);
-        let coverage = [(LogPartition::files(), 3)].into_iter().collect();
-        assert_eq!(found, Ok(Transactions { coverage, layout: 2, vacuums: 1 }));
-        for bad in [("tidemark/nonsense", 1), ("tidemark/files", -1), (LAYOUT_TRANSACTION, -1)] {
+        let partition: LogPartition = "trips/3".parse().expect("a partition");
+        let totals = Totals { records: 9, accepted: 4, filtered: 3, rejected: 2 };
+        let counts = counts_transactions(&partition, &totals);
+        let lost = [lost_transaction(&partition, &(17..20)), lost_transaction(&partition, &(5..6))];
+        let mut ids = vec![("other", -9), ("tidemark/files", 3), (LAYOUT_TRANSACTION, 2), (VACUUM_TRANSACTION, 1)];
+        ids.extend([(STREAMS_TRANSACTION, 7), ("tidemark/trips/3", 20)]);
+        ids.extend(
+            counts.iter().chain(&lost).map(|(id, number)| (id.as_str(), i64::try_from(*number).expect("small"))),
+        );
+        let wanted = Transactions {
+            coverage: [(LogPartition::files(), 3), (partition.clone(), 20)].into_iter().collect(),
+            layout: 2,
+            vacuums: 1,
+            streams: 7,
+            counts: [(partition.clone(), totals)].into(),
+            lost: [(partition, vec![5..6, 17..20])].into(),
+        };
+        assert_eq!(of(&ids), Ok(wanted));
+        for bad in [
+            ("tidemark/nonsense", 1),
+            ("tidemark/files", -1),
+            (LAYOUT_TRANSACTION, -1),
+            ("tidemark-counts/trips/3/nonsense", 1),
+            ("tidemark-counts/trips/records", 1),
+            ("tidemark-lost/trips/3/x", 1),
+        ] {
             assert!(of(&[bad]).is_err(), "{bad:?}");
         }
     }

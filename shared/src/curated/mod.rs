@@ -26,7 +26,10 @@ use object_store::ObjectStore;
 use url::Url;
 
 pub use counts::CountsFromLog;
-pub use coverage::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, transaction_id};
+pub use coverage::{
+    LAYOUT_TRANSACTION, STREAMS_TRANSACTION, Transactions, VACUUM_TRANSACTION, counts_transactions, lost_transaction,
+    transaction_id,
+};
 pub use numbers::TextAsNumber;
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
 pub use statistics::LogStatistics;

@@ -182,9 +182,20 @@ impl Archive {
         if !begins(&plain) && !packed.iter().any(|segment| covers(segment, from)) {
             // The offset lies inside a segment, which only the whole list shows.
             plain = self.plain_after(partition, None).await?;
-            plain.retain(|segment| segment.end.is_none_or(|end| end > from));
         }
+        close(&mut plain, &packed);
+        plain.retain(|segment| segment.end.is_none_or(|end| end > from));
         self.chain(partition, from, &plain, &packed)
+    }
+
+    /// All plain segments of a partition that are there, in order of start, with those that packed ones stand for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn plain(&self, partition: &LogPartition) -> Result<Vec<SegmentRef>, SegmentError> {
+        let mut plain = self.plain_after(partition, None).await?;
+        close(&mut plain, &self.packed(partition).await?);
+        Ok(plain)
     }
 
     /// The plain segments that begin above `after`; all if that is `None`.
@@ -206,9 +217,6 @@ impl Archive {
             })
             .collect();
         found.sort_by_key(|segment| segment.start);
-        for at in 1..found.len() {
-            found[at - 1].end = Some(found[at].start);
-        }
         Ok(found)
     }
 
@@ -333,12 +341,12 @@ impl Archive {
         Ok(())
     }
 
-    /// Deletes plain segments that a packed one stands for.
+    /// Deletes segments that a packed one, which is there, stands for.
     ///
     /// # Errors
     /// The store's; some may be gone.
     pub async fn delete(&self, segments: &[SegmentRef]) -> Result<(), SegmentError> {
-        let keys = segments.iter().filter(|segment| !segment.packed).map(|segment| segment.key.clone());
+        let keys = segments.iter().map(|segment| segment.key.clone());
         Ok(self.store.delete_many(keys.collect()).await?)
     }
 
@@ -392,6 +400,16 @@ impl Archive {
 impl StreamSource {
     fn name_and_id(&self) -> (&TopicName, &TopicId) {
         (&self.topic, &self.id)
+    }
+}
+
+/// Tells where the plain segments end: where the next one begins, or a packed one that stands for the next ones, which may
+/// be gone.
+fn close(plain: &mut [SegmentRef], packed: &[SegmentRef]) {
+    for at in 0..plain.len() {
+        let (start, next) = (plain[at].start, plain.get(at + 1).map(|next| next.start));
+        let begins = packed.iter().map(|segment| segment.start).filter(|begin| *begin > start);
+        plain[at].end = next.into_iter().chain(begins).min();
     }
 }
 

@@ -1,0 +1,219 @@
+//! `pack`: puts small segments of a log partition into one large object, so that segments grow with bytes, not with time.
+//!
+//! Positions and bytes stay. A packed segment is put by conditional put, read back and compared record for record; the
+//! small ones go only after it has been there for `batch.grace`, when nobody reads by an older listing, and each is compared
+//! again before. Only what the generation that answers covers is packed.
+
+use std::ops::Range;
+
+use object_store::path::Path;
+use tidemark_shared::layout;
+use tidemark_shared::position::LogPartition;
+use tidemark_shared::segment::{Archive, Segment, SegmentError, SegmentHeader, SegmentRef};
+
+use crate::curate::plan_pack::{PACKED_BYTES, runs};
+use crate::curated::table::TableHead;
+use crate::error::BatchError;
+use crate::failpoint;
+use crate::report::PackReport;
+use crate::service::Batch;
+
+/// Bytes of records that are held in memory for one packed segment; what compresses better is cut there.
+const RECORD_BYTES_MAX: usize = 256 << 20;
+
+impl Batch {
+    /// Packs small segments of all streams of the dataset, and removes those that were packed a grace ago.
+    ///
+    /// # Errors
+    /// [`BatchError`]; no record is lost.
+    pub async fn pack(&self, dataset: &str) -> Result<PackReport, BatchError> {
+        let started = std::time::Instant::now();
+        self.latest_definition(dataset).await?;
+        let mut report = PackReport { dataset: dataset.to_owned(), ..PackReport::default() };
+        let archive = self.archive(dataset);
+        let table = match self.pointer(dataset).await? {
+            Some((_, pointer)) => TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?,
+            None => None,
+        };
+        let coverage = table.as_ref().map(TableHead::stream_coverage).unwrap_or_default();
+        for (partition, covered) in coverage.iter() {
+            self.remove_packed(&archive, partition, &mut report).await?;
+            let Some(origin) = archive.origin(partition).await? else { continue };
+            let chain = archive.segments_from(partition, origin).await?;
+            for run in runs(&chain, covered, PACKED_BYTES) {
+                pack_run(&archive, partition, &chain[run], &mut report).await?;
+            }
+        }
+        report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+
+    /// Removes segments that packed ones have stood for since the grace began.
+    async fn remove_packed(
+        &self,
+        archive: &Archive,
+        partition: &LogPartition,
+        report: &mut PackReport,
+    ) -> Result<(), BatchError> {
+        let grace = chrono::Duration::from_std(self.settings.grace).unwrap_or(chrono::Duration::MAX);
+        let Some(limit) = self.ambient.now().checked_sub_signed(grace) else { return Ok(()) };
+        let folder = layout::packed_segments(archive.dataset(), partition);
+        let old = self.store.list(&folder).await?.into_iter().filter(|object| object.last_modified <= limit);
+        let old: Vec<Path> = old.map(|object| object.location).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        // The plain ones last: an archiver or a packer may have put more since.
+        let packed = archive.packed(partition).await?;
+        let mut all = archive.plain(partition).await?;
+        all.extend(packed.iter().cloned());
+        for large in packed.iter().filter(|segment| old.contains(&segment.key)) {
+            let small: Vec<SegmentRef> = all.iter().filter(|small| within(small, large)).cloned().collect();
+            all.retain(|segment| !within(segment, large));
+            if !small.is_empty() {
+                remove(archive, partition, large, &small, report).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True if `large` may stand for `small`: what a plain segment covers, only itself tells for sure.
+fn within(small: &SegmentRef, large: &SegmentRef) -> bool {
+    let last = large.end.unwrap_or(large.start);
+    let begins = (large.start..last).contains(&small.start);
+    begins && small.key != large.key && (!small.packed || small.end.is_some_and(|end| end <= last))
+}
+
+async fn remove(
+    archive: &Archive,
+    partition: &LogPartition,
+    large: &SegmentRef,
+    small: &[SegmentRef],
+    report: &mut PackReport,
+) -> Result<(), BatchError> {
+    let whole = match archive.read(partition, large).await {
+        Ok(whole) => whole,
+        // A still larger one stands for it, and another packing removed it meanwhile.
+        Err(SegmentError::Hole { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for segment in small {
+        // Those between it and the next one that is listed may be gone, so the listing does not tell its end.
+        let listed = if segment.packed { segment.clone() } else { SegmentRef { end: None, ..segment.clone() } };
+        let part = match archive.read(partition, &listed).await {
+            Ok(part) if part.header.range.end > whole.header.range.end => continue,
+            Ok(part) => part,
+            Err(SegmentError::Hole { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if !holds(&whole, &part) {
+            let reason = format!("it does not hold the records of `{}`; delete it, that one stays", segment.key);
+            return Err(SegmentError::Corrupt { key: large.key.to_string(), reason }.into());
+        }
+        archive.delete(std::slice::from_ref(segment)).await?;
+        report.removed += 1;
+        report.removed_bytes += segment.bytes;
+    }
+    Ok(())
+}
+
+/// True if `whole` has exactly the records and the losses of `part` in its range.
+fn holds(whole: &Segment, part: &Segment) -> bool {
+    let Range { start, end } = part.header.range;
+    let from = whole.records.partition_point(|record| record.offset < start);
+    let to = whole.records.partition_point(|record| record.offset < end);
+    let inside = whole.header.range.start <= start && end <= whole.header.range.end;
+    let lost = |segment: &Segment| {
+        let cut = segment.header.lost.iter().map(|lost| lost.start.max(start)..lost.end.min(end));
+        joined(cut.filter(|lost| !lost.is_empty()))
+    };
+    inside && whole.records[from..to] == part.records[..] && lost(whole) == lost(part)
+}
+
+/// Ranges that touch as one.
+fn joined(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+/// Puts the segments of a run into one, or as many of them as memory allows, and reads it back.
+async fn pack_run(
+    archive: &Archive,
+    partition: &LogPartition,
+    run: &[SegmentRef],
+    report: &mut PackReport,
+) -> Result<(), BatchError> {
+    let Some(first) = run.first() else { return Ok(()) };
+    let (mut end, mut lost, mut records) = (first.start, Vec::new(), Vec::new());
+    let (mut count, mut segment_bytes, mut record_bytes) = (0, 0, 0);
+    for small in run {
+        let segment = archive.read(partition, small).await?;
+        let bytes: usize = segment.records.iter().map(|record| record.record.bytes()).sum();
+        if count > 0 && record_bytes + bytes > RECORD_BYTES_MAX {
+            break;
+        }
+        record_bytes += bytes;
+        end = segment.header.range.end;
+        lost.extend(segment.header.lost);
+        records.extend(segment.records);
+        count += 1;
+        segment_bytes += small.bytes;
+    }
+    if count < 2 {
+        return Ok(());
+    }
+    let header = SegmentHeader { range: first.start..end, lost: joined(lost.into_iter()) };
+    let packed = Segment { header, records };
+    archive.put_packed(partition, &packed).await?;
+    failpoint::pass("pack.after_put");
+    let key = layout::packed_segment(archive.dataset(), partition, first.start, end);
+    let put = SegmentRef { key, start: first.start, end: Some(end), bytes: 0, packed: true };
+    if archive.read(partition, &put).await? != packed {
+        let reason = "it holds other records than were put".to_owned();
+        return Err(SegmentError::Corrupt { key: put.key.to_string(), reason }.into());
+    }
+    report.packed += 1;
+    report.segments += count;
+    report.segment_bytes += segment_bytes;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::log::{OffsetRecord, Record};
+
+    use super::*;
+
+    fn segment(range: Range<u64>, offsets: &[u64]) -> Segment {
+        let record = |offset: &u64| OffsetRecord { offset: *offset, record: Record::default() };
+        Segment::new(range, offsets.iter().map(record).collect())
+    }
+
+    #[test]
+    fn a_packed_segment_holds_what_it_stands_for_and_nothing_else() {
+        let mut whole = segment(0..30, &[1, 5, 12, 13]);
+        whole.header.lost = vec![20..30];
+        let lost = |range: Range<u64>| Segment::lost(range);
+        for (part, held) in [
+            (segment(0..10, &[1, 5]), true),
+            (segment(10..20, &[12, 13]), true),
+            (segment(14..20, &[]), true),
+            (lost(20..25), true),
+            (lost(25..30), true),
+            (segment(0..10, &[1]), false),
+            (segment(0..10, &[1, 5, 6]), false),
+            (segment(20..25, &[]), false),
+            (lost(14..20), false),
+            (segment(14..31, &[]), false),
+        ] {
+            assert_eq!(holds(&whole, &part), held, "{part:?}");
+        }
+    }
+}
