@@ -296,6 +296,9 @@ async fn write_answer(args: &SqlArgs, mut answer: Answer, terminal: bool, stats:
             note(&format!("as of {}", serde_json::to_string(as_of).expect("plain data")));
         }
     }
+    for line in &answer.notes {
+        note(&format!("note: {line}"));
+    }
     if stats {
         note(&format!(
             "{} rows in {} ms; read {} of {} in {} of {} files",
