@@ -31,7 +31,7 @@ use super::notes::texts_that_match_nothing;
 use super::opening::Opened;
 use super::params::{self, Param};
 use super::statement::{check_reads_only, parse};
-use super::subqueries::{DecideOnce, NotIn, SetComparisons};
+use super::subqueries::{DecideOnce, NotIn, SetComparisons, physical_rules};
 
 /// Name of the one catalog.
 pub(super) const CATALOG: &str = "tidemark";
@@ -248,6 +248,7 @@ impl SqlEngine {
             .with_runtime_env(Arc::clone(runtime))
             .with_default_features()
             .with_analyzer_rule(Arc::new(NotIn))
+            .with_physical_optimizer_rules(physical_rules())
             .with_optimizer_rule(Arc::new(DecideOnce))
             .with_optimizer_rule(Arc::new(CountsFromLog))
             .build();
