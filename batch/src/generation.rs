@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tidemark_shared::curated::{self, CurrentGeneration, Published};
-use tidemark_shared::dataset::registry::{self, Registered};
+use tidemark_shared::dataset::registry::{self, Registered, RegistryError};
 use tidemark_shared::dataset::{Gate, InputSpec, SEMANTICS, nearest};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::ledger::LedgerState;
@@ -204,6 +204,22 @@ impl Batch {
             };
             self.hand_over(definitions, number, &table, &successor).await?;
         }
+    }
+
+    /// [`Self::current`], to be replaced by what `newest` makes. The definition that made it may be one that this release
+    /// can't use: nothing is made by that any more, its table is only looked at and sealed.
+    pub(crate) async fn current_to_replace(
+        &self,
+        definitions: &mut Definitions,
+        newest: &Maker,
+    ) -> Result<Current, BatchError> {
+        let error = match self.current(definitions).await {
+            Err(error @ BatchError::Registry(RegistryError::NoLongerValid { .. })) => error,
+            other => return other,
+        };
+        let Some((_, pointer)) = self.pointer(&definitions.dataset).await? else { return Err(error) };
+        definitions.makers.insert(pointer.definition, newest.clone());
+        self.current(definitions).await
     }
 
     /// The generation that answers, where `exists` says that there is one, beside a ledger not shorter than what it covers.

@@ -33,7 +33,7 @@ impl Batch {
         let started = std::time::Instant::now();
         let mut definitions = self.definitions(dataset).await?;
         let maker = self.newest_maker(&mut definitions).await?;
-        let old = self.current(&mut definitions).await?;
+        let old = self.current_to_replace(&mut definitions, &maker).await?;
         let generation = self.new_generation_name(&maker.version);
         let table = self.open_or_create(&maker, &generation).await?;
         failpoint::pass("generation.after_create");

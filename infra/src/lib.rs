@@ -44,6 +44,7 @@ pub fn run(cli: &Cli) -> Exit {
             _ => signals::watch().map_err(failed_to_start)?,
         };
         let ended = runtime.block_on(async {
+            signals::survive_full_files().map_err(failed_to_start)?;
             let ended = tokio::select! {
                 ended = Box::pin(commands::run(&cli.command, &context)) => ended,
                 () = interrupted.cancelled() => Err(CliError::Interrupted),

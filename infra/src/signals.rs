@@ -1,4 +1,5 @@
-//! Ctrl-C and termination: the first asks the command to stop, the second ends the process at once.
+//! Ctrl-C and termination: the first asks the command to stop, the second ends the process at once. And a signal that
+//! must not end it.
 
 use std::io;
 
@@ -24,6 +25,20 @@ pub fn watch() -> io::Result<CancellationToken> {
         });
     })?;
     Ok(token)
+}
+
+/// `SIGXFSZ` on every system that we build for.
+const FILE_SIZE_EXCEEDED: i32 = 25;
+
+/// Lets a write beyond the limit on a file's size (`ulimit -f`) fail like any other, with an error that names the file,
+/// where the signal that comes with it would end the process without a word. To be called within a runtime.
+///
+/// # Errors
+/// If the signal can't be caught.
+pub fn survive_full_files() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    // The first listener takes the signal's default away for as long as the process lives.
+    signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).map(drop)
 }
 
 /// Waits for Ctrl-C or SIGTERM.

@@ -79,10 +79,10 @@ impl ErrorKind for AnyError {
 /// An error with all its causes in one line, each said once.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = without_backtrace(&error.to_string());
     let mut next = error.source();
     while let Some(cause) = next {
-        let said = cause.to_string();
+        let said = without_backtrace(&cause.to_string());
         if !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);
@@ -90,6 +90,35 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// What an error says without the frames that some libraries put behind it where `RUST_BACKTRACE` is set: they tell where
+/// in the library it was noticed, and the user nothing.
+fn without_backtrace(said: &str) -> String {
+    let is_frame = |line: &str| {
+        let line = line.trim_start();
+        let digits = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        line.starts_with("at ") || (digits.len() < line.len() && digits.starts_with(": "))
+    };
+    let indented = |line: &str| line.starts_with([' ', '\t']);
+    let mut kept: Vec<&str> = Vec::new();
+    let mut rest = said.lines().peekable();
+    while let Some(line) = rest.next() {
+        let label = line.trim_start().strip_prefix("backtrace:").map(str::trim_start);
+        let opens = match label {
+            Some(first) => first.is_empty() || is_frame(first),
+            None => indented(line) && line.trim_start().starts_with("0: "),
+        };
+        if !opens {
+            kept.push(line);
+            continue;
+        }
+        while rest.next_if(|line| indented(line) && is_frame(line)).is_some() {}
+        while kept.last().is_some_and(|line| line.trim().is_empty()) {
+            kept.pop();
+        }
+    }
+    if kept.len() == said.lines().count() { said.to_owned() } else { kept.join("\n") }
 }
 
 #[cfg(test)]
@@ -110,5 +139,18 @@ mod tests {
         let repeated = Said { said: "can't write a", source: Some(Box::new(root)) };
         let outer = Said { said: "upload: can't write a", source: Some(Box::new(repeated)) };
         assert_eq!(chain(&outer), "upload: can't write a: disk full");
+    }
+
+    #[test]
+    fn where_a_library_noticed_it_is_not_said() {
+        let frames = "   0: std::backtrace::Backtrace::create\n             at /rustc/lib.rs:331:13\n  12: main\n";
+        for (said, wanted) in [
+            ("can't read a\n   0 of 3 bytes".to_owned(), "can't read a\n   0 of 3 bytes"),
+            (format!("no protocol\n{frames}"), "no protocol"),
+            (format!("Kernel error: no protocol\n{frames}of the table"), "Kernel error: no protocol\nof the table"),
+            (format!("Internal error: x.\n\nbacktrace: {frames}"), "Internal error: x."),
+        ] {
+            assert_eq!(without_backtrace(&said), wanted);
+        }
     }
 }

@@ -259,8 +259,8 @@ impl Batch {
         Ok(new)
     }
 
-    /// Puts back the bytes of files of the ledger that are gone from the raw zone, where a given file has the same. For
-    /// each given one: number and hold of the file that it repaired.
+    /// Puts back the bytes of files of the ledger that are gone from the raw zone or others there, where a given file has the
+    /// same. For each given one: number and hold of the file that it repaired.
     async fn put_back_all(
         &self,
         found: &[Found],
@@ -279,6 +279,10 @@ impl Batch {
             .zip(candidates.iter().zip(decisions))
             .map(|(found, (candidate, decision))| (found.clone(), known(&candidate.sha256, decision)))
             .collect();
+        let bytes = checks.iter().filter_map(|(_, known)| Some(known.as_ref()?.file.bytes)).sum();
+        if bytes > 0 {
+            progress.phase("compare", Some(bytes));
+        }
         futures::stream::iter(checks)
             .map(|(found, known)| async move {
                 let Some(known) = known else { return Ok(None) };

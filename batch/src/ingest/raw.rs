@@ -15,7 +15,7 @@ use crate::error::BatchError;
 use crate::failpoint;
 use crate::generation::Maker;
 use crate::pipeline::RawFile;
-use crate::report::Progress;
+use crate::report::{Progress, quiet};
 use crate::service::Batch;
 
 impl Batch {
@@ -51,6 +51,25 @@ impl Batch {
         Ok(())
     }
 
+    /// Whether the object has these very bytes. Its length tells at once that they are gone or cut off; that they changed,
+    /// only they themselves.
+    async fn holds(
+        &self,
+        key: &Path,
+        bytes: u64,
+        sha256: &str,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<bool, BatchError> {
+        if self.store.size(key).await? != Some(bytes) {
+            return Ok(false);
+        }
+        let source = self.store.read_at(key, None).await?;
+        let (path, progress) = (key.to_string(), Arc::clone(progress));
+        let task = tokio::task::spawn_blocking(move || digest_of(source.as_ref(), &|bytes| progress.advance(bytes)));
+        let found = task.await.map_err(|source| BatchError::Panicked { task: "hash", source })?;
+        Ok(found.map_err(|source| BatchError::Read { path, source })? == sha256)
+    }
+
     /// Copies a file to a key that the ledger names, unless it is there.
     pub(super) async fn copy_in_again(
         &self,
@@ -59,14 +78,14 @@ impl Batch {
         key: &str,
         progress: &Arc<dyn Progress>,
     ) -> Result<(), BatchError> {
-        if self.store.size(&raw_key(key)).await? == Some(found.bytes) {
-            progress.advance(found.bytes);
+        if self.holds(&raw_key(key), found.bytes, sha256, progress).await? {
             return Ok(());
         }
         self.copy_in(found, sha256, key, progress).await
     }
 
-    /// Puts the bytes of a file of the ledger back where they are gone, from a file that has the same. True if it did.
+    /// Puts the bytes of a file of the ledger back where they are gone or others, from a file that has the same. True if it
+    /// did.
     pub(super) async fn put_back(
         &self,
         known: &LedgerFile,
@@ -75,10 +94,10 @@ impl Batch {
     ) -> Result<bool, BatchError> {
         let Location::RawZone { key } = &known.file.location else { return Ok(false) };
         let at = raw_key(key);
-        if self.store.size(&at).await? == Some(known.file.bytes) {
+        if self.holds(&at, known.file.bytes, &known.file.sha256, progress).await? {
             return Ok(false);
         }
-        self.copy_in(found, &known.file.sha256, key, progress).await?;
+        self.copy_in(found, &known.file.sha256, key, &quiet()).await?;
         Ok(true)
     }
 
@@ -112,9 +131,9 @@ impl Batch {
         let open = Box::new(move || match runtime.block_on(batch.open_raw(&known.file.location)) {
             Ok(source) if source.len() == known.file.bytes => {
                 let read = |source| BatchError::Read { path: known.file.name.clone(), source };
-                match digest_of(source.as_ref()).map_err(read)? {
+                match digest_of(source.as_ref(), &|_| {}).map_err(read)? {
                     found if found == known.file.sha256 => Ok(source),
-                    found => Err(lost(&dataset, &known, format!("it has SHA-256 {found}; delete that object first"))),
+                    found => Err(lost(&dataset, &known, format!("it has SHA-256 {found}"))),
                 }
             }
             Ok(source) => Err(lost(&dataset, &known, format!("it has {} bytes of {}", source.len(), known.file.bytes))),
@@ -148,14 +167,15 @@ fn raw_key(key: &str) -> Path {
     Path::parse(key).expect("made by layout::raw_file")
 }
 
-/// SHA-256 of all bytes, in lower-case hex. Blocking.
-fn digest_of(source: &dyn ReadAt) -> std::io::Result<String> {
+/// SHA-256 of all bytes, in lower-case hex; `told` of every run of them, by its length. Blocking.
+fn digest_of(source: &dyn ReadAt, told: &dyn Fn(u64)) -> std::io::Result<String> {
     let (mut hasher, mut at) = (Sha256::new(), 0);
     while at < source.len() {
         let bytes =
             source.read_at(at, usize::try_from(source.len() - at).unwrap_or(usize::MAX).min(HASH_BLOCK_BYTES))?;
         hasher.update(&bytes);
         at += bytes.len() as u64;
+        told(bytes.len() as u64);
     }
     Ok(hex(&hasher.finalize()))
 }

@@ -110,6 +110,8 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// What the answer covers.
     pub as_of: AsOf,
+    /// What whoever asked should know beside it, a line each.
+    pub notes: Vec<String>,
     /// False for a statement that is no question, such as `CREATE EXTERNAL TABLE`.
     pub is_query: bool,
     pub(super) rows_made: RowsMade,

@@ -27,10 +27,11 @@ use super::catalog::{CatalogTables, SessionTable, SessionTables};
 use super::error::SqlError;
 use super::files::FileTable;
 use super::meter::{Meter, MeteredRegistry, Reading};
+use super::notes::texts_that_match_nothing;
 use super::opening::Opened;
 use super::params::{self, Param};
 use super::statement::{check_reads_only, parse};
-use super::subqueries::{DecideOnce, NotIn, SetComparisons};
+use super::subqueries::{DecideOnce, NotIn, SetComparisons, physical_rules};
 
 /// Name of the one catalog.
 pub(super) const CATALOG: &str = "tidemark";
@@ -194,6 +195,7 @@ impl SqlEngine {
         let physical = state.create_physical_plan(&plan).await.map_err(failed)?;
         let mut reads = opened.reads;
         reads.count_files_in_place(&physical);
+        reads.notes.extend(texts_that_match_nothing(&plan));
         let SqlConfig { memory_bytes_max, spill_bytes_max, .. } = self.config;
         let space = Space { memory_bytes_max, spill_bytes_max };
         let stream = yielding(physical)
@@ -202,6 +204,7 @@ impl SqlEngine {
         Ok(Answer {
             schema: stream.schema(),
             as_of: reads.as_of,
+            notes: reads.notes,
             is_query,
             rows_made: RowsMade::start(stream),
             deadline,
@@ -245,6 +248,7 @@ impl SqlEngine {
             .with_runtime_env(Arc::clone(runtime))
             .with_default_features()
             .with_analyzer_rule(Arc::new(NotIn))
+            .with_physical_optimizer_rules(physical_rules())
             .with_optimizer_rule(Arc::new(DecideOnce))
             .with_optimizer_rule(Arc::new(CountsFromLog))
             .build();

@@ -136,6 +136,14 @@ pub enum SqlError {
         #[source]
         source: CuratedError,
     },
+    /// Generations lie in the store, and none is said to answer.
+    #[error("dataset `{dataset}` has curated tables, but nothing under `{pointers}/` says which of them answers")]
+    NoGeneration {
+        /// The dataset.
+        dataset: String,
+        /// The folder of its pointers.
+        pointers: String,
+    },
     /// The catalog can't be read.
     #[error("the catalog has no answer")]
     Catalog {
@@ -178,6 +186,7 @@ impl ErrorKind for SqlError {
             Self::Catalog { source } => source.kind(),
             Self::Bucket { source, .. } => source.kind(),
             Self::Store { .. } => Kind::Retryable,
+            Self::NoGeneration { .. } => Kind::Corrupt,
             Self::BadFile { kind, .. } => *kind,
             Self::Execution { source, .. } => match execution_kind(source) {
                 // What was there when the statement was planned is gone: that is no wrong request.
@@ -207,6 +216,10 @@ impl ErrorKind for SqlError {
                         .to_owned(),
                 )
             }
+            Self::NoGeneration { dataset, .. } => Some(format!(
+                "a first ingest was interrupted, or pointers were lost: `tidemark batch run {dataset}` builds the table \
+                 from the raw zone and makes it answer"
+            )),
             Self::TooManyBytes { .. } => Some("raise `--bytes-read-max`, or filter on partition columns".to_owned()),
             Self::Curated { source, .. } => source.hint(),
             Self::Catalog { source } => source.hint(),

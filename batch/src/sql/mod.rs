@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod glue;
 mod meter;
+mod notes;
 mod opening;
 mod params;
 mod statement;

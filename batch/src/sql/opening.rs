@@ -13,6 +13,8 @@ use datafusion::prelude::SessionContext;
 use object_store::path::Path;
 use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
 use tidemark_shared::error::Kind;
+use tidemark_shared::layout;
+use tidemark_shared::ledger::entries_above;
 use tidemark_shared::store::{IfMissing, StoreUrl};
 use url::Url;
 
@@ -174,12 +176,43 @@ impl SqlEngine {
             return Ok(None);
         }
         let version = CuratedVersion::open(Arc::clone(&self.objects), table).await.map_err(failed)?;
-        let Some(version) = version else { return Ok(None) };
+        let Some(version) = version else { return self.without_pointer(table).await };
+        reads.notes.extend(self.behind(&version).await);
         reads.totals.files += version.files.len() as u64;
         reads.totals.bytes += version.bytes();
         let _previous = reads.as_of.datasets.insert(table.to_owned(), (&version).into());
         let provider = CuratedTable::try_new(Arc::new(version)).map_err(SqlError::from_planning)?;
         Ok(Some(Arc::new(provider)))
+    }
+
+    /// Nothing is curated yet under a name that no pointer knows; unless generations lie there.
+    async fn without_pointer(&self, dataset: &str) -> Result<Option<Arc<dyn TableProvider>>, SqlError> {
+        let folder = layout::curated(dataset);
+        let failed = |source| SqlError::Store { store: self.objects.to_string(), source };
+        let listed = self.objects.list_with_delimiter(Some(&folder)).await.map_err(failed)?;
+        if listed.common_prefixes.is_empty() {
+            return Ok(None);
+        }
+        Err(SqlError::NoGeneration { dataset: dataset.to_owned(), pointers: layout::currents(dataset).to_string() })
+    }
+
+    /// What the ledger has and the table does not: rows that a run was about to bring, or that were lost with a commit.
+    async fn behind(&self, version: &CuratedVersion) -> Option<String> {
+        let dataset = &version.dataset;
+        let covered = version.coverage.files_end();
+        match entries_above(self.objects.as_ref(), dataset, covered).await {
+            Ok(0) => None,
+            Ok(entries) => Some(format!(
+                "{dataset} is behind its ledger: of {} entries, {entries} are not in the table; \
+                 `tidemark batch run {dataset}` takes them in",
+                covered + entries,
+            )),
+            Err(error) => {
+                // The table answers for what it covers, and the as-of says what that is.
+                tracing::warn!(%dataset, %error, "the ledger can't be read");
+                None
+            }
+        }
     }
 
     /// The file or folder that a `FROM` clause names.
@@ -303,6 +336,7 @@ fn is_dataset_name(name: &str) -> bool {
 pub(super) struct Reads {
     pub(super) as_of: AsOf,
     pub(super) totals: Totals,
+    pub(super) notes: Vec<String>,
 }
 
 impl Reads {

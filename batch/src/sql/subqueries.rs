@@ -20,6 +20,13 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::optimizer::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::join_selection::JoinSelection;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 
 /// The subquery's name in what is made of it; a column of it is never taken for one of the outer side's.
 const SET: &str = "__set";
@@ -261,4 +268,56 @@ fn occurs_once(plan: &LogicalPlan) -> bool {
         LogicalPlan::Filter(filter) => occurs_once(&filter.input),
         _ => false,
     }
+}
+
+/// Rows that stand for one value, at least, on the side that [`DecideOnce`] lets each occur once: the optimizer takes it
+/// for as long as its input.
+const ROWS_PER_VALUE: usize = 10;
+
+/// Keeps the values in memory by which a semi, anti or mark join decides, and lets the other side flow by. Put it behind
+/// DataFusion's rule that chooses the sides, which compares the estimated lengths of both as if each row had its own value.
+#[derive(Debug, Default)]
+pub(super) struct KeepDecisions;
+
+impl PhysicalOptimizerRule for KeepDecisions {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let turned = plan.transform_up(|node| match node.downcast_ref::<HashJoinExec>() {
+            Some(join) if keeps_the_rows(join)? => Ok(Transformed::yes(join.swap_inputs(*join.partition_mode())?)),
+            _ => Ok(Transformed::no(node)),
+        })?;
+        Ok(turned.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "keep_decisions"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// True if the side that is kept has the rows that are asked for, and more of them than the other has values.
+fn keeps_the_rows(join: &HashJoinExec) -> Result<bool> {
+    let decides = matches!(join.join_type(), JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark);
+    let values = join.right().downcast_ref::<AggregateExec>();
+    if !decides || join.null_aware || values.is_none_or(|values| !values.aggr_expr().is_empty()) {
+        return Ok(false);
+    }
+    let rows = |plan: &Arc<dyn ExecutionPlan>| -> Result<Option<usize>> {
+        let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())?;
+        Ok(statistics.num_rows.get_value().copied())
+    };
+    Ok(match (rows(join.left())?, rows(join.right())?) {
+        (Some(left), Some(right)) => left.saturating_mul(ROWS_PER_VALUE) >= right,
+        _ => true,
+    })
+}
+
+/// DataFusion's rules for physical plans, and [`KeepDecisions`] where it belongs.
+pub(super) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let sides = rules.iter().position(|rule| rule.name() == JoinSelection::new().name());
+    rules.insert(sides.map_or(0, |at| at + 1), Arc::new(KeepDecisions));
+    rules
 }

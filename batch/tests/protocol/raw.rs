@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemark_batch::report::{FileOutcome, Progress, RejectQuery, quiet};
-use tidemark_batch::{BatchError, BatchSettings};
+use tidemark_batch::{BatchError, BatchSettings, IngestRequest};
 use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_testing::faulty::{Call, Fault, Rule};
 
@@ -81,10 +81,26 @@ async fn bytes_that_changed_in_the_raw_zone_are_not_published() {
     let error = batch.recompute("events", &quiet()).await.expect_err("other bytes than were taken in");
     assert!(matches!(&error, BatchError::RawLost { number: 0, what, .. } if what.contains("SHA-256")), "{error}");
     assert_eq!(home.published().await, before);
-    std::fs::remove_file(&a).expect("the object");
-    home.ingest(&batch, &["a.csv"]).await.expect("puts them back");
+    let report = batch.ingest("events", &home.request(&["a.csv"]), &quiet()).await.expect("puts them back");
+    assert_eq!(report.files[0].notes, ["the lost bytes of file 0 were put back"]);
     batch.recompute("events", &quiet()).await.expect("the bytes are right");
     assert_eq!(home.published().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duplicate_is_not_taken_in_by_bytes_that_changed() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv"]).await.expect("ingests");
+    let a = object(&home, "a.csv");
+    let mut bytes = std::fs::read(&a).expect("the object");
+    *bytes.iter_mut().rfind(|byte| **byte == b'0').expect("a digit") = b'9';
+    std::fs::write(&a, bytes).expect("the object");
+    std::fs::copy(home.path("a.csv"), home.path("z.csv")).expect("a writable folder");
+    let twice = IngestRequest { allow_duplicate: true, ..home.request(&["z.csv"]) };
+    batch.ingest("events", &twice, &quiet()).await.expect("ingests");
+    assert_eq!(std::fs::read(&a).expect("the object"), std::fs::read(home.path("z.csv")).expect("a file"));
+    batch.recompute("events", &quiet()).await.expect("the bytes are right");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use tidemark_batch::report::{RejectQuery, quiet};
 use tidemark_shared::dataset::{SEMANTICS, registry};
 use tidemark_shared::error::{ErrorKind as _, Kind};
 
-use crate::support::Home;
+use crate::support::{Home, TRANSFORM};
 
 /// Rewrites an object of the store as another release would have written it.
 fn rewrite(home: &Home, key: &str, change: impl Fn(&str) -> String) {
@@ -86,4 +86,24 @@ async fn a_recompute_applies_an_older_releases_definition_again() {
     let status = batch.status("events").await.expect("reads");
     assert_eq!((status.active_definition, status.pending_definition), (Some(version), None));
     home.ingest(&batch, &["b.csv"]).await.expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_definition_made_that_is_no_longer_valid_is_made_anew_by_a_good_one() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv"]).await.expect("ingests");
+    let before = home.published().await;
+    rewrite(&home, "definitions/events/00000001.json", |text| {
+        text.replace("SELECT id,", "SELECT event_instant(TIMESTAMP '2019-01-01', 'Nowhere') AS at, id,")
+    });
+    let error = home.ingest(&batch, &["b.csv"]).await.expect_err("it names no zone");
+    assert_eq!(error.kind(), Kind::Invalid);
+    let hint = error.hint().expect("a way on");
+    assert!(hint.contains("tidemark dataset apply") && hint.contains("tidemark batch recompute events"), "{hint}");
+    // Another text, for the version of the first would be the one that is there.
+    home.apply(&TRANSFORM.replace("'skip'", "'ski' || 'p'")).await;
+    batch.recompute("events", &quiet()).await.expect("makes one by the good one");
+    assert_eq!(home.published().await, before);
+    home.ingest(&batch, &["b.csv"]).await.expect("goes on");
 }

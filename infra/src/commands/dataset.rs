@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tidemark_shared::dataset::registry::{self, Registered};
+use tidemark_shared::dataset::registry::{self, Registered, RegistryError};
 use tidemark_shared::dataset::{Definition, Loaded, Sources, definition_version, draft, is_name, load, nearest};
 use tidemark_shared::store::IfMissing;
 
@@ -273,8 +273,12 @@ async fn list(context: &Context) -> Result<Exit, CliError> {
     let store = context.store(IfMissing::Fail).await?;
     let mut datasets = Vec::new();
     for name in registry::list(&store).await? {
-        if let Some(registered) = registry::latest(&store, &name).await? {
-            datasets.push(Summary::of(&registered.definition));
+        match registry::latest(&store, &name).await {
+            Ok(Some(registered)) => datasets.push(Summary::of(&registered.definition)),
+            Ok(None) => {}
+            // The others are known all the same.
+            Err(error @ RegistryError::NoLongerValid { .. }) => context.remark(&format!("warning: {error}")),
+            Err(error) => return Err(error.into()),
         }
     }
     context.report(&serde_json::json!({"datasets": datasets}), |_| {
@@ -316,7 +320,7 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<Exit, CliError> {
             None => {
                 let mut known = Vec::new();
                 for n in registry::numbers(&store, name).await? {
-                    known.push(registry::get(&store, name, n).await?.version.to_string());
+                    known.push(registry::version_of(&store, name, n).await?.to_string());
                 }
                 known.dedup();
                 return Err(CliError::UnknownVersion { dataset: name.clone(), version: version.clone(), known });

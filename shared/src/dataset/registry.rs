@@ -79,6 +79,16 @@ pub enum RegistryError {
         /// What is wrong with it.
         problem: String,
     },
+    /// An applied definition that another release took for valid.
+    #[error("definition {n} of `{dataset}` is not valid in this release:\n{problems}")]
+    NoLongerValid {
+        /// The dataset.
+        dataset: String,
+        /// The definition's number.
+        n: u64,
+        /// What is wrong with it.
+        problems: DefinitionError,
+    },
     /// A newer release wrote it.
     #[error("`{key}` has {what} {found}; this build knows up to {supported}")]
     Newer {
@@ -102,7 +112,7 @@ pub enum RegistryError {
 impl ErrorKind for RegistryError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Invalid(_) => Kind::Invalid,
+            Self::Invalid(_) | Self::NoLongerValid { .. } => Kind::Invalid,
             Self::Store(error) => error.kind(),
             Self::Corrupt { .. } => Kind::Corrupt,
             Self::Newer { .. } => Kind::Unsupported,
@@ -113,6 +123,10 @@ impl ErrorKind for RegistryError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Newer { .. } => Some("use the release that wrote it, or a later one".to_owned()),
+            Self::NoLongerValid { dataset, .. } => Some(format!(
+                "put it right and apply it: `tidemark dataset apply DIR`; then `tidemark batch recompute {dataset}`, \
+                 where something was curated by it"
+            )),
             Self::Store(error) => error.hint(),
             _ => None,
         }
@@ -128,14 +142,22 @@ pub async fn apply(store: &Store, sources: &Sources) -> Result<Applied, Registry
     let definition = parse(sources).map_err(RegistryError::Invalid)?;
     let version = definition_version(&definition);
     for _ in 0..ATTEMPTS_MAX {
-        let before = latest(store, &definition.name).await?;
+        let (before, last) = match latest(store, &definition.name).await {
+            // What can't be used any more is there to be replaced.
+            Err(RegistryError::NoLongerValid { n, .. }) => (None, n),
+            before => {
+                let before = before?;
+                let last = before.as_ref().map_or(FIRST - 1, |before| before.n);
+                (before, last)
+            }
+        };
         if let Some(before) = &before
             && before.version == version
             && surroundings_version(&before.definition) == surroundings_version(&definition)
         {
             return Ok(Applied { n: before.n, version, changed: false, rows_changed: false });
         }
-        let n = before.as_ref().map_or(FIRST, |before| before.n + 1);
+        let n = last + 1;
         if put(store, n, &definition.name, &version, sources).await? {
             let rows_changed = before.is_none_or(|before| before.version != version);
             return Ok(Applied { n, version, changed: true, rows_changed });
@@ -181,9 +203,9 @@ pub async fn latest(store: &Store, dataset: &str) -> Result<Option<Registered>, 
 /// [`RegistryError`].
 pub async fn by_version(store: &Store, dataset: &str, version: &str) -> Result<Option<Registered>, RegistryError> {
     for n in numbers(store, dataset).await?.into_iter().rev() {
-        let registered = get(store, dataset, n).await?;
-        if registered.version.as_str() == version {
-            return Ok(Some(registered));
+        let (key, stored) = get_stored(store, dataset, n).await?;
+        if stored.version.as_str() == version {
+            return validated(key.as_ref(), n, stored).map(Some);
         }
     }
     Ok(None)
@@ -218,17 +240,32 @@ pub async fn numbers(store: &Store, dataset: &str) -> Result<Vec<u64>, RegistryE
 /// The dataset's `n`-th definition.
 ///
 /// # Errors
-/// [`RegistryError`]; [`RegistryError::Newer`] for one that a newer release wrote.
+/// [`RegistryError`]; [`RegistryError::Newer`] for one that a newer release wrote, and [`RegistryError::NoLongerValid`] for
+/// one that an older release let pass.
 pub async fn get(store: &Store, dataset: &str, n: u64) -> Result<Registered, RegistryError> {
+    let (key, stored) = get_stored(store, dataset, n).await?;
+    validated(key.as_ref(), n, stored)
+}
+
+/// The version of the dataset's `n`-th definition, whether or not it is valid in this release.
+///
+/// # Errors
+/// [`RegistryError`].
+pub async fn version_of(store: &Store, dataset: &str, n: u64) -> Result<DefinitionVersion, RegistryError> {
+    Ok(get_stored(store, dataset, n).await?.1.version)
+}
+
+async fn get_stored(store: &Store, dataset: &str, n: u64) -> Result<(Path, Stored), RegistryError> {
     let key = layout::definition(dataset, n);
     let missing = || StoreError::because(Operation::Read, &key, Cause::NotFound, "the store has no such object");
     let bytes = store.get(&key).await?.ok_or_else(missing)?;
-    read(key.as_ref(), n, &bytes)
+    let stored = read(key.as_ref(), &bytes)?;
+    Ok((key, stored))
 }
 
-fn read(key: &str, n: u64, bytes: &[u8]) -> Result<Registered, RegistryError> {
-    let corrupt = |problem: String| RegistryError::Corrupt { key: key.to_owned(), problem };
-    let head: Head = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
+fn read(key: &str, bytes: &[u8]) -> Result<Stored, RegistryError> {
+    let corrupt = |error: serde_json::Error| RegistryError::Corrupt { key: key.to_owned(), problem: error.to_string() };
+    let head: Head = serde_json::from_slice(bytes).map_err(corrupt)?;
     let newer = |what, found, supported| RegistryError::Newer { key: key.to_owned(), what, found, supported };
     if head.format > FORMAT {
         return Err(newer("format", head.format, FORMAT));
@@ -236,12 +273,16 @@ fn read(key: &str, n: u64, bytes: &[u8]) -> Result<Registered, RegistryError> {
     if head.semantics > SEMANTICS {
         return Err(newer("semantics", head.semantics, SEMANTICS));
     }
-    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
-    let definition = parse(&stored.sources).map_err(|error| corrupt(error.to_string()))?;
-    if stored.semantics == SEMANTICS && definition_version(&definition) != stored.version {
-        return Err(corrupt(format!("its texts are not those of version {}", stored.version)));
+    serde_json::from_slice(bytes).map_err(corrupt)
+}
+
+fn validated(key: &str, n: u64, stored: Stored) -> Result<Registered, RegistryError> {
+    let Stored { version, semantics, sources, dataset, .. } = stored;
+    let definition = parse(&sources).map_err(|problems| RegistryError::NoLongerValid { dataset, n, problems })?;
+    if semantics == SEMANTICS && definition_version(&definition) != version {
+        let problem = format!("its texts are not those of version {version}");
+        return Err(RegistryError::Corrupt { key: key.to_owned(), problem });
     }
-    let Stored { version, semantics, sources, .. } = stored;
     Ok(Registered { n, version, semantics, definition, sources })
 }
 

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::{Entry, LEDGER_FORMAT, LedgerState, StoredEntry};
 use crate::ambient::Ambient;
 use crate::backoff::{Attempts, Backoff};
 use crate::error::{ErrorKind, Kind};
 use crate::layout;
-use crate::store::{PutNew, Store, StoreError};
+use crate::store::{Operation, PutNew, Store, StoreError};
 
 /// Entries read at once.
 const READS_MAX: usize = 32;
@@ -124,6 +126,35 @@ impl Ledger {
             state.apply(&stored.entry);
         }
     }
+}
+
+/// Entries from `covered` on, for whoever only reads: how many there are that a run has to take in. A vacuum's fences are
+/// none; they are told apart only where entries are few.
+///
+/// # Errors
+/// The store's, or [`LedgerError`] for an entry that can't be read.
+pub async fn entries_above(objects: &dyn ObjectStore, dataset: &str, covered: u64) -> Result<u64, LedgerError> {
+    let folder = layout::ledger(dataset);
+    let listed = match covered.checked_sub(1) {
+        Some(last) => objects.list_with_offset(Some(&folder), &layout::ledger_entry(dataset, last)),
+        None => objects.list(Some(&folder)),
+    };
+    let failed = |operation, key: &Path| {
+        let key = key.clone();
+        move |source| StoreError::of(operation, key, source)
+    };
+    let listed: Vec<_> = listed.try_collect().await.map_err(failed(Operation::List, &folder))?;
+    let numbers: Vec<u64> = listed.iter().filter_map(|meta| layout::number_of(&meta.location)).collect();
+    let (few, more) = numbers.split_at(numbers.len().min(READS_MAX));
+    let mut entries = more.len() as u64;
+    for number in few {
+        let key = layout::ledger_entry(dataset, *number);
+        let read = async { objects.get(&key).await?.bytes().await };
+        let bytes = read.await.map_err(failed(Operation::Read, &key))?;
+        let stored = parse(&bytes).map_err(|error| error.with_key(key.as_ref()))?;
+        entries += u64::from(!stored.entry.is_fence(*number));
+    }
+    Ok(entries)
 }
 
 fn parse(bytes: &[u8]) -> Result<StoredEntry, ParseError> {

@@ -17,7 +17,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use io::{Ledger, LedgerError};
+pub use io::{Ledger, LedgerError, entries_above};
 pub use plan::{Candidate, Decision, PlanOptions, decide};
 
 /// Version of the entries' JSON. A reader refuses a higher one.

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::{DFSchema, DataFusionError};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::{Transformed as Changed, TreeNode as _};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::physical_expr::expressions::{Column, cast};
+use datafusion::logical_expr::{LogicalPlan, Operator};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, NegativeExpr, cast, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr, execution_props::ExecutionProps};
 
 use crate::dataset::{Definition, RejectRule};
@@ -194,7 +195,28 @@ fn compile_expr(
 ) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     let mut properties = ExecutionProps::new();
     properties.config_options = Some(Arc::clone(Functions::get().options()));
-    create_physical_expr(expr, schema, &properties, &PhysicalPlanningContext::default())
+    let compiled = create_physical_expr(expr, schema, &properties, &PhysicalPlanningContext::default())?;
+    Ok(compiled.transform_up(|expr| failing_on_overflow(expr, schema.as_arrow()))?.data)
+}
+
+/// Arithmetic that fails where its result does not fit: DataFusion's own would go on with a number from the other end.
+fn failing_on_overflow(
+    expr: Arc<dyn PhysicalExpr>,
+    input: &Schema,
+) -> Result<Changed<Arc<dyn PhysicalExpr>>, DataFusionError> {
+    if let Some(binary) = expr.downcast_ref::<BinaryExpr>()
+        && matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply)
+    {
+        return Ok(Changed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))));
+    }
+    if let Some(negative) = expr.downcast_ref::<NegativeExpr>()
+        && negative.arg().data_type(input)?.is_signed_integer()
+    {
+        let zero = ScalarValue::new_zero(&negative.arg().data_type(input)?)?;
+        let from_zero = BinaryExpr::new(lit(zero), Operator::Minus, Arc::clone(negative.arg()));
+        return Ok(Changed::yes(Arc::new(from_zero.with_fail_on_overflow(true))));
+    }
+    Ok(Changed::no(expr))
 }
 
 fn add_stages(plan: &LogicalPlan, stages: &mut Vec<Stage>) -> Result<(), DataFusionError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_empty_array};
-use arrow::compute::{CastOptions, cast_with_options, filter, filter_record_batch, prep_null_mask_filter};
+use arrow::compute::{CastOptions, cast_with_options, concat, filter, filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::physical_expr::PhysicalExpr;
@@ -142,30 +142,23 @@ impl<'a> Run<'a> {
         label: &str,
         done: &mut Vec<ArrayRef>,
     ) -> ArrayRef {
-        let error = match value(expression, &self.batch, data_type) {
-            Ok(column) => return column,
-            Err(error) => error,
-        };
-        let rows = self.batch.num_rows();
-        let mut failing = Vec::new();
-        failing_rows(expression, data_type, &self.batch, 0, &mut failing);
-        if failing.is_empty() {
-            // It fails on the rows together and on none alone, so none can be named: all are refused, visibly.
-            failing = (0..rows).map(|row| (row, error.clone())).collect();
+        if let Ok(column) = value(expression, &self.batch, data_type) {
+            return column;
         }
+        let rows = self.batch.num_rows();
+        let mut parts = Parts::default();
+        parts.evaluate(expression, data_type, &self.batch, 0);
         let mut kept = vec![true; rows];
-        for (row, message) in failing {
+        for (row, message) in parts.failing {
             kept[row] = false;
             self.reject(row, Reason::Transform, None, &format!("{label}: {message}"));
         }
         self.keep(&BooleanArray::from(kept), done);
-        value(expression, &self.batch, data_type).unwrap_or_else(|error| {
-            for row in 0..self.batch.num_rows() {
-                self.reject(row, Reason::Transform, None, &format!("{label}: {error}"));
-            }
-            self.keep(&BooleanArray::from(vec![false; self.batch.num_rows()]), done);
-            new_empty_array(data_type)
-        })
+        let columns: Vec<&dyn Array> = parts.columns.iter().map(AsRef::as_ref).collect();
+        match columns.is_empty() {
+            true => new_empty_array(data_type),
+            false => concat(&columns).expect("parts of one column are of one type"),
+        }
     }
 }
 
@@ -181,22 +174,35 @@ fn value(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, data_type: &Da
     cast_with_options(&column, data_type, &options).map_err(|error| error.to_string())
 }
 
-/// Finds the rows that fail by halving, so that one bad row costs a few evaluations and all bad rows cost two each.
-fn failing_rows(
-    expression: &Arc<dyn PhysicalExpr>,
-    data_type: &DataType,
-    batch: &RecordBatch,
-    start: usize,
-    failing: &mut Vec<(usize, String)>,
-) {
-    let Err(error) = value(expression, batch, data_type) else { return };
-    match batch.num_rows() {
-        0 => {}
-        1 => failing.push((start, error)),
-        rows => {
-            let half = rows / 2;
-            failing_rows(expression, data_type, &batch.slice(0, half), start, failing);
-            failing_rows(expression, data_type, &batch.slice(half, rows - half), start + half, failing);
+/// A column evaluated part by part: of the rows that do not fail, and which do.
+#[derive(Default)]
+struct Parts {
+    columns: Vec<ArrayRef>,
+    failing: Vec<(usize, String)>,
+}
+
+impl Parts {
+    /// Finds the rows that fail by halving, so that one bad row costs a few evaluations and all bad rows cost two each.
+    /// A row fails if it does so alone: among others, `a AND b` may look at a `b` that does not matter to it.
+    fn evaluate(
+        &mut self,
+        expression: &Arc<dyn PhysicalExpr>,
+        data_type: &DataType,
+        batch: &RecordBatch,
+        start: usize,
+    ) {
+        let error = match value(expression, batch, data_type) {
+            Ok(column) => return self.columns.push(column),
+            Err(error) => error,
+        };
+        match batch.num_rows() {
+            0 => {}
+            1 => self.failing.push((start, error)),
+            rows => {
+                let half = rows / 2;
+                self.evaluate(expression, data_type, &batch.slice(0, half), start);
+                self.evaluate(expression, data_type, &batch.slice(half, rows - half), start + half);
+            }
         }
     }
 }
@@ -230,8 +236,9 @@ mod tests {
         assert_eq!((fits.data_type(), fits.null_count()), (&DataType::Int8, 1));
         let error = value(&column, &batch(vec![Some(1), Some(300)]), &DataType::Int8).expect_err("300 does not");
         assert!(error.contains("300"), "{error}");
-        let mut failing = Vec::new();
-        failing_rows(&column, &DataType::Int8, &batch(vec![Some(1), Some(300), None]), 0, &mut failing);
-        assert_eq!(failing.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
+        let mut parts = Parts::default();
+        parts.evaluate(&column, &DataType::Int8, &batch(vec![Some(1), Some(300), None]), 0);
+        assert_eq!(parts.failing.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
+        assert_eq!(parts.columns.iter().map(|column| column.len()).sum::<usize>(), 2);
     }
 }

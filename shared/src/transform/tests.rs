@@ -193,6 +193,28 @@ fn a_record_on_which_an_expression_fails_is_a_reject_and_the_others_go_on() {
 }
 
 #[test]
+fn a_number_that_does_not_fit_is_a_reject_and_never_another_number() {
+    for (sql, offsets) in [
+        ("SELECT id * 2 AS n FROM input", vec![110, 130]),
+        ("SELECT id + 1 AS n FROM input", vec![110, 120, 130]),
+        ("SELECT id - 9 AS n FROM input", vec![100, 110, 130]),
+        ("SELECT -id AS n FROM input", vec![100, 110, 130]),
+        ("SELECT abs(id) AS n FROM input", vec![100, 110, 130]),
+        ("SELECT arrow_cast(id, 'Int8') * arrow_cast(100, 'Int8') AS n FROM input WHERE abs(id % 1000) < 9", vec![]),
+        // What does not matter to a row is not looked at, whatever stands in the rows around it.
+        ("SELECT id FROM input WHERE id > 100 AND id - 2000 > 0 OR id < 0 AND id * 2 < 0", vec![100, 110]),
+    ] {
+        let decoded = decoded(vec![Some(i64::MAX), Some(-3), Some(i64::MIN), None], &["a"], None);
+        let result = transform(sql, "").apply(&decoded);
+        adds_up(&decoded, &result);
+        let out: Vec<u64> = result.rejects.iter().map(|reject| reject.offset).collect();
+        assert!(result.rejects.iter().all(|reject| reject.message.to_lowercase().contains("overflow")), "{sql}");
+        let kept: Vec<u64> = result.offsets.iter().copied().filter(|offset| !out.contains(offset)).collect();
+        assert_eq!(kept, offsets, "{sql}: {:?}", result.rejects);
+    }
+}
+
+#[test]
 fn rules_see_output_and_input_and_the_first_true_one_names_the_reject() {
     let rules = "[[reject]]\nname = \"negative\"\nwhen = \"id < 0\"\n\
         [[reject]]\nname = \"odd_text\"\nwhen = \"input.text = 'odd' OR input.id = 7\"\n\

@@ -78,3 +78,21 @@ async fn a_condition_over_few_values_compares_no_pairs_of_rows() {
         assert_eq!(found, "0", "{condition}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_big_table_flows_past_the_values_that_it_is_compared_with() {
+    let fixture = Fixture::new().await;
+    let small = SqlConfig { memory_bytes_max: 4 * 1024 * 1024, threads: Some(1), ..SqlConfig::default() };
+    let engine = fixture.engine(SqlConfig { spill_bytes_max: 0, ..small });
+    // The outer side alone is ten times the memory.
+    let many = "SELECT value AS id, NULLIF(value % 3, 5) AS v, value * 2 AS a, value * 3 AS b, value * 5 AS c \
+                FROM range(1000000)";
+    for condition in ["v NOT IN (SELECT v FROM b WHERE v > 0)", "v IN (SELECT v FROM b WHERE v < 1)"] {
+        let sql = format!(
+            "WITH x AS ({many}), b AS (SELECT v FROM ({many})) \
+             SELECT count(*), max(id), max(a), max(b), max(c) FROM x WHERE {condition}"
+        );
+        let (found, _) = rows(&engine, &ask(&sql)).await.expect(condition);
+        assert_eq!(found, "333334|999999|1999998|2999997|4999995", "{condition}");
+    }
+}

@@ -319,6 +319,9 @@ async fn write_answer(args: &SqlArgs, mut answer: Answer, terminal: bool, stats:
     if tells && !(as_of.datasets.is_empty() && as_of.tables.is_empty()) {
         note(&as_of_line(as_of, io::stderr().is_terminal()));
     }
+    for line in &answer.notes {
+        note(&format!("note: {line}"));
+    }
     if stats {
         note(&format!(
             "{} in {} ms; read {} of {} in {} of {}",

@@ -92,7 +92,9 @@ fn input_type(data_type: &DataType) -> String {
     let text = match data_type {
         DataType::UInt8 => "int16".to_owned(),
         DataType::UInt16 => "int32".to_owned(),
-        DataType::UInt32 | DataType::UInt64 => "int64".to_owned(),
+        DataType::UInt32 => "int64".to_owned(),
+        // Its upper half fits no whole number that `dataset.toml` knows.
+        DataType::UInt64 => "decimal(20,0)".to_owned(),
         DataType::Float16 => "float32".to_owned(),
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "binary".to_owned(),
         DataType::Date64 => "timestamp".to_owned(),

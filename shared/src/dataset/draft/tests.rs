@@ -88,7 +88,9 @@ fn json_lines_are_recognised() {
 
 #[test]
 fn a_parquet_schema_is_taken_over() {
-    use arrow::array::{ArrayRef, Int32Array, NullArray, StringArray, TimestampMicrosecondArray, UInt16Array};
+    use arrow::array::{
+        ArrayRef, Int32Array, NullArray, StringArray, TimestampMicrosecondArray, UInt16Array, UInt64Array,
+    };
     use arrow::record_batch::RecordBatch;
     use std::sync::Arc;
     let batch = RecordBatch::try_from_iter([
@@ -97,6 +99,7 @@ fn a_parquet_schema_is_taken_over() {
         ("flag", Arc::new(StringArray::from(vec!["Y"]))),
         ("zone", Arc::new(UInt16Array::from(vec![7]))),
         ("ehail_fee", Arc::new(NullArray::new(1))),
+        ("hash", Arc::new(UInt64Array::from(vec![u64::MAX]))),
     ])
     .expect("equal lengths");
     let mut bytes = Vec::new();
@@ -110,6 +113,7 @@ fn a_parquet_schema_is_taken_over() {
         ("flag", "string"),
         ("zone", "int32"),
         ("ehail_fee", "string"),
+        ("hash", "decimal(20,0)"),
     ];
     assert_eq!(columns(&definition), wanted.map(|(name, kind)| (name.to_owned(), kind.to_owned())));
     assert_eq!(definition.files, Some(Format::Parquet));

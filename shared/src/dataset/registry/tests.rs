@@ -67,7 +67,7 @@ async fn what_a_newer_release_wrote_or_what_is_damaged_is_refused() {
         ("\"semantics\": 1", "\"semantics\": 99", Kind::Unsupported),
         ("\"format\": 1", "\"format\": 2, \"new\": true", Kind::Unsupported),
         ("SELECT id FROM", "SELECT -id AS id FROM", Kind::Corrupt),
-        ("SELECT id FROM", "SELECT FROM", Kind::Corrupt),
+        ("SELECT id FROM", "SELECT FROM", Kind::Invalid),
         ("{", "", Kind::Corrupt),
     ] {
         let changed = text.replacen(from, to, 1);
@@ -75,4 +75,32 @@ async fn what_a_newer_release_wrote_or_what_is_damaged_is_refused() {
         store.objects().put(&key, changed.into()).await.expect("written");
         assert_eq!(latest(&store, "orders").await.expect_err(to).kind(), kind, "{to}");
     }
+}
+
+#[tokio::test]
+async fn a_definition_that_an_older_release_let_pass_is_replaced_by_a_good_one() {
+    let (_folder, store) = store();
+    let good = apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
+    // As a release without the check would have stored it.
+    let bad = sources("SELECT id, event_instant(TIMESTAMP '2019-01-01', 'Amercia/New_York') AS at FROM input", 1);
+    let stored = Stored {
+        format: FORMAT,
+        semantics: SEMANTICS,
+        dataset: "orders".to_owned(),
+        version: serde_json::from_str("\"00000000000000bd\"").expect("digits"),
+        sources: bad,
+    };
+    let bytes = serde_json::to_vec(&stored).expect("serialises");
+    store.objects().put(&layout::definition("orders", 2), bytes.into()).await.expect("written");
+    let error = latest(&store, "orders").await.expect_err("it names no zone");
+    assert!(error.to_string().contains("did you mean `America/New_York`?"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("tidemark dataset apply")), "{error}");
+    // What others were made by is still found behind it.
+    let first = by_version(&store, "orders", good.version.as_str()).await.expect("read").expect("kept");
+    assert_eq!(first.n, 1);
+    assert_eq!(version_of(&store, "orders", 2).await.expect("read").as_str(), "00000000000000bd");
+
+    let again = apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
+    assert_eq!((again.n, again.changed, again.rows_changed), (3, true, true));
+    assert_eq!(latest(&store, "orders").await.expect("read").expect("there is one").n, 3);
 }
