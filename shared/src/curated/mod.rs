@@ -12,6 +12,7 @@ mod numbers;
 mod ordered;
 mod pointer;
 mod pruning;
+mod reader;
 mod statistics;
 mod table;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use counts::CountsFromLog;
 pub use coverage::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, transaction_id};
 pub use numbers::TextAsNumber;
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
+pub use reader::CuratedReader;
 pub use statistics::LogStatistics;
 pub use table::{CuratedTable, STORE_URL};
 pub use version::{CuratedVersion, DataFile};
