@@ -4,8 +4,9 @@
 
 The trips are *replicated*: each real file's rows, `--copies` times, with dates shifted by minutes, so that months and
 the number of partitions stay about the same. Measured are CSV to partitioned Snappy Parquet (time, peak memory, bytes
-written), four queries (warm, interleaved), and adding one month to a table of 30 months against adding it to an empty
-one. It prints ratios beside their goals and asserts nothing but equal answers: machines differ.
+written), four queries (in a session that has run them before, and alone in a new one; the engines take turns), and adding
+one month to a table of 30 months against adding it to an empty one. It prints ratios beside their goals and asserts
+nothing but equal answers: machines differ.
 
 DuckDB writes the curated columns by the rules of e2e/oracle/rules.py. Tidemark also hashes and keeps the raw files,
 writes the position columns, and leaves a transactional table: all of that is in its time.
@@ -91,9 +92,24 @@ class Tidemark:
         seconds, memory, out = measured(self.command + ["ingest", "trips", *map(str, paths), "--json"])
         return seconds, memory, json.loads(out)
 
+    def session(self, queries: list[str], work: Path) -> list[float]:
+        """Seconds of each query in one process that has run all of them before: from the end of the answer before it,
+        as it is told on standard error, to the end of its own."""
+        file = work / "queries.sql"
+        file.write_text(";\n".join(queries + queries))
+        command = self.command + ["sql", "-f", str(file), "--format", "ndjson", "--stats", "--threads", str(THREADS)]
+        ends = []
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in child.stderr:
+            if " rows in " in line:
+                ends.append(time.perf_counter())
+        if child.wait() != 0 or len(ends) != 2 * len(queries):
+            raise SystemExit(f"{' '.join(command)}: exit code {child.returncode}, {len(ends)} answers")
+        return [end - begun for begun, end in zip(ends, ends[1:])][len(queries) - 1 :]
+
     def sql(self, query: str) -> tuple[float, float, list]:
-        """Seconds that the engine reports, seconds with the process's start, rows."""
-        wall, _, out = measured(self.command + ["sql", query, "--format", "json", "--stats", "--threads", str(THREADS)])
+        """Seconds that the engine of a new process reports, seconds with the process's start, rows."""
+        wall, _, out = measured(self.command + ["sql", query, "--format", "json", "--threads", str(THREADS)])
         document = json.loads(out)
         return document["stats"]["elapsed_ms"] / 1000, wall, document["rows"]
 
@@ -151,39 +167,60 @@ def conversion(tidemark: Tidemark, csv: Path, work: Path) -> None:
     print(f"  accepted {counts['accepted']}, filtered {counts['filtered']}, rejected {counts['rejected']}")
 
 
-def queries(tidemark: Tidemark, work: Path, rounds: int) -> None:
+def duckdb_session() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute(f"SET threads = {THREADS}")
     connection.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'")
+    return connection
+
+
+def duckdb_query(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[float, list]:
+    begun = time.perf_counter()
+    answer = connection.execute(query).fetchall()
+    return time.perf_counter() - begun, [list(row) for row in answer]
+
+
+def queries(tidemark: Tidemark, work: Path, rounds: int) -> None:
+    """Each query in a session that has run it before, and in a new one. A round asks both engines for all of it."""
     # types as text: what DuckDB would take for numbers in folder names are strings in the curated table
     relation = (
         f"read_parquet('{work}/duckdb/**/*.parquet', hive_partitioning = true, "
         "hive_types = {'pickup_year': VARCHAR, 'pickup_month': VARCHAR})"
     )
-    ours: dict[str, list[float]] = {name: [] for name in QUERIES}
-    walls: dict[str, list[float]] = {name: [] for name in QUERIES}
-    theirs: dict[str, list[float]] = {name: [] for name in QUERIES}
+    ours = {name: query.format(t="batch.trips") for name, query in QUERIES.items()}
+    theirs = {name: query.format(t=relation) for name, query in QUERIES.items()}
+    connection = duckdb_session()
+    kinds = ("warm", "new", "process")
+    times = {(kind, who, name): [] for kind in kinds for who in ("tidemark", "duckdb") for name in QUERIES}
     for round_number in range(rounds + 1):
-        for name, query in QUERIES.items():
-            engine, wall, rows = tidemark.sql(query.format(t="batch.trips"))
-            begun = time.perf_counter()
-            answer = connection.execute(query.format(t=relation)).fetchall()
-            elapsed = time.perf_counter() - begun
-            if round_number == 0:
-                # warms the file cache, and is the round whose answers are compared
-                compare_answers(name, rows, [list(row) for row in answer])
-                continue
-            ours[name].append(engine)
-            walls[name].append(wall)
-            theirs[name].append(elapsed)
-    print(f"\nfour queries, medians of {rounds} rounds (ms); tidemark as its engine reports, with process start in brackets")
-    ratios = []
-    for name in QUERIES:
-        ratio = statistics.median(ours[name]) / statistics.median(theirs[name])
-        ratios.append(ratio)
-        ms = [1000 * statistics.median(times[name]) for times in (ours, walls, theirs)]
-        print(f"  {name:<20} tidemark {ms[0]:7.0f} ({ms[1]:5.0f})   duckdb {ms[2]:7.0f}   ratio {ratio:.2f}")
-    print(f"  geometric mean {math.exp(statistics.mean(map(math.log, ratios))):.2f} (goal 1.2)")
+        warm = tidemark.session(list(ours.values()), work)
+        for name, seconds in zip(QUERIES, warm):
+            engine, process, rows = tidemark.sql(ours[name])
+            fresh, answer = duckdb_query(duckdb_session(), theirs[name])
+            compare_answers(name, rows, answer)
+            their_warm, _ = duckdb_query(connection, theirs[name])
+            # the first round warms the file cache, and DuckDB's session
+            if round_number > 0:
+                times["warm", "tidemark", name].append(seconds)
+                times["warm", "duckdb", name].append(their_warm)
+                times["new", "tidemark", name].append(engine)
+                times["new", "duckdb", name].append(fresh)
+                times["process", "tidemark", name].append(process)
+    print_queries({key: 1000 * statistics.median(taken) for key, taken in times.items() if taken}, rounds)
+
+
+def print_queries(ms: dict[tuple[str, str, str], float], rounds: int) -> None:
+    print(f"\nfour queries, medians of {rounds} rounds (ms): in a session that has run them before; and alone in a new one")
+    print("as its engine reports, for tidemark with the process's start in brackets")
+    for kind in ("warm", "new"):
+        ratios = {name: ms[kind, "tidemark", name] / ms[kind, "duckdb", name] for name in QUERIES}
+        mean = math.exp(statistics.mean(map(math.log, ratios.values())))
+        for name, ratio in ratios.items():
+            ours, theirs = ms[kind, "tidemark", name], ms[kind, "duckdb", name]
+            brackets = f" ({ms['process', 'tidemark', name]:5.0f})" if kind == "new" else " " * 8
+            print(f"  {kind:<5} {name:<20} tidemark {ours:7.1f}{brackets}   duckdb {theirs:7.1f}   ratio {ratio:.2f}")
+        goal = " (goal 1.2)" if kind == "warm" else ""
+        print(f"  {kind:<5} geometric mean {mean:.2f}{goal}")
 
 
 def one_more_month(tidemark: Tidemark, binary: Path, csv: Path, source: Path, copies: int, work: Path) -> None:

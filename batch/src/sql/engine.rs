@@ -18,7 +18,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use object_store::ObjectStore;
-use tidemark_shared::curated::{CountsFromLog, STORE_URL, TextAsNumber};
+use tidemark_shared::curated::{CountsFromLog, CuratedReader, STORE_URL, TextAsNumber};
 use tidemark_shared::store::Stores;
 use url::Url;
 
@@ -91,6 +91,7 @@ pub struct Query {
 /// SQL over the curated tables in a store, the tables of a catalog, and files in place.
 pub struct SqlEngine {
     pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) curated: CuratedReader,
     pub(super) catalog: Arc<dyn CatalogTables>,
     pub(super) stores: Option<Arc<dyn Stores>>,
     pub(super) runtime: Arc<RuntimeEnv>,
@@ -129,7 +130,8 @@ impl SqlEngine {
             .map_err(SqlError::from_planning)?;
         let store = Url::parse(STORE_URL).expect("a constant URL");
         let _none = runtime.register_object_store(&store, Arc::clone(&objects));
-        Ok(Self { objects, catalog, stores: None, runtime, session_tables: Arc::default(), config })
+        let curated = CuratedReader::new(Arc::clone(&objects));
+        Ok(Self { objects, curated, catalog, stores: None, runtime, session_tables: Arc::default(), config })
     }
 
     /// Lets catalog tables and file names be in buckets (`s3://bucket/…`), which `stores` opens.

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use object_store::path::Path;
-use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
+use tidemark_shared::curated::{CuratedTable, STORE_URL};
 use tidemark_shared::error::Kind;
 use tidemark_shared::layout;
 use tidemark_shared::ledger::entries_above;
@@ -175,13 +175,13 @@ impl SqlEngine {
         if !is_dataset_name(table) {
             return Ok(None);
         }
-        let version = CuratedVersion::open(Arc::clone(&self.objects), table).await.map_err(failed)?;
+        let version = self.curated.open(table).await.map_err(failed)?;
         let Some(version) = version else { return self.without_pointer(table).await };
         reads.notes.extend(self.behind(&version).await);
         reads.totals.files += version.files.len() as u64;
         reads.totals.bytes += version.bytes();
-        let _previous = reads.as_of.datasets.insert(table.to_owned(), (&version).into());
-        let provider = CuratedTable::try_new(Arc::new(version)).map_err(SqlError::from_planning)?;
+        let _previous = reads.as_of.datasets.insert(table.to_owned(), version.as_ref().into());
+        let provider = CuratedTable::try_new(version).map_err(SqlError::from_planning)?;
         Ok(Some(Arc::new(provider)))
     }
 

@@ -24,6 +24,7 @@ use super::*;
 const ROWS_PER_MONTH: i64 = 1000;
 
 mod files;
+mod fresh;
 mod notes;
 mod subqueries;
 

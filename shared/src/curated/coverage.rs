@@ -9,9 +9,10 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use delta_kernel::actions::LOG_TXN_SCHEMA;
 use delta_kernel::engine::arrow_data::ArrowEngineData;
+use delta_kernel::snapshot::SnapshotRef;
 use delta_kernel::{Engine, Snapshot};
 use deltalake::logstore::LogStoreRef;
-use url::Url;
+use object_store::path::Path;
 
 use super::{CuratedError, table_url};
 use crate::counts::Totals;
@@ -92,12 +93,34 @@ impl Transactions {
         generation: &str,
         version: u64,
     ) -> Result<Self, CuratedError> {
-        let engine = log_store.engine(None);
         let url = table_url(dataset, generation);
-        let replay = tokio::task::spawn_blocking(move || transactions(&engine, &url, version)).await;
-        let read = replay.unwrap_or_else(|error| Err(error.to_string())).and_then(|all| Self::of(&all));
-        let root = || layout::table(dataset, generation).to_string();
-        read.map_err(|message| CuratedError::Coverage { root: root(), message })
+        let root = layout::table(dataset, generation);
+        Self::replay(log_store.engine(None), root, move |engine| {
+            Snapshot::builder_for(&url).at_version(version).build(engine)
+        })
+        .await
+    }
+
+    /// Reads those of a snapshot of the table at `root`, so that its log need not be listed again.
+    pub(super) async fn of_snapshot(
+        log_store: &LogStoreRef,
+        root: Path,
+        snapshot: SnapshotRef,
+    ) -> Result<Self, CuratedError> {
+        Self::replay(log_store.engine(None), root, |_| Ok(snapshot)).await
+    }
+
+    async fn replay(
+        engine: Arc<dyn Engine>,
+        root: Path,
+        open: impl FnOnce(&dyn Engine) -> Result<SnapshotRef, delta_kernel::Error> + Send + 'static,
+    ) -> Result<Self, CuratedError> {
+        let replay = tokio::task::spawn_blocking(move || {
+            let snapshot = open(engine.as_ref()).map_err(|error| error.to_string())?;
+            transactions(engine.as_ref(), &snapshot)
+        });
+        let read = replay.await.unwrap_or_else(|error| Err(error.to_string())).and_then(|all| Self::of(&all));
+        read.map_err(|message| CuratedError::Coverage { root: root.to_string(), message })
     }
 
     /// Ids that are not ours are left alone; one of ours that is neither known nor a partition, or a negative version,
@@ -157,12 +180,10 @@ impl Transactions {
     }
 }
 
-/// The newest version of every application id in the log of the table at `url`, as of table version `version`.
-/// Blocking.
-fn transactions(engine: &Arc<dyn Engine>, url: &Url, version: u64) -> Result<BTreeMap<String, i64>, String> {
+/// The newest version of every application id in the log of `snapshot`. Blocking.
+fn transactions(engine: &dyn Engine, snapshot: &Snapshot) -> Result<BTreeMap<String, i64>, String> {
     let text = |error: delta_kernel::Error| error.to_string();
-    let snapshot = Snapshot::builder_for(url).at_version(version).build(engine.as_ref()).map_err(text)?;
-    let batches = snapshot.log_segment().read_actions(engine.as_ref(), LOG_TXN_SCHEMA.clone()).map_err(text)?;
+    let batches = snapshot.log_segment().read_actions(engine, LOG_TXN_SCHEMA.clone()).map_err(text)?;
     let mut newest = BTreeMap::new();
     for batch in batches {
         let data = ArrowEngineData::try_from_engine_data(batch.map_err(text)?.actions).map_err(text)?;

@@ -12,6 +12,7 @@ mod numbers;
 mod ordered;
 mod pointer;
 mod pruning;
+mod reader;
 mod statistics;
 mod table;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use coverage::{
 };
 pub use numbers::TextAsNumber;
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
+pub use reader::CuratedReader;
 pub use statistics::LogStatistics;
 pub use table::{CuratedTable, STORE_URL, with_string_views};
 pub use version::{CuratedVersion, DataFile};

@@ -19,10 +19,16 @@ use object_store::{
 #[error("commit `{0}` of the Delta log is empty: the store lost its bytes")]
 struct EmptyCommit(Path);
 
+/// The table version that a file of a Delta log belongs to: a commit, or a part of a checkpoint.
+pub(super) fn version_of(location: &Path) -> Option<u64> {
+    let digits = location.filename()?.get(..20)?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
 /// Refuses a commit without bytes, which the Delta library would take for one without actions: a hole in every answer.
 fn with_bytes(object: ObjectMeta) -> Result<ObjectMeta> {
-    let number = object.location.filename().and_then(|name| name.strip_suffix(".json"));
-    let is_commit = number.is_some_and(|number| number.len() == 20 && number.bytes().all(|b| b.is_ascii_digit()));
+    let commit = object.location.filename().and_then(|name| name.strip_suffix(".json")).filter(|name| name.len() == 20);
+    let is_commit = commit.is_some() && version_of(&object.location).is_some();
     if is_commit && object.size == 0 {
         let source = Box::new(EmptyCommit(object.location));
         return Err(object_store::Error::Generic { store: "Delta log", source });

@@ -51,14 +51,23 @@ pub async fn current(
     objects: &dyn ObjectStore,
     dataset: &str,
 ) -> Result<Option<(u64, CurrentGeneration)>, CuratedError> {
+    let Some((n, key)) = newest(objects, dataset).await? else { return Ok(None) };
+    Ok(Some((n, read(objects, &key).await?)))
+}
+
+/// Number and key of the pointer that counts.
+pub(super) async fn newest(objects: &dyn ObjectStore, dataset: &str) -> Result<Option<(u64, Path)>, CuratedError> {
     let folder = layout::currents(dataset);
     let entries: Vec<_> =
         objects.list(Some(&folder)).try_collect().await.map_err(|source| store_error(&folder, source))?;
-    let latest = entries.iter().filter_map(|entry| Some((layout::number_of(&entry.location)?, &entry.location))).max();
-    let Some((n, key)) = latest else { return Ok(None) };
+    Ok(entries.into_iter().filter_map(|entry| Some((layout::number_of(&entry.location)?, entry.location))).max())
+}
+
+/// The pointer at `key`.
+pub(super) async fn read(objects: &dyn ObjectStore, key: &Path) -> Result<CurrentGeneration, CuratedError> {
     let read = async { objects.get(key).await?.bytes().await };
     let bytes = read.await.map_err(|source| store_error(key, source))?;
-    Ok(Some((n, parse(key, &bytes)?)))
+    parse(key, &bytes)
 }
 
 /// Makes pointer `n` of `dataset` unless it exists. Whoever brings the very pointer that is there is told that it is

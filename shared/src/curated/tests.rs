@@ -22,6 +22,7 @@ use crate::position::LogPartition;
 use crate::store::{IfMissing, Store};
 
 mod numbers;
+mod reader;
 
 const GENERATION: &str = "g1";
 
@@ -51,7 +52,11 @@ impl Fixture {
     }
 
     async fn append(&self, batches: Vec<RecordBatch>, coverage: &[(&str, i64)]) -> DeltaTable {
-        let log = log_store(Arc::clone(&self.objects), "trips", GENERATION).expect("a log store");
+        self.append_to(GENERATION, batches, coverage).await
+    }
+
+    async fn append_to(&self, generation: &str, batches: Vec<RecordBatch>, coverage: &[(&str, i64)]) -> DeltaTable {
+        let log = log_store(Arc::clone(&self.objects), "trips", generation).expect("a log store");
         let mut table = DeltaTable::new(log);
         if table.load().await.is_err() {
             assert!(table.version().is_none());

@@ -102,9 +102,10 @@ impl CuratedVersion {
 
         let schema = snapshot.arrow_schema();
         let partition_columns = snapshot.metadata().partition_columns().to_vec();
-        // The log is replayed twice, for files and for transactions; side by side, not one after the other.
+        // The log is read twice, for files and for transactions; side by side, not one after the other.
+        let scanned = snapshot.scan_builder().build().map_err(table_error)?;
         let views = snapshot.file_views(log_store.as_ref(), None).try_collect();
-        let transactions = Transactions::read(&log_store, dataset, &generation.generation, table_version);
+        let transactions = Transactions::of_snapshot(&log_store, root.clone(), Arc::clone(scanned.snapshot()));
         let (views, transactions) = futures::future::join(views, transactions).await;
         let (views, transactions): (Vec<LogicalFileView>, _) = (views.map_err(table_error)?, transactions?);
         let mut files =
