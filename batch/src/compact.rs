@@ -85,7 +85,7 @@ impl Batch {
         for group in groups {
             let mut merged = Sorting {
                 schema: maker.schema.clone(),
-                writer: TableWriter::new(maker.layout(self, &table.generation)),
+                writer: TableWriter::new(maker.table_layout(self, &table.generation)),
                 bytes_max: self.settings.buffer_bytes_max / SORT_SHARES,
                 waiting: Vec::new(),
                 bytes: 0,

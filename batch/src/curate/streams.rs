@@ -213,7 +213,7 @@ impl Batch {
         let segments = || piece.iter().flat_map(|taken| &taken.segments);
         work.raw_bytes = segments().map(|segment| segment.bytes).sum();
         progress.phase("segments", Some(work.raw_bytes));
-        let mut writer = TableWriter::new(maker.layout(self, &table.generation));
+        let mut writer = TableWriter::new(maker.table_layout(self, &table.generation));
         for taken in piece {
             let part = self.read_segments(rows, table, archive, taken, &mut writer, progress).await?;
             let totals = table.totals(&part.partition).with(&part.counts);

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use object_store::path::Path;
-use tidemark_shared::curated::{CuratedTable, STORE_URL};
+use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
 use tidemark_shared::error::Kind;
 use tidemark_shared::layout;
 use tidemark_shared::ledger::entries_above;
