@@ -116,7 +116,7 @@ impl<W: Write> RowWriter for TableWriter<W> {
             0 => writeln!(self.out, "({rows})")?,
             more => {
                 let more = format_count(more);
-                writeln!(self.out, "({rows}, of which the last {more} are left out; --max-rows all shows them)")?;
+                writeln!(self.out, "({rows}, {more} not shown; --max-rows all shows them)")?;
             }
         }
         Ok(self.out.flush()?)

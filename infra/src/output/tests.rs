@@ -171,7 +171,7 @@ fn a_table_aligns_cuts_and_counts_what_it_leaves_out() {
         "----------+----------",
         "        0 | Newark,…",
         " 9007199… | two\\nli…",
-        "(3 rows, of which the last 1 are left out; --max-rows all shows them)",
+        "(3 rows, 1 not shown; --max-rows all shows them)",
         "",
     ];
     assert_eq!(String::from_utf8(out).expect("is text"), expected.join("\n"));
