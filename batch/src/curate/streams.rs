@@ -27,8 +27,9 @@ use crate::rejects::RejectSpool;
 use crate::report::{Counts, Progress, StreamReport};
 use crate::service::Batch;
 
-/// Segments that are held in memory at once: the one in work, and those that are read ahead.
-const SEGMENTS_MAX: usize = 2;
+/// Segments that are read ahead of the one in work, and about how many bytes of them.
+const READ_AHEAD_MAX: u64 = 16;
+const READ_AHEAD_BYTES: u64 = 64 << 20;
 /// What one thread makes rows of at a time: so many records, and about so many bytes.
 const CHUNK_RECORDS: usize = 16_384;
 const CHUNK_BYTES: usize = 4 << 20;
@@ -252,12 +253,18 @@ impl Batch {
         };
         let (mut given, mut spool) = (0, RejectSpool::new()?);
         let (reading, of) = (archive.clone(), partition.clone());
-        let reads = stream::iter(segments).map(move |segment| {
-            let (archive, partition) = (reading.clone(), of.clone());
-            async move { archive.read(&partition, &segment).await.map(|read| (segment.bytes, read)) }
-        });
-        // One is in work while the others are read.
-        let mut reads = reads.buffered(SEGMENTS_MAX - 1);
+        let largest = segments.iter().map(|segment| segment.bytes).max().unwrap_or(0).max(1);
+        let ahead = (READ_AHEAD_BYTES / largest).clamp(1, READ_AHEAD_MAX) as usize;
+        let reads =
+            stream::iter(segments).map(move |segment| {
+                let (archive, partition) = (reading.clone(), of.clone());
+                // A task of its own, for nobody polls it while another one's rows are written.
+                let read = tokio::spawn(async move { Ok((segment.bytes, archive.read(&partition, &segment).await?)) });
+                async move {
+                    read.await.unwrap_or_else(|source| Err(BatchError::Panicked { task: "read a segment", source }))
+                }
+            });
+        let mut reads = reads.buffered(ahead);
         while let Some((bytes, segment)) = reads.try_next().await? {
             let at = part.range.end;
             if segment.header.range.start > at {

@@ -1,8 +1,10 @@
 //! Compaction and packing: other files, other objects, the same rows and records, whoever else is at work.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchSettings};
@@ -11,7 +13,7 @@ use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::Archive;
 use tidemark_shared::store::faulty::{Call, Fault, Rule};
 
-use crate::streams::{Stream, apply};
+use crate::streams::{Stream, apply, vacuum};
 use crate::support::{Home, TRANSFORM};
 
 /// A table of many small data files: a commit for every segment and file.
@@ -68,22 +70,36 @@ async fn h2_a_compaction_survives_a_fault_at_any_write() {
     }
 }
 
-/// One of the jobs that meet on a table.
-type Job = fn(Batch, std::sync::Arc<Home>) -> BoxFuture<'static, ()>;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h2_data_files_of_a_compaction_that_a_vacuum_took_away_are_never_committed() {
+    let (home, _) = scattered().await;
+    let before = home.published().await;
+    let version = home.batch().status("events").await.expect("reads").table_version.expect("a table");
+    let other = without_grace(&home);
+    let act = async move { assert_ne!(vacuum(&other).await, Vec::<String>::new(), "no data file was old enough") };
+    let slow = home.hooked(&format!("_delta_log/{:020}.json", version + 1), act.boxed());
+    let report = slow.compact("events").await.expect("merges again");
+    assert!(report.files_merged > 0 && !report.gave_way, "{report:?}");
+    assert_eq!(home.published().await, before);
+    home.vacuum().await;
+}
 
-fn compacts(batch: Batch, _: std::sync::Arc<Home>) -> BoxFuture<'static, ()> {
+/// One of the jobs that meet on a table.
+type Job = fn(Batch, Arc<Home>) -> BoxFuture<'static, ()>;
+
+fn compacts(batch: Batch, _: Arc<Home>) -> BoxFuture<'static, ()> {
     Box::pin(async move { drop(batch.compact("events").await.expect("a race is no failure")) })
 }
 
-fn takes_segments_in(batch: Batch, _: std::sync::Arc<Home>) -> BoxFuture<'static, ()> {
+fn takes_segments_in(batch: Batch, _: Arc<Home>) -> BoxFuture<'static, ()> {
     Box::pin(async move { drop(batch.run("events", &quiet()).await.expect("a race is no failure")) })
 }
 
-fn takes_files_in(batch: Batch, home: std::sync::Arc<Home>) -> BoxFuture<'static, ()> {
+fn takes_files_in(batch: Batch, home: Arc<Home>) -> BoxFuture<'static, ()> {
     Box::pin(async move { home.ingest(&batch, &["b.csv", "c.csv"]).await.expect("a race is no failure") })
 }
 
-fn withdraws(batch: Batch, _: std::sync::Arc<Home>) -> BoxFuture<'static, ()> {
+fn withdraws(batch: Batch, _: Arc<Home>) -> BoxFuture<'static, ()> {
     let names = ["a.csv".to_owned()];
     Box::pin(async move { drop(batch.withdraw("events", &names, &quiet()).await.expect("a race is no failure")) })
 }
@@ -97,8 +113,8 @@ async fn after(jobs: [Job; 2], at_once: bool) -> (Vec<String>, Vec<(String, u64,
     let (home, stream) = scattered().await;
     stream.put(0, 60..75).await;
     stream.put(1, 42..50).await;
-    let home = std::sync::Arc::new(home);
-    let [one, other] = jobs.map(|job| job(home.batch(), std::sync::Arc::clone(&home)));
+    let home = Arc::new(home);
+    let [one, other] = jobs.map(|job| job(home.batch(), Arc::clone(&home)));
     if at_once {
         let (one, other) = (tokio::spawn(one), tokio::spawn(other));
         one.await.expect("ends");

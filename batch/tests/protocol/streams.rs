@@ -1,9 +1,11 @@
 //! Streams: segments, put straight into the archive, become rows, counts and rejects, together with files or alone.
 
 use std::ops::Range;
+use std::time::Duration;
 
+use futures::FutureExt as _;
 use tidemark_batch::report::{RejectQuery, quiet};
-use tidemark_batch::{Batch, BatchError, BatchSettings};
+use tidemark_batch::{Batch, BatchError, BatchSettings, VacuumRequest};
 use tidemark_shared::counts::Totals;
 use tidemark_shared::curated::{Transactions, current, log_store};
 use tidemark_shared::log::{OffsetRecord, Record, Topic, TopicId, TopicName};
@@ -273,6 +275,44 @@ async fn h9_a_recompute_includes_files_and_streams_while_they_come_in() {
         assert_eq!(transactions(&home).await.counts[stream.partition(0)], expected(0..80));
         home.vacuum().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h9_a_seal_meets_a_run_that_brings_a_partition_it_does_not_know() {
+    let home = Home::new().await;
+    apply(&home, TRANSFORM, false).await;
+    let stream = Stream::new(&home, 2).await;
+    stream.put(0, 0..10).await;
+    run(&home.batch()).await;
+    apply(&home, DOUBLED, false).await;
+    let (other, archive, partition) = (home.batch(), stream.archive.clone(), stream.partition(1).clone());
+    let act = async move {
+        let segment = Segment::new(0..20, (0..20).map(record).collect());
+        archive.put(&partition, &segment).await.expect("puts");
+        run(&other).await;
+    };
+    // Version 1 of the old table has the first segment; the seal would be the next one.
+    let slow = home.hooked("_delta_log/00000000000000000002.json", act.boxed());
+    slow.recompute("events", &quiet()).await.expect("catches up");
+    let now = transactions(&home).await;
+    assert_eq!((now.coverage.end(stream.partition(0)), now.coverage.end(stream.partition(1))), (10, 20));
+    assert_eq!(now.counts[stream.partition(1)], expected(0..20));
+}
+
+/// Takes everything for old that was written before the call.
+pub(crate) async fn vacuum(batch: &Batch) -> Vec<String> {
+    batch.vacuum("events", &VacuumRequest::default()).await.expect("vacuums").removed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h2_data_files_of_segments_that_a_vacuum_took_away_are_never_committed() {
+    let (home, _) = filled().await;
+    let other = home.batch_with(BatchSettings { threads: 2, grace: Duration::ZERO, ..BatchSettings::default() });
+    let act = async move { assert_ne!(vacuum(&other).await, Vec::<String>::new(), "no data file was old enough") };
+    let slow = home.hooked("_delta_log/00000000000000000002.json", act.boxed());
+    run(&slow).await;
+    assert_eq!(home.published().await, undisturbed().await);
+    home.vacuum().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
