@@ -169,8 +169,9 @@ impl Archive {
         }
     }
 
-    /// The segments that follow each other from offset `from` on; the first one may begin before it. Packed ones are
-    /// preferred. What it costs grows with what lies above `from`, and with the number of packed segments.
+    /// The segments that follow each other from offset `from` on, where a segment begins or the archive ends, as a
+    /// coverage does. Packed ones are preferred, and may begin before it. What it costs grows with what lies above `from`,
+    /// and with the number of packed segments.
     ///
     /// # Errors
     /// [`SegmentError::Hole`] if later segments are there and the one at `from` is not; the store's.
@@ -178,10 +179,8 @@ impl Archive {
         // The plain ones first: packing puts before it deletes.
         let mut plain = self.plain_after(partition, from.checked_sub(1)).await?;
         let packed = self.packed(partition).await?;
-        let begins = |plain: &[SegmentRef]| plain.first().is_none_or(|first| first.start == from);
-        if !begins(&plain) && !packed.iter().any(|segment| covers(segment, from)) {
-            // The offset lies inside a segment, which only the whole list shows.
-            plain = self.plain_after(partition, None).await?;
+        if plain.first().is_some_and(|first| first.start != from) && !packed.iter().any(|packed| covers(packed, from)) {
+            return self.segments_over(partition, from).await;
         }
         close(&mut plain, &packed);
         plain.retain(|segment| segment.end.is_none_or(|end| end > from));
@@ -196,6 +195,18 @@ impl Archive {
         let mut plain = self.plain_after(partition, None).await?;
         close(&mut plain, &self.packed(partition).await?);
         Ok(plain)
+    }
+
+    /// Like [`Self::segments_from`] for an offset that may lie inside a segment, the last one included: lists them all.
+    ///
+    /// # Errors
+    /// Those of [`Self::segments_from`].
+    pub async fn segments_over(&self, partition: &LogPartition, from: u64) -> Result<Vec<SegmentRef>, SegmentError> {
+        let mut plain = self.plain_after(partition, None).await?;
+        let packed = self.packed(partition).await?;
+        close(&mut plain, &packed);
+        plain.retain(|segment| segment.end.is_none_or(|end| end > from));
+        self.chain(partition, from, &plain, &packed)
     }
 
     /// The plain segments that begin above `after`; all if that is `None`.
@@ -323,7 +334,7 @@ impl Archive {
         let mut synced = from;
         while synced < end {
             let before = synced;
-            let mut segments = self.segments_from(partition, synced).await?.into_iter();
+            let mut segments = self.segments_over(partition, synced).await?.into_iter();
             let next = segments.next().filter(|segment| segment.start < end).ok_or_else(|| SegmentError::Hole {
                 dataset: self.dataset.clone(),
                 partition: partition.clone(),

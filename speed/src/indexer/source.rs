@@ -60,22 +60,26 @@ impl Indexer {
                 return Ok(nothing(origin));
             }
             archived.segments = match origin {
-                Some(_) => archive.segments_from(partition, from).await?.into(),
+                Some(_) => archive.segments_over(partition, from).await?.into(),
                 None => VecDeque::new(),
             };
         }
-        let Some(next) = archived.segments.pop_front() else {
-            return match log_start {
-                None => Ok(nothing(from)),
-                Some(start) => Err(IndexerError::Hole { partition: partition.clone(), missing: from..start }),
+        let segment = loop {
+            let Some(next) = archived.segments.pop_front() else {
+                return match log_start {
+                    None => Ok(nothing(from)),
+                    Some(start) => Err(IndexerError::Hole { partition: partition.clone(), missing: from..start }),
+                };
             };
-        };
-        let segment = match archive.read(partition, &next).await {
-            Ok(segment) => segment,
-            Err(error) => {
-                // packed meanwhile, perhaps: the next attempt lists again
-                archived.segments.clear();
-                return Err(gone_for_now(error));
+            match archive.read(partition, &next).await {
+                // where the last one ends, only its footer tells
+                Ok(segment) if segment.header.range.end <= from => {}
+                Ok(segment) => break segment,
+                Err(error) => {
+                    // packed meanwhile, perhaps: the next attempt lists again
+                    archived.segments.clear();
+                    return Err(gone_for_now(error));
+                }
             }
         };
         let first = segment.records.partition_point(|read| read.offset < from);

@@ -14,16 +14,16 @@ use tidemark_shared::segment::Archive;
 use tidemark_shared::store::faulty::{Faulty, Rule};
 use tidemark_shared::store::{IfMissing, Store};
 
-pub struct World {
-    pub clock: Arc<SteppedClock>,
-    pub log: Arc<MemoryLog>,
-    pub topic: Topic,
-    pub store: Store,
-    pub folder: TempDir,
+pub(crate) struct World {
+    pub(crate) clock: Arc<SteppedClock>,
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) topic: Topic,
+    pub(crate) store: Store,
+    pub(crate) folder: TempDir,
 }
 
 impl World {
-    pub async fn new(partitions: u32) -> Self {
+    pub(crate) async fn new(partitions: u32) -> Self {
         let clock = Arc::new(SteppedClock::default());
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>));
         let topic = log.create_topic(&TopicName::new("orders").unwrap(), partitions).await.unwrap();
@@ -32,20 +32,20 @@ impl World {
         Self { clock, log, topic, store, folder }
     }
 
-    pub fn ambient(&self) -> Arc<dyn Ambient> {
+    pub(crate) fn ambient(&self) -> Arc<dyn Ambient> {
         Arc::clone(&self.clock) as Arc<dyn Ambient>
     }
 
-    pub fn log(&self) -> Arc<dyn Log> {
+    pub(crate) fn log(&self) -> Arc<dyn Log> {
         Arc::clone(&self.log) as Arc<dyn Log>
     }
 
-    pub fn archive(&self) -> Archive {
+    pub(crate) fn archive(&self) -> Archive {
         Archive::new(self.store.clone(), "orders")
     }
 
     /// The archive behind a store with these faults.
-    pub fn faulty_archive(&self, rules: Vec<Rule>) -> (Archive, Faulty) {
+    pub(crate) fn faulty_archive(&self, rules: Vec<Rule>) -> (Archive, Faulty) {
         let mut faults = None;
         let store = self.store.decorated(|inner| {
             let faulty = Faulty::new(inner, rules);
@@ -56,7 +56,7 @@ impl World {
     }
 
     /// Appends orders number `from` to `to` (exclusive) to a partition.
-    pub async fn produce(&self, partition: u32, numbers: std::ops::Range<u64>) {
+    pub(crate) async fn produce(&self, partition: u32, numbers: std::ops::Range<u64>) {
         let now = self.clock.now().timestamp_millis();
         let record = |number| Record { value: Some(order(number)), timestamp_ms: now, ..Record::default() };
         let records = numbers.map(|number| Routed { partition, record: record(number) }).collect();
@@ -64,12 +64,12 @@ impl World {
     }
 }
 
-pub fn name(partition: u32) -> LogPartition {
+pub(crate) fn name(partition: u32) -> LogPartition {
     format!("orders/{partition}").parse().unwrap()
 }
 
 /// Order number 3, 13, … is a reject of the decoder, 4, 14, … of a rule, 5, 15, … filtered.
-pub fn order(number: u64) -> Bytes {
+pub(crate) fn order(number: u64) -> Bytes {
     let cents = match number % 10 {
         3 => "\"many\"".to_owned(),
         4 => "-1".to_owned(),
@@ -79,7 +79,7 @@ pub fn order(number: u64) -> Bytes {
     Bytes::from(format!(r#"{{"id": "order-{number}", "cents": {cents}, "customer": "a customer with a long name"}}"#))
 }
 
-pub fn definition() -> Definition {
+pub(crate) fn definition() -> Definition {
     let toml = r#"
 name = "orders"
 columns = [
