@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
+use crate::sql::{AsOf, Stats};
 use arrow::array::ArrayRef;
 use arrow::compute::cast;
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use tidemark_batch::sql::{AsOf, Stats};
 
 use super::{OutputError, RowWriter, json};
 
@@ -30,7 +30,7 @@ impl<W: Write> CsvWriter<W> {
     }
 }
 
-impl<W: Write> RowWriter for CsvWriter<W> {
+impl<W: Write + Send> RowWriter for CsvWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
         // The header is written with the first batch, be it empty.
         let names: Vec<_> = schema.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
+use crate::sql::{AsOf, Stats};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use tidemark_batch::sql::{AsOf, Stats};
 
 use super::{OutputError, RowWriter, json, type_name};
 
@@ -20,7 +20,7 @@ impl<W: Write> DocumentWriter<W> {
     }
 }
 
-impl<W: Write> RowWriter for DocumentWriter<W> {
+impl<W: Write + Send> RowWriter for DocumentWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, as_of: &AsOf) -> Result<(), OutputError> {
         let column = |field: &arrow::datatypes::FieldRef| serde_json::json!({ "name": field.name(), "type": type_name(field.data_type()) });
         let columns: Vec<_> = schema.fields().iter().map(column).collect();

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use crate::sql::{AsOf, Stats};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
-use tidemark_batch::sql::{AsOf, Stats};
 
 use super::{OutputError, RowWriter};
 
@@ -28,7 +28,7 @@ impl<W: Write> IpcWriter<W> {
     }
 }
 
-impl<W: Write> RowWriter for IpcWriter<W> {
+impl<W: Write + Send> RowWriter for IpcWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
         let State::New(out) = std::mem::replace(&mut self.state, State::Closed) else {
             unreachable!("an answer begins once");

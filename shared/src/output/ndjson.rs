@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::io::Write;
 
+use crate::sql::{AsOf, Stats};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use tidemark_batch::sql::{AsOf, Stats};
 
 use super::{OutputError, RowWriter, json};
 
@@ -21,7 +21,7 @@ impl<W: Write> NdjsonWriter<W> {
     }
 }
 
-impl<W: Write> RowWriter for NdjsonWriter<W> {
+impl<W: Write + Send> RowWriter for NdjsonWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
         self.names = schema.fields().iter().map(|field| field.name().clone()).collect();
         let mut seen = HashSet::new();

@@ -17,7 +17,7 @@ use super::error::{SqlError, is_of_a_file, one_line};
 use super::meter::Meter;
 
 /// What a statement took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Milliseconds since the statement was handed in.
     pub elapsed_ms: u64,
@@ -33,6 +33,12 @@ pub struct Stats {
     pub files_pruned: u64,
     /// All files of the tables read.
     pub files_total: u64,
+    /// Rows in the curated parts of the datasets read, as far as a server tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_batch: Option<u64>,
+    /// Rows in their real-time parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_live: Option<u64>,
 }
 
 /// Files and bytes of all tables that a statement reads.
@@ -40,6 +46,8 @@ pub struct Stats {
 pub(super) struct Totals {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Rows of batch and speed layer, where a server tells them apart.
+    pub(super) layers: Option<(u64, u64)>,
 }
 
 /// The engine's limits on what a statement holds, in memory and on disk.
@@ -169,6 +177,8 @@ impl Answer {
             files_read,
             files_pruned: self.totals.files.saturating_sub(files_read),
             files_total: self.totals.files,
+            rows_batch: self.totals.layers.map(|(batch, _)| batch),
+            rows_live: self.totals.layers.map(|(_, live)| live),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::curated::{CountsFromLog, STORE_URL, TextAsNumber};
+use crate::store::{Store, Stores};
 use datafusion::catalog::MemoryCatalogProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -17,12 +19,11 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use object_store::ObjectStore;
-use tidemark_shared::curated::{CountsFromLog, STORE_URL, TextAsNumber};
-use tidemark_shared::store::Stores;
 use url::Url;
 
 use super::answer::{Answer, Deadline, RowsMade, Space, running_error};
 use super::catalog::{CatalogTables, SessionTable, SessionTables};
+use super::datasets::{DatasetTables, Layer, Wants};
 use super::error::SqlError;
 use super::files::FileTable;
 use super::meter::{Meter, MeteredRegistry, Reading};
@@ -32,7 +33,7 @@ use super::statement::{check_reads_only, parse};
 
 /// Name of the one catalog.
 pub(super) const CATALOG: &str = "tidemark";
-/// Schema of the curated tables, and of names without a schema.
+/// Schema of the curated tables; where no server answers, also of names without a schema.
 pub(super) const BATCH: &str = "batch";
 /// A sort on one thread sets aside at most one of so many parts of that thread's memory.
 const SORT_SHARES: usize = 8;
@@ -83,12 +84,16 @@ pub struct Query {
     pub params: Vec<Param>,
     /// Its limits.
     pub limits: Limits,
+    /// What it asks of the moment that it is answered at; only a server knows more than one.
+    pub wants: Wants,
 }
 
 /// SQL over the curated tables in a store, the tables of a catalog, and files in place.
 pub struct SqlEngine {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) catalog: Arc<dyn CatalogTables>,
+    pub(super) datasets: Option<Arc<dyn DatasetTables>>,
+    pub(super) definitions: Option<Store>,
     pub(super) stores: Option<Arc<dyn Stores>>,
     pub(super) runtime: Arc<RuntimeEnv>,
     pub(super) session_tables: Arc<SessionTables>,
@@ -126,7 +131,16 @@ impl SqlEngine {
             .map_err(SqlError::from_planning)?;
         let store = Url::parse(STORE_URL).expect("a constant URL");
         let _none = runtime.register_object_store(&store, Arc::clone(&objects));
-        Ok(Self { objects, catalog, stores: None, runtime, session_tables: Arc::default(), config })
+        Ok(Self {
+            objects,
+            catalog,
+            datasets: None,
+            definitions: None,
+            stores: None,
+            runtime,
+            session_tables: Arc::default(),
+            config,
+        })
     }
 
     /// Lets catalog tables and file names be in buckets (`s3://bucket/…`), which `stores` opens.
@@ -134,6 +148,27 @@ impl SqlEngine {
     pub fn with_stores(mut self, stores: Arc<dyn Stores>) -> Self {
         self.stores = Some(stores);
         self
+    }
+
+    /// Lets a server answer for datasets: `merged.<dataset>` (where names without a schema are, too), `batch.<dataset>`
+    /// and `live.<dataset>`.
+    #[must_use]
+    pub fn with_datasets(mut self, datasets: Arc<dyn DatasetTables>) -> Self {
+        self.datasets = Some(datasets);
+        self
+    }
+
+    /// Lets the engine, where no server answers, look up the datasets' definitions in `store`: of a dataset with a key,
+    /// it then shows one row per key.
+    #[must_use]
+    pub fn with_definitions(mut self, store: Store) -> Self {
+        self.definitions = Some(store);
+        self
+    }
+
+    /// The schema of names without one.
+    pub(super) fn default_schema(&self) -> &'static str {
+        if self.datasets.is_some() { Layer::Merged.name() } else { BATCH }
     }
 
     /// Gives files the name `name` for all further statements. It hides a dataset of that name.
@@ -161,7 +196,8 @@ impl SqlEngine {
         let meter = Arc::new(Meter::new(query.limits.bytes_read_max));
         let context = self.session(&self.metered(&meter, Reading::Whole)?);
         let state = context.state();
-        let mut opened = Opened::new(&meter);
+        let datasets = self.datasets.as_ref().map(|datasets| datasets.statement(&query.wants, query.limits));
+        let mut opened = Opened::new(&meter, datasets);
         if let Statement::CreateExternalTable(create) = &statement {
             self.check_locations(&create.locations).await?;
             self.list_own(&mut opened).await?;
@@ -222,7 +258,7 @@ impl SqlEngine {
 
     pub(super) fn session(&self, runtime: &Arc<RuntimeEnv>) -> SessionContext {
         let mut config = SessionConfig::new()
-            .with_default_catalog_and_schema(CATALOG, BATCH)
+            .with_default_catalog_and_schema(CATALOG, self.default_schema())
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         if let Some(threads) = self.config.threads {

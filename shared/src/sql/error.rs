@@ -2,12 +2,14 @@
 
 use std::error::Error as StdError;
 
+use crate::curated::CuratedError;
+use crate::error::{AnyError, ErrorKind, Kind};
+use crate::store::StoreError;
 use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
-use tidemark_shared::curated::CuratedError;
-use tidemark_shared::error::{AnyError, ErrorKind, Kind};
-use tidemark_shared::store::StoreError;
+
+use super::datasets::CutError;
 
 /// Names that differ in more than this share of their letters are no suggestion.
 const SIMILARITY_MIN: f64 = 0.6;
@@ -138,6 +140,15 @@ pub enum SqlError {
         #[source]
         source: CuratedError,
     },
+    /// A dataset has no moment that the statement could be answered at.
+    #[error("dataset `{dataset}` has no answer")]
+    Cut {
+        /// The dataset.
+        dataset: String,
+        /// Why.
+        #[source]
+        source: CutError,
+    },
     /// The catalog can't be read.
     #[error("the catalog has no answer")]
     Catalog {
@@ -177,6 +188,7 @@ impl ErrorKind for SqlError {
             | Self::OutOfSpillSpace { .. }
             | Self::TooManyBytes { .. } => Kind::Exhausted,
             Self::Curated { source, .. } => source.kind(),
+            Self::Cut { source, .. } => source.kind(),
             Self::Catalog { source } => source.kind(),
             Self::Bucket { source, .. } => source.kind(),
             Self::Store { .. } => Kind::Retryable,
@@ -211,6 +223,7 @@ impl ErrorKind for SqlError {
             }
             Self::TooManyBytes { .. } => Some("raise `--bytes-read-max`, or filter on partition columns".to_owned()),
             Self::Curated { source, .. } => source.hint(),
+            Self::Cut { source, .. } => source.hint(),
             Self::Catalog { source } => source.hint(),
             Self::Bucket { source, .. } => source.hint(),
             _ => None,

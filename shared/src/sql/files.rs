@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Kind;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::FileFormat as DataFusionFormat;
@@ -15,7 +16,6 @@ use datafusion::datasource::listing::{
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use futures::TryStreamExt as _;
-use tidemark_shared::error::Kind;
 
 use super::error::SqlError;
 

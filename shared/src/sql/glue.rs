@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::catalog::{Catalog, CatalogError, PageRequest, StorageDescriptor, Table};
+use crate::error::{AnyError, ErrorKind, Kind};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use async_trait::async_trait;
-use tidemark_shared::catalog::{Catalog, CatalogError, PageRequest, StorageDescriptor, Table};
-use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 
 use super::catalog::{CatalogTable, CatalogTables};
 use super::files::{FileFormat, FileTable};
@@ -117,7 +117,7 @@ pub(super) fn files(table: &Table) -> Option<FileTable> {
     }
     let storage = input.storage_descriptor.as_ref()?;
     let location = storage.location.clone().filter(|location| !location.is_empty())?;
-    let column = |column: &tidemark_shared::catalog::Column| {
+    let column = |column: &crate::catalog::Column| {
         let data_type = column.r#type.as_deref().and_then(arrow_type)?;
         Some(Field::new(&column.name, data_type, true))
     };

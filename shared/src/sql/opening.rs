@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use crate::curated::{CuratedTable, CuratedVersion, STORE_URL};
+use crate::dataset::registry;
+use crate::error::Kind;
+use crate::layout;
+use crate::store::{IfMissing, StoreUrl};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::datasource::physical_plan::FileScanConfig;
@@ -10,22 +15,20 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
+use futures::TryStreamExt as _;
 use object_store::path::Path;
-use tidemark_shared::curated::{CuratedTable, CuratedVersion, STORE_URL};
-use tidemark_shared::error::Kind;
-use tidemark_shared::store::{IfMissing, StoreUrl};
 use url::Url;
 
 use super::answer::Totals;
 use super::as_of::{AsOf, TableAsOf};
 use super::catalog::{OpenedSchema, SessionTable};
+use super::datasets::{CutError, Layer, OpenedDataset, StatementDatasets};
 use super::engine::{BATCH, CATALOG, SqlEngine};
 use super::error::{SqlError, nearest};
 use super::files::{self, FileTable};
+use super::layers;
 use super::meter::{Meter, Reading};
 
-/// Schemas that only a server answers.
-const SERVED: [&str; 2] = ["merged", "live"];
 const INFORMATION: &str = "information_schema";
 
 /// What a statement was found to need.
@@ -35,12 +38,18 @@ pub(super) struct Opened {
     schemas: BTreeMap<String, Arc<OpenedSchema>>,
     /// True if `schemas` has all names there are.
     listed: bool,
+    /// The schema of names without one.
+    default_schema: &'static str,
+    /// Datasets as a server answers for them, if one does.
+    datasets: Option<Arc<dyn StatementDatasets>>,
     pub(super) reads: Reads,
 }
 
 impl Opened {
-    pub(super) fn new(meter: &Arc<Meter>) -> Self {
-        Self { meter: Arc::clone(meter), schemas: BTreeMap::new(), listed: false, reads: Reads::default() }
+    pub(super) fn new(meter: &Arc<Meter>, datasets: Option<Arc<dyn StatementDatasets>>) -> Self {
+        let default_schema = if datasets.is_some() { Layer::Merged.name() } else { BATCH };
+        let meter = Arc::clone(meter);
+        Self { meter, schemas: BTreeMap::new(), listed: false, default_schema, datasets, reads: Reads::default() }
     }
 
     /// Lets a session find them.
@@ -61,7 +70,7 @@ impl Opened {
     /// similar in its own schema, else the most similar at all.
     fn suggestion(&self, schema: &str, table: &str) -> Option<String> {
         let full = |schema: &str, table: &str| match schema {
-            BATCH => table.to_owned(),
+            _ if schema == self.default_schema => table.to_owned(),
             _ => format!("{schema}.{table}"),
         };
         let own = self.schemas.get(schema).map(|opened| opened.names()).unwrap_or_default();
@@ -88,21 +97,25 @@ impl SqlEngine {
     /// Opens the table that a statement names.
     pub(super) async fn open(&self, reference: TableReference, opened: &mut Opened) -> Result<(), SqlError> {
         let written = reference.to_string();
-        let ResolvedTableReference { schema, table, .. } = reference.resolve(CATALOG, BATCH);
+        let unqualified = reference.schema().is_none();
+        let ResolvedTableReference { schema, table, .. } = reference.resolve(CATALOG, self.default_schema());
         let (schema, table) = (schema.as_ref(), table.as_ref());
         if schema == INFORMATION {
             return self.open_all(opened).await;
-        }
-        if SERVED.contains(&schema) {
-            return Err(SqlError::NeedsServer { schema: schema.to_owned(), table: table.to_owned() });
         }
         if opened.schemas.get(schema).is_some_and(|schema| schema.opened(table).is_some()) {
             return Ok(());
         }
         let meter = Arc::clone(&opened.meter);
-        let provider = match self.find(schema, table, &meter, &mut opened.reads).await? {
+        let datasets = opened.datasets.clone();
+        if datasets.is_none() {
+            self.check_served(schema, table, unqualified).await?;
+        }
+        let provider = match self.find(schema, table, &meter, datasets.as_deref(), &mut opened.reads).await? {
             Some(provider) => provider,
-            None if schema == BATCH && files::is_path(table) => self.file(table, &meter, &mut opened.reads).await?,
+            None if schema == self.default_schema() && files::is_path(table) => {
+                self.file(table, &meter, &mut opened.reads).await?
+            }
             None => {
                 // Only who mistypes waits for all names there are, and gets what can be had.
                 if let Err(error) = self.list(opened).await {
@@ -122,7 +135,7 @@ impl SqlEngine {
         }
         self.list_own(opened).await?;
         let schemas = self.catalog.names().await.map_err(|source| SqlError::Catalog { source })?;
-        let own = |name: &str| name == BATCH || name == INFORMATION || SERVED.contains(&name);
+        let own = |name: &str| name == INFORMATION || Layer::named(name).is_some();
         for (name, tables) in schemas.into_iter().filter(|(name, _)| !own(name)) {
             opened.schema(&name).name(tables);
         }
@@ -132,11 +145,19 @@ impl SqlEngine {
 
     /// [`Self::list`] without the catalog's tables.
     pub(super) async fn list_own(&self, opened: &mut Opened) -> Result<(), SqlError> {
-        let mut names = self.datasets().await?;
-        names.extend(self.session_tables.names());
-        names.sort();
-        names.dedup();
-        opened.schema(BATCH).name(names);
+        let (datasets, layers) = match &self.datasets {
+            Some(served) => (served.names().await?, Layer::ALL.as_slice()),
+            None => (self.datasets().await?, [Layer::Batch].as_slice()),
+        };
+        for layer in layers {
+            let mut names = datasets.clone();
+            if layer.name() == self.default_schema() {
+                names.extend(self.session_tables.names());
+            }
+            names.sort();
+            names.dedup();
+            opened.schema(layer.name()).name(names);
+        }
         Ok(())
     }
 
@@ -154,17 +175,20 @@ impl SqlEngine {
         schema: &str,
         table: &str,
         meter: &Arc<Meter>,
+        datasets: Option<&dyn StatementDatasets>,
         reads: &mut Reads,
     ) -> Result<Option<Arc<dyn TableProvider>>, SqlError> {
-        if schema != BATCH {
+        let Some(layer) = Layer::named(schema) else {
             let found = self.catalog.table(schema, table).await.map_err(|source| SqlError::Catalog { source })?;
             let Some(found) = found else { return Ok(None) };
             let provider = self.open_files(&found.files, meter).await?;
             let as_of = TableAsOf { location: found.files.location, version: Some(found.version) };
             let _previous = reads.as_of.tables.insert(format!("{schema}.{table}"), as_of);
             return Ok(Some(provider));
-        }
-        if let Some(named) = self.session_tables.get(table) {
+        };
+        if schema == self.default_schema()
+            && let Some(named) = self.session_tables.get(table)
+        {
             let as_of = TableAsOf { location: named.location, version: None };
             let _previous = reads.as_of.tables.insert(table.to_owned(), as_of);
             return Ok(Some(named.provider));
@@ -173,13 +197,82 @@ impl SqlEngine {
         if !is_dataset_name(table) {
             return Ok(None);
         }
+        if let Some(datasets) = datasets {
+            let opened = datasets.open(layer, table).await?;
+            return opened.map(|opened| self.put_together(table, opened, reads)).transpose();
+        }
         let version = CuratedVersion::open(Arc::clone(&self.objects), table).await.map_err(failed)?;
         let Some(version) = version else { return Ok(None) };
         reads.totals.files += version.files.len() as u64;
         reads.totals.bytes += version.bytes();
         let _previous = reads.as_of.datasets.insert(table.to_owned(), (&version).into());
-        let provider = CuratedTable::try_new(Arc::new(version)).map_err(SqlError::from_planning)?;
-        Ok(Some(Arc::new(provider)))
+        let version = Arc::new(version);
+        let provider = CuratedTable::try_new(Arc::clone(&version)).map_err(SqlError::from_planning)?;
+        self.with_key(&version, Arc::new(provider)).await.map(Some)
+    }
+
+    /// Where no server answers: what is curated is all there is of a dataset that no stream ever fed.
+    async fn check_served(&self, schema: &str, table: &str, unqualified: bool) -> Result<(), SqlError> {
+        let needs_server =
+            || SqlError::NeedsServer { schema: Layer::Merged.name().to_owned(), table: table.to_owned() };
+        match Layer::named(schema) {
+            Some(Layer::Live) => Err(SqlError::NeedsServer { schema: schema.to_owned(), table: table.to_owned() }),
+            Some(Layer::Batch) if !unqualified => Ok(()),
+            Some(_) if !is_dataset_name(table) || self.session_tables.get(table).is_some() => Ok(()),
+            Some(_) if self.has_stream(table).await? => Err(needs_server()),
+            _ => Ok(()),
+        }
+    }
+
+    /// True if a topic was ever entered as a source of the dataset.
+    async fn has_stream(&self, dataset: &str) -> Result<bool, SqlError> {
+        let failed = |source| SqlError::Store { store: self.objects.to_string(), source };
+        let first = self.objects.list(Some(&layout::stream_sources(dataset))).try_next().await;
+        Ok(first.map_err(failed)?.is_some())
+    }
+
+    /// A dataset's table, made of what a server opened.
+    fn put_together(
+        &self,
+        dataset: &str,
+        opened: OpenedDataset,
+        reads: &mut Reads,
+    ) -> Result<Arc<dyn TableProvider>, SqlError> {
+        let state = self.session(&self.runtime).state();
+        let provider = layers::table(&state, &opened).map_err(SqlError::from_planning)?;
+        // The tables of one dataset share a cut: naming two of them reads no file twice.
+        if reads.as_of.datasets.insert(dataset.to_owned(), opened.as_of).is_none() {
+            reads.totals.files += opened.files;
+            reads.totals.bytes += opened.bytes;
+            let (batch, live) = reads.totals.layers.unwrap_or_default();
+            reads.totals.layers = Some((batch + opened.rows_batch, live + opened.rows_live));
+        }
+        Ok(provider)
+    }
+
+    /// `provider`, of a curated version, with one row per key if the definition that made it has one.
+    async fn with_key(
+        &self,
+        version: &CuratedVersion,
+        provider: Arc<dyn TableProvider>,
+    ) -> Result<Arc<dyn TableProvider>, SqlError> {
+        let Some(store) = &self.definitions else { return Ok(provider) };
+        let (dataset, definition) = (&version.dataset, &version.generation.definition);
+        let failed = |source| SqlError::Cut { dataset: dataset.clone(), source: CutError::failed(source) };
+        let registered = registry::by_version(store, dataset, definition).await.map_err(failed)?;
+        let Some(key) = registered.and_then(|registered| registered.definition.key) else { return Ok(provider) };
+        let opened = OpenedDataset {
+            schema: provider.schema(),
+            parts: vec![provider],
+            only: None,
+            key: Some(key),
+            as_of: version.into(),
+            files: 0,
+            bytes: 0,
+            rows_batch: 0,
+            rows_live: 0,
+        };
+        layers::table(&self.session(&self.runtime).state(), &opened).map_err(SqlError::from_planning)
     }
 
     /// The file or folder that a `FROM` clause names.
@@ -236,7 +329,7 @@ impl SqlEngine {
         for (schema, tables) in &opened.schemas {
             for table in tables.names().iter().filter(|table| tables.opened(table).is_none()) {
                 // What is only listed is not read: no part of the as-of.
-                match self.find(schema, table, &opened.meter, &mut Reads::default()).await {
+                match self.find(schema, table, &opened.meter, opened.datasets.as_deref(), &mut Reads::default()).await {
                     Ok(Some(provider)) => tables.open(table, provider),
                     Ok(None) => {}
                     Err(error) => tracing::warn!(%schema, %table, %error, "table left out of the listing"),
@@ -267,8 +360,9 @@ impl SqlEngine {
         let created = context.execute_logical_plan(plan.clone()).await;
         within_limit(&opened.meter)?;
         let _nothing = created.map_err(SqlError::from_planning)?;
-        let name = create.name.clone().resolve(CATALOG, BATCH);
-        let schema = opened.schemas.get(name.schema.as_ref()).filter(|_| name.schema.as_ref() == BATCH);
+        let name = create.name.clone().resolve(CATALOG, self.default_schema());
+        let own = name.schema.as_ref() == self.default_schema();
+        let schema = opened.schemas.get(name.schema.as_ref()).filter(|_| own);
         let provider = schema.and_then(|schema| schema.opened(&name.table));
         if provider.is_none() && create.if_not_exists && schema.is_some() {
             return Ok(());

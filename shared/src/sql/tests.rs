@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::curated::{CurrentGeneration, log_store, publish, transaction_id};
+use crate::error::{AnyError, ErrorKind, Kind};
+use crate::position::LogPartition;
+use crate::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::pretty::pretty_format_batches;
@@ -14,10 +18,6 @@ use deltalake::kernel::transaction::CommitProperties;
 use deltalake::protocol::SaveMode;
 use object_store::ObjectStore;
 use tempfile::TempDir;
-use tidemark_shared::curated::{CurrentGeneration, log_store, publish, transaction_id};
-use tidemark_shared::error::{AnyError, ErrorKind, Kind};
-use tidemark_shared::position::LogPartition;
-use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
 
 use super::*;
 
@@ -455,7 +455,7 @@ fn statements_are_cut_at_their_semicolons_only() {
 
 #[test]
 fn a_glue_table_says_how_its_files_are_read() {
-    use tidemark_shared::catalog::{Column, SerdeInfo, StorageDescriptor, Table, TableInput};
+    use crate::catalog::{Column, SerdeInfo, StorageDescriptor, Table, TableInput};
     let column =
         |name: &str, hive: &str| Column { name: name.to_owned(), r#type: Some(hive.to_owned()), ..Column::default() };
     let serde = |class: &str| SerdeInfo {
