@@ -28,7 +28,7 @@ use url::Url;
 pub use counts::CountsFromLog;
 pub use coverage::{LAYOUT_TRANSACTION, Transactions, VACUUM_TRANSACTION, transaction_id};
 pub use numbers::TextAsNumber;
-pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
+pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, pointer, publish};
 pub use statistics::LogStatistics;
 pub use table::{CuratedTable, STORE_URL};
 pub use version::{CuratedVersion, DataFile};

@@ -98,7 +98,8 @@ pub fn ipc<'a, W: Write + Send + 'a>(out: W) -> Box<dyn RowWriter + 'a> {
 }
 
 /// The name of a type as programs see it: how a string is held in memory is no concern of theirs.
-fn type_name(data_type: &DataType) -> String {
+#[must_use]
+pub fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8.to_string(),
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary.to_string(),

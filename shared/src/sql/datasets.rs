@@ -109,7 +109,7 @@ pub trait StatementDatasets: fmt::Debug + Send + Sync {
 }
 
 /// Why a dataset has no moment that a query could be answered at.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CutError {
     /// Neither the curated table nor the real-time view has some offsets (H6).
     #[error("offsets {} to {} of `{partition}` are neither curated nor in the real-time view", missing.start, missing.end)]
@@ -153,7 +153,7 @@ pub enum CutError {
     },
     /// Something behind the cut failed.
     #[error(transparent)]
-    Failed(AnyError),
+    Failed(Arc<AnyError>),
 }
 
 fn text(coverage: &Coverage) -> String {
@@ -164,7 +164,7 @@ fn text(coverage: &Coverage) -> String {
 impl CutError {
     /// A failure of something behind the cut.
     pub fn failed(source: impl ErrorKind) -> Self {
-        Self::Failed(AnyError::new(source))
+        Self::Failed(Arc::new(AnyError::new(source)))
     }
 
     /// A stable name, for programs; `None` where the failure is somebody else's.

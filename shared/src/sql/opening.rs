@@ -146,8 +146,8 @@ impl SqlEngine {
     /// [`Self::list`] without the catalog's tables.
     pub(super) async fn list_own(&self, opened: &mut Opened) -> Result<(), SqlError> {
         let (datasets, layers) = match &self.datasets {
-            Some(served) => (served.names().await?, Layer::ALL.as_slice()),
-            None => (self.datasets().await?, [Layer::Batch].as_slice()),
+            Some(served) => (served.names().await?, Layer::ALL.to_vec()),
+            None => (self.datasets().await?, vec![Layer::Batch]),
         };
         for layer in layers {
             let mut names = datasets.clone();
@@ -240,13 +240,25 @@ impl SqlEngine {
     ) -> Result<Arc<dyn TableProvider>, SqlError> {
         let state = self.session(&self.runtime).state();
         let provider = layers::table(&state, &opened).map_err(SqlError::from_planning)?;
-        // The tables of one dataset share a cut: naming two of them reads no file twice.
-        if reads.as_of.datasets.insert(dataset.to_owned(), opened.as_of).is_none() {
+        // The tables of one dataset share a cut: naming two of them reads no file twice, and what the one with the
+        // real-time part covers is what the answer covers.
+        match reads.as_of.datasets.get_mut(dataset) {
+            Some(known) if known.positions.includes(&opened.as_of.positions) => {}
+            Some(known) => *known = opened.as_of,
+            None => drop(reads.as_of.datasets.insert(dataset.to_owned(), opened.as_of)),
+        }
+        let layers = reads.layers.entry(dataset.to_owned()).or_default();
+        if layers.files == 0 {
             reads.totals.files += opened.files;
             reads.totals.bytes += opened.bytes;
-            let (batch, live) = reads.totals.layers.unwrap_or_default();
-            reads.totals.layers = Some((batch + opened.rows_batch, live + opened.rows_live));
         }
+        *layers = LayerRows {
+            files: layers.files.max(opened.files),
+            batch: layers.batch.max(opened.rows_batch),
+            live: layers.live.max(opened.rows_live),
+        };
+        let rows = |of: fn(&LayerRows) -> u64| reads.layers.values().map(of).sum();
+        reads.totals.layers = Some((rows(|layers| layers.batch), rows(|layers| layers.live)));
         Ok(provider)
     }
 
@@ -397,6 +409,15 @@ fn is_dataset_name(name: &str) -> bool {
 pub(super) struct Reads {
     pub(super) as_of: AsOf,
     pub(super) totals: Totals,
+    layers: BTreeMap<String, LayerRows>,
+}
+
+/// Files and rows of one dataset, as far as its tables are read.
+#[derive(Debug, Clone, Copy, Default)]
+struct LayerRows {
+    files: u64,
+    batch: u64,
+    live: u64,
 }
 
 impl Reads {

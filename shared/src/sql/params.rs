@@ -12,6 +12,9 @@ pub enum Param {
     /// Text, as typed in a shell: it becomes a value of the type that the statement wants there. Where it wants none in
     /// particular, a number, `true`, `false` or `null` is that, and all else a string.
     Text(String),
+    /// A string that becomes a value of the type that the statement wants there; where it wants none in particular, it is
+    /// a string.
+    String(String),
     /// A value with its type.
     Value(ScalarValue),
 }
@@ -48,7 +51,8 @@ fn value(param: &Param, wanted: Option<&DataType>) -> Result<ScalarValue, String
         (Param::Text(text), Some(wanted)) if text.eq_ignore_ascii_case("null") => {
             ScalarValue::try_from(wanted).map_err(|error| error.to_string())
         }
-        (Param::Text(text), Some(wanted)) => ScalarValue::Utf8(Some(text.clone()))
+        (Param::String(text), Some(DataType::Null) | None) => Ok(ScalarValue::Utf8(Some(text.clone()))),
+        (Param::Text(text) | Param::String(text), Some(wanted)) => ScalarValue::Utf8(Some(text.clone()))
             .cast_to(wanted)
             .ok()
             .filter(|value| !value.is_null())

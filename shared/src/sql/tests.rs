@@ -24,6 +24,7 @@ use super::*;
 const ROWS_PER_MONTH: i64 = 1000;
 
 mod files;
+mod layers;
 
 struct Fixture {
     folder: TempDir,
@@ -138,8 +139,8 @@ async fn a_typo_gets_the_nearest_name() {
         ("SELECT zzz FROM trips", "column `zzz` not found"),
         ("SELECT id FROM something_else", "table `something_else` not found"),
         (
-            "SELECT id FROM merged.trips",
-            "`merged.trips` needs a running server; ask `batch.trips`, or start one with `tidemark up`",
+            "SELECT id FROM live.trips",
+            "`live.trips` needs a running server; ask `batch.trips`, or start one with `tidemark up`",
         ),
     ];
     for (sql, message) in cases {
