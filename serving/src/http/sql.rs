@@ -278,7 +278,7 @@ impl Streaming {
     }
 
     /// Hands on what was written; false if nobody takes it in time.
-    async fn send(&self) -> bool {
+    async fn send(&mut self) -> bool {
         let piece = self.pieces.take();
         piece.is_empty()
             || matches!(tokio::time::timeout(self.patience, self.sender.send(Some(piece))).await, Ok(Ok(())))
