@@ -3,7 +3,6 @@
 pub mod catalog;
 pub mod failpoint;
 pub mod report;
-pub mod sql;
 
 mod compact;
 mod curate;
@@ -24,3 +23,5 @@ mod vacuum;
 
 pub use error::BatchError;
 pub use service::{Batch, BatchSettings, GRACE_MAX, IngestRequest, VacuumRequest};
+// The engine is of all layers; who has the batch layer has it, too.
+pub use tidemark_shared::sql;

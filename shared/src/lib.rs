@@ -18,10 +18,12 @@ pub mod layout;
 pub mod ledger;
 pub mod live;
 pub mod log;
+pub mod output;
 pub mod position;
 pub mod reject;
 pub mod rows;
 pub mod segment;
+pub mod sql;
 pub mod store;
 pub mod transform;
 

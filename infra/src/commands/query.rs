@@ -39,6 +39,7 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
     let catalog = Arc::new(ConfiguredCatalog::new(context));
     let tables = Arc::clone(&catalog) as Arc<dyn CatalogTables>;
     let engine = SqlEngine::new(store.objects(), tables, engine).map_err(SqlCommandError::from)?.with_stores(stores());
+    let engine = engine.with_definitions(store);
     // Asking creates nothing: without the directory, the prompt keeps no history.
     let history = context.config.data_dir.is_dir().then(|| context.config.data_dir.join(HISTORY_FILE));
     let ended = sql::run(&args, &engine, history.as_deref()).await;

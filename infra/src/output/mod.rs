@@ -1,21 +1,14 @@
-//! Rows of an answer as text or bytes: streamed, in bounded memory, whatever their number.
+//! Rows of an answer, as a command writes them.
 
-mod csv;
-mod document;
-mod ipc;
-mod json;
-mod ndjson;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::io::Write;
 
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
 use clap::ValueEnum;
-use tidemark_batch::sql::{AsOf, Stats};
+use tidemark_shared::output;
+pub use tidemark_shared::output::{OutputError, RowWriter};
 
 pub use table::TableLimits;
 
@@ -34,85 +27,13 @@ pub enum Format {
     Arrow,
 }
 
-/// Why rows could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum OutputError {
-    /// The other side is closed or full.
-    #[error("the output can't be written")]
-    Io(#[source] io::Error),
-    /// A column that the format can't hold.
-    #[error("the rows can't be written in this format")]
-    Format(#[source] ArrowError),
-    /// Two columns of one name, where a row is an object.
-    #[error("two columns have the name `{name}`, and an object holds one of them")]
-    SameName {
-        /// The name.
-        name: String,
-    },
-}
-
-impl From<io::Error> for OutputError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<ArrowError> for OutputError {
-    fn from(error: ArrowError) -> Self {
-        match error {
-            ArrowError::IoError(_, error) => Self::Io(error),
-            other => Self::Format(other),
-        }
-    }
-}
-
-impl OutputError {
-    /// True if the reader has gone, which is no failure of ours: `tidemark sql … | head`.
-    #[must_use]
-    pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
-}
-
-/// Writes one answer: [`Self::begin`], [`Self::rows`] as often as there are batches, [`Self::end`]. What was written
-/// without its end is recognisably incomplete where the format allows that (JSON document, Arrow).
-pub trait RowWriter {
-    /// Columns, and what the answer covers.
-    ///
-    /// # Errors
-    /// [`OutputError`].
-    fn begin(&mut self, schema: &SchemaRef, as_of: &AsOf) -> Result<(), OutputError>;
-
-    /// Some rows.
-    ///
-    /// # Errors
-    /// [`OutputError`].
-    fn rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError>;
-
-    /// No more rows.
-    ///
-    /// # Errors
-    /// [`OutputError`].
-    fn end(&mut self, stats: &Stats) -> Result<(), OutputError>;
-}
-
 /// A writer of `format` into `out`; `limits` concern tables only.
-pub fn writer<'a, W: Write + 'a>(format: Format, out: W, limits: TableLimits) -> Box<dyn RowWriter + 'a> {
+pub fn writer<'a, W: Write + Send + 'a>(format: Format, out: W, limits: TableLimits) -> Box<dyn RowWriter + 'a> {
     match format {
         Format::Table => Box::new(table::TableWriter::new(out, limits)),
-        Format::Json => Box::new(document::DocumentWriter::new(out)),
-        Format::Ndjson => Box::new(ndjson::NdjsonWriter::new(out)),
-        Format::Csv => Box::new(csv::CsvWriter::new(out)),
-        Format::Arrow => Box::new(ipc::IpcWriter::new(out)),
-    }
-}
-
-/// The name of a type as programs see it: how a string is held in memory is no concern of theirs.
-fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8.to_string(),
-        DataType::BinaryView | DataType::LargeBinary => DataType::Binary.to_string(),
-        DataType::Dictionary(_, value) => type_name(value),
-        other => other.to_string(),
+        Format::Json => output::document(out),
+        Format::Ndjson => output::ndjson(out),
+        Format::Csv => output::csv(out),
+        Format::Arrow => output::ipc(out),
     }
 }

@@ -75,7 +75,7 @@ impl<W: Write> TableWriter<W> {
     }
 }
 
-impl<W: Write> RowWriter for TableWriter<W> {
+impl<W: Write + Send> RowWriter for TableWriter<W> {
     fn begin(&mut self, schema: &SchemaRef, _: &AsOf) -> Result<(), OutputError> {
         let names = schema.fields().iter().map(|field| shown(field.name(), self.limits.cell_chars_max)).collect();
         self.sample = vec![names];

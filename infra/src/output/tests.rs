@@ -1,14 +1,15 @@
 //! Golden output of every format.
 
+use std::io;
 use std::sync::Arc;
 
 use arrow::array::{
     Array as _, ArrayRef, BooleanArray, Decimal128Array, FixedSizeListArray, Float64Array, Int64Array, Int64Builder,
     ListArray, MapBuilder, RecordBatch, StringBuilder, StringViewArray, TimestampMicrosecondArray, UInt64Array,
 };
-use arrow::datatypes::{Field, Int32Type, Schema};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
-use tidemark_batch::sql::{DatasetAsOf, Stats};
+use tidemark_batch::sql::{AsOf, DatasetAsOf, Stats};
 use tidemark_shared::position::LogPartition;
 
 use super::*;
@@ -40,12 +41,22 @@ fn as_of() -> AsOf {
         table_version: 17,
         positions: coverage.clone(),
         coverage,
+        ..DatasetAsOf::default()
     };
     AsOf { datasets: [("trips".to_owned(), trips)].into(), ..AsOf::default() }
 }
 
 fn stats() -> Stats {
-    Stats { elapsed_ms: 8, rows: 3, bytes_read: 10, bytes_total: 100, files_read: 1, files_pruned: 2, files_total: 3 }
+    Stats {
+        elapsed_ms: 8,
+        rows: 3,
+        bytes_read: 10,
+        bytes_total: 100,
+        files_read: 1,
+        files_pruned: 2,
+        files_total: 3,
+        ..Stats::default()
+    }
 }
 
 fn written(format: Format, limits: TableLimits, batches: &[RecordBatch]) -> Vec<u8> {

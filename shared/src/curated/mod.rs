@@ -32,7 +32,7 @@ pub use coverage::{
     transaction_id,
 };
 pub use numbers::TextAsNumber;
-pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, publish};
+pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, pointer, publish};
 pub use reader::CuratedReader;
 pub use statistics::LogStatistics;
 pub use table::{CuratedTable, STORE_URL, with_string_views};

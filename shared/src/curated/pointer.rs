@@ -109,3 +109,21 @@ fn parse(key: &Path, bytes: &[u8]) -> Result<CurrentGeneration, CuratedError> {
 fn store_error(key: &Path, source: object_store::Error) -> CuratedError {
     CuratedError::Store { key: key.to_string(), source }
 }
+
+/// Pointer `n` of `dataset`; `None` if nobody made it yet.
+///
+/// # Errors
+/// As [`current`].
+pub async fn pointer(
+    objects: &dyn ObjectStore,
+    dataset: &str,
+    n: u64,
+) -> Result<Option<CurrentGeneration>, CuratedError> {
+    let key = layout::current(dataset, n);
+    let read = async { objects.get(&key).await?.bytes().await };
+    match read.await {
+        Ok(bytes) => parse(&key, &bytes).map(Some),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(source) => Err(store_error(&key, source)),
+    }
+}

@@ -126,7 +126,7 @@ impl SqlArgs {
 
     fn query(&self, sql: String) -> Query {
         let limits = Limits { timeout: self.timeout, bytes_read_max: self.bytes_read_max };
-        Query { sql, params: self.params.iter().cloned().map(Param::Text).collect(), limits }
+        Query { sql, params: self.params.iter().cloned().map(Param::Text).collect(), limits, ..Query::default() }
     }
 }
 

@@ -1,0 +1,185 @@
+//! The HTTP door: queries, records, what there is, and how it goes. docs/http.md describes it for people,
+//! [`document`] for programs.
+//!
+//! Every input has a bound: bytes and time of bodies and heads, connections, queries running and waiting, time, memory
+//! and bytes read of each. Whatever is refused is refused as a [`Problem`].
+
+mod accept;
+mod auth;
+mod backend;
+mod body;
+mod datasets;
+mod metrics;
+mod openapi;
+mod problem;
+mod records;
+mod serve;
+mod sql;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use prometheus_client::registry::Registry;
+use tidemark_shared::sql::{DatasetTables, SqlEngine};
+use tidemark_shared::store::Store;
+use tokio::sync::Semaphore;
+
+pub use auth::{Tokens, TokensError, Unguarded, check_address};
+pub use backend::{Backend, IntakeError, Taken};
+pub use datasets::{ColumnType, Dataset, DatasetDetail, Datasets};
+pub use openapi::document;
+pub use problem::Problem;
+pub use records::{Accepted, RecordPosition};
+pub use serve::{ConnectionLimits, Drained, listen, serve};
+pub use sql::SqlRequest;
+
+use metrics::Metrics;
+
+/// Bounds on requests.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Most bytes of a request with a statement.
+    pub sql_bytes_max: usize,
+    /// Most bytes of a request with records.
+    pub records_bytes_max: usize,
+    /// Longest time that a body may take to come.
+    pub body_timeout: Duration,
+    /// Longest time that nothing of an answer may be taken.
+    pub write_timeout: Duration,
+    /// Time limit of a query that asks for none.
+    pub query_timeout: Duration,
+    /// Longest time limit that a query can ask for.
+    pub query_timeout_max: Duration,
+    /// Most bytes that a query may read; `None`: no limit but its own.
+    pub bytes_read_max: Option<u64>,
+    /// Most queries that run at once.
+    pub queries_max: usize,
+    /// Most queries that wait for that.
+    pub waiting_max: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            sql_bytes_max: 1 << 20,
+            records_bytes_max: 16 << 20,
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            query_timeout: Duration::from_secs(60),
+            query_timeout_max: Duration::from_secs(600),
+            bytes_read_max: None,
+            queries_max: 16,
+            waiting_max: 128,
+        }
+    }
+}
+
+/// What the door leads to.
+pub struct Door {
+    /// Answers statements; made with the same `datasets`.
+    pub engine: Arc<SqlEngine>,
+    /// Datasets as this process serves them.
+    pub datasets: Arc<dyn DatasetTables>,
+    /// Where definitions are.
+    pub store: Store,
+    /// The rest of the process.
+    pub backend: Arc<dyn Backend>,
+    /// Tokens that open it; without, see [`check_address`].
+    pub tokens: Option<Tokens>,
+    /// Bounds.
+    pub limits: RequestLimits,
+    /// Metrics of the rest of the process; the door adds its own.
+    pub registry: Registry,
+}
+
+/// What all requests share.
+struct Shared {
+    engine: Arc<SqlEngine>,
+    datasets: Arc<dyn DatasetTables>,
+    store: Store,
+    backend: Arc<dyn Backend>,
+    tokens: Option<Tokens>,
+    limits: RequestLimits,
+    registry: Registry,
+    metrics: Metrics,
+    running: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("limits", &self.limits).field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// The routes, for [`serve`].
+    pub fn router(mut self) -> Router {
+        let metrics = Metrics::new(&mut self.registry);
+        let shared = Arc::new(Shared {
+            engine: self.engine,
+            datasets: self.datasets,
+            store: self.store,
+            backend: self.backend,
+            tokens: self.tokens,
+            limits: self.limits,
+            registry: self.registry,
+            metrics,
+            running: Arc::new(Semaphore::new(self.limits.queries_max)),
+            waiting: Semaphore::new(self.limits.waiting_max),
+        });
+        Router::new()
+            .route("/v1/sql", post(sql::sql))
+            .route("/v1/datasets", get(datasets::list))
+            .route("/v1/datasets/{dataset}", get(datasets::show))
+            .route("/v1/datasets/{dataset}/records", post(records::append))
+            .route("/v1/status", get(status::status))
+            .route("/healthz", get(status::healthz))
+            .route("/readyz", get(status::readyz))
+            .route("/metrics", get(status::metrics))
+            .route("/openapi.json", get(openapi::json))
+            .route("/docs", get(openapi::page))
+            .method_not_allowed_fallback(wrong_method)
+            .fallback(no_route)
+            .layer(from_fn_with_state(Arc::clone(&shared), auth::guard))
+            .layer(from_fn_with_state(Arc::clone(&shared), observe))
+            .with_state(shared)
+    }
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at `{}`", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "no_route", detail).with_hint("`GET /docs` shows what there is")
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("`{}` takes no {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", detail)
+}
+
+/// Counts a request, and writes it to the log.
+async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    // Who comes with a method of his own making adds no series.
+    let known = [Method::GET, Method::POST, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
+    let name = if known.contains(&method) { method.as_str() } else { "other" };
+    shared.metrics.request(name, &route, status);
+    if let Some(problem::Code(code)) = response.extensions().get() {
+        shared.metrics.problem(code);
+    }
+    tracing::debug!(%method, route, status, "request");
+    response
+}

@@ -1,0 +1,257 @@
+//! Errors as programs see them: RFC 9457 problem documents with a code that never changes.
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tidemark_shared::error::{ErrorKind, Kind, chain};
+use tidemark_shared::log::LogError;
+use tidemark_shared::output::OutputError;
+use tidemark_shared::sql::{CutError, SqlError};
+use utoipa::ToSchema;
+
+use super::backend::IntakeError;
+
+/// All codes with their statuses; each keeps its meaning for ever.
+pub(super) const CODES: &[(&str, u16)] = &[
+    ("bad_idempotency_key", 400),
+    ("bad_parameter", 400),
+    ("bad_path", 400),
+    ("broken_body", 400),
+    ("invalid", 400),
+    ("invalid_query", 400),
+    ("malformed", 400),
+    ("no_records", 400),
+    ("not_one_statement", 400),
+    ("not_read", 400),
+    ("not_utf8", 400),
+    ("read_only", 400),
+    ("same_name", 400),
+    ("syntax_error", 400),
+    ("too_deep", 400),
+    ("unknown_column", 400),
+    ("unauthorized", 401),
+    ("files_closed", 403),
+    ("host_not_allowed", 403),
+    ("no_route", 404),
+    ("not_found", 404),
+    ("unknown_dataset", 404),
+    ("unknown_table", 404),
+    ("wrong_method", 405),
+    ("not_acceptable", 406),
+    ("slow_body", 408),
+    ("conflict", 409),
+    ("no_stream", 409),
+    ("positions_gone", 410),
+    ("too_stale", 412),
+    ("too_large", 413),
+    ("unsupported_media_type", 415),
+    ("bytes_read_limit", 422),
+    ("format", 422),
+    ("idempotency_key_reused", 422),
+    ("memory_limit", 422),
+    ("query_failed", 422),
+    ("spill_limit", 422),
+    ("time_limit", 422),
+    ("busy", 429),
+    ("exhausted", 429),
+    ("too_many_queries", 429),
+    ("corrupt", 500),
+    ("internal", 500),
+    ("unsupported", 501),
+    ("not_ready", 503),
+    ("realtime_gap", 503),
+    ("realtime_unavailable", 503),
+    ("unavailable", 503),
+    ("positions_not_reached", 504),
+];
+
+/// Media type of problem documents.
+pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// A problem document.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// Names the kind of problem: `urn:tidemark:problem:<code>`.
+    pub r#type: String,
+    /// The kind of problem in words.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// A name for programs. It never changes its meaning.
+    pub code: &'static str,
+    /// What happened here.
+    pub detail: String,
+    /// What to do about it, where there is something to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Seconds after which the same request may succeed.
+    #[serde(skip)]
+    pub retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(CODES.contains(&(code, status.as_u16())), "`{code}` with status {status} is not listed");
+        Self {
+            r#type: format!("urn:tidemark:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail: detail.into(),
+            hint: None,
+            retry_after_s: None,
+        }
+    }
+
+    pub(super) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let text = serde_json::to_vec(&self).expect("plain data");
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED.as_u16() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(Code(self.code));
+        response
+    }
+}
+
+/// The code of a problem, for the metrics.
+#[derive(Debug, Clone)]
+pub(super) struct Code(pub(super) &'static str);
+
+/// Status and code of failures that have no code of their own.
+fn by_kind(kind: Kind) -> (StatusCode, &'static str) {
+    match kind {
+        Kind::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
+        Kind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+        Kind::Conflict => (StatusCode::CONFLICT, "conflict"),
+        Kind::Retryable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        Kind::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "query_failed"),
+        Kind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "corrupt"),
+        Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
+        Kind::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "exhausted"),
+        Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+    }
+}
+
+/// The part of a path that is a name.
+pub(super) fn of_path(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    path.map(|Path(name)| name).map_err(|error| Problem::bad_request("bad_path", error.body_text()))
+}
+
+/// Any error of the workspace. The chain of causes of a failure that is ours goes to the log; the caller is told what
+/// failed.
+pub(super) fn of_error<E: ErrorKind>(error: &E) -> Problem {
+    let (status, code) = by_kind(error.kind());
+    told(status, code, error)
+}
+
+fn told<E: ErrorKind>(status: StatusCode, code: &'static str, error: &E) -> Problem {
+    let text = chain(error);
+    if status.is_server_error() {
+        tracing::warn!(code, error = text, "request failed");
+    }
+    let mut problem = Problem::new(status, code, text);
+    problem.hint = error.hint();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        problem.retry_after_s = Some(1);
+    }
+    problem
+}
+
+/// Status and code of a statement's failure.
+pub(super) fn sql_code(error: &SqlError) -> (StatusCode, &'static str) {
+    match error {
+        SqlError::Syntax { .. } => (StatusCode::BAD_REQUEST, "syntax_error"),
+        SqlError::Statements { .. } => (StatusCode::BAD_REQUEST, "not_one_statement"),
+        SqlError::TooDeep { .. } => (StatusCode::BAD_REQUEST, "too_deep"),
+        SqlError::UnknownTable { .. } => (StatusCode::NOT_FOUND, "unknown_table"),
+        SqlError::UnknownColumn { .. } => (StatusCode::BAD_REQUEST, "unknown_column"),
+        SqlError::ReadOnly { .. } => (StatusCode::BAD_REQUEST, "read_only"),
+        SqlError::FilesClosed { .. } => (StatusCode::FORBIDDEN, "files_closed"),
+        SqlError::Parameter { .. } => (StatusCode::BAD_REQUEST, "bad_parameter"),
+        SqlError::Plan { .. } => (StatusCode::BAD_REQUEST, "invalid_query"),
+        SqlError::TimedOut { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "time_limit"),
+        SqlError::OutOfMemory { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "memory_limit"),
+        SqlError::OutOfSpillSpace { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "spill_limit"),
+        SqlError::TooManyBytes { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bytes_read_limit"),
+        SqlError::Cut { source, .. } => cut_code(source),
+        other => by_kind(other.kind()),
+    }
+}
+
+fn cut_code(error: &CutError) -> (StatusCode, &'static str) {
+    let status = match error {
+        CutError::RealtimeGap { .. } | CutError::NoView { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        CutError::NotReached { .. } => StatusCode::GATEWAY_TIMEOUT,
+        CutError::TooStale { .. } => StatusCode::PRECONDITION_FAILED,
+        CutError::PinGone { .. } => StatusCode::GONE,
+        CutError::Failed(source) => return by_kind(source.kind()),
+    };
+    (status, error.code().unwrap_or("internal"))
+}
+
+impl From<SqlError> for Problem {
+    fn from(error: SqlError) -> Self {
+        let (status, code) = sql_code(&error);
+        let mut problem = told(status, code, &error);
+        // The engine's hints are about the flags of `tidemark sql`.
+        let of_flags = |hint: &String| hint.contains("`--");
+        if problem.hint.as_ref().is_some_and(of_flags) {
+            problem.hint = None;
+        }
+        problem
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        match &error {
+            IntakeError::UnknownDataset { .. } => told(StatusCode::NOT_FOUND, "unknown_dataset", &error),
+            IntakeError::NoStream { .. } => told(StatusCode::CONFLICT, "no_stream", &error),
+            IntakeError::Busy { retry_after, .. } => told(StatusCode::TOO_MANY_REQUESTS, "busy", &error)
+                .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX)),
+            IntakeError::Log(LogError::TooLarge { .. }) => told(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error),
+            IntakeError::Log(LogError::KeyReused { .. }) => {
+                told(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", &error)
+            }
+            IntakeError::Log(_) | IntakeError::Failed(_) => of_error(&error),
+        }
+    }
+}
+
+impl From<OutputError> for Problem {
+    fn from(error: OutputError) -> Self {
+        let detail = chain(&error);
+        match error {
+            OutputError::SameName { .. } => Self::bad_request("same_name", detail)
+                .with_hint("give one of them another name: `SELECT a.id, b.id AS b_id`"),
+            OutputError::Format(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "format", detail),
+            OutputError::Io(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
+        }
+    }
+}

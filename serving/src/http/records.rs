@@ -1,0 +1,208 @@
+//! `POST /v1/datasets/{dataset}/records`: records into a dataset's stream.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidemark_shared::log::{APPEND_RECORDS_MAX, IdempotencyKey};
+use tidemark_shared::position::{Coverage, LogPartition};
+use utoipa::ToSchema;
+
+use super::Shared;
+use super::backend::Taken;
+use super::body;
+use super::problem::{Problem, of_path};
+
+const NDJSON: &str = "application/x-ndjson";
+const JSON: &str = "application/json";
+
+/// Where records went.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Accepted {
+    /// Number of records.
+    pub accepted: usize,
+    /// The position of each record, in the order of the records.
+    pub positions: Vec<RecordPosition>,
+    /// What a query must cover to see them: its `at_least`.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
+    pub at_least: BTreeMap<String, Coverage>,
+    /// True if the idempotency key had been used: nothing was appended now.
+    pub repeated: bool,
+}
+
+/// Where a record stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecordPosition {
+    /// Partition of the topic.
+    pub partition: u32,
+    /// Offset in the partition.
+    pub offset: u64,
+}
+
+impl Accepted {
+    fn new(dataset: &str, taken: &Taken) -> Self {
+        let mut ends = Coverage::new();
+        for (partition, offset) in &taken.positions {
+            if ends.end(partition) <= *offset {
+                ends.set(partition.clone(), offset + 1);
+            }
+        }
+        let position = |(partition, offset): &(LogPartition, u64)| RecordPosition {
+            partition: partition.partition,
+            offset: *offset,
+        };
+        Self {
+            accepted: taken.positions.len(),
+            positions: taken.positions.iter().map(position).collect(),
+            at_least: BTreeMap::from([(dataset.to_owned(), ends)]),
+            repeated: taken.repeated,
+        }
+    }
+}
+
+/// Appends records to a dataset's stream.
+#[utoipa::path(
+    post, path = "/v1/datasets/{dataset}/records", tag = "records",
+    description = "Records as JSON objects: one a line (`application/x-ndjson`), or an array (`application/json`). They are durable when the answer comes. A request with an `Idempotency-Key` that is repeated within a day gets the first one's positions and appends nothing.",
+    params(
+        ("dataset" = String, Path, description = "Name of the dataset"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this request: 1 to 255 bytes"),
+    ),
+    request_body(content((Vec<Object> = "application/json"), (String = "application/x-ndjson"))),
+    responses(
+        (status = 200, description = "All of them are durable", body = Accepted),
+        (status = 400, description = "Malformed; nothing was appended", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_dataset`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body came too slowly", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`no_stream`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body, a record or their number is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Neither JSON nor NDJSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`idempotency_key_reused` with other records", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "More comes than can be taken in: see `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The log takes nothing now", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn append(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<Accepted>, Problem> {
+    let dataset = of_path(path)?;
+    let (parts, incoming) = request.into_parts();
+    let media_type = body::media_type(&parts.headers, &[NDJSON, JSON])?;
+    let key = idempotency_key(&parts.headers)?;
+    let bytes = body::read(incoming, shared.limits.records_bytes_max, shared.limits.body_timeout).await?;
+    let values = records(&bytes, media_type == JSON)?;
+    let taken = shared.backend.append(&dataset, values, key.as_ref()).await?;
+    if !taken.repeated {
+        shared.metrics.records(taken.positions.len());
+    }
+    Ok(Json(Accepted::new(&dataset, &taken)))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let bad = |reason: String| Problem::bad_request("bad_idempotency_key", reason);
+    let text = value.to_str().map_err(|_| bad("an idempotency key is printable ASCII".to_owned()))?;
+    IdempotencyKey::new(text).map(Some).map_err(|error| bad(error.to_string()))
+}
+
+/// The records in a body, each as it stands there.
+fn records(bytes: &Bytes, is_array: bool) -> Result<Vec<Bytes>, Problem> {
+    let text = body::text(bytes)?;
+    let found = if is_array { of_array(text)? } else { of_lines(text)? };
+    match found.len() {
+        0 => Err(Problem::bad_request("no_records", "the body holds no record")),
+        1..=APPEND_RECORDS_MAX => Ok(found.into_iter().map(|record| bytes.slice_ref(record.as_bytes())).collect()),
+        count => {
+            let detail = format!("{count} records in one request, at most {APPEND_RECORDS_MAX}");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
+        }
+    }
+}
+
+fn of_array(text: &str) -> Result<Vec<&str>, Problem> {
+    let malformed =
+        |error: serde_json::Error| Problem::bad_request("malformed", format!("expected an array of objects: {error}"));
+    let values: Vec<&RawValue> = serde_json::from_str(text).map_err(malformed)?;
+    let mut records = Vec::with_capacity(values.len());
+    for (index, value) in values.iter().enumerate() {
+        let record = value.get();
+        if !record.starts_with('{') {
+            return Err(Problem::bad_request("malformed", format!("element {index} of the array is no object")));
+        }
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn of_lines(text: &str) -> Result<Vec<&str>, Problem> {
+    let mut records = Vec::new();
+    for (index, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
+        if line.is_empty() {
+            continue;
+        }
+        let malformed = |reason: String| Problem::bad_request("malformed", format!("line {index}: {reason}"));
+        let value: &RawValue = serde_json::from_str(line).map_err(|error| malformed(error.to_string()))?;
+        if !value.get().starts_with('{') {
+            return Err(malformed("a record is an object".to_owned()));
+        }
+        records.push(line);
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_lines_or_elements_as_they_stand_there() {
+        let cases: [(&str, bool, Result<Vec<&str>, (u16, &str)>); 12] = [
+            ("{\"a\":1}\n\n {\"b\": 2}\r\n", false, Ok(vec!["{\"a\":1}", "{\"b\": 2}"])),
+            ("[{\"a\":1}, {\"b\": [2]}]", true, Ok(vec!["{\"a\":1}", "{\"b\": [2]}"])),
+            ("{\"a\":12345678901234567890.10}", false, Ok(vec!["{\"a\":12345678901234567890.10}"])),
+            ("", false, Err((400, "no_records"))),
+            ("[]", true, Err((400, "no_records"))),
+            ("{\"a\":1}\n{\"a\":", false, Err((400, "malformed"))),
+            ("{\"a\":1} {\"a\":2}", false, Err((400, "malformed"))),
+            ("17", false, Err((400, "malformed"))),
+            ("[1]", true, Err((400, "malformed"))),
+            ("{\"a\":1}", true, Err((400, "malformed"))),
+            ("[{\"a\":1}] x", true, Err((400, "malformed"))),
+            ("null", true, Err((400, "malformed"))),
+        ];
+        for (text, is_array, wanted) in cases {
+            let found = records(&Bytes::copy_from_slice(text.as_bytes()), is_array);
+            let found = found.map_err(|problem| (problem.status, problem.code));
+            let found =
+                found.as_ref().map(|records| records.iter().map(|r| std::str::from_utf8(r).expect("text")).collect());
+            let found = found.map_err(|(status, code)| (*status, code.as_str()));
+            assert_eq!(found, wanted, "{text}");
+        }
+        let broken = records(&Bytes::from_static(b"{\"a\":\"\xff\"}"), false).expect_err("not UTF-8");
+        assert_eq!(broken.code, "not_utf8");
+    }
+
+    #[test]
+    fn the_token_is_the_end_of_what_was_taken_in_each_partition() {
+        let at = |partition: &str, offset| (partition.parse().expect("a partition"), offset);
+        let taken = Taken { positions: vec![at("t/0", 9), at("t/3", 7), at("t/0", 10)], repeated: false };
+        let json = serde_json::to_value(Accepted::new("trips", &taken)).expect("plain data");
+        let wanted = serde_json::json!({
+            "accepted": 3,
+            "positions": [{"partition": 0, "offset": 9}, {"partition": 3, "offset": 7}, {"partition": 0, "offset": 10}],
+            "at_least": {"trips": {"t/0": 11, "t/3": 8}},
+            "repeated": false,
+        });
+        assert_eq!(json, wanted);
+    }
+}

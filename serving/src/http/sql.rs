@@ -1,0 +1,298 @@
+//! `POST /v1/sql`: one statement, its answer streamed.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use serde::Deserialize;
+use tidemark_shared::error::chain;
+use tidemark_shared::output::{self, RowWriter};
+use tidemark_shared::position::Coverage;
+use tidemark_shared::sql::{Answer, AsOf, Limits, Param, Query, Wants};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
+use utoipa::ToSchema;
+
+use super::Shared;
+use super::accept::{self, Format};
+use super::body;
+use super::problem::{Problem, sql_code};
+
+/// Header with what the answer covers, as JSON.
+pub(super) const AS_OF: HeaderName = HeaderName::from_static("tidemark-as-of");
+/// Longest value of [`AS_OF`]; beyond it clients and proxies refuse the whole head, and only the body tells.
+const AS_OF_BYTES_MAX: usize = 16 * 1024;
+/// Most parameters of a statement.
+const PARAMS_MAX: usize = 1_000;
+/// Pieces of the body made ahead of who reads it.
+const PIECES_AHEAD: usize = 2;
+
+/// A statement with what it asks for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlRequest {
+    /// One statement. It only reads.
+    #[schema(example = "SELECT count(*) AS n FROM trips")]
+    pub sql: String,
+    /// Values of `$1`, `$2`, …: null, booleans, numbers or strings.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub params: Vec<serde_json::Value>,
+    /// Positions, by dataset, that the answer must cover; it is waited for, within a bound.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
+    pub at_least: BTreeMap<String, Coverage>,
+    /// Positions, by dataset, of an earlier answer: exactly what lies below them counts.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
+    pub positions: BTreeMap<String, Coverage>,
+    /// Longest time, in milliseconds, that a record may have been in the log without being in the answer.
+    #[serde(default)]
+    pub max_staleness_ms: Option<u64>,
+    /// Time limit in milliseconds.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// Most bytes read from data files.
+    #[serde(default)]
+    pub bytes_read_max: Option<u64>,
+}
+
+/// Answers one statement.
+#[utoipa::path(
+    post, path = "/v1/sql", tag = "query",
+    description = "One statement over `merged.<dataset>` (the default schema), `batch.<dataset>` and `live.<dataset>`. `as_of` comes before `rows` and `stats` ends the body; a late error breaks the connection, so a body without its end is no answer. As-of stands also in the header `tidemark-as-of` (left out beyond 16 KiB).",
+    request_body = SqlRequest,
+    responses(
+        (status = 200, description = "The answer: `{columns, as_of, rows, stats}`, or CSV, NDJSON or an Arrow IPC stream by `Accept`", content(
+            (Object = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"), (String = "application/vnd.apache.arrow.stream"))),
+        (status = 400, description = "The request or the statement is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_table`", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No such format", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body came too slowly", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "`positions_gone`", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`too_stale`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`time_limit`, `memory_limit`, `spill_limit`, `bytes_read_limit`, or the values allow no answer", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many queries", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`realtime_gap`, `realtime_unavailable`, `unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`positions_not_reached`", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn sql(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
+    let (parts, incoming) = request.into_parts();
+    let format = accept::format(&parts.headers)?;
+    body::media_type(&parts.headers, &["application/json"])?;
+    let limits = &shared.limits;
+    let bytes = body::read(incoming, limits.sql_bytes_max, limits.body_timeout).await?;
+    let asked: SqlRequest = serde_json::from_str(body::text(&bytes)?)
+        .map_err(|error| Problem::bad_request("malformed", error.to_string()))?;
+    let query = shared.query(asked)?;
+    let permit = shared.permit(query.limits.timeout.unwrap_or(limits.query_timeout_max)).await?;
+    let running = shared.metrics.query();
+    let answered = Box::pin(answer(&shared, &query, format, permit)).await;
+    drop(running);
+    answered
+}
+
+impl Shared {
+    fn query(&self, asked: SqlRequest) -> Result<Query, Problem> {
+        if asked.params.len() > PARAMS_MAX {
+            return Err(Problem::bad_request("bad_parameter", format!("at most {PARAMS_MAX} parameters")));
+        }
+        let params = asked.params.into_iter().enumerate().map(|(index, value)| param(index, value));
+        let timeout = asked.timeout_ms.map_or(self.limits.query_timeout, Duration::from_millis);
+        let limit = self.limits.bytes_read_max;
+        let bytes_read_max = match (asked.bytes_read_max, limit) {
+            (Some(asked), Some(limit)) => Some(asked.min(limit)),
+            (asked, limit) => asked.or(limit),
+        };
+        Ok(Query {
+            sql: asked.sql,
+            params: params.collect::<Result<_, _>>()?,
+            limits: Limits { timeout: Some(timeout.min(self.limits.query_timeout_max)), bytes_read_max },
+            wants: Wants {
+                at_least: asked.at_least,
+                staleness_max: asked.max_staleness_ms.map(Duration::from_millis),
+                positions: asked.positions,
+            },
+        })
+    }
+
+    /// Leave to run a query; who waits longer than `within`, or finds too many waiting, is turned away.
+    async fn permit(&self, within: Duration) -> Result<OwnedSemaphorePermit, Problem> {
+        let too_many = || {
+            let detail = "too many queries are running or waiting";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_queries", detail).retry_after(1)
+        };
+        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let Ok(_place) = self.waiting.try_acquire() else { return Err(too_many()) };
+        match tokio::time::timeout(within, Arc::clone(&self.running).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(too_many()),
+        }
+    }
+}
+
+fn param(index: usize, value: serde_json::Value) -> Result<Param, Problem> {
+    Ok(match value {
+        serde_json::Value::Null => Param::Value(ScalarValue::Null),
+        serde_json::Value::Bool(value) => Param::Value(ScalarValue::Boolean(Some(value))),
+        serde_json::Value::String(text) => Param::String(text),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), _, _) => Param::Value(ScalarValue::Int64(Some(number))),
+            (_, Some(number), _) => Param::Value(ScalarValue::UInt64(Some(number))),
+            (_, _, number) => Param::Value(ScalarValue::Float64(number)),
+        },
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+            let detail = format!("parameter ${} is neither null nor a boolean, number or string", index + 1);
+            return Err(Problem::bad_request("bad_parameter", detail));
+        }
+    })
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    query: &Query,
+    format: Format,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response, Problem> {
+    let mut answer = shared.engine.query(query).await?;
+    check_named(&query.wants, &answer.as_of)?;
+    let pieces = Pieces::default();
+    let mut writer: Box<dyn RowWriter> = match format {
+        Format::Json => output::document(pieces.clone()),
+        Format::Ndjson => output::ndjson(pieces.clone()),
+        Format::Csv => output::csv(pieces.clone()),
+        Format::Arrow => output::ipc(pieces.clone()),
+    };
+    writer.begin(&answer.schema, &answer.as_of)?;
+    // What fails before the first row still has a status of its own.
+    let first = answer.next().await?;
+    let as_of = serde_json::to_vec(&answer.as_of).expect("plain data");
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    let work = Streaming { answer, writer, pieces, sender, patience: shared.limits.write_timeout };
+    // It ends with the answer, at its time limit, or when nobody reads any more: whichever is first.
+    let shared = Arc::clone(shared);
+    let mut task = JoinSet::new();
+    let _handle = task.spawn(async move {
+        let _permit = permit;
+        if let Some(code) = work.run(first).await {
+            shared.metrics.broken(code);
+        }
+    });
+    let mut response = Response::new(Body::from_stream(until_the_end(receiver, task)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_bytes(&as_of)
+        && as_of.len() <= AS_OF_BYTES_MAX
+    {
+        headers.insert(AS_OF, value);
+    }
+    Ok(response)
+}
+
+/// A wish for a dataset that the statement does not read would be granted by ignoring it.
+fn check_named(wants: &Wants, as_of: &AsOf) -> Result<(), Problem> {
+    let mut named = wants.at_least.keys().chain(wants.positions.keys());
+    match named.find(|name| !as_of.datasets.contains_key(*name)) {
+        Some(name) => Err(Problem::bad_request(
+            "not_read",
+            format!("positions are given for `{name}`, which the statement does not read"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What a writer has written and nobody has taken yet.
+#[derive(Debug, Clone, Default)]
+struct Pieces(Arc<Mutex<Vec<u8>>>);
+
+impl Pieces {
+    fn take(&self) -> Bytes {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into()
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A piece of a body; `None` is its end. A channel that closes without an end was cut off.
+type Piece = Option<Bytes>;
+
+struct Streaming {
+    answer: Answer,
+    writer: Box<dyn RowWriter>,
+    pieces: Pieces,
+    sender: mpsc::Sender<Piece>,
+    patience: Duration,
+}
+
+impl Streaming {
+    /// Writes the answer; the code of what broke it off, if something did.
+    async fn run(mut self, first: Option<RecordBatch>) -> Option<&'static str> {
+        let mut batch = first;
+        while let Some(rows) = batch {
+            if let Err(error) = self.writer.rows(&rows) {
+                tracing::warn!(error = chain(&error), "an answer broke off");
+                return Some("format");
+            }
+            if !self.send().await {
+                return Some("reader_gone");
+            }
+            batch = match self.answer.next().await {
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "an answer broke off");
+                    return Some(sql_code(&error).1);
+                }
+            };
+        }
+        if let Err(error) = self.writer.end(&self.answer.stats()) {
+            tracing::warn!(error = chain(&error), "an answer broke off");
+            return Some("format");
+        }
+        let ended = self.send().await && self.sender.send(None).await.is_ok();
+        (!ended).then_some("reader_gone")
+    }
+
+    /// Hands on what was written; false if nobody takes it in time.
+    async fn send(&mut self) -> bool {
+        let piece = self.pieces.take();
+        piece.is_empty()
+            || matches!(tokio::time::timeout(self.patience, self.sender.send(Some(piece))).await, Ok(Ok(())))
+    }
+}
+
+/// The pieces; an error, which breaks the connection, where they stop without an end. Owns the task that makes them.
+fn until_the_end(receiver: mpsc::Receiver<Piece>, task: JoinSet<()>) -> impl futures::Stream<Item = io::Result<Bytes>> {
+    futures::stream::unfold(Some((receiver, task)), |going_on| async {
+        let (mut receiver, task) = going_on?;
+        match receiver.recv().await {
+            Some(Some(piece)) => Some((Ok(piece), Some((receiver, task)))),
+            Some(None) => None,
+            None => Some((Err(io::Error::other("the answer broke off")), None)),
+        }
+    })
+}

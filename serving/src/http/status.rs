@@ -1,0 +1,65 @@
+//! How the process is: for people and scripts (`/v1/status`), for whoever restarts or routes to it (`/healthz`, `/readyz`),
+//! and for Prometheus (`/metrics`).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use prometheus_client::encoding::text::encode;
+
+use super::Shared;
+use super::problem::{Problem, of_error};
+
+/// Per dataset and partition: log end, archived, visible, coverage, lag; per role: health.
+#[utoipa::path(
+    get, path = "/v1/status", tag = "status",
+    responses(
+        (status = 200, description = "As `tidemark status --json` shows it", body = Object),
+        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Something that was asked has no answer", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<serde_json::Value>, Problem> {
+    shared.backend.status().await.map(Json).map_err(|error| of_error(&error))
+}
+
+/// The process runs.
+#[utoipa::path(get, path = "/healthz", tag = "status", responses((status = 200, description = "It runs", body = String, content_type = "text/plain")))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The process can answer.
+#[utoipa::path(
+    get, path = "/readyz", tag = "status",
+    responses(
+        (status = 200, description = "It can answer", body = String, content_type = "text/plain"),
+        (status = 503, description = "`not_ready`: it can't yet, or no more", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Result<&'static str, Problem> {
+    match shared.backend.unready().await {
+        None => Ok("ready\n"),
+        Some(reason) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1)),
+    }
+}
+
+/// Counters and gauges as OpenMetrics text.
+#[utoipa::path(
+    get, path = "/metrics", tag = "status",
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
+        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<impl IntoResponse, Problem> {
+    let mut text = String::new();
+    let failed =
+        |error: std::fmt::Error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string());
+    encode(&mut text, &shared.registry).map_err(failed)?;
+    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}

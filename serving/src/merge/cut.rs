@@ -1,0 +1,218 @@
+//! One moment of one dataset: a curated version, then a pin of the same generation's view (H5, H6).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
+use tidemark_shared::dataset::{Definition, registry};
+use tidemark_shared::error::{AnyError, ErrorKind};
+use tidemark_shared::live::{LivePin, LiveView, ViewId};
+use tidemark_shared::position::Coverage;
+use tidemark_shared::sql::CutError;
+use tidemark_shared::store::Store;
+
+use super::decide::{Candidate, Split, served, split};
+use super::speed::SpeedStatus;
+use super::versions::{Pointer, Versions};
+
+/// How often a version is read again because the view has dropped rows above it; each time a newer one must be there.
+const ATTEMPTS_MAX: u32 = 5;
+/// Longest wait for positions before the dataset is looked at anew: another generation may answer by then.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Definitions kept; a dataset has few that answer.
+const DEFINITIONS_MAX: usize = 1_000;
+
+/// What cuts are taken of.
+pub(super) struct Sources {
+    pub(super) store: Store,
+    pub(super) versions: Arc<dyn Versions>,
+    pub(super) live: Arc<dyn LiveView>,
+    pub(super) speed: Arc<dyn SpeedStatus>,
+    pub(super) ambient: Arc<dyn Ambient>,
+    pub(super) definitions: Mutex<BTreeMap<(String, String), Arc<Definition>>>,
+    /// By dataset, the highest pointer that answered.
+    pub(super) answered: Mutex<BTreeMap<String, u64>>,
+}
+
+/// The real-time part of a cut.
+#[derive(Debug)]
+pub(super) struct LivePart {
+    pub(super) pin: Arc<dyn LivePin>,
+    pub(super) split: Split,
+    /// Rows above the coverage.
+    pub(super) rows: u64,
+}
+
+/// One moment of one dataset.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) at: DateTime<Utc>,
+    pub(super) definition: Arc<Definition>,
+    pub(super) curated: Arc<CuratedTable>,
+    /// `None` for a dataset without a stream. What is curated answers for itself even where there is an error.
+    pub(super) live: Option<Result<LivePart, CutError>>,
+    pub(super) log_end: Option<Coverage>,
+}
+
+impl Cut {
+    pub(super) fn coverage(&self) -> &Coverage {
+        &self.curated.version().coverage
+    }
+
+    /// What curated and real-time rows cover together; only the coverage, where there is no real-time part.
+    pub(super) fn positions(&self) -> &Coverage {
+        match &self.live {
+            Some(Ok(live)) => &live.split.positions,
+            Some(Err(_)) | None => self.coverage(),
+        }
+    }
+}
+
+fn failed(error: impl ErrorKind) -> CutError {
+    CutError::failed(error)
+}
+
+fn told(error: AnyError) -> CutError {
+    CutError::Failed(Arc::new(error))
+}
+
+impl Sources {
+    /// The dataset as it is now, or as soon as it covers `at_least`, if that is within `wait_max`. `None` if nothing was
+    /// curated of it yet.
+    pub(super) async fn cut(
+        &self,
+        dataset: &str,
+        at_least: Option<&Coverage>,
+        wait_max: Duration,
+    ) -> Result<Option<Cut>, CutError> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let Some(cut) = self.attempt(dataset).await? else { return Ok(None) };
+            let Some(wanted) = at_least.filter(|wanted| !cut.positions().includes(wanted)) else {
+                return Ok(Some(cut));
+            };
+            let waited = begun.elapsed();
+            let Some(left) = wait_max.checked_sub(waited).filter(|left| !left.is_zero()) else {
+                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                let reached = cut.positions().clone();
+                return match cut.live {
+                    Some(Err(error)) => Err(error),
+                    _ => Err(CutError::NotReached { wanted: wanted.clone(), reached, waited_ms }),
+                };
+            };
+            self.speed.wait_visible(dataset, wanted, left.min(LOOK_AGAIN)).await.map_err(told)?;
+        }
+    }
+
+    async fn attempt(&self, dataset: &str) -> Result<Option<Cut>, CutError> {
+        if !self.speed.has_stream(dataset) {
+            let pointers = self.versions.pointers(dataset).await.map_err(failed)?;
+            let Some((_, generation)) = pointers.first() else { return Ok(None) };
+            let at = self.ambient.now();
+            let curated = self.versions.newest(dataset, generation).await.map_err(failed)?;
+            let definition = self.definition(dataset, &generation.definition).await?;
+            return Ok(Some(Cut { at, definition, curated, live: None, log_end: None }));
+        }
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let Some((generation, has_view)) = self.generation(dataset).await? else { return Ok(None) };
+            let at = self.ambient.now();
+            // H5: the coverage first, then the visible positions.
+            let curated = self.versions.newest(dataset, &generation).await.map_err(failed)?;
+            let live = match has_view {
+                true => self.live_part(dataset, &generation, &curated).await,
+                false => Err(CutError::NoView { generation: generation.generation.clone() }),
+            };
+            // A floor above the coverage means that a newer version is there; a view that went, that another generation
+            // answers now. Either way: look again.
+            let again = matches!(live, Err(CutError::RealtimeGap { .. } | CutError::NoView { .. }));
+            if again && has_view && attempt < ATTEMPTS_MAX {
+                continue;
+            }
+            let definition = self.definition(dataset, &generation.definition).await?;
+            let log_end = Some(self.speed.log_ends(dataset).await.map_err(told)?);
+            return Ok(Some(Cut { at, definition, curated, live: Some(live), log_end }));
+        }
+    }
+
+    /// The generation that answers, and whether it has a view; `None` if nothing was curated yet. Where no generation has
+    /// a view, the newest answers for what is curated.
+    async fn generation(&self, dataset: &str) -> Result<Option<(CurrentGeneration, bool)>, CutError> {
+        let pointers = self.versions.pointers(dataset).await.map_err(failed)?;
+        let mut pins = Vec::new();
+        for (_, generation) in &pointers {
+            pins.push(self.live.pin(&view_id(dataset, generation)).await.map_err(failed)?);
+        }
+        let candidate = |index: usize| {
+            let (n, _): &Pointer = pointers.get(index)?;
+            Some(Candidate { n: *n, view: pins[index].as_ref().map(|pin| pin.ranges()) })
+        };
+        let Some(newest) = candidate(0) else { return Ok(None) };
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).copied();
+        let n = served(newest, candidate(1), answered);
+        let found = pointers.iter().find(|(number, _)| Some(*number) == n);
+        if let Some((n, _)) = found {
+            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            let highest = answered.entry(dataset.to_owned()).or_insert(*n);
+            *highest = (*highest).max(*n);
+        }
+        Ok(found
+            .map(|(_, generation)| (generation.clone(), true))
+            .or_else(|| pointers.first().map(|(_, generation)| (generation.clone(), false))))
+    }
+
+    async fn live_part(
+        &self,
+        dataset: &str,
+        generation: &CurrentGeneration,
+        curated: &CuratedTable,
+    ) -> Result<LivePart, CutError> {
+        let pin = self.live.pin(&view_id(dataset, generation)).await.map_err(failed)?;
+        let pin = pin.ok_or_else(|| CutError::NoView { generation: generation.generation.clone() })?;
+        // H6: floors and rows are of one pin.
+        let split = split(&curated.version().coverage, pin.ranges())?;
+        let rows = match split.live.is_empty() {
+            true => 0,
+            false => pin.counts(&curated.version().coverage).accepted,
+        };
+        Ok(LivePart { pin, split, rows })
+    }
+
+    async fn definition(&self, dataset: &str, version: &str) -> Result<Arc<Definition>, CutError> {
+        let key = (dataset.to_owned(), version.to_owned());
+        if let Some(known) = self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let registered = registry::by_version(&self.store, dataset, version).await.map_err(failed)?;
+        let missing = || failed(NoDefinition { dataset: key.0.clone(), version: key.1.clone() });
+        let definition = Arc::new(registered.ok_or_else(missing)?.definition);
+        let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if definitions.len() >= DEFINITIONS_MAX {
+            definitions.clear();
+        }
+        definitions.insert(key, Arc::clone(&definition));
+        Ok(definition)
+    }
+}
+
+fn view_id(dataset: &str, generation: &CurrentGeneration) -> ViewId {
+    ViewId { dataset: dataset.to_owned(), generation: generation.generation.clone() }
+}
+
+/// A generation without the definition that made it.
+#[derive(Debug, thiserror::Error)]
+#[error("dataset `{dataset}` has no definition of version {version}, which made its table")]
+struct NoDefinition {
+    dataset: String,
+    version: String,
+}
+
+impl ErrorKind for NoDefinition {
+    fn kind(&self) -> tidemark_shared::error::Kind {
+        tidemark_shared::error::Kind::Corrupt
+    }
+}

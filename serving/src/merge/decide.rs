@@ -1,0 +1,156 @@
+//! The decisions of a cut: pure functions over what was observed.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use tidemark_shared::live::{LiveRange, live_range};
+use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition};
+use tidemark_shared::sql::CutError;
+
+/// Floors and visible positions of a view.
+pub type Ranges = BTreeMap<LogPartition, LiveRange>;
+
+/// A generation that could answer: the number of its pointer, and its view, if that is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Number of the pointer.
+    pub n: u64,
+    /// The view.
+    pub view: Option<&'a Ranges>,
+}
+
+/// Which of a dataset's two newest generations answers: the newest, as soon as its view is there and not behind that of
+/// the one before; until then the one before, whose view is kept up (H9). Once the newest has answered (`answered` is
+/// the highest pointer that did), it stays. `None`: neither has a view.
+#[must_use]
+pub fn served(newest: Candidate<'_>, before: Option<Candidate<'_>>, answered: Option<u64>) -> Option<u64> {
+    let before = before.and_then(|before| Some((before.n, before.view?)));
+    match (newest.view, before) {
+        (None, before) => before.map(|(n, _)| n),
+        (Some(_), None) => Some(newest.n),
+        (Some(_), Some(_)) if answered.is_some_and(|answered| answered >= newest.n) => Some(newest.n),
+        (Some(view), Some((n, old))) => Some(if is_behind(view, old) { n } else { newest.n }),
+    }
+}
+
+fn is_behind(view: &Ranges, old: &Ranges) -> bool {
+    let visible = |ranges: &Ranges, partition| ranges.get(partition).map_or(0, |range: &LiveRange| range.visible);
+    old.iter().any(|(partition, range)| visible(view, partition) < range.visible)
+}
+
+/// How a cut divides the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Split {
+    /// What is read from the view; partitions without such a part are left out.
+    pub live: BTreeMap<LogPartition, Range<u64>>,
+    /// What both parts cover together: `max(C, V)` (H5).
+    pub positions: Coverage,
+}
+
+/// Divides the log between a curated version that covers `coverage` and a view that holds `view`.
+///
+/// # Errors
+/// [`CutError::RealtimeGap`] for the first partition of which neither side holds some offsets (H6).
+pub fn split(coverage: &Coverage, view: &Ranges) -> Result<Split, CutError> {
+    let mut split = Split { positions: coverage.clone(), ..Split::default() };
+    for (partition, held) in view {
+        let covered = coverage.end(partition);
+        let range = live_range(covered, *held)
+            .map_err(|missing| CutError::RealtimeGap { partition: partition.clone(), missing })?;
+        split.positions.set(partition.clone(), range.end.max(covered));
+        if !range.is_empty() {
+            split.live.insert(partition.clone(), range);
+        }
+    }
+    Ok(split)
+}
+
+/// Lost offsets that lie below `positions`.
+#[must_use]
+pub fn lost_below(
+    lost: BTreeMap<LogPartition, Vec<Range<u64>>>,
+    positions: &Coverage,
+) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
+    let below = |(partition, ranges): (LogPartition, Vec<Range<u64>>)| {
+        let end = positions.end(&partition);
+        let ranges: Vec<_> = ranges.into_iter().filter(|lost| lost.start < end).collect();
+        (partition.source.as_str() != FILES_SOURCE && !ranges.is_empty()).then_some((partition, ranges))
+    };
+    lost.into_iter().filter_map(below).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(entries: &[(&str, u64, u64)]) -> Ranges {
+        let range = |(name, floor, visible): &(&str, u64, u64)| {
+            (name.parse().expect("a partition"), LiveRange { floor: *floor, visible: *visible })
+        };
+        entries.iter().map(range).collect()
+    }
+
+    fn coverage(entries: &[(&str, u64)]) -> Coverage {
+        entries.iter().map(|(name, end)| (name.parse().expect("a partition"), *end)).collect()
+    }
+
+    #[test]
+    fn the_newest_generation_answers_once_its_view_is_not_behind() {
+        let old = ranges(&[("t/0", 0, 9), ("t/1", 0, 4)]);
+        let even = ranges(&[("t/0", 5, 9), ("t/1", 0, 4)]);
+        let ahead = ranges(&[("t/0", 5, 12), ("t/1", 0, 4)]);
+        let behind = ranges(&[("t/0", 5, 12), ("t/1", 0, 3)]);
+        let partial = ranges(&[("t/0", 5, 12)]);
+        let view = |n, view| Candidate { n, view };
+        let cases = [
+            ("only one generation", view(0, Some(&old)), None, None, Some(0)),
+            ("only one, without a view", view(0, None), None, None, None),
+            ("the new view is not there", view(1, None), Some(view(0, Some(&old))), None, Some(0)),
+            ("neither is there", view(1, None), Some(view(0, None)), None, None),
+            ("the old view is gone", view(1, Some(&behind)), Some(view(0, None)), None, Some(1)),
+            ("as far", view(1, Some(&even)), Some(view(0, Some(&old))), None, Some(1)),
+            ("further", view(1, Some(&ahead)), Some(view(0, Some(&old))), None, Some(1)),
+            ("behind in one partition", view(1, Some(&behind)), Some(view(0, Some(&old))), None, Some(0)),
+            ("a partition is missing", view(1, Some(&partial)), Some(view(0, Some(&old))), None, Some(0)),
+            ("it has answered already", view(1, Some(&behind)), Some(view(0, Some(&old))), Some(1), Some(1)),
+            ("the one before has", view(1, Some(&behind)), Some(view(0, Some(&old))), Some(0), Some(0)),
+        ];
+        for (case, newest, before, answered, wanted) in cases {
+            assert_eq!(served(newest, before, answered), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn h5_the_mark_divides_each_partition_and_the_higher_end_counts() {
+        let view = ranges(&[("t/0", 3, 9), ("t/1", 0, 4), ("t/2", 0, 0)]);
+        let split = split(&coverage(&[("files", 2), ("t/0", 5), ("t/1", 7), ("u/0", 1)]), &view).expect("no gap");
+        let live: Vec<_> = split.live.iter().map(|(partition, range)| (partition.to_string(), range.clone())).collect();
+        assert_eq!(live, [("t/0".to_owned(), 5..9)]);
+        let wanted = coverage(&[("files", 2), ("t/0", 9), ("t/1", 7), ("t/2", 0), ("u/0", 1)]);
+        assert_eq!(split.positions, wanted);
+    }
+
+    #[test]
+    fn h6_a_floor_above_the_coverage_is_a_gap_with_its_offsets() {
+        let found = split(&coverage(&[("t/0", 5)]), &ranges(&[("t/0", 7, 9)]));
+        match found {
+            Err(CutError::RealtimeGap { partition, missing }) => {
+                assert_eq!((partition.to_string().as_str(), missing), ("t/0", 5..7));
+            }
+            other => panic!("{other:?}"),
+        }
+        let beyond = split(&coverage(&[("t/0", 9)]), &ranges(&[("t/0", 7, 9)])).expect("all is curated");
+        assert_eq!(beyond.live, BTreeMap::new());
+    }
+
+    #[test]
+    fn only_what_was_lost_below_the_positions_concerns_an_answer() {
+        let lost: BTreeMap<LogPartition, Vec<Range<u64>>> = [
+            ("t/0".parse().expect("a partition"), vec![1..3, 8..9]),
+            ("t/1".parse().expect("a partition"), vec![4..5]),
+        ]
+        .into();
+        let found = lost_below(lost, &coverage(&[("t/0", 8), ("t/1", 4)]));
+        assert_eq!(found.into_values().collect::<Vec<_>>(), [vec![1..3]]);
+    }
+}

@@ -1,0 +1,223 @@
+//! `batch.<dataset>`, `merged.<dataset>` and `live.<dataset>`: the datasets as a server answers for them.
+//!
+//! A statement takes one cut per dataset that it names, however often and in whichever layer ([`cut`]); the engine puts
+//! the cut's parts together. What decides is in [`decide`] and [`pinned`], and does no I/O.
+
+pub mod decide;
+
+mod cut;
+mod live;
+mod pinned;
+mod speed;
+#[cfg(test)]
+pub(crate) mod tests;
+mod versions;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::Expr;
+use object_store::path::Path;
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::ledger::Ledger;
+use tidemark_shared::live::LiveView;
+use tidemark_shared::position::Coverage;
+use tidemark_shared::sql::{
+    CutError, DatasetAsOf, DatasetTables, Layer, Limits, OpenedDataset, SqlError, StatementDatasets, Wants,
+};
+use tidemark_shared::store::Store;
+use tokio::sync::OnceCell;
+
+pub use speed::{NoSpeed, SpeedStatus};
+pub use versions::{Pointer, VersionCache, VersionError, Versions};
+
+use cut::{Cut, LivePart, Sources};
+use live::LiveTable;
+
+/// Longest wait for positions, unless the statement's own time limit is shorter.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Datasets as this process serves them.
+#[derive(Clone)]
+pub struct ServedTables {
+    sources: Arc<Sources>,
+    wait_max: Duration,
+}
+
+impl fmt::Debug for ServedTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServedTables").field("wait_max", &self.wait_max).finish_non_exhaustive()
+    }
+}
+
+impl ServedTables {
+    /// The datasets in `store`, with their real-time rows in `live`.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        versions: Arc<dyn Versions>,
+        live: Arc<dyn LiveView>,
+        speed: Arc<dyn SpeedStatus>,
+        ambient: Arc<dyn Ambient>,
+    ) -> Self {
+        let (definitions, answered) = (Mutex::default(), Mutex::default());
+        let sources = Sources { store, versions, live, speed, ambient, definitions, answered };
+        Self { sources: Arc::new(sources), wait_max: WAIT_MAX }
+    }
+
+    /// Waits at most so long for the positions that a query asks for.
+    #[must_use]
+    pub fn with_wait_max(mut self, wait_max: Duration) -> Self {
+        self.wait_max = wait_max;
+        self
+    }
+}
+
+#[async_trait]
+impl DatasetTables for ServedTables {
+    async fn names(&self) -> Result<Vec<String>, SqlError> {
+        let objects = self.sources.store.objects();
+        let failed = |source| SqlError::Store { store: self.sources.store.url().to_string(), source };
+        let listed = objects.list_with_delimiter(Some(&Path::from("curated"))).await.map_err(failed)?;
+        Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
+    }
+
+    fn statement(&self, wants: &Wants, limits: Limits) -> Arc<dyn StatementDatasets> {
+        // Leaves a tenth of the time for the answer, so that who waits in vain is told how far it got.
+        let wait_max = limits.timeout.map_or(self.wait_max, |timeout| self.wait_max.min(timeout / 10 * 9));
+        let sources = Arc::clone(&self.sources);
+        Arc::new(Statement { sources, wants: wants.clone(), wait_max, cuts: Mutex::default() })
+    }
+}
+
+/// A cut, once it is taken.
+type Slot = Arc<OnceCell<Option<Cut>>>;
+
+/// The cuts of one statement.
+struct Statement {
+    sources: Arc<Sources>,
+    wants: Wants,
+    wait_max: Duration,
+    cuts: Mutex<BTreeMap<String, Slot>>,
+}
+
+impl fmt::Debug for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statement").field("wants", &self.wants).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl StatementDatasets for Statement {
+    async fn open(&self, layer: Layer, dataset: &str) -> Result<Option<OpenedDataset>, SqlError> {
+        let failed = |source| SqlError::Cut { dataset: dataset.to_owned(), source };
+        let slot = {
+            let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(cuts.entry(dataset.to_owned()).or_default())
+        };
+        let at_least = self.at_least(dataset);
+        let taken = slot.get_or_try_init(|| self.sources.cut(dataset, at_least.as_ref(), self.wait_max));
+        let Some(cut) = Box::pin(taken).await.map_err(failed)? else { return Ok(None) };
+        self.layer(layer, dataset, cut, at_least.as_ref()).await.map(Some).map_err(failed)
+    }
+}
+
+impl Statement {
+    /// What the dataset's cut must cover: what is asked for, and what an earlier answer covered.
+    fn at_least(&self, dataset: &str) -> Option<Coverage> {
+        let (asked, pin) = (self.wants.at_least.get(dataset), self.wants.positions.get(dataset));
+        let mut both = asked.or(pin)?.clone();
+        for (partition, end) in pin.into_iter().flat_map(Coverage::iter) {
+            if both.end(partition) < end {
+                both.set(partition.clone(), end);
+            }
+        }
+        Some(both)
+    }
+
+    async fn layer(
+        &self,
+        layer: Layer,
+        dataset: &str,
+        cut: &Cut,
+        at_least: Option<&Coverage>,
+    ) -> Result<OpenedDataset, CutError> {
+        let live: Option<&LivePart> = match (layer, &cut.live) {
+            (Layer::Batch, _) | (_, None) => None,
+            (_, Some(live)) => Some(live.as_ref().map_err(Clone::clone)?),
+        };
+        let positions = if layer == Layer::Batch { cut.coverage() } else { cut.positions() };
+        if let Some(wanted) = at_least.filter(|wanted| !positions.includes(wanted)) {
+            let (wanted, reached) = (wanted.clone(), positions.clone());
+            return Err(CutError::NotReached { wanted, reached, waited_ms: 0 });
+        }
+        let pin = self.wants.positions.get(dataset).filter(|pin| *pin != positions);
+        let only = match pin {
+            Some(pin) => Some(self.pinned(dataset, cut, pin, positions).await?),
+            None => None,
+        };
+        let version = cut.curated.version();
+        let mut parts: Vec<Arc<dyn TableProvider>> = Vec::new();
+        if layer != Layer::Live {
+            parts.push(Arc::clone(&cut.curated) as Arc<dyn TableProvider>);
+        }
+        if let Some(live) = live.filter(|live| !live.split.live.is_empty()) {
+            parts.push(Arc::new(LiveTable::new(Arc::clone(&live.pin), live.split.live.clone())));
+        }
+        let curated = layer != Layer::Live;
+        Ok(OpenedDataset {
+            schema: cut.curated.schema(),
+            parts,
+            only,
+            key: cut.definition.key.clone(),
+            as_of: self.as_of(dataset, cut, pin.unwrap_or(positions)).await?,
+            files: if curated { version.files.len() as u64 } else { 0 },
+            bytes: if curated { version.bytes() } else { 0 },
+            rows_batch: if curated { version.rows().unwrap_or(0) } else { 0 },
+            rows_live: live.map_or(0, |live| live.rows),
+        })
+    }
+
+    /// The condition on rows that counted at `pin`.
+    async fn pinned(&self, dataset: &str, cut: &Cut, pin: &Coverage, positions: &Coverage) -> Result<Expr, CutError> {
+        let version = cut.curated.version();
+        pinned::check_key(cut.definition.key.is_some(), version.layout, pin, positions)?;
+        let (files, covered) = (pin.files_end(), version.coverage.files_end());
+        let mut others = std::collections::BTreeSet::new();
+        if files < covered {
+            let ledger = Ledger::new(self.sources.store.clone(), dataset).state().await.map_err(CutError::failed)?;
+            others = pinned::files_not_counted(&ledger, files, covered).map_err(|file| {
+                let reason = format!("file {file} was withdrawn or replaced since");
+                CutError::PinGone { positions: pin.clone(), reason }
+            })?;
+        }
+        Ok(pinned::below(pin, &others))
+    }
+
+    async fn as_of(&self, dataset: &str, cut: &Cut, positions: &Coverage) -> Result<DatasetAsOf, CutError> {
+        let mut as_of = DatasetAsOf::from(cut.curated.version().as_ref());
+        as_of.positions = positions.clone();
+        as_of.at = Some(cut.at);
+        let Some(log_end) = &cut.log_end else {
+            // Without a stream nothing is in a log that is not in the answer.
+            as_of.age_ms = Some(0);
+            return Ok(as_of);
+        };
+        let told = |error| CutError::Failed(Arc::new(error));
+        let speed = &self.sources.speed;
+        let oldest = speed.oldest_beyond(dataset, positions).await.map_err(told)?;
+        let age_ms = oldest.map_or(0, |oldest| u64::try_from((cut.at - oldest).num_milliseconds()).unwrap_or(0));
+        let limit_ms = self.wants.staleness_max.map(|max| u64::try_from(max.as_millis()).unwrap_or(u64::MAX));
+        if let Some(limit_ms) = limit_ms.filter(|limit_ms| age_ms > *limit_ms) {
+            return Err(CutError::TooStale { age_ms, limit_ms });
+        }
+        as_of.age_ms = Some(age_ms);
+        as_of.log_end = Some(log_end.clone());
+        as_of.lost = decide::lost_below(speed.lost(dataset).await.map_err(told)?, positions);
+        Ok(as_of)
+    }
+}

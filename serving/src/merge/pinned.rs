@@ -1,0 +1,116 @@
+//! Answers at the positions of an earlier one: every row carries its position, so the rows are still told apart; unless
+//! what made them is gone.
+
+use std::collections::BTreeSet;
+
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, lit};
+use tidemark_shared::ledger::LedgerState;
+use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
+use tidemark_shared::sql::CutError;
+
+/// Files below `pin` whose rows are in the table at `covered` but did not count at `pin`.
+///
+/// # Errors
+/// The number of a file whose rows counted at `pin` and are gone.
+pub(super) fn files_not_counted(ledger: &LedgerState, pin: u64, covered: u64) -> Result<BTreeSet<u64>, u64> {
+    let mut others = BTreeSet::new();
+    for file in ledger.files().take_while(|file| file.number < pin) {
+        match (file.counts_at(pin), file.counts_at(covered)) {
+            (true, false) => return Err(file.number),
+            (false, true) => drop(others.insert(file.number)),
+            _ => {}
+        }
+    }
+    Ok(others)
+}
+
+/// Why rows of a dataset with a key can't be told at `pin` from a table that covers more.
+pub(super) fn check_key(has_key: bool, layout: u64, pin: &Coverage, positions: &Coverage) -> Result<(), CutError> {
+    // Until the first commit that removes files, every row that was ever curated is still there.
+    if !has_key || layout == 0 || pin == positions {
+        return Ok(());
+    }
+    let reason = "the dataset has a key, and rows that were superseded since may be gone".to_owned();
+    Err(CutError::PinGone { positions: pin.clone(), reason })
+}
+
+/// The condition that a row's position lies below `pin`, and its file is none of `others`.
+pub(super) fn below(pin: &Coverage, others: &BTreeSet<u64>) -> Expr {
+    let column = |name: &str| Expr::Column(Column::from_name(name));
+    let signed = |number: u64| lit(i64::try_from(number).unwrap_or(i64::MAX));
+    let of = |partition: &LogPartition, end: u64| {
+        let source = column(SOURCE_COLUMN).eq(lit(partition.source.as_str()));
+        if partition.source.as_str() == FILES_SOURCE {
+            let files = source.and(column(PARTITION_COLUMN).lt(signed(end)));
+            return match others.is_empty() {
+                true => files,
+                false => files.and(column(PARTITION_COLUMN).in_list(others.iter().map(|n| signed(*n)).collect(), true)),
+            };
+        }
+        let number = column(PARTITION_COLUMN).eq(lit(i64::from(partition.partition)));
+        source.and(number).and(column(OFFSET_COLUMN).lt(signed(end)))
+    };
+    let all = pin.iter().filter(|(_, end)| *end > 0).map(|(partition, end)| of(partition, end));
+    all.reduce(Expr::or).unwrap_or_else(|| lit(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::ledger::{AddedFile, Entry, Location, Verdict};
+
+    use super::*;
+
+    fn add(held: bool) -> Entry {
+        let verdict = if held { Verdict::Held { breaches: Vec::new() } } else { Verdict::Passed };
+        let file = AddedFile {
+            name: "a.csv".to_owned(),
+            sha256: "00".to_owned(),
+            bytes: 1,
+            file_format: "csv".to_owned(),
+            location: Location::RawZone { key: "k".to_owned() },
+            verdict,
+        };
+        Entry::Add { file }
+    }
+
+    #[test]
+    fn a_shorter_prefix_of_the_ledger_is_told_from_a_longer_one_or_gone() {
+        let withdraw = |file| Entry::Withdraw { file };
+        let cases = [
+            ("nothing happened since", vec![add(false), add(false)], 1, 2, Ok(vec![])),
+            ("accepted since", vec![add(true), add(false), Entry::Accept { file: 0 }], 2, 3, Ok(vec![0])),
+            ("accepted, but not curated yet", vec![add(true), Entry::Accept { file: 0 }], 1, 1, Ok(vec![])),
+            ("withdrawn since", vec![add(false), withdraw(0)], 1, 2, Err(0)),
+            ("withdrawn, but not curated yet", vec![add(false), withdraw(0)], 1, 1, Ok(vec![])),
+            ("withdrawn before", vec![add(false), withdraw(0), add(false)], 2, 3, Ok(vec![])),
+            ("a later file is withdrawn", vec![add(false), add(false), withdraw(1)], 1, 3, Ok(vec![])),
+        ];
+        for (case, entries, pin, covered, wanted) in cases {
+            let found = files_not_counted(&LedgerState::replay(&entries), pin, covered);
+            assert_eq!(found, wanted.map(BTreeSet::from_iter), "{case}");
+        }
+    }
+
+    #[test]
+    fn rows_below_the_pin_are_those_of_its_partitions() {
+        let pin: Coverage = [("files", 3), ("t/0", 9), ("t/1", 0)]
+            .iter()
+            .map(|(p, end)| (p.parse().expect("a partition"), *end))
+            .collect();
+        let text = below(&pin, &BTreeSet::from([1])).to_string();
+        assert!(text.contains("_partition < Int64(3)") && text.contains("NOT IN ([Int64(1)])"), "{text}");
+        assert!(text.contains("_offset < Int64(9)") && !text.contains("Int64(0) AND _offset < Int64(0)"), "{text}");
+        assert_eq!(below(&Coverage::new(), &BTreeSet::new()), lit(false));
+    }
+
+    #[test]
+    fn a_key_forbids_an_earlier_answer_once_files_were_removed() {
+        let pin: Coverage = [(LogPartition::files(), 3)].into_iter().collect();
+        let later: Coverage = [(LogPartition::files(), 4)].into_iter().collect();
+        assert!(check_key(true, 1, &pin, &later).is_err());
+        for (has_key, layout, positions) in [(false, 1, &later), (true, 0, &later), (true, 1, &pin)] {
+            assert!(check_key(has_key, layout, &pin, positions).is_ok());
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Cuts of a small dataset, whose log, view and table the tests move by hand.
+
+mod keys;
+pub(crate) mod support;
+
+use std::time::Duration;
+
+use tidemark_shared::position::Coverage;
+use tidemark_shared::sql::{CutError, SqlError, Wants};
+
+use support::{KEYED, PLAIN, World, coverage};
+
+/// The dataset with six records in two partitions, all in the view: offsets 0 to 2 of each, `cents` 1 to 6.
+async fn six() -> World {
+    let world = World::new(PLAIN).await;
+    for cents in 1..=6 {
+        let record = format!(r#"{{"id": "{cents}", "cents": {cents}, "v": 1}}"#);
+        let _offset = world.produce((cents % 2) as u32, &record);
+    }
+    world.index("g1").await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h5_wherever_the_mark_is_every_record_counts_once() {
+    let world = six().await;
+    let sql = "SELECT count(*), sum(cents), (SELECT count(*) FROM batch.orders), (SELECT count(*) FROM live.orders) FROM orders";
+    for (mark, batch) in [([0, 0], 0), ([1, 0], 1), ([1, 3], 4), ([2, 3], 5), ([3, 3], 6)] {
+        world.curate("g1", mark).await;
+        let (rows, answer) = world.ask(sql).await.expect("an answer");
+        assert_eq!(rows, format!("6|21|{batch}|{}", 6 - batch), "{mark:?}");
+        let as_of = &answer.as_of.datasets["orders"];
+        assert_eq!(as_of.positions, coverage([3, 3]), "{mark:?}");
+        assert_eq!(as_of.coverage, world.covered("g1"), "{mark:?}");
+        assert_eq!(as_of.log_end, Some(coverage([3, 3])));
+        let stats = answer.stats();
+        assert_eq!((stats.rows_batch, stats.rows_live), (Some(batch), Some(6 - batch)), "{mark:?}");
+    }
+    // What the view has not come to yet is curated all the same: as-of is the higher of the two.
+    let _offset = world.produce(0, r#"{"id": "7", "cents": 7, "v": 1}"#);
+    world.curate("g1", [4, 3]).await;
+    let (rows, answer) = world.ask("SELECT count(*), sum(cents) FROM merged.orders").await.expect("an answer");
+    assert_eq!(rows, "7|28");
+    assert_eq!(answer.as_of.datasets["orders"].positions, coverage([4, 3]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partial_aggregates_and_filters_run_on_both_sides() {
+    let world = six().await;
+    world.curate("g1", [2, 1]).await;
+    let plan = world.explain("SELECT v, sum(cents) FROM orders WHERE cents > 2 GROUP BY v").await;
+    let at = |what: &str| plan.find(what).unwrap_or_else(|| panic!("no {what} in\n{plan}"));
+    assert!(at("mode=Partial") < at("UnionExec"), "{plan}");
+    let below = &plan[at("UnionExec")..];
+    assert_eq!(below.matches("FilterExec").count(), 2, "{plan}");
+    assert!(below.contains("DataSourceExec: file_groups") && below.contains("projection=[cents, v]"), "{plan}");
+    let counted = world.explain("SELECT count(*) FROM orders").await;
+    assert!(counted.contains("PlaceholderRowExec") && !counted.contains("DataSourceExec"), "{counted}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h6_rows_that_neither_side_has_are_an_error_and_batch_still_answers() {
+    let world = six().await;
+    world.curate("g1", [1, 1]).await;
+    world.drop_below("g1", [2, 1]).await;
+    let error = world.ask("SELECT count(*) FROM orders").await.expect_err("a gap");
+    let SqlError::Cut { dataset, source: CutError::RealtimeGap { partition, missing } } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((dataset.as_str(), partition.to_string().as_str(), missing), ("orders", "orders/0", 1..2));
+    assert_eq!(world.ask("SELECT count(*) FROM batch.orders").await.expect("an answer").0, "2");
+    // A newer version is found, though an older one is kept open.
+    world.curate("g1", [2, 1]).await;
+    assert_eq!(world.ask("SELECT count(*) FROM orders").await.expect("an answer").0, "6");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h9_the_new_generation_answers_when_its_view_is_as_far_as_the_old_one() {
+    let world = six().await;
+    world.curate("g1", [1, 1]).await;
+    world.publish("g2", 1).await;
+    world.curate("g2", [2, 2]).await;
+    let generation = async || {
+        let (rows, answer) = world.ask("SELECT count(*) FROM orders").await.expect("an answer");
+        assert_eq!(rows, "6");
+        answer.as_of.datasets["orders"].generation.clone()
+    };
+    assert_eq!(generation().await, "g1", "the new view is not there");
+    world.open_view("g2", [2, 2]).await;
+    assert_eq!(generation().await, "g1", "the new view is behind");
+    world.index("g2").await;
+    assert_eq!(generation().await, "g2");
+    // The old view goes on for a while: what has answered once stays.
+    let _offset = world.produce(0, r#"{"id": "7", "cents": 7, "v": 1}"#);
+    world.index("g1").await;
+    assert_eq!(generation().await, "g2");
+    world.close_view("g1").await;
+    assert_eq!(generation().await, "g2");
+    world.close_view("g2").await;
+    let error = world.ask("SELECT count(*) FROM orders").await.expect_err("no view");
+    assert!(matches!(error, SqlError::Cut { source: CutError::NoView { .. }, .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wrote_reads_it_or_is_told_how_far_it_got() {
+    let world = six().await;
+    world.curate("g1", [1, 1]).await;
+    let _offset = world.produce(1, r#"{"id": "7", "cents": 7, "v": 1}"#);
+    let wants = |end| Wants { at_least: [("orders".to_owned(), coverage([0, end]))].into(), ..Wants::default() };
+    let asked = wants(4);
+    let (found, ()) = tokio::join!(world.ask_wanting("SELECT count(*) FROM orders", &asked), world.index("g1"));
+    assert_eq!(found.expect("it comes").0, "7");
+    let error = world.ask_wanting("SELECT count(*) FROM orders", &wants(9)).await.expect_err("it never comes");
+    match error {
+        SqlError::Cut { source: CutError::NotReached { wanted, reached, .. }, .. } => {
+            assert_eq!((wanted, reached), (coverage([0, 9]), coverage([3, 4])));
+        }
+        other => panic!("{other:?}"),
+    }
+    let error = world.ask_wanting("SELECT count(*) FROM batch.orders", &wants(4)).await.expect_err("not curated");
+    assert!(matches!(error, SqlError::Cut { source: CutError::NotReached { .. }, .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_as_old_as_the_oldest_record_it_lacks() {
+    let world = six().await;
+    world.curate("g1", [1, 1]).await;
+    let age = async |wants: &Wants| {
+        let answered = world.ask_wanting("SELECT count(*) FROM orders", wants).await;
+        answered.map(|(_, answer)| answer.as_of.datasets["orders"].age_ms)
+    };
+    let within = |ms| Wants { staleness_max: Some(Duration::from_millis(ms)), ..Wants::default() };
+    assert_eq!(age(&within(0)).await.expect("nothing is missing"), Some(0));
+    let _offset = world.produce(1, r#"{"id": "7", "cents": 7, "v": 1}"#);
+    world.pass(Duration::from_millis(300));
+    assert_eq!(age(&within(300)).await.expect("young enough"), Some(300));
+    let error = age(&within(299)).await.expect_err("too old");
+    assert!(
+        matches!(error, SqlError::Cut { source: CutError::TooStale { age_ms: 300, limit_ms: 299 }, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_earlier_answer_is_given_again_wherever_the_mark_is_now() {
+    let world = six().await;
+    let pinned = |at: Coverage| Wants { positions: [("orders".to_owned(), at)].into(), ..Wants::default() };
+    for mark in [[0, 0], [1, 2], [3, 3]] {
+        world.curate("g1", mark).await;
+        for at in [[0, 0], [1, 0], [2, 3], [3, 3]] {
+            let asked = pinned(coverage(at));
+            let (rows, answer) = world
+                .ask_wanting("SELECT count(*), count(*) FILTER (WHERE _partition = 1) FROM orders", &asked)
+                .await
+                .expect("an answer");
+            assert_eq!(rows, format!("{}|{}", at[0] + at[1], at[1]), "{mark:?} {at:?}");
+            assert_eq!(answer.as_of.datasets["orders"].positions, coverage(at));
+        }
+    }
+    let error = world.ask_wanting("SELECT 1 FROM orders", &pinned(coverage([4, 0]))).await.expect_err("not there yet");
+    assert!(matches!(error, SqlError::Cut { source: CutError::NotReached { .. }, .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_and_listings_are_those_of_three_schemas() {
+    let world = World::new(KEYED).await;
+    let listed =
+        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_name = 'orders' ORDER BY 1";
+    assert_eq!(world.ask(listed).await.expect("lists").0, "batch|orders\nlive|orders\nmerged|orders");
+    let error = world.ask("SELECT 1 FROM oders").await.expect_err("no such table");
+    assert_eq!(error.to_string(), "table `oders` not found; did you mean `orders`?");
+}

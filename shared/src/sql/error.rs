@@ -1,0 +1,371 @@
+//! Why a statement has no answer.
+
+use std::error::Error as StdError;
+
+use crate::curated::CuratedError;
+use crate::dataset;
+use crate::error::{AnyError, ErrorKind, Kind};
+use crate::store::StoreError;
+use arrow::error::ArrowError;
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+
+use super::datasets::CutError;
+
+/// Why a statement has no answer, or stopped in the middle of one.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// Not SQL.
+    #[error("syntax error: {message}")]
+    Syntax {
+        /// What the parser says.
+        message: String,
+    },
+    /// More or fewer statements than one.
+    #[error("expected one statement, found {count}")]
+    Statements {
+        /// Number of statements.
+        count: usize,
+    },
+    /// Operators nest deeper than can be taken apart.
+    #[error("more than {limit} operators in one chain")]
+    TooDeep {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// No such table.
+    #[error("table `{name}` not found{}", did_you_mean(suggestion.as_deref()))]
+    UnknownTable {
+        /// The name as written.
+        name: String,
+        /// The nearest name there is.
+        suggestion: Option<String>,
+    },
+    /// No such column.
+    #[error("column `{name}` not found{}", did_you_mean(suggestion.as_deref()))]
+    UnknownColumn {
+        /// The name as written.
+        name: String,
+        /// The nearest name there is.
+        suggestion: Option<String>,
+    },
+    /// A schema that only a running server answers.
+    #[error("`{schema}.{table}` needs a running server; ask `batch.{table}`, or start one with `tidemark up`")]
+    NeedsServer {
+        /// `merged` or `live`.
+        schema: String,
+        /// The table.
+        table: String,
+    },
+    /// A statement that would change something.
+    #[error("{statement} is refused: this door only answers queries")]
+    ReadOnly {
+        /// The kind of statement.
+        statement: String,
+    },
+    /// A file named in a statement, where files in place are not allowed.
+    #[error("`{location}` can't be read: files in place are not open to this door")]
+    FilesClosed {
+        /// The file as named.
+        location: String,
+    },
+    /// A file or folder that is not there, or of no known format.
+    #[error("`{location}` can't be read: {message}")]
+    BadFile {
+        /// The file as named.
+        location: String,
+        /// What is wrong.
+        message: String,
+        /// What a caller can do about it.
+        kind: Kind,
+    },
+    /// The bucket of a file can't be opened.
+    #[error("`{location}` can't be read")]
+    Bucket {
+        /// The file as named.
+        location: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// A parameter is missing, surplus, or not of its type.
+    #[error("parameter {name}: {message}")]
+    Parameter {
+        /// `$1`, or the parameter's name.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// SQL that has no meaning here: types that don't fit, unknown functions, …
+    #[error("{message}")]
+    Plan {
+        /// What the planner says.
+        message: String,
+    },
+    /// Took too long.
+    #[error("stopped after {limit_ms} ms, the time limit")]
+    TimedOut {
+        /// The limit.
+        limit_ms: u128,
+    },
+    /// Needs more memory, with all that could be spilled spilled.
+    #[error("needs more than {limit_bytes} bytes of memory")]
+    OutOfMemory {
+        /// The limit.
+        limit_bytes: usize,
+        /// Which operator wanted how much.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+    /// Needs more disk space for what memory can't hold.
+    #[error("needs more than {limit_bytes} bytes of disk space for what memory can't hold")]
+    OutOfSpillSpace {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// Reads more than it may.
+    #[error("stopped at {limit_bytes} bytes read, the limit on reads")]
+    TooManyBytes {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// A curated table can't be read.
+    #[error("dataset `{dataset}` can't be read")]
+    Curated {
+        /// The dataset.
+        dataset: String,
+        /// Why.
+        #[source]
+        source: CuratedError,
+    },
+    /// Generations lie in the store, and none is said to answer.
+    #[error("dataset `{dataset}` has curated tables, but nothing under `{pointers}/` says which of them answers")]
+    NoGeneration {
+        /// The dataset.
+        dataset: String,
+        /// The folder of its pointers.
+        pointers: String,
+    },
+    /// A dataset has no moment that the statement could be answered at.
+    #[error("dataset `{dataset}` has no answer")]
+    Cut {
+        /// The dataset.
+        dataset: String,
+        /// Why.
+        #[source]
+        source: CutError,
+    },
+    /// The catalog can't be read.
+    #[error("the catalog has no answer")]
+    Catalog {
+        /// Why.
+        #[source]
+        source: AnyError,
+    },
+    /// The store can't list the datasets.
+    #[error("{store} can't list the datasets")]
+    Store {
+        /// Which store.
+        store: String,
+        /// What the store said.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The query's own values: an overflow, a cast, a division by zero.
+    #[error("the query failed: {message}{}", among(read))]
+    Execution {
+        /// What failed.
+        message: String,
+        /// The tables in one of whose files it lies, where it does and the message does not say.
+        read: Vec<String>,
+        /// All of it.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+}
+
+impl ErrorKind for SqlError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownTable { .. } => Kind::NotFound,
+            Self::NeedsServer { .. } => Kind::Unsupported,
+            Self::TimedOut { .. }
+            | Self::OutOfMemory { .. }
+            | Self::OutOfSpillSpace { .. }
+            | Self::TooManyBytes { .. } => Kind::Exhausted,
+            Self::Curated { source, .. } => source.kind(),
+            Self::Cut { source, .. } => source.kind(),
+            Self::Catalog { source } => source.kind(),
+            Self::Bucket { source, .. } => source.kind(),
+            Self::Store { .. } => Kind::Retryable,
+            Self::NoGeneration { .. } => Kind::Corrupt,
+            Self::BadFile { kind, .. } => *kind,
+            Self::Execution { source, .. } => match execution_kind(source) {
+                // What was there when the statement was planned is gone: that is no wrong request.
+                Kind::NotFound => Kind::Retryable,
+                kind => kind,
+            },
+            _ => Kind::Invalid,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::OutOfMemory { .. } => Some("raise `--memory`, or ask for less at once".to_owned()),
+            Self::OutOfSpillSpace { .. } => {
+                Some("raise `sql.spill_bytes_max` or `--memory`, or ask for less at once".to_owned())
+            }
+            Self::TooDeep { .. } => Some("write `x IN (…)`, or join with a table of the values".to_owned()),
+            Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
+            Self::Execution { source, .. } if is_cast(source) => {
+                Some("`TRY_CAST(… AS …)` is null where a value can't be converted".to_owned())
+            }
+            Self::Execution { source, .. }
+                if self.kind() == Kind::Corrupt || store_kind(source) == Some(Kind::NotFound) =>
+            {
+                Some(
+                    "a dataset's table is built anew from the raw zone by `tidemark batch recompute DATASET`"
+                        .to_owned(),
+                )
+            }
+            Self::NoGeneration { dataset, .. } => Some(format!(
+                "a first ingest was interrupted, or pointers were lost: `tidemark batch run {dataset}` builds the table \
+                 from the raw zone and makes it answer"
+            )),
+            Self::TooManyBytes { .. } => Some("raise `--bytes-read-max`, or filter on partition columns".to_owned()),
+            Self::Curated { source, .. } => source.hint(),
+            Self::Cut { source, .. } => source.hint(),
+            Self::Catalog { source } => source.hint(),
+            Self::Bucket { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+fn execution_kind(error: &DataFusionError) -> Kind {
+    if let Some(kind) = store_kind(error) {
+        return kind;
+    }
+    match error.find_root() {
+        _ if is_damaged(error) => Kind::Corrupt,
+        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Kind::Internal,
+        DataFusionError::NotImplemented(_) => Kind::Unsupported,
+        _ => Kind::Unprocessable,
+    }
+}
+
+fn arrow_error(error: &DataFusionError) -> Option<&ArrowError> {
+    match error.find_root() {
+        DataFusionError::ArrowError(error, _) => Some(error),
+        _ => None,
+    }
+}
+
+fn is_cast(error: &DataFusionError) -> bool {
+    matches!(arrow_error(error), Some(ArrowError::CastError(_)))
+}
+
+/// True if a file is not what it must be.
+fn is_damaged(error: &DataFusionError) -> bool {
+    let parquet = matches!(error.find_root(), DataFusionError::ParquetError(_));
+    parquet || matches!(arrow_error(error), Some(ArrowError::ParquetError(_)))
+}
+
+/// True if the failure lies in a data file: damaged, or text that is not what its column takes.
+pub(super) fn is_of_a_file(error: &DataFusionError) -> bool {
+    let text = matches!(
+        arrow_error(error),
+        Some(ArrowError::CsvError(_) | ArrowError::JsonError(_) | ArrowError::ParseError(_))
+    );
+    text || is_damaged(error)
+}
+
+/// What `error` says, on as few lines as it can.
+pub(super) fn one_line(error: &DataFusionError) -> String {
+    error.strip_backtrace().replace("\ncaused by\n", ": ")
+}
+
+/// What a failure of a store, somewhere below `error`, means to the caller; `None` if no store failed.
+fn store_kind(error: &(dyn StdError + 'static)) -> Option<Kind> {
+    let causes = std::iter::successors(Some(error), |error| (**error).source());
+    causes.into_iter().find_map(|cause| {
+        // DataFusion boxes the store's error once more.
+        let boxed = cause.downcast_ref::<Box<object_store::Error>>().map(AsRef::as_ref);
+        match cause.downcast_ref::<object_store::Error>().or(boxed) {
+            Some(object_store::Error::NotFound { .. }) => Some(Kind::NotFound),
+            Some(_) => Some(Kind::Retryable),
+            None => cause.is::<std::io::Error>().then_some(Kind::Retryable),
+        }
+    })
+}
+
+impl SqlError {
+    /// The error of files that can't be opened as a table.
+    pub(super) fn of_files(location: &str, error: &DataFusionError) -> Self {
+        let kind = store_kind(error).unwrap_or(Kind::Invalid);
+        Self::BadFile { location: location.to_owned(), message: one_line(error), kind }
+    }
+
+    /// The error of a statement that could not be planned.
+    pub(super) fn from_planning(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Self::from_planning(*inner),
+            DataFusionError::Collection(mut errors) if !errors.is_empty() => Self::from_planning(errors.remove(0)),
+            DataFusionError::External(source) => match source.downcast::<Self>() {
+                Ok(ours) => *ours,
+                Err(other) => {
+                    let message = other.to_string();
+                    Self::Execution { message, read: Vec::new(), source: Box::new(DataFusionError::External(other)) }
+                }
+            },
+            DataFusionError::SQL(error, _) => Self::Syntax { message: parser_message(&error) },
+            DataFusionError::SchemaError(error, backtrace) => match *error {
+                SchemaError::FieldNotFound { field, valid_fields } => unknown_column(&field, &valid_fields),
+                other => Self::Plan {
+                    message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string(),
+                },
+            },
+            DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => Self::Plan { message },
+            // The statement itself is in order; its constants or the partitions' values are not.
+            DataFusionError::ArrowError(..)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::IoError(_)
+            | DataFusionError::ParquetError(_) => {
+                Self::Execution { message: one_line(&error), read: Vec::new(), source: Box::new(error) }
+            }
+            other => Self::Plan { message: other.message().to_string() },
+        }
+    }
+}
+
+fn unknown_column(field: &Column, valid: &[Column]) -> SqlError {
+    // The right name behind the wrong table: the table is the mistake.
+    if let Some(same) = valid.iter().find(|known| known.name == field.name) {
+        return SqlError::UnknownColumn { suggestion: Some(same.flat_name()), name: field.flat_name() };
+    }
+    let suggestion = nearest(&field.name, valid.iter().map(|known| known.name.as_str()));
+    // A table that is none of those there are is told, for it may be the mistake.
+    let table = |column: &Column| column.relation.as_ref().map(|relation| relation.table().to_owned());
+    let table_is_there = valid.iter().any(|known| table(known) == table(field));
+    let name = if table_is_there { field.name.clone() } else { field.flat_name() };
+    SqlError::UnknownColumn { suggestion, name }
+}
+
+fn parser_message(error: &datafusion::sql::sqlparser::parser::ParserError) -> String {
+    let text = error.to_string();
+    text.strip_prefix("sql parser error: ").unwrap_or(&text).to_owned()
+}
+
+fn among(read: &[String]) -> String {
+    let names: Vec<String> = read.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!(" (in a file of {})", names.join(" or ")) }
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The one of `names` that `wanted` was most likely meant to be.
+pub(super) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    dataset::nearest(wanted, names).map(str::to_owned)
+}

@@ -1,0 +1,34 @@
+//! SQL over curated tables, other catalog tables and files in place: one engine, sessions of one statement each.
+//!
+//! Every statement runs in a session of its own, so that all its tables are of one moment and its limits and counts are
+//! its own; memory, spill space, footers once read and tables made by `CREATE EXTERNAL TABLE` are the engine's. Reads go
+//! through a [`meter`], which counts them and enforces the limit on bytes.
+
+mod answer;
+mod as_of;
+mod catalog;
+mod datasets;
+mod engine;
+mod error;
+mod files;
+mod glue;
+mod layers;
+mod meter;
+mod notes;
+mod opening;
+mod params;
+mod statement;
+mod subqueries;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Answer, Stats};
+pub use as_of::{AsOf, DatasetAsOf, TableAsOf};
+pub use catalog::{CatalogTable, CatalogTables, NoCatalogTables};
+pub use datasets::{CutError, DatasetTables, Layer, OpenedDataset, StatementDatasets, Wants};
+pub use engine::{Limits, Query, SqlConfig, SqlEngine};
+pub use error::SqlError;
+pub use files::{FileFormat, FileTable};
+pub use glue::PortTables;
+pub use params::Param;
+pub use statement::split;
