@@ -255,7 +255,10 @@ impl Archive {
         let (mut at, mut chain) = (from, Vec::new());
         loop {
             let widest = packed.iter().filter(|segment| covers(segment, at)).max_by_key(|segment| segment.end);
-            let next = widest.or_else(|| plain.iter().rev().find(|segment| covers(segment, at)));
+            // Of the last one the end is unknown: where it begins before what was picked, a packed one stands for it.
+            let passed = |segment: &&SegmentRef| segment.end.is_none() && segment.start < at && !chain.is_empty();
+            let mut newest = plain.iter().rev().filter(|segment| !passed(segment));
+            let next = widest.or_else(|| newest.find(|segment| covers(segment, at)));
             let Some(next) = next else { break };
             chain.push(next.clone());
             match next.end {
