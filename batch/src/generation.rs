@@ -309,7 +309,10 @@ impl Batch {
             table = now.ok_or(BatchError::Abandoned { dataset, generation })?;
         }
         if !table.coverage().includes(&other.stream_coverage()) {
-            let mut route = Route::to(self.archive(dataset), other.stream_coverage());
+            if maker.streams.is_none() {
+                return Err(BatchError::NoStream { dataset: maker.dataset.clone() });
+            }
+            let mut route = Route::to(self.archive(&maker.dataset), other.stream_coverage());
             written += self.extend_streams(maker, table, &mut route, progress).await?.curated_bytes;
         }
         Ok(written)

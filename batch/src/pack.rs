@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_packed_segment_holds_what_it_stands_for_and_nothing_else() {
         let mut whole = segment(0..30, &[1, 5, 12, 13]);
-        whole.header.lost = vec![20..30];
+        whole.header.lost = std::iter::once(20..30).collect();
         let lost = |range: Range<u64>| Segment::lost(range);
         for (part, held) in [
             (segment(0..10, &[1, 5]), true),

@@ -142,6 +142,9 @@ fn to_batch(rejects: &[Reject]) -> Result<RecordBatch, BatchError> {
     Ok(RecordBatch::try_new(schema(), arrays)?)
 }
 
+/// Something of stored rejects, read as it is asked for.
+pub(crate) type Reading<T> = BoxStream<'static, Result<T, BatchError>>;
+
 /// A stored reject, without its source and partition, which are the object's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredReject {
@@ -185,12 +188,12 @@ impl FileRejects {
     }
 
     /// The rejects, in order of offset. They are read as they are asked for, a row group at a time.
-    pub(crate) fn rejects(self) -> Result<BoxStream<'static, Result<StoredReject, BatchError>>, BatchError> {
+    pub(crate) fn rejects(self) -> Result<Reading<StoredReject>, BatchError> {
         self.stream(ProjectionMask::all(), from_batch)
     }
 
     /// Their offsets and reasons alone, in order.
-    pub(crate) fn reasons(self) -> Result<BoxStream<'static, Result<(u64, String), BatchError>>, BatchError> {
+    pub(crate) fn reasons(self) -> Result<Reading<(u64, String)>, BatchError> {
         let columns = ProjectionMask::columns(self.builder.parquet_schema(), ["offset", "reason"]);
         self.stream(columns, |batch| {
             let offsets = batch.column_by_name("offset")?.as_primitive_opt::<Int64Type>()?;
@@ -201,7 +204,7 @@ impl FileRejects {
     }
 
     /// Their offsets alone, in order.
-    pub(crate) fn offsets(self) -> Result<BoxStream<'static, Result<u64, BatchError>>, BatchError> {
+    pub(crate) fn offsets(self) -> Result<Reading<u64>, BatchError> {
         let offset = ProjectionMask::columns(self.builder.parquet_schema(), ["offset"]);
         self.stream(offset, |batch| {
             let offsets = batch.column_by_name("offset")?.as_primitive_opt::<Int64Type>()?;
@@ -213,7 +216,7 @@ impl FileRejects {
         self,
         columns: ProjectionMask,
         rows_of: fn(&RecordBatch) -> Option<Vec<T>>,
-    ) -> Result<BoxStream<'static, Result<T, BatchError>>, BatchError> {
+    ) -> Result<Reading<T>, BatchError> {
         let Self { builder, key, dataset, .. } = self;
         let batches = builder.with_projection(columns).with_batch_size(READ_RECORDS).build();
         let batches = batches.map_err(|error| BatchError::object(&key, error))?;

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use tidemark_shared::layout;
@@ -15,7 +15,7 @@ use tidemark_shared::position::LogPartition;
 
 use crate::curated::table::TableHead;
 use crate::error::BatchError;
-use crate::rejects::{FileRejects, StoredReject};
+use crate::rejects::{FileRejects, Reading, StoredReject};
 use crate::report::Counts;
 use crate::service::Batch;
 
@@ -40,7 +40,7 @@ impl Batch {
         &self,
         table: &TableHead,
         partition: &LogPartition,
-    ) -> Result<BoxStream<'static, Result<StoredReject, BatchError>>, BatchError> {
+    ) -> Result<Reading<StoredReject>, BatchError> {
         self.through(table, partition, FileRejects::rejects, |reject| reject.offset).await
     }
 
@@ -49,7 +49,7 @@ impl Batch {
         &self,
         table: &TableHead,
         partition: &LogPartition,
-    ) -> Result<BoxStream<'static, Result<(u64, String), BatchError>>, BatchError> {
+    ) -> Result<Reading<(u64, String)>, BatchError> {
         self.through(table, partition, FileRejects::reasons, |(offset, _)| *offset).await
     }
 
@@ -57,9 +57,9 @@ impl Batch {
         &self,
         table: &TableHead,
         partition: &LogPartition,
-        read: fn(FileRejects) -> Result<BoxStream<'static, Result<T, BatchError>>, BatchError>,
+        read: fn(FileRejects) -> Result<Reading<T>, BatchError>,
         offset: fn(&T) -> u64,
-    ) -> Result<BoxStream<'static, Result<T, BatchError>>, BatchError> {
+    ) -> Result<Reading<T>, BatchError> {
         let folder = layout::stream_rejects(&table.dataset, &table.generation, partition);
         let listed = self.store.list(&folder).await?.into_iter();
         let named = listed.filter_map(|object| {
@@ -117,16 +117,17 @@ mod tests {
     fn every_position_is_shown_once_whoever_wrote_it() {
         for (listed, covered, wanted) in [
             (vec![], 9, vec![]),
-            (vec![0..5, 5..9], 9, vec![0..5, 5..9]),
-            (vec![0..5, 0..9, 5..9], 9, vec![0..9]),
-            (vec![0..5, 3..9], 9, vec![0..5, 5..9]),
-            (vec![0..5, 5..9], 7, vec![0..5, 5..7]),
-            (vec![0..5, 5..9], 5, vec![0..5]),
-            (vec![2..4, 8..9], 20, vec![2..4, 8..9]),
-            (vec![0..9, 2..4, 9..12], 12, vec![0..9, 9..12]),
+            (vec![(0, 5), (5, 9)], 9, vec![(0, 5), (5, 9)]),
+            (vec![(0, 5), (0, 9), (5, 9)], 9, vec![(0, 9)]),
+            (vec![(0, 5), (3, 9)], 9, vec![(0, 5), (5, 9)]),
+            (vec![(0, 5), (5, 9)], 7, vec![(0, 5), (5, 7)]),
+            (vec![(0, 5), (5, 9)], 5, vec![(0, 5)]),
+            (vec![(2, 4), (8, 9)], 20, vec![(2, 4), (8, 9)]),
+            (vec![(0, 9), (2, 4), (9, 12)], 12, vec![(0, 9), (9, 12)]),
         ] {
-            let objects = listed.iter().map(|range: &Range<u64>| (range.clone(), Path::from(format!("{range:?}"))));
-            let shown: Vec<_> = pieces(objects.collect(), covered).into_iter().map(|(_, range)| range).collect();
+            let objects = listed.iter().map(|(start, end)| (*start..*end, Path::from(format!("{start}-{end}"))));
+            let shown = pieces(objects.collect(), covered).into_iter().map(|(_, range)| (range.start, range.end));
+            let shown: Vec<(u64, u64)> = shown.collect();
             assert_eq!(shown, wanted, "{listed:?} below {covered}");
         }
     }

@@ -147,7 +147,7 @@ impl StreamRows {
     /// # Errors
     /// Defects of ours; never anything about a record.
     pub fn make(&self, partition: &LogPartition, records: &[OffsetRecord]) -> Result<MadeRows, ArrowError> {
-        let value = |record: &OffsetRecord| record.record.value.clone().unwrap_or_else(Bytes::new);
+        let value = |record: &OffsetRecord| record.record.value.clone().unwrap_or_default();
         let values: Vec<(u64, Bytes)> = records.iter().map(|record| (record.offset, value(record))).collect();
         let mut made =
             MadeRows { batches: Vec::new(), rejects: Vec::new(), filtered: Vec::new(), counts: Counts::default() };

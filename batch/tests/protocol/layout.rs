@@ -1,6 +1,5 @@
 //! Compaction and packing: other files, other objects, the same rows and records, whoever else is at work.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +103,15 @@ fn withdraws(batch: Batch, _: Arc<Home>) -> BoxFuture<'static, ()> {
     Box::pin(async move { drop(batch.withdraw("events", &names, &quiet()).await.expect("a race is no failure")) })
 }
 
-const JOBS: [Job; 4] = [compacts, takes_segments_in, takes_files_in, withdraws];
+fn recomputes_and_packs(batch: Batch, _: Arc<Home>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let report = batch.recompute("events", &quiet()).await.expect("a race is no failure");
+        assert!(report.counts.adds_up(), "{:?}", report.counts);
+        batch.pack("events").await.expect("a race is no failure");
+    })
+}
+
+const JOBS: [Job; 5] = [compacts, takes_segments_in, takes_files_in, withdraws, recomputes_and_packs];
 
 /// A scattered table, more segments in the archive, and `jobs` at once; then whatever they left undone.
 ///
@@ -116,9 +123,7 @@ async fn after(jobs: [Job; 2], at_once: bool) -> (Vec<String>, Vec<(String, u64,
     let home = Arc::new(home);
     let [one, other] = jobs.map(|job| job(home.batch(), Arc::clone(&home)));
     if at_once {
-        let (one, other) = (tokio::spawn(one), tokio::spawn(other));
-        one.await.expect("ends");
-        other.await.expect("ends");
+        tokio::join!(one, other);
     } else {
         one.await;
         other.await;
@@ -195,8 +200,7 @@ async fn packing_leaves_every_reader_the_same_records() {
     let before = seen(&stream.archive, partition, 21).await;
     let report = home.batch().pack("events").await.expect("packs");
     assert_eq!((report.packed, report.segments, report.removed), (1, 10, 0));
-    let packed: Vec<Range<u64>> = ranges(&stream.archive, partition).await;
-    assert_eq!(packed, [0..18], "only what is covered");
+    assert_eq!(ranges(&stream.archive, partition).await, [(0, 18)], "only what is covered");
     assert_eq!(seen(&stream.archive, partition, 21).await, before);
     assert_eq!(home.batch().pack("events").await.expect("packs").packed, 0, "within the grace nothing goes");
     assert_eq!(stream.archive.plain(partition).await.expect("lists").len(), 12);
@@ -211,9 +215,9 @@ async fn packing_leaves_every_reader_the_same_records() {
     assert_eq!(stream.archive.end(partition, 0).await.expect("reads"), Some(21));
 }
 
-async fn ranges(archive: &Archive, partition: &LogPartition) -> Vec<Range<u64>> {
+async fn ranges(archive: &Archive, partition: &LogPartition) -> Vec<(u64, u64)> {
     let packed = archive.packed(partition).await.expect("lists");
-    packed.into_iter().map(|segment| segment.start..segment.end.expect("a packed one tells")).collect()
+    packed.into_iter().map(|segment| (segment.start, segment.end.expect("a packed one tells"))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -181,11 +181,51 @@ async fn what_the_log_lost_is_remembered_and_holds_nothing_up() {
     stream.put(0, 0..10).await;
     stream.put_segment(0, Segment::lost(10..25)).await;
     stream.put(0, 25..30).await;
+    let lost: Vec<_> = std::iter::once(10..25).collect();
     let report = run(&home.batch()).await;
     assert_eq!((report.streams[0].lost, report.streams[0].end, report.counts.records), (15, 30, 15));
-    assert_eq!(transactions(&home).await.lost[stream.partition(0)], vec![10..25]);
+    assert_eq!(transactions(&home).await.lost[stream.partition(0)], lost);
     home.batch().recompute("events", &quiet()).await.expect("recomputes");
-    assert_eq!(transactions(&home).await.lost[stream.partition(0)], vec![10..25]);
+    assert_eq!(transactions(&home).await.lost[stream.partition(0)], lost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_may_begin_anywhere_and_hold_nothing_yet() {
+    let home = Home::new().await;
+    apply(&home, TRANSFORM, false).await;
+    let stream = Stream::new(&home, 1).await;
+    let later = LogPartition { partition: 7, ..stream.partition(0).clone() };
+    stream.archive.begin(&later, 50).await.expect("begins");
+    assert_eq!(run(&home.batch()).await.streams, Vec::new());
+    let segment = Segment::new(50..60, (50..60).map(record).collect());
+    stream.archive.put(&later, &segment).await.expect("puts");
+    let report = run(&home.batch()).await;
+    assert_eq!((report.streams[0].start, report.streams[0].end, report.counts.records), (50, 60, 10));
+    assert_eq!(transactions(&home).await.counts[&later], expected(50..60));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h9_no_definition_without_a_stream_takes_over_from_one_that_covers_it() {
+    let (home, _) = filled().await;
+    run(&home.batch()).await;
+    let before = home.published().await;
+    home.apply(DOUBLED).await;
+    let refused = home.batch().recompute("events", &quiet()).await;
+    assert!(matches!(refused, Err(BatchError::NoStream { .. })), "{refused:?}");
+    assert_eq!(home.published().await, before);
+    // The first segments may also come while such a generation is made.
+    let home = Home::new().await;
+    apply(&home, TRANSFORM, true).await;
+    home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+    let stream = Stream::new(&home, 1).await;
+    stream.put(0, 0..10).await;
+    home.apply(DOUBLED).await;
+    let other = home.batch();
+    let act = async move { drop(run(&other).await) };
+    let slow = home.hooked("_delta_log/00000000000000000002.json", act.boxed());
+    let refused = slow.recompute("events", &quiet()).await;
+    assert!(matches!(refused, Err(BatchError::NoStream { .. })), "{refused:?}");
+    assert_eq!(transactions(&home).await.coverage.end(stream.partition(0)), 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

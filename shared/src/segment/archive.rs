@@ -472,15 +472,14 @@ mod tests {
         for (plain, packed, wanted) in [
             (vec![0, 10, 50], vec![], vec![Some(10), Some(50), None]),
             // Those that the packed one stands for are gone: the first one does not reach over them.
-            (vec![0, 50], vec![10..50], vec![Some(10), None]),
-            (vec![0], vec![10..50], vec![Some(10)]),
+            (vec![0, 50], vec![(10, 50)], vec![Some(10), None]),
+            (vec![0], vec![(10, 50)], vec![Some(10)]),
             // Or are there still.
-            (vec![0, 10, 20, 50], vec![10..50], vec![Some(10), Some(20), Some(50), None]),
-            (vec![50], vec![0..50], vec![None]),
+            (vec![0, 10, 20, 50], vec![(10, 50)], vec![Some(10), Some(20), Some(50), None]),
+            (vec![50], vec![(0, 50)], vec![None]),
         ] {
             let mut found: Vec<SegmentRef> = plain.iter().map(|start| segment(*start, None)).collect();
-            let packed: Vec<_> =
-                packed.iter().map(|range: &Range<u64>| segment(range.start, Some(range.end))).collect();
+            let packed: Vec<SegmentRef> = packed.iter().map(|(start, end)| segment(*start, Some(*end))).collect();
             close(&mut found, &packed);
             assert_eq!(found.iter().map(|s| s.end).collect::<Vec<_>>(), wanted, "{plain:?} with {packed:?}");
         }
