@@ -185,7 +185,7 @@ mod tests {
             let found = found.map_err(|problem| (problem.status, problem.code));
             let found =
                 found.as_ref().map(|records| records.iter().map(|r| std::str::from_utf8(r).expect("text")).collect());
-            let found = found.map_err(|(status, code)| (*status, code.as_str()));
+            let found = found.map_err(|(status, code)| (*status, *code));
             assert_eq!(found, wanted, "{text}");
         }
         let broken = records(&Bytes::from_static(b"{\"a\":\"\xff\"}"), false).expect_err("not UTF-8");
