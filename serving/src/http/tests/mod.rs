@@ -155,7 +155,9 @@ async fn whatever_is_refused_is_a_problem_with_a_code() {
     let served = served(limits, None, Duration::from_secs(10)).await;
     let json_type = "application/json";
     let long = format!(r#"{{"sql": "SELECT '{}'"}}"#, "x".repeat(600));
-    let cases: Vec<(&str, &str, &str, &[u8], u16, &str)> = vec![
+    /// Method, path, media type, body; status and code.
+    type Refused<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let cases: Vec<Refused<'_>> = vec![
         ("GET", "/nothing", "", b"", 404, "no_route"),
         ("GET", "/v1/sql", "", b"", 405, "wrong_method"),
         ("GET", "/v1/datasets/none", "", b"", 404, "unknown_dataset"),

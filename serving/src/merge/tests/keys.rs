@@ -24,7 +24,8 @@ fn said() -> impl Strategy<Value = Said> {
 /// Version, position and row of the record that counts, by key. `cents` is the record's number.
 fn fold(records: &[Said]) -> String {
     let mut offsets = [0_u64; 2];
-    let mut latest: BTreeMap<u8, ((Option<i64>, u32, u64), usize, bool)> = BTreeMap::new();
+    type Rank = (Option<i64>, u32, u64);
+    let mut latest: BTreeMap<u8, (Rank, usize, bool)> = BTreeMap::new();
     for (number, record) in records.iter().enumerate() {
         let offset = &mut offsets[record.partition as usize];
         let rank = (record.version, record.partition, *offset);
