@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn records_are_lines_or_elements_as_they_stand_there() {
-        let cases: [(&str, bool, Result<Vec<&str>, (u16, &str)>); 12] = [
+        type Found<'a> = Result<Vec<&'a str>, (u16, &'a str)>;
+        let cases: [(&str, bool, Found<'_>); 12] = [
             ("{\"a\":1}\n\n {\"b\": 2}\r\n", false, Ok(vec!["{\"a\":1}", "{\"b\": 2}"])),
             ("[{\"a\":1}, {\"b\": [2]}]", true, Ok(vec!["{\"a\":1}", "{\"b\": [2]}"])),
             ("{\"a\":12345678901234567890.10}", false, Ok(vec!["{\"a\":12345678901234567890.10}"])),
@@ -185,7 +186,7 @@ mod tests {
             let found = found.map_err(|problem| (problem.status, problem.code));
             let found =
                 found.as_ref().map(|records| records.iter().map(|r| std::str::from_utf8(r).expect("text")).collect());
-            let found = found.map_err(|(status, code)| (*status, code.as_str()));
+            let found = found.map_err(|(status, code)| (*status, *code));
             assert_eq!(found, wanted, "{text}");
         }
         let broken = records(&Bytes::from_static(b"{\"a\":\"\xff\"}"), false).expect_err("not UTF-8");

@@ -24,7 +24,7 @@ async fn six() -> World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_wherever_the_mark_is_every_record_counts_once() {
     let world = six().await;
-    let sql = "SELECT count(*), sum(cents), (SELECT count(*) FROM batch.orders), (SELECT count(*) FROM live.orders) FROM orders";
+    let sql = "SELECT count(*), sum(cents), (SELECT count(*) FROM batch.orders) AS b, (SELECT count(*) FROM live.orders) AS l FROM orders";
     for (mark, batch) in [([0, 0], 0), ([1, 0], 1), ([1, 3], 4), ([2, 3], 5), ([3, 3], 6)] {
         world.curate("g1", mark).await;
         let (rows, answer) = world.ask(sql).await.expect("an answer");

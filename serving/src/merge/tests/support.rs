@@ -74,10 +74,12 @@ impl Ambient for Clock {
     }
 }
 
+type Appended = (DateTime<Utc>, Bytes);
+
 /// Both partitions' records with the time of each.
 #[derive(Debug)]
 struct TestLog {
-    records: Mutex<[Vec<(DateTime<Utc>, Bytes)>; 2]>,
+    records: Mutex<[Vec<Appended>; 2]>,
     changes: watch::Sender<u64>,
 }
 
