@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::commands::audit::AuditArgs;
 use crate::commands::batch::BatchCommand;
 use crate::commands::dataset::DatasetCommand;
 use crate::commands::debug::DebugCommand;
 use crate::commands::ingest::IngestArgs;
+use crate::commands::produce::ProduceArgs;
 use crate::commands::rejects::RejectsArgs;
 use crate::commands::sql::SqlArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::up::UpArgs;
 
 /// Takes files into a master dataset, makes curated Parquet tables of them, and accounts for every record.
 #[derive(Debug, Parser)]
@@ -86,11 +89,15 @@ pub(crate) fn asks_for_json(args: impl IntoIterator<Item = OsString>) -> bool {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start everything in one process: log, archiver, indexer, batch runs, the HTTP door
+    Up(Box<UpArgs>),
     /// Draft, check, register and show dataset definitions
     #[command(subcommand)]
     Dataset(DatasetCommand),
     /// Put files into the raw zone and the ledger, and their rows into the curated table
     Ingest(IngestArgs),
+    /// Append records to a dataset's stream
+    Produce(ProduceArgs),
     /// Run the batch layer: take in what waits, rebuild, clean up
     #[command(subcommand)]
     Batch(BatchCommand),
@@ -98,6 +105,8 @@ pub enum Command {
     Sql(Box<SqlArgs>),
     /// Show rejected records with position, reason and bytes
     Rejects(RejectsArgs),
+    /// Derive answers again from the master dataset, and compare
+    Audit(AuditArgs),
     /// Show how datasets stand
     Status(StatusArgs),
     /// Show the configuration that counts, secrets masked, and where each value comes from
@@ -115,7 +124,8 @@ impl Command {
             Self::Ingest(args) => args.batch.settings(),
             Self::Batch(command) => command.settings(),
             Self::Sql(args) => args.settings(),
-            Self::Dataset(_) | Self::Rejects(_) | Self::Status(_) | Self::Config | Self::Debug(_) => Vec::new(),
+            Self::Up(args) => args.settings(),
+            Self::Produce(_) | Self::Audit(_) | Self::Dataset(_) | Self::Rejects(_) | Self::Status(_) | Self::Config | Self::Debug(_) => Vec::new(),
         }
     }
 }

@@ -86,6 +86,15 @@ impl ErrorKind for ClientError {
     }
 }
 
+/// What a server gave.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// What the answer covers, as JSON, where a header says so.
+    pub as_of: Option<String>,
+    /// The body, whole.
+    pub body: Vec<u8>,
+}
+
 /// A server's HTTP door.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -148,6 +157,34 @@ impl Server {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Value, ClientError> {
+        let answer = self.send(method, path, headers, body).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| self.not_understood(&error))
+    }
+
+    fn not_understood(&self, error: &dyn std::error::Error) -> ClientError {
+        ClientError::NotUnderstood { url: self.url.clone(), reason: error.to_string() }
+    }
+
+    /// Posts a body and gets whatever comes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post_for_bytes(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Given, ClientError> {
+        self.send(Method::POST, path, headers, body).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Given, ClientError> {
         let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
@@ -162,15 +199,9 @@ impl Server {
         })?;
         let status = answer.status();
         let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let bytes = answer.bytes().await.map_err(unreachable)?;
-        let not_understood = |error: serde_json::Error| ClientError::NotUnderstood {
-            url: self.url.clone(),
-            reason: error.to_string(),
-        };
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(not_understood);
-        }
-        Err(refused(status, retry_after, &bytes))
+        let as_of = answer.headers().get("tidemark-as-of").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = answer.bytes().await.map_err(unreachable)?.to_vec();
+        if status.is_success() { Ok(Given { as_of, body }) } else { Err(refused(status, retry_after, &body)) }
     }
 }
 

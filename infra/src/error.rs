@@ -6,12 +6,15 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidemark_batch::BatchError;
+use tidemark_serving::audit::AuditError;
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::dataset::registry::RegistryError;
 use tidemark_shared::dataset::{DefinitionError, DraftError};
 use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::store::StoreError;
 
+use crate::client::ClientError;
+use crate::up::UpError;
 use crate::commands::sql::SqlCommandError;
 use crate::config::ConfigError;
 
@@ -42,6 +45,15 @@ pub enum CliError {
     /// SQL failed.
     #[error(transparent)]
     Sql(Box<SqlCommandError>),
+    /// The running process could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The process can't start.
+    #[error(transparent)]
+    Up(Box<UpError>),
+    /// The audit could not be made.
+    #[error(transparent)]
+    Audit(Box<AuditError>),
     /// There is no store yet, and the command does not make one.
     #[error("there is no store at {url}")]
     NoStore {
@@ -115,6 +127,18 @@ impl From<BatchError> for CliError {
     }
 }
 
+impl From<UpError> for CliError {
+    fn from(error: UpError) -> Self {
+        Self::Up(Box::new(error))
+    }
+}
+
+impl From<AuditError> for CliError {
+    fn from(error: AuditError) -> Self {
+        Self::Audit(Box::new(error))
+    }
+}
+
 impl From<SqlCommandError> for CliError {
     fn from(error: SqlCommandError) -> Self {
         Self::Sql(Box::new(error))
@@ -132,6 +156,9 @@ impl ErrorKind for CliError {
             Self::Store(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::Sql(error) => error.kind(),
+            Self::Client(error) => error.kind(),
+            Self::Up(error) => error.kind(),
+            Self::Audit(error) => error.kind(),
             Self::NoStore { .. } | Self::UnknownDataset { .. } | Self::UnknownVersion { .. } => Kind::NotFound,
             Self::Argument { .. } => Kind::Invalid,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
@@ -151,6 +178,9 @@ impl ErrorKind for CliError {
             Self::Store(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Sql(error) => error.hint(),
+            Self::Client(error) => error.hint(),
+            Self::Up(error) => error.hint(),
+            Self::Audit(error) => error.hint(),
             Self::NoStore { .. } => Some(
                 "`tidemark dataset apply DIR` makes it; for one elsewhere give --data-dir or --store-url".to_owned(),
             ),

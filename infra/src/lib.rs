@@ -1,9 +1,11 @@
 //! The launcher: what a person types, and what they see.
 
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod context;
+pub mod endpoints;
 pub mod error;
 pub mod exit;
 pub mod output;
@@ -12,6 +14,7 @@ pub mod render;
 pub mod signals;
 pub mod telemetry;
 pub mod units;
+pub mod up;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -39,8 +42,8 @@ pub fn run(cli: &Cli) -> Exit {
     let ended = prepare(cli).and_then(|context| {
         let runtime = runtime()?;
         let interrupted = match cli.command {
-            // Its prompt goes on after Ctrl-C: it watches for itself.
-            Command::Sql(_) => CancellationToken::new(),
+            // A prompt goes on after Ctrl-C, a server drains: they watch for themselves.
+            Command::Sql(_) | Command::Up(_) => CancellationToken::new(),
             _ => signals::watch().map_err(failed_to_start)?,
         };
         let ended = runtime.block_on(async {

@@ -22,6 +22,10 @@ pub enum BatchCommand {
     Run(RunArgs),
     /// Rebuild the table from the raw files with the newest definition, then switch to it
     Recompute(RecomputeArgs),
+    /// Merge small data files of the curated table
+    Compact(CompactArgs),
+    /// Put small segments of the archived stream into larger ones
+    Pack(PackArgs),
     /// Remove objects that interrupted runs left behind and nothing names
     Vacuum(VacuumArgs),
 }
@@ -64,6 +68,8 @@ impl BatchCommand {
         match self {
             Self::Run(args) => args.batch.settings(),
             Self::Recompute(args) => args.batch.settings(),
+            Self::Compact(args) => args.batch.settings(),
+            Self::Pack(_) => Vec::new(),
             Self::Vacuum(args) => given(&[("--grace", &args.grace)]),
         }
     }
@@ -90,6 +96,23 @@ pub struct RecomputeArgs {
     /// Settings of the batch layer.
     #[command(flatten)]
     pub batch: BatchFlags,
+}
+
+/// Arguments of `tidemark batch compact`.
+#[derive(Debug, Args)]
+pub struct CompactArgs {
+    /// Dataset
+    pub dataset: String,
+    /// Settings.
+    #[command(flatten)]
+    pub batch: BatchFlags,
+}
+
+/// Arguments of `tidemark batch pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// Dataset
+    pub dataset: String,
 }
 
 /// Arguments of `tidemark batch vacuum`.
@@ -134,6 +157,18 @@ pub async fn run(command: &BatchCommand, context: &Context) -> Result<Exit, CliE
             let report = Box::pin(batch.recompute(&args.dataset, &context.progress())).await?;
             context.report(&report, render::recompute)?;
             Ok(if report.counts.adds_up() { Exit::Done } else { Exit::Failed })
+        }
+        BatchCommand::Compact(args) => {
+            let batch = context.batch_without_catalog().await?;
+            let report = Box::pin(batch.compact(&args.dataset)).await?;
+            context.report(&report, render::compact)?;
+            Ok(Exit::Done)
+        }
+        BatchCommand::Pack(args) => {
+            let batch = context.batch_without_catalog().await?;
+            let report = Box::pin(batch.pack(&args.dataset)).await?;
+            context.report(&report, render::pack)?;
+            Ok(Exit::Done)
         }
         BatchCommand::Vacuum(args) => {
             check_age(args)?;

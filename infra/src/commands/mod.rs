@@ -1,14 +1,17 @@
 //! The commands: each parses its own arguments, asks the layer that does the work, and renders what it says.
 
+pub mod audit;
 pub mod batch;
 pub mod config;
 pub mod dataset;
 pub mod debug;
 pub mod ingest;
+pub mod produce;
 pub mod query;
 pub mod rejects;
 pub mod sql;
 pub mod status;
+pub mod up;
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -21,6 +24,9 @@ use crate::exit::Exit;
 /// [`CliError`]; what was done before is kept.
 pub async fn run(command: &Command, context: &Context) -> Result<Exit, CliError> {
     match command {
+        Command::Up(_) => up::run(context).await,
+        Command::Produce(args) => produce::run(args, context).await,
+        Command::Audit(args) => audit::run(args, context).await,
         Command::Dataset(command) => dataset::run(command, context).await,
         Command::Ingest(args) => ingest::run(args, context).await,
         Command::Batch(command) => batch::run(command, context).await,

@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark_batch::catalog::SqlCatalog;
-use tidemark_batch::sql::{CatalogTable, CatalogTables, PortTables, SqlEngine};
+use object_store::ObjectStore;
+use tidemark_batch::sql::{CatalogTable, CatalogTables, DatasetTables, PortTables, SqlConfig, SqlEngine};
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::error::AnyError;
 use tidemark_shared::store::IfMissing;
 use tokio::sync::OnceCell;
 
 use super::sql::{self, SqlArgs, SqlCommandError};
+use crate::client::Server;
 use crate::context::{Context, stores};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::up::UpError;
 
 /// File of the data directory that keeps the prompt's lines.
 const HISTORY_FILE: &str = "sql-history";
@@ -35,6 +38,16 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
         engine.memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);
     }
     engine.spill_bytes_max = limits.spill_bytes_max;
+    let wants_server = args.at_least.is_some() || args.max_staleness.is_some();
+    let found = if args.local { None } else { Server::find(args.server.as_deref(), context)? };
+    let server = match found {
+        None if wants_server => Some(Server::need(None, context)?),
+        // Files in place are this process's to read.
+        found => found.filter(|_| wants_server || args.tables.is_empty()),
+    };
+    if let Some(server) = server.filter(|_| args.statement.is_some() || args.file.is_some()) {
+        return ended(sql::run_on(&args, &server).await);
+    }
     let store = context.store(IfMissing::Fail).await?;
     let catalog = Arc::new(ConfiguredCatalog::new(context));
     let tables = Arc::clone(&catalog) as Arc<dyn CatalogTables>;
@@ -42,9 +55,34 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
     let engine = engine.with_definitions(store);
     // Asking creates nothing: without the directory, the prompt keeps no history.
     let history = context.config.data_dir.is_dir().then(|| context.config.data_dir.join(HISTORY_FILE));
-    let ended = sql::run(&args, &engine, history.as_deref()).await;
+    let done = sql::run(&args, &engine, history.as_deref()).await;
     catalog.close().await;
-    match ended {
+    ended(done)
+}
+
+/// The engine of a server: catalog tables beside the datasets that it serves, no files in place.
+///
+/// # Errors
+/// [`UpError::Engine`].
+pub(crate) fn serving_engine(
+    objects: Arc<dyn ObjectStore>,
+    tables: Arc<dyn CatalogTables>,
+    datasets: Arc<dyn DatasetTables>,
+    memory_bytes_max: usize,
+    spill_bytes_max: u64,
+) -> Result<SqlEngine, UpError> {
+    let config = SqlConfig { memory_bytes_max, spill_bytes_max, ..SqlConfig::default() };
+    let engine = SqlEngine::new(objects, tables, config).map_err(|error| UpError::Engine(Box::new(error)))?;
+    Ok(engine.with_stores(stores()).with_datasets(datasets))
+}
+
+/// The catalog that the configuration names.
+pub(crate) fn configured_catalog(context: &Context) -> Arc<dyn CatalogTables> {
+    Arc::new(ConfiguredCatalog::new(context))
+}
+
+fn ended(done: Result<(), SqlCommandError>) -> Result<Exit, CliError> {
+    match done {
         Ok(()) => Ok(Exit::Done),
         Err(SqlCommandError::Cancelled) => Err(CliError::Interrupted),
         Err(error) => Err(error.into()),

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tidemark_batch::report::DatasetStatus;
 
+use crate::client::Server;
 use crate::context::Context;
 use crate::error::{CliError, for_people, for_programs};
 use crate::exit::Exit;
@@ -14,6 +15,9 @@ use crate::render;
 pub struct StatusArgs {
     /// Only this dataset
     pub dataset: Option<String>,
+    /// Address of the server [default: the one that runs on the data directory, if one does]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
 }
 
 /// What `--json` prints.
@@ -22,6 +26,8 @@ struct Statuses {
     datasets: Vec<DatasetStatus>,
     /// Datasets whose state can't be told: one of them hides none of the others.
     failed: Vec<Failure>,
+    /// What the running process says of its streams, if one runs: as `GET /v1/status`.
+    server: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,13 +60,18 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError>
             }),
         }
     }
+    let server = match Server::find(args.server.as_deref(), context)? {
+        Some(server) => Some(server.get("/v1/status").await?),
+        None => None,
+    };
     let exit = if failed.is_empty() { Exit::Done } else { Exit::Failed };
-    context.report(&Statuses { datasets, failed }, |all| {
+    context.report(&Statuses { datasets, failed, server }, |all| {
         if all.datasets.is_empty() && all.failed.is_empty() {
             return "no dataset yet; `tidemark dataset apply DIR` makes one known\n".to_owned();
         }
         let failed = all.failed.iter().map(|failure| format!("{}\n", failure.text));
-        let texts: Vec<String> = all.datasets.iter().map(render::status).chain(failed).collect();
+        let server = all.server.iter().map(|server| render::server(server, args.dataset.as_deref()));
+        let texts: Vec<String> = all.datasets.iter().map(render::status).chain(failed).chain(server).collect();
         texts.join("\n")
     })?;
     Ok(exit)

@@ -6,15 +6,21 @@ use tidemark_batch::report::{Counts, RecomputeReport, RejectRow, VacuumReport, r
 
 use crate::units::{counted, format_bytes, format_count, format_duration, format_elapsed};
 
+mod audit;
 mod ingest;
+mod server;
 mod status;
 mod table;
+mod upkeep;
 #[cfg(test)]
 mod tests;
 
+pub use audit::audit;
 pub use ingest::ingest;
+pub use server::server;
 pub use status::status;
 pub use table::table;
+pub use upkeep::{compact, pack};
 
 /// Most characters of a reject's bytes that are shown.
 const RECORD_CHARS_MAX: usize = 300;

@@ -30,6 +30,11 @@ pub fn status(status: &DatasetStatus) -> String {
     for (partition, covered) in status.coverage.iter() {
         line("coverage", &format!("{partition} up to {covered}"));
     }
+    for stream in &status.streams {
+        let (partition, archived, covered) = (&stream.partition, stream.archived, stream.covered);
+        let lost = if stream.lost > 0 { format!(", {} lost", counted(stream.lost, "offset")) } else { String::new() };
+        line("stream", &format!("{partition} archived up to {archived}, curated up to {covered}{lost}"));
+    }
     if status.behind > 0 {
         let (behind, dataset) = (counted(status.behind, "entry"), &status.dataset);
         line("behind", &format!("{behind}; to take in what waits: tidemark batch run {dataset}"));

@@ -45,6 +45,24 @@ impl fmt::Debug for Facts {
 }
 
 impl Facts {
+    /// A dataset's stream, or why there is none.
+    async fn stream(&self, dataset: &str) -> Result<Arc<Stream>, IntakeError> {
+        if let Some(stream) = self.streams.get(dataset) {
+            return Ok(stream);
+        }
+        let known = registry::latest(&self.parts.store, dataset).await;
+        let dataset = dataset.to_owned();
+        Err(match known.map_err(|error| IntakeError::Failed(AnyError::new(error)))? {
+            None => IntakeError::UnknownDataset { dataset },
+            Some(applied) if applied.definition.stream.is_none() => IntakeError::NoStream { dataset },
+            Some(_) => {
+                self.streams.look_now();
+                let reason = "its stream is being opened".to_owned();
+                IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
+            }
+        })
+    }
+
     /// Coverage and visible positions together, of the newest generation.
     async fn reached(&self, dataset: &str) -> Result<Coverage, AnyError> {
         let pointers = self.parts.versions.pointers(dataset).await.map_err(AnyError::new)?;
@@ -132,24 +150,17 @@ impl Backend for Facts {
         values: Vec<Bytes>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Taken, IntakeError> {
-        let Some(stream) = self.streams.get(dataset) else {
-            let known = registry::latest(&self.parts.store, dataset).await;
-            let dataset = dataset.to_owned();
-            return Err(match known.map_err(|error| IntakeError::Failed(AnyError::new(error)))? {
-                None => IntakeError::UnknownDataset { dataset },
-                Some(applied) if applied.definition.stream.is_none() => IntakeError::NoStream { dataset },
-                Some(_) => {
-                    self.streams.look_now();
-                    let reason = "its stream is being opened".to_owned();
-                    IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
-                }
-            });
-        };
+        let stream = self.stream(dataset).await?;
         if self.parts.pressure.level() == Level::SlowDown {
             let reason = "the real-time views are nearly full, and a batch run is making room".to_owned();
             return Err(IntakeError::Busy { dataset: dataset.to_owned(), reason, retry_after: RETRY_AFTER });
         }
         stream.append(values, key).await
+    }
+
+    async fn seal(&self, dataset: &str) -> Result<Coverage, IntakeError> {
+        let stream = self.stream(dataset).await?;
+        stream.archiver.flush().await.map_err(|error| IntakeError::Failed(AnyError::new(error)))
     }
 
     async fn status(&self) -> Result<Value, AnyError> {

@@ -37,7 +37,7 @@ use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::live::{LiveError, LiveView};
 use tidemark_shared::log::{Log, LogError};
 use tidemark_shared::rows::StreamRowsError;
-use tidemark_shared::sql::{DatasetTables, SqlEngine};
+use tidemark_shared::sql::{DatasetTables, SqlEngine, SqlError};
 use tidemark_shared::store::Store;
 use tidemark_speed::archiver::{ArchiverError, ArchiverSettings};
 use tidemark_speed::indexer::IndexerError;
@@ -131,6 +131,9 @@ pub enum UpError {
     /// A stream's definition makes no rows.
     #[error(transparent)]
     Rows(#[from] StreamRowsError),
+    /// The engine can't be made.
+    #[error(transparent)]
+    Engine(Box<SqlError>),
     /// The batch layer failed.
     #[error(transparent)]
     Batch(Box<tidemark_batch::BatchError>),
@@ -156,6 +159,7 @@ impl ErrorKind for UpError {
             Self::Indexer(error) => error.kind(),
             Self::Live(error) => error.kind(),
             Self::Rows(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
             Self::Batch(error) => error.kind(),
         }
     }

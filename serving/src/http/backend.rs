@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::log::{IdempotencyKey, LogError};
-use tidemark_shared::position::LogPartition;
+use tidemark_shared::position::{Coverage, LogPartition};
 
 /// Where records went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
         values: Vec<Bytes>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Taken, IntakeError>;
+
+    /// Archives all that is in the log of a dataset's stream now; tells how far the archive reaches.
+    ///
+    /// # Errors
+    /// [`IntakeError`].
+    async fn seal(&self, dataset: &str) -> Result<Coverage, IntakeError>;
 
     /// What `/v1/status` shows: per dataset and partition, log end, archived, visible, coverage and lag; per role, health.
     ///

@@ -39,7 +39,7 @@ pub use backend::{Backend, IntakeError, Taken};
 pub use datasets::{ColumnType, Dataset, DatasetDetail, Datasets};
 pub use openapi::document;
 pub use problem::Problem;
-pub use records::{Accepted, RecordPosition};
+pub use records::{Accepted, RecordPosition, Sealed};
 pub use serve::{ConnectionLimits, Drained, listen, serve};
 pub use sql::SqlRequest;
 
@@ -143,6 +143,7 @@ impl Door {
             .route("/v1/datasets", get(datasets::list))
             .route("/v1/datasets/{dataset}", get(datasets::show))
             .route("/v1/datasets/{dataset}/records", post(records::append))
+            .route("/v1/datasets/{dataset}/seal", post(records::seal))
             .route("/v1/status", get(status::status))
             .route("/healthz", get(status::healthz))
             .route("/readyz", get(status::readyz))

@@ -14,6 +14,7 @@ use super::{datasets, problem, records, sql, status};
     paths(
         sql::sql,
         records::append,
+        records::seal,
         datasets::list,
         datasets::show,
         status::status,

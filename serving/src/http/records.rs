@@ -207,3 +207,33 @@ mod tests {
         assert_eq!(json, wanted);
     }
 }
+
+/// What was archived.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Sealed {
+    /// Per partition, the exclusive end of what is archived.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub archived: Coverage,
+}
+
+/// Archives what the log has.
+#[utoipa::path(
+    post, path = "/v1/datasets/{dataset}/seal", tag = "records",
+    description = "Archives all records that the dataset's log has now, whatever the age and size of the segments, and tells how far the archive reaches.",
+    params(("dataset" = String, Path, description = "Name of the dataset")),
+    responses(
+        (status = 200, description = "All is archived", body = Sealed),
+        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_dataset`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`no_stream`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`busy`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Log or store has no answer", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn seal(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<Sealed>, Problem> {
+    Ok(Json(Sealed { archived: shared.backend.seal(&of_path(path)?).await? }))
+}

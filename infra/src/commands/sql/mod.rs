@@ -1,6 +1,7 @@
 //! `tidemark sql`: one statement, a file of them, or a prompt.
 
 mod prompt;
+mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use tidemark_batch::sql::{
 use tidemark_shared::error::{ErrorKind, Kind};
 
 use crate::cli::given;
+use crate::client::{ClientError, Server};
 use crate::output::{Format, OutputError, TableLimits, writer};
 use crate::render::clean;
 use crate::units::{counted, format_bytes, format_count, parse_bytes, parse_duration};
@@ -67,6 +69,18 @@ pub struct SqlArgs {
     /// Disk space for what spills, for example `20GB`; 0: nothing spills.
     #[arg(long, value_name = "BYTES")]
     pub spill_bytes_max: Option<String>,
+    /// Ask this server [default: the one that runs on the data directory, if one does].
+    #[arg(long, value_name = "URL", conflicts_with = "local")]
+    pub server: Option<String>,
+    /// Answer here, whether or not a server runs: files in place can be named, and streams show as far as they are curated.
+    #[arg(long)]
+    pub local: bool,
+    /// Wait until the answer covers these positions: the token that `tidemark produce` prints. Needs a server.
+    #[arg(long, value_name = "TOKEN", value_parser = parse_token)]
+    pub at_least: Option<serde_json::Value>,
+    /// Refuse an answer that lacks a record which has been in the log for longer. Needs a server.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub max_staleness: Option<Duration>,
     /// No as-of line and no greeting: `--quiet`, which is a flag of all commands.
     #[arg(skip)]
     pub quiet: bool,
@@ -85,6 +99,10 @@ fn parse_table(text: &str) -> Result<(String, String), String> {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_lowercase(), path.to_owned())),
         _ => Err("expected NAME=PATH".to_owned()),
     }
+}
+
+fn parse_token(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("expected a token like {{\"orders\": {{\"orders/0\": 7}}}}: {error}"))
 }
 
 fn parse_memory(text: &str) -> Result<NonZeroU64, String> {
@@ -160,6 +178,9 @@ pub enum SqlCommandError {
         /// Number of statements.
         count: usize,
     },
+    /// The server refused, or can't be reached.
+    #[error(transparent)]
+    Server(#[from] ClientError),
     /// The prompt could not be shown.
     #[error("can't read from the terminal")]
     Prompt(#[source] rustyline::error::ReadlineError),
@@ -172,6 +193,7 @@ impl ErrorKind for SqlCommandError {
     fn kind(&self) -> Kind {
         match self {
             Self::Sql(error) => error.kind(),
+            Self::Server(error) => error.kind(),
             Self::Input { .. }
             | Self::Empty { .. }
             | Self::OneAnswer { .. }
@@ -183,6 +205,7 @@ impl ErrorKind for SqlCommandError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Sql(error) => error.hint(),
+            Self::Server(error) => error.hint(),
             Self::OneAnswer { .. } => {
                 Some("use `--format table`, `ndjson` or `csv`, or run them one by one".to_owned())
             }
@@ -211,6 +234,25 @@ pub async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> 
             () = terminated() => Err(SqlCommandError::Cancelled),
         },
         None => prompt::run(args, engine, history).await,
+    };
+    match ended {
+        Err(SqlCommandError::Output(error)) if error.is_closed_pipe() => Ok(()),
+        other => other,
+    }
+}
+
+/// Asks a running server. Without a statement, standard input is read: there is no prompt for it.
+///
+/// # Errors
+/// [`SqlCommandError`].
+pub async fn run_on(args: &SqlArgs, server: &Server) -> Result<(), SqlCommandError> {
+    let Some(statements) = statements(args)? else {
+        return Err(SqlCommandError::Empty { from: "the argument (the prompt answers here: add --local)".to_owned() });
+    };
+    let ended = tokio::select! {
+        ended = remote::run_all(args, server, statements) => ended,
+        _ = tokio::signal::ctrl_c() => Err(SqlCommandError::Cancelled),
+        () = terminated() => Err(SqlCommandError::Cancelled),
     };
     match ended {
         Err(SqlCommandError::Output(error)) if error.is_closed_pipe() => Ok(()),
