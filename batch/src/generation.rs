@@ -181,6 +181,19 @@ impl Batch {
         }
     }
 
+    /// Makes the dataset's first generation, empty, unless there is one: a stream's rows can be shown before any of them is
+    /// curated.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn ensure_generation(&self, dataset: &str) -> Result<(), BatchError> {
+        if self.pointer(dataset).await?.is_some() {
+            return Ok(());
+        }
+        let mut definitions = self.definitions(dataset).await?;
+        self.current(&mut definitions).await.map(drop)
+    }
+
     /// The pointer to the generation that answers, as stored.
     pub(crate) async fn pointer(&self, dataset: &str) -> Result<Option<(u64, CurrentGeneration)>, BatchError> {
         Ok(curated::current(self.store.objects().as_ref(), dataset).await?)

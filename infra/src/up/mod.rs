@@ -266,10 +266,6 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
 /// Opens streams and views, and sets everything going that is not a door.
 async fn start(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>) -> Result<(), UpError> {
     for stream in streams.discover().await? {
-        // A dataset that nothing was curated of yet has no generation that could answer: the first run makes it.
-        if parts.versions.pointers(&stream.dataset).await?.is_empty() {
-            let _report = Box::pin(parts.batch.run(&stream.dataset, &tidemark_batch::report::quiet())).await?;
-        }
         streams.keep(&stream, &mut streams::Seen::default()).await?;
         start_stream(parts, streams, interval, stream).await;
     }
@@ -304,9 +300,6 @@ async fn start_stream(parts: &Parts, streams: &Arc<Streams>, interval: Option<Du
     };
     parts.tasks.spawn(format!("archiver {}", stream.dataset), parts.stop_speed.clone(), archive).await;
     let asked = Arc::new(Notify::new());
-    if parts.versions.pointers(&stream.dataset).await.is_ok_and(|pointers| pointers.is_empty()) {
-        asked.notify_one();
-    }
     let name = format!("batch {}", stream.dataset);
     let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), interval, asked });
     let run = move || {

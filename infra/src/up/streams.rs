@@ -106,6 +106,8 @@ impl Streams {
                 continue;
             }
             let stream = Arc::new(Stream::open(&self.parts, applied).await?);
+            // Without a generation nothing could answer.
+            self.parts.batch.ensure_generation(&dataset).await?;
             let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
             all.insert(dataset, Arc::clone(&stream));
             new.push(stream);
