@@ -125,7 +125,13 @@ impl Command {
             Self::Batch(command) => command.settings(),
             Self::Sql(args) => args.settings(),
             Self::Up(args) => args.settings(),
-            Self::Produce(_) | Self::Audit(_) | Self::Dataset(_) | Self::Rejects(_) | Self::Status(_) | Self::Config | Self::Debug(_) => Vec::new(),
+            Self::Produce(_)
+            | Self::Audit(_)
+            | Self::Dataset(_)
+            | Self::Rejects(_)
+            | Self::Status(_)
+            | Self::Config
+            | Self::Debug(_) => Vec::new(),
         }
     }
 }

@@ -14,9 +14,9 @@ use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::store::StoreError;
 
 use crate::client::ClientError;
-use crate::up::UpError;
 use crate::commands::sql::SqlCommandError;
 use crate::config::ConfigError;
+use crate::up::UpError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

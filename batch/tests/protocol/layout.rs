@@ -10,7 +10,7 @@ use tidemark_batch::{Batch, BatchSettings};
 use tidemark_shared::log::OffsetRecord;
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::Archive;
-use tidemark_shared::store::faulty::{Call, Fault, Rule};
+use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use crate::streams::{Stream, apply, vacuum};
 use crate::support::{Home, TRANSFORM};

@@ -11,7 +11,7 @@ use tidemark_shared::curated::{Transactions, current, log_store};
 use tidemark_shared::log::{OffsetRecord, Record, Topic, TopicId, TopicName};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::{Archive, PutSegment, Segment};
-use tidemark_shared::store::faulty::{Call, Fault, Rule};
+use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use crate::support::{DOUBLED, Home, Published, TRANSFORM};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::ambient::{Ambient as _, System};
+use tidemark_shared::backoff::{Attempts, Backoff};
 
 use crate::client::{ClientError, Server};
 use crate::context::Context;

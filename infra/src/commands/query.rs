@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidemark_batch::catalog::SqlCatalog;
 use object_store::ObjectStore;
+use tidemark_batch::catalog::SqlCatalog;
 use tidemark_batch::sql::{CatalogTable, CatalogTables, DatasetTables, PortTables, SqlConfig, SqlEngine};
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::error::AnyError;

@@ -134,7 +134,9 @@ pub async fn run(context: &Context) -> Result<Exit, CliError> {
         data_dir: data_dir.clone(),
         store,
         batch,
-        engine: Box::new(move |datasets| query::serving_engine(objects, tables, datasets, memory_bytes_max, spill_bytes_max)),
+        engine: Box::new(move |datasets| {
+            query::serving_engine(objects, tables, datasets, memory_bytes_max, spill_bytes_max)
+        }),
         config: context.config.server.clone(),
         query_timeout: limits.timeout,
         bytes_read_max: limits.bytes_read_max,

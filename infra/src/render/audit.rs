@@ -8,7 +8,8 @@ use tidemark_serving::audit::AuditReport;
 #[must_use]
 pub fn audit(report: &AuditReport) -> String {
     let AuditReport { audited, wrong, rows_derived, .. } = report;
-    let mut text = format!("{audited} answers audited, {wrong} wrong; {rows_derived} rows derived from the master dataset\n");
+    let mut text =
+        format!("{audited} answers audited, {wrong} wrong; {rows_derived} rows derived from the master dataset\n");
     for (reason, count) in &report.not_auditable {
         writeln!(text, "{count} not auditable: {reason}").expect("a string takes all text");
     }

@@ -28,7 +28,10 @@ pub fn ingest(report: &IngestReport) -> String {
     text.push_str(&notes(&report.files));
     for stream in &report.streams {
         let (partition, start, end) = (&stream.partition, stream.start, stream.end);
-        text.push_str(&format!("{partition}: offsets {start} to {end}, {}\n", counted(stream.counts.records, "record")));
+        text.push_str(&format!(
+            "{partition}: offsets {start} to {end}, {}\n",
+            counted(stream.counts.records, "record")
+        ));
     }
     text.push_str(&reasons(&report.counts));
     text.push_str(&account(&report.counts, report.held_records));

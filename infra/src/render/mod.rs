@@ -11,9 +11,9 @@ mod ingest;
 mod server;
 mod status;
 mod table;
-mod upkeep;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub use audit::audit;
 pub use ingest::ingest;

@@ -38,5 +38,9 @@ pub fn pack(report: &PackReport) -> String {
         ),
     };
     let removed = counted(report.removed, "small segment");
-    format!("{packed}; {removed} ({}) removed, in {}\n", format_bytes(report.removed_bytes), format_elapsed(report.elapsed_ms))
+    format!(
+        "{packed}; {removed} ({}) removed, in {}\n",
+        format_bytes(report.removed_bytes),
+        format_elapsed(report.elapsed_ms)
+    )
 }

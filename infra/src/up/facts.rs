@@ -79,12 +79,7 @@ impl Facts {
         Ok(reached)
     }
 
-    async fn age_of_next(
-        &self,
-        stream: &Stream,
-        partition: &LogPartition,
-        from: u64,
-    ) -> Result<Option<i64>, AnyError> {
+    async fn age_of_next(&self, stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
         let fetched = match self.parts.log.read(&stream.topic, partition.partition, from, ONE_RECORD).await {
             Ok(fetched) => fetched,
             // What has left the log is archived; the oldest that is left is the best that can be told.

@@ -28,7 +28,9 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tidemark_batch::Batch;
-use tidemark_serving::http::{ConnectionLimits, Door, RequestLimits, Tokens, TokensError, Unguarded, check_address, listen, serve};
+use tidemark_serving::http::{
+    ConnectionLimits, Door, RequestLimits, Tokens, TokensError, Unguarded, check_address, listen, serve,
+};
 use tidemark_serving::merge::{ServedTables, VersionCache, VersionError, Versions};
 use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::curated::CuratedError;

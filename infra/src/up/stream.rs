@@ -131,11 +131,7 @@ impl Stream {
     }
 
     /// Appends values, each to the partition that its key says.
-    pub(super) async fn append(
-        &self,
-        values: Vec<Bytes>,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<Taken, IntakeError> {
+    pub(super) async fn append(&self, values: Vec<Bytes>, key: Option<&IdempotencyKey>) -> Result<Taken, IntakeError> {
         let definition = self.definition();
         let keys = super::message_key::MessageKeys::new(&definition.definition);
         let timestamp_ms = self.parts.ambient.now().timestamp_millis();

@@ -2,7 +2,7 @@
 //!
 //! A *view* is one dataset's generation. Of each log partition it holds the rows of `[floor, visible)`; what is below the
 //! floor was dropped, what is at or above the visible position has not come yet. What holds for every adapter, and what
-//! the suite in [`contract`] checks:
+//! its contract suite checks:
 //!
 //! - Writing a row twice is writing it once: a row is known by its position (H3).
 //! - Within an epoch the visible position only moves forward, and every row below it is found (H4). A view that was lost
@@ -10,8 +10,6 @@
 //! - A [`LivePin`] is a moment: floors, visible positions and rows of it belong together, whatever happens meanwhile (H6).
 //! - Rows go only by [`LiveView::drop_below`] and [`LiveView::close`], never by age or for want of memory (H7): a view
 //!   that is full refuses new ones.
-
-pub mod contract;
 
 mod error;
 mod select;

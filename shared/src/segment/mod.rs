@@ -7,9 +7,6 @@
 mod archive;
 mod format;
 
-#[cfg(test)]
-mod tests;
-
 pub use archive::{Archive, PutSegment, SegmentRef, StreamSource};
 pub use format::{read_header, read_segment, write_segment};
 

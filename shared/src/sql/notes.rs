@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::curated::{CuratedTable, CuratedVersion};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
-use crate::curated::{CuratedTable, CuratedVersion};
 
 /// For each text that a partition column is compared with and no partition has, although one has the same number: what to
 /// write instead. `plan` is the statement as it was written, before it was optimized.

@@ -4,4 +4,5 @@
 mod fuzzing;
 mod log;
 mod registry;
+mod segment;
 mod store;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_shared::log::{Log, Record, Retention, Routed};
-use tidemark_shared::store::faulty::{Call, Fault, Rule};
 use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings, ArchiverStep, Seal};
+use tidemark_testing::faulty::{Call, Fault, Rule};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{World, name, order};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidemark_shared::live::contract::{self, batch, check_moment, coverage, partition, ranges};
 use tidemark_shared::live::{LiveError, LiveView};
-use tidemark_shared::log::contract::SteppedClock;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
+use tidemark_testing::contract::live::{self as contract, batch, check_moment, coverage, partition, ranges};
+use tidemark_testing::contract::log::SteppedClock;
 
 fn memory(bytes_max: u64) -> Arc<dyn LiveView> {
     let settings = MemoryViewSettings { bytes_max, scan_parts: 3 };

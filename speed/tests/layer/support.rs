@@ -6,13 +6,13 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::{Definition, Sources, parse};
-use tidemark_shared::log::contract::SteppedClock;
 use tidemark_shared::log::memory::MemoryLog;
 use tidemark_shared::log::{Log, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::Archive;
-use tidemark_shared::store::faulty::{Faulty, Rule};
 use tidemark_shared::store::{IfMissing, Store};
+use tidemark_testing::contract::log::SteppedClock;
+use tidemark_testing::faulty::{Faulty, Rule};
 
 pub(crate) struct World {
     pub(crate) clock: Arc<SteppedClock>,
@@ -50,7 +50,7 @@ impl World {
         let store = self.store.decorated(|inner| {
             let faulty = Faulty::new(inner, rules);
             faults = Some(faulty.clone());
-            Arc::new(faulty)
+            faulty.store()
         });
         (Archive::new(store, "orders"), faults.unwrap())
     }

@@ -35,7 +35,12 @@ pub(crate) fn show(tidemark: &Tidemark, csv: &Path, seconds: u64) -> Result<(), 
     heading("tidemark up: trips stream in, the batch layer runs every 3 s, one answer covers both");
     let trips = as_json(csv)?;
     let server = Arc::new(Server::start(tidemark, &["--batch-interval", "3s", "--segment-age-max", "1s"])?);
-    println!("  {} trips of {} are replayed with today's clock, {} a second", count(trips.len() as u64), csv.display(), count(RATE));
+    println!(
+        "  {} trips of {} are replayed with today's clock, {} a second",
+        count(trips.len() as u64),
+        csv.display(),
+        count(RATE)
+    );
     let mut auditor = audit(tidemark, seconds)?;
     let shown = stream(&server, trips, seconds)?;
     verdict(&server, &mut auditor, &shown)?;
@@ -52,14 +57,19 @@ fn stream(server: &Arc<Server>, trips: Vec<Map<String, Value>>, seconds: u64) ->
         let (server, stop, produced) = (Arc::clone(server), Arc::clone(&stop), Arc::clone(&produced));
         thread::spawn(move || produce(&server, &trips, &stop, &produced))
     };
-    println!("\n  {:>10} {:>12} {:>12} {:>10} {:>16}  as of", "produced", "trips", "from batch", "from live", "revenue");
+    println!(
+        "\n  {:>10} {:>12} {:>12} {:>10} {:>16}  as of",
+        "produced", "trips", "from batch", "from live", "revenue"
+    );
     let begun = Instant::now();
     let mut answers = 0;
     while begun.elapsed() < Duration::from_secs(seconds) && !producer.is_finished() {
         let answer = server.sql("SELECT count(*) AS trips, sum(total_amount) AS revenue FROM merged.trips")?;
         print_answer(&answer, produced.load(Ordering::Relaxed));
         answers += 1;
-        thread::sleep(Duration::from_secs(1).saturating_sub(Duration::from_millis(begun.elapsed().subsec_millis().into())));
+        thread::sleep(
+            Duration::from_secs(1).saturating_sub(Duration::from_millis(begun.elapsed().subsec_millis().into())),
+        );
     }
     stop.store(true, Ordering::Relaxed);
     producer.join().map_err(|_| "the producer panicked")??;

@@ -102,7 +102,8 @@ fn parse_table(text: &str) -> Result<(String, String), String> {
 }
 
 fn parse_token(text: &str) -> Result<serde_json::Value, String> {
-    serde_json::from_str(text).map_err(|error| format!("expected a token like {{\"orders\": {{\"orders/0\": 7}}}}: {error}"))
+    serde_json::from_str(text)
+        .map_err(|error| format!("expected a token like {{\"orders\": {{\"orders/0\": 7}}}}: {error}"))
 }
 
 fn parse_memory(text: &str) -> Result<NonZeroU64, String> {

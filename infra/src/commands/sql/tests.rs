@@ -77,6 +77,7 @@ fn what_an_answer_covers_is_a_short_line_for_people_and_a_document_for_programs(
         table_version: 17,
         coverage: positions.clone(),
         positions,
+        ..DatasetAsOf::default()
     };
     let table = |version: Option<&str>| TableAsOf { location: "x".to_owned(), version: version.map(str::to_owned) };
     let as_of = AsOf {

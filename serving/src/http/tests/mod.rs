@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::log::IdempotencyKey;
+use tidemark_shared::position::Coverage;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -56,6 +57,13 @@ impl Backend for TestBackend {
         let positions = values.iter().map(|value| (partition(0), offset(value))).collect();
         self.world.index("g1").await;
         Ok(Taken { positions, repeated: false })
+    }
+
+    async fn seal(&self, dataset: &str) -> Result<Coverage, IntakeError> {
+        match dataset {
+            "orders" => Ok([(partition(0), 7)].into_iter().collect()),
+            _ => Err(IntakeError::UnknownDataset { dataset: dataset.to_owned() }),
+        }
     }
 
     async fn status(&self) -> Result<Value, AnyError> {

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use tidemark_shared::live::LiveView;
-use tidemark_shared::live::contract::{batch, coverage, partition, schema, view};
-use tidemark_shared::log::contract::SteppedClock;
+use tidemark_testing::contract::live::{batch, coverage, partition, schema, view};
+use tidemark_testing::contract::log::SteppedClock;
 
 use super::*;
 

@@ -1,13 +1,13 @@
-use std::sync::Arc;
+use std::ops::Range;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
-use crate::log::{Header, Record, Topic, TopicId, TopicName};
-use crate::position::Source;
-use crate::store::faulty::{Call, Fault, Faulty, Rule};
-use crate::store::{IfMissing, Store};
+use tidemark_shared::log::{Header, OffsetRecord, Record, Topic, TopicId, TopicName};
+use tidemark_shared::position::{LogPartition, Source};
+use tidemark_shared::segment::*;
+use tidemark_shared::store::{IfMissing, Store};
+use tidemark_testing::faulty::{Call, Fault, Faulty, Rule};
 
 fn archive() -> (TempDir, Store, Archive) {
     let folder = TempDir::new().unwrap();
@@ -141,7 +141,7 @@ async fn h1_a_lost_acknowledgement_is_settled_by_the_bytes() {
         Rule::new(Call::Put, "partition=3", 0, Fault::AckLost),
         Rule::new(Call::Put, "partition=3", 2, Fault::AckLostThenRetried),
     ];
-    let archive = Archive::new(store.decorated(|inner| Arc::new(Faulty::new(inner, rules))), "trips");
+    let archive = Archive::new(store.decorated(|inner| Faulty::new(inner, rules).store()), "trips");
     archive.put(&partition(), &segment(0..5)).await.unwrap_err();
     put(&archive, 0..5).await;
     put(&archive, 5..9).await;
@@ -191,11 +191,11 @@ async fn a_hole_is_an_error_that_names_its_offsets() {
     for range in [0..10, 10..20, 20..30] {
         put(&archive, range).await;
     }
-    store.delete_many(vec![crate::layout::segment("trips", &partition(), 10)]).await.unwrap();
+    store.delete_many(vec![tidemark_shared::layout::segment("trips", &partition(), 10)]).await.unwrap();
     let listed = archive.segments_from(&partition(), 0).await.unwrap();
     let error = archive.read(&partition(), &listed[0]).await.unwrap_err();
     assert!(matches!(&error, SegmentError::Hole { missing, .. } if *missing == (10..20)), "{error:?}");
-    store.delete_many(vec![crate::layout::segment("trips", &partition(), 0)]).await.unwrap();
+    store.delete_many(vec![tidemark_shared::layout::segment("trips", &partition(), 0)]).await.unwrap();
     let error = ranges_from(&archive, 5).await.unwrap_err();
     assert!(matches!(&error, SegmentError::Hole { missing, .. } if *missing == (5..20)), "{error:?}");
     let error = archive.read(&partition(), &listed[0]).await.unwrap_err();
@@ -235,7 +235,7 @@ async fn what_is_synced_is_there_or_an_error() {
     archive.sync(&partition(), 5, 20).await.unwrap();
     let error = archive.sync(&partition(), 30, 40).await;
     assert!(error.is_ok() || matches!(error, Err(SegmentError::Hole { .. })), "{error:?}");
-    store.delete_many(vec![crate::layout::stream_origin("trips", &partition())]).await.unwrap();
+    store.delete_many(vec![tidemark_shared::layout::stream_origin("trips", &partition())]).await.unwrap();
     archive.sync(&partition(), 0, 30).await.unwrap_err();
 }
 

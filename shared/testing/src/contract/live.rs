@@ -14,11 +14,11 @@ use bytes::Bytes;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
 
-use super::{LiveBatch, LiveError, LivePin, LiveRange, LiveView, ViewId};
-use crate::counts::Counts;
-use crate::position::{Coverage, LogPartition, OFFSET_COLUMN};
-use crate::reject::{Reason, Reject};
-use crate::rows::table_schema;
+use tidemark_shared::counts::Counts;
+use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveView, ViewId};
+use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN};
+use tidemark_shared::reject::{Reason, Reject};
+use tidemark_shared::rows::table_schema;
 
 /// What a record of the suite becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
