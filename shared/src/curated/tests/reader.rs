@@ -1,12 +1,12 @@
 //! Versions that are kept between statements.
 
 use super::*;
-use crate::store::faulty::{Call, Faulty};
+use tidemark_testing::faulty::{Call, Faulty};
 
 /// A reader of the fixture's store, and what it asks of it.
 fn reader(fixture: &Fixture) -> (CuratedReader, Faulty) {
     let store = Faulty::new(Arc::clone(&fixture.objects), Vec::new());
-    (CuratedReader::new(Arc::new(store.clone())), store)
+    (CuratedReader::new(store.store()), store)
 }
 
 async fn open(reader: &CuratedReader) -> Arc<CuratedVersion> {
