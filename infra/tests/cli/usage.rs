@@ -181,9 +181,9 @@ fn a_wrong_configuration_stops_every_command_and_names_line_and_nearest_key() {
         ended.err.contains("tidemark.toml:2: unknown key `threds` in [batch] (did you mean `threads`?)"),
         "{ended:?}"
     );
-    home.write("tidemark.toml", "[doors]\nhttp = \"127.0.0.1:0\"\n");
+    home.write("tidemark.toml", "[doors]\naws = \"127.0.0.1:0\"\n");
     let ended = home.run(&["config"]).expect(0);
-    assert!(ended.err.contains("tidemark.toml:1: [doors] does nothing"), "{ended:?}");
+    assert!(ended.err.contains("tidemark.toml:2: [doors] aws does nothing"), "{ended:?}");
     assert_eq!(home.run(&["config", "--quiet"]).expect(0).err, "");
 }
 

@@ -215,7 +215,7 @@ async fn a_packed_segment_is_preferred_and_outlives_its_parts() {
     let wanted = vec![(0, Some(20), true), (20, None, false)];
     assert_eq!(ranges_from(&archive, 0).await.unwrap(), wanted);
     assert_eq!(ranges_from(&archive, 13).await.unwrap(), wanted);
-    let plain = archive.segments_from(&partition(), 0).await.unwrap();
+    let plain = archive.plain(&partition()).await.unwrap();
     archive.delete(&plain).await.unwrap();
     assert_eq!(ranges_from(&archive, 0).await.unwrap(), [(0, Some(20), true)], "the packed one was deleted, too");
     assert_eq!(archive.end(&partition(), 0).await.unwrap(), Some(20));

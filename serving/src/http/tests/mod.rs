@@ -383,6 +383,7 @@ async fn the_description_is_complete_and_the_page_needs_nobody_else() {
         "/v1/datasets",
         "/v1/datasets/{dataset}",
         "/v1/datasets/{dataset}/records",
+        "/v1/datasets/{dataset}/seal",
         "/v1/sql",
         "/v1/status",
     ];
