@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tidemark_batch::Batch;
 use tidemark_serving::http::{
@@ -47,6 +48,7 @@ use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 use tidemark_speed::pressure::Pressure;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
@@ -177,6 +179,9 @@ impl ErrorKind for UpError {
     }
 }
 
+/// Makes the engine that answers for these datasets.
+pub type MakeEngine = Box<dyn FnOnce(Arc<dyn DatasetTables>) -> Result<SqlEngine, UpError> + Send>;
+
 /// What `tidemark up` is given.
 pub struct UpRequest {
     /// Folder of `endpoints.json`.
@@ -186,7 +191,7 @@ pub struct UpRequest {
     /// The batch layer on it.
     pub batch: Batch,
     /// Answers statements; made anew with the datasets as this process serves them.
-    pub engine: Box<dyn FnOnce(Arc<dyn DatasetTables>) -> Result<SqlEngine, UpError> + Send>,
+    pub engine: MakeEngine,
     /// Settings.
     pub config: ServerConfig,
     /// Longest time that a query can ask for, and gets without asking.
@@ -240,7 +245,8 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
         registry: Registry::default(),
     };
     let stop_door = CancellationToken::new();
-    let door = tokio::spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
+    let mut serving = JoinSet::new();
+    let _handle = serving.spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
     let started = start(&parts, &streams, config.batch_interval).await;
     let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}") };
     let written = endpoints.write(&data_dir).map_err(|source| UpError::Endpoints { path: data_dir.clone(), source });
@@ -254,12 +260,12 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     facts.ready.store(false, Ordering::Relaxed);
     endpoints.remove(&data_dir);
     stop_door.cancel();
-    match door.await {
-        Ok(drained) if drained.cut_off > 0 => {
+    match serving.join_next().await {
+        Some(Ok(drained)) if drained.cut_off > 0 => {
             tracing::warn!(connections = drained.cut_off, "requests were cut off");
         }
-        Ok(_) => {}
-        Err(error) => tracing::error!(%error, "the door failed"),
+        Some(Err(error)) => tracing::error!(%error, "the door failed"),
+        Some(Ok(_)) | None => {}
     }
     shut_down(&parts, &streams).await;
     ended
@@ -278,12 +284,9 @@ async fn start(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>
         async move {
             let found = {
                 let (parts, streams) = (parts.clone(), Arc::clone(&streams));
-                move |stream: Arc<Stream>| {
+                move |stream: Arc<Stream>| -> BoxFuture<'static, ()> {
                     let (parts, streams) = (parts.clone(), Arc::clone(&streams));
-                    // Its first run makes the generation, and the keeper finds it.
-                    let _starting = tokio::spawn(async move {
-                        start_stream(&parts, &streams, interval, stream).await;
-                    });
+                    Box::pin(async move { start_stream(&parts, &streams, interval, stream).await })
                 }
             };
             streams.run(&found).await.map_err(|error| chain(&error))

@@ -52,12 +52,12 @@ impl Runs {
         let wait = async {
             let interval = async {
                 match self.interval {
-                    Some(interval) => tokio::time::sleep(interval).await,
+                    Some(interval) => passed(interval).await,
                     None => std::future::pending().await,
                 }
             };
             let room = async {
-                tokio::time::sleep(ROOM_PAUSE).await;
+                passed(ROOM_PAUSE).await;
                 self.parts.pressure.reaches(Level::BatchWanted).await;
             };
             tokio::select! {
@@ -88,4 +88,10 @@ impl Runs {
         }
         Ok(())
     }
+}
+
+/// Returns when so much time has passed: what runs every so often waits for nothing else.
+async fn passed(time: Duration) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + time, time);
+    let _now = ticks.tick().await;
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use tidemark_serving::merge::Pointer;
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry;
@@ -59,12 +60,15 @@ impl Streams {
     }
 
     /// Looks at definitions until it is stopped, and tells of streams that are new.
-    pub(super) async fn run(&self, found: &(dyn Fn(Arc<Stream>) + Send + Sync)) -> Result<(), UpError> {
+    pub(super) async fn run(
+        &self,
+        found: &(dyn Fn(Arc<Stream>) -> BoxFuture<'static, ()> + Send + Sync),
+    ) -> Result<(), UpError> {
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
         let stop = self.parts.stop_speed.clone();
         while !stop.is_cancelled() {
             for stream in self.discover().await? {
-                found(stream);
+                found(stream).await;
             }
             for stream in self.all() {
                 let seen = seen.entry(stream.dataset.clone()).or_default();
@@ -78,7 +82,7 @@ impl Streams {
                 }
             }
             let waited = tokio::time::timeout(LOOK_AGAIN, self.look.notified());
-            drop(stop.run_until_cancelled(waited).await);
+            let _woken = stop.run_until_cancelled(waited).await;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidemark_shared::ambient::{Ambient as _, System};
-use tidemark_shared::backoff::Backoff;
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -52,12 +52,15 @@ impl Tasks {
         let mut running = self.running.lock().await;
         while running.try_join_next().is_some() {}
         let _handle = running.spawn(async move {
-            let mut failed = 0;
+            let (mut failed, mut attempts) = (0, Attempts::new(RESTART));
             loop {
-                // On a task of its own, so that a panic ends that one.
-                let ended = match tokio::spawn(work()).await {
-                    Ok(ended) => ended,
-                    Err(error) => Err(format!("it panicked: {error}")),
+                // On a task of its own, so that a panic ends that one; it ends with this one.
+                let mut once = JoinSet::new();
+                let _handle = once.spawn(work());
+                let ended = match once.join_next().await {
+                    Some(Ok(ended)) => ended,
+                    Some(Err(error)) => Err(format!("it panicked: {error}")),
+                    None => Ok(()),
                 };
                 let Err(error) = ended else { break };
                 if stop.is_cancelled() {
@@ -66,8 +69,7 @@ impl Tasks {
                 failed += 1;
                 tracing::error!(task = name, error, failed, "a task failed and is started again");
                 note(&health, &name, failed, Some(error));
-                let pause = RESTART.pause(failed, Duration::ZERO, System.random()).unwrap_or(RESTART.pause_max);
-                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if stop.run_until_cancelled(attempts.again(System.random())).await != Some(true) {
                     break;
                 }
             }

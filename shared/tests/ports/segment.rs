@@ -10,14 +10,14 @@ use tidemark_shared::store::{IfMissing, Store};
 use tidemark_testing::faulty::{Call, Fault, Faulty, Rule};
 
 fn archive() -> (TempDir, Store, Archive) {
-    let folder = TempDir::new().unwrap();
-    let store = Store::local(folder.path(), IfMissing::Create).unwrap();
+    let folder = TempDir::new().expect("a test's own input is right");
+    let store = Store::local(folder.path(), IfMissing::Create).expect("a test's own input is right");
     let archive = Archive::new(store.clone(), "trips");
     (folder, store, archive)
 }
 
 fn partition() -> LogPartition {
-    "trips/3".parse().unwrap()
+    "trips/3".parse().expect("a test's own input is right")
 }
 
 fn segment(range: Range<u64>) -> Segment {
@@ -33,7 +33,10 @@ fn marked(range: Range<u64>, mark: &str) -> Segment {
 }
 
 async fn put(archive: &Archive, range: Range<u64>) {
-    assert_eq!(archive.put(&partition(), &segment(range)).await.unwrap(), PutSegment::Created);
+    assert_eq!(
+        archive.put(&partition(), &segment(range)).await.expect("a test's own input is right"),
+        PutSegment::Created
+    );
 }
 
 async fn ranges_from(archive: &Archive, from: u64) -> Result<Vec<(u64, Option<u64>, bool)>, SegmentError> {
@@ -240,7 +243,7 @@ async fn what_is_synced_is_there_or_an_error() {
 }
 
 fn topic(id: &str) -> Topic {
-    Topic { name: TopicName::new("trips").unwrap(), id: TopicId::new(id), partitions: 4 }
+    Topic { name: TopicName::new("trips").expect("a test's own input is right"), id: TopicId::new(id), partitions: 4 }
 }
 
 #[tokio::test]
