@@ -1,18 +1,22 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos-batch fuzz clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos chaos-batch fuzz clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
 # Synthetic records in the demo.
 ROWS ?= 2100000
-# Kills a command and store in chaos-batch.
-KILLS ?= 100
-# Seed of chaos-batch; empty: a new one, which it prints.
+# Seconds for which trips stream in, in the demo; 0: the batch layer alone.
+SHOW ?= 20
+# Kills: of the running process in chaos (200 unless set), a command and store in chaos-batch (100).
+KILLS ?=
+# Answers that chaos audits at least.
+ANSWERS ?= 20000
+# Seed of a chaos run; empty: a new one, which it prints.
 SEED ?=
-# Minutes a fuzz target.
-MINUTES ?= 10
+# Minutes a fuzz target (10 unless set); minutes that chaos goes on for at least.
+MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -29,8 +33,8 @@ setup-python: ## Also make .venv with the Python packages that checks use
 build: setup ## Build everything (the first time: about 20 minutes on 2 cores)
 	cargo build --workspace --bins $(CARGO_FLAGS)
 
-demo: build ## Two years of taxi trips from CSV to Parquet to SQL; TRIPS=DIR takes the TLC's own files
-	@$(TARGET)/debug/demo --rows $(ROWS) $(if $(TRIPS),--trips "$(TRIPS)")
+demo: build ## Two years of taxi trips from CSV to Parquet to SQL, then more as a stream; TRIPS=DIR takes the TLC's own files
+	@$(TARGET)/debug/demo --rows $(ROWS) --seconds $(SHOW) $(if $(TRIPS),--trips "$(TRIPS)")
 
 test: setup-python build ## All tests that need no server
 	cargo test --workspace $(CARGO_FLAGS)
@@ -56,11 +60,14 @@ bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, agains
 	cargo build --workspace --bins $(CARGO_FLAGS) $(foreach crate,shared stores batch,--config profile.dev.package.tidemark-$(crate).opt-level=3)
 	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/debug/tidemark
 
+chaos: build ## Kill the running process KILLS times under records, batch runs, recomputes and questions; audit all answers
+	python3 e2e/chaos/stream.py --tidemark $(TARGET)/debug/tidemark --kills $(or $(KILLS),200) --answers $(ANSWERS) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
-	infra/checks/chaos.sh --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	infra/checks/chaos.sh --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
-	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(MINUTES) * 60))
+	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(or $(MINUTES),10) * 60))
 
 clean: ## Remove what was built and the demo's data
 	cargo clean
