@@ -7,6 +7,9 @@ use tidemark_shared::live::{LiveRange, live_range};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition};
 use tidemark_shared::sql::CutError;
 
+/// Lost offsets, by partition.
+pub type LostRanges = BTreeMap<LogPartition, Vec<Range<u64>>>;
+
 /// Floors and visible positions of a view.
 pub type Ranges = BTreeMap<LogPartition, LiveRange>;
 
@@ -65,12 +68,22 @@ pub fn split(coverage: &Coverage, view: &Ranges) -> Result<Split, CutError> {
     Ok(split)
 }
 
+/// Ranges that either side knows to be lost: what the curated version covers, and what the archiver met since it runs.
+#[must_use]
+pub fn together(curated: LostRanges, met: LostRanges) -> LostRanges {
+    let mut all = curated;
+    for (partition, ranges) in met {
+        let known = all.entry(partition).or_default();
+        known.extend(ranges);
+        known.sort_unstable_by_key(|range| (range.start, range.end));
+        known.dedup();
+    }
+    all
+}
+
 /// Lost offsets that lie below `positions`.
 #[must_use]
-pub fn lost_below(
-    lost: BTreeMap<LogPartition, Vec<Range<u64>>>,
-    positions: &Coverage,
-) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
+pub fn lost_below(lost: LostRanges, positions: &Coverage) -> LostRanges {
     let below = |(partition, ranges): (LogPartition, Vec<Range<u64>>)| {
         let end = positions.end(&partition);
         let ranges: Vec<_> = ranges.into_iter().filter(|lost| lost.start < end).collect();
@@ -92,6 +105,16 @@ mod tests {
 
     fn coverage(entries: &[(&str, u64)]) -> Coverage {
         entries.iter().map(|(name, end)| (name.parse().expect("a partition"), *end)).collect()
+    }
+
+    #[test]
+    fn a_lost_range_is_told_once_whoever_knows_it() {
+        let partition: LogPartition = "t/0".parse().expect("a partition");
+        let lost = |ranges: &[Range<u64>]| LostRanges::from([(partition.clone(), ranges.to_vec())]);
+        let both = together(lost(&[3..5]), lost(&[3..5, 9..12]));
+        assert_eq!(both, lost(&[3..5, 9..12]));
+        let below = lost_below(both, &coverage(&[("t/0", 7)]));
+        assert_eq!(below, LostRanges::from([(partition.clone(), vec![3..5])]));
     }
 
     #[test]
