@@ -5,5 +5,5 @@ SELECT
     at,
     customer,
     country,
-    to_char(at, '%Y-%m') AS month
+    substr(CAST(at AS VARCHAR), 1, 7) AS month
 FROM input

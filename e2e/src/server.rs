@@ -1,5 +1,6 @@
 //! A handle on a running `tidemark up`: started, asked over HTTP, stopped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -40,6 +41,31 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+/// What a server answered, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers by lower-case name, as far as they are text.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub text: String,
+}
+
+impl Reply {
+    /// The body as JSON; null where it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// Status and code of a problem document.
+    #[must_use]
+    pub fn problem(&self) -> (u16, String) {
+        (self.status, self.json()["code"].as_str().unwrap_or_default().to_owned())
+    }
+}
 
 /// A running server; dropping it kills the process.
 pub struct Server {
@@ -97,6 +123,34 @@ impl Server {
         read(self.agent.get(format!("{}{path}", self.url)).call())
     }
 
+    /// Sends one request and gives back whatever comes.
+    ///
+    /// # Errors
+    /// [`ServerError::Asked`] if nothing, or no whole answer, comes.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, ServerError> {
+        let asked = |error: &dyn fmt::Display| ServerError::Asked(format!("{method} {path}: {error}"));
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).map_err(|error| asked(&error))?;
+        let mut answer = self.agent.run(request).map_err(|error| asked(&error))?;
+        let header = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let (status, headers) = (answer.status().as_u16(), answer.headers().iter().filter_map(header).collect());
+        let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|error| asked(&error))?;
+        Ok(Reply { status, headers, text })
+    }
+
+    /// Asks `POST /v1/sql` with a whole request document.
+    ///
+    /// # Errors
+    /// [`ServerError::Asked`]; a refusal is a fine answer.
+    pub fn query(&self, document: &Value) -> Result<Reply, ServerError> {
+        self.ask("POST", "/v1/sql", &[("content-type", "application/json")], document.to_string().as_bytes())
+    }
+
     /// Answers a statement.
     ///
     /// # Errors
@@ -116,14 +170,39 @@ impl Server {
         read(request.header("content-type", "application/x-ndjson").send(lines))
     }
 
+    /// Sends the process a signal: `TERM`, `INT`, `STOP`.
+    ///
+    /// # Errors
+    /// [`ServerError::Start`] if `kill` can't be run.
+    pub fn signal(&self, name: &str) -> Result<(), ServerError> {
+        let pid = self.child.id().to_string();
+        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        sent.map(drop).map_err(ServerError::Start)
+    }
+
+    /// Ends the process at once, as a crash would.
+    ///
+    /// # Errors
+    /// [`ServerError::Start`] if it can't be waited for.
+    pub fn kill(mut self) -> Result<(), ServerError> {
+        self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(ServerError::Start)
+    }
+
     /// Asks the process to drain, and waits for its end; its exit code.
     ///
     /// # Errors
     /// [`ServerError::NotReady`] if it does not end in time.
-    pub fn stop(mut self) -> Result<Option<i32>, ServerError> {
+    pub fn stop(self) -> Result<Option<i32>, ServerError> {
+        self.signal("TERM")?;
+        self.ended()
+    }
+
+    /// Waits for the end of a process that was told to stop; its exit code.
+    ///
+    /// # Errors
+    /// [`ServerError::NotReady`] if it does not end in time.
+    pub fn ended(mut self) -> Result<Option<i32>, ServerError> {
         let pid = self.child.id().to_string();
-        let asked = std::process::Command::new("kill").args(["-TERM", &pid]).status();
-        asked.map_err(ServerError::Start)?;
         let (sender, ended) = mpsc::channel();
         let Self { child, .. } = &mut self;
         thread::scope(|scope| {

@@ -9,3 +9,4 @@ mod oracle;
 mod races;
 mod support;
 mod trips;
+mod up;

@@ -21,7 +21,7 @@ mod streams;
 mod tasks;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -94,6 +94,19 @@ pub enum UpError {
     /// The tokens can't be had.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// Another process runs on the same data.
+    #[error("`tidemark up` already runs on {} (pid {pid}, {http})", data_dir.display())]
+    Running {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The other process.
+        pid: u32,
+        /// Its door.
+        http: String,
+        /// What is taken.
+        #[source]
+        source: LogError,
+    },
     /// The endpoints file can't be written.
     #[error("can't write to {}", path.display())]
     Endpoints {
@@ -155,7 +168,7 @@ impl ErrorKind for UpError {
             Self::UnknownLog { .. } | Self::UnknownLive { .. } | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
             Self::Address { .. } | Self::Endpoints { .. } => Kind::Retryable,
             Self::NoDefinition { .. } => Kind::Corrupt,
-            Self::Log(error) => error.kind(),
+            Self::Log(error) | Self::Running { source: error, .. } => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Version(error) => error.kind(),
             Self::Curated(error) => error.kind(),
@@ -172,7 +185,7 @@ impl ErrorKind for UpError {
         match self {
             Self::Address { .. } => Some("give another one with --http; port 0 takes any free one".to_owned()),
             Self::Unguarded(_) => Some("name a file of tokens with --tokens-file, or bind to 127.0.0.1".to_owned()),
-            Self::Log(error) => error.hint(),
+            Self::Log(error) | Self::Running { source: error, .. } => error.hint(),
             Self::Batch(error) => error.hint(),
             _ => None,
         }
@@ -210,7 +223,7 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let UpRequest { data_dir, store, batch, engine, config, query_timeout, bytes_read_max, ready } = request;
     let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
     check_address(config.http, tokens.as_ref())?;
-    let log = open_log(&config).await?;
+    let log = open_log(&config).await.map_err(|error| taken(&data_dir, error))?;
     let listener = listen(config.http).await;
     let listener = listener.map_err(|source| UpError::Address { address: config.http, source })?;
     let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
@@ -274,7 +287,6 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
 /// Opens streams and views, and sets everything going that is not a door.
 async fn start(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>) -> Result<(), UpError> {
     for stream in streams.discover().await? {
-        streams.keep(&stream, &mut streams::Seen::default()).await?;
         start_stream(parts, streams, interval, stream).await;
     }
     let (parts, streams) = (parts.clone(), Arc::clone(streams));
@@ -320,6 +332,16 @@ async fn open_log(config: &ServerConfig) -> Result<Arc<dyn Log>, UpError> {
     };
     let log = EmbeddedLog::open(folder.as_ref(), Storage::default(), Arc::new(System)).await?;
     Ok(Arc::new(log))
+}
+
+/// Names the process that has the log open, where it can be found.
+fn taken(data_dir: &Path, error: UpError) -> UpError {
+    match (error, Endpoints::find(data_dir)) {
+        (UpError::Log(source @ LogError::Locked { .. }), Some(Endpoints { pid, http })) => {
+            UpError::Running { data_dir: data_dir.to_owned(), pid, http, source }
+        }
+        (error, _) => error,
+    }
 }
 
 fn parts(store: Store, batch: Batch, log: Arc<dyn Log>, config: &ServerConfig) -> Result<Parts, UpError> {

@@ -110,8 +110,9 @@ impl Streams {
                 continue;
             }
             let stream = Arc::new(Stream::open(&self.parts, applied).await?);
-            // Without a generation nothing could answer.
+            // Without a generation nothing could answer, nor without its view.
             self.parts.batch.ensure_generation(&dataset).await?;
+            self.keep(&stream, &mut Seen::default()).await?;
             let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
             all.insert(dataset, Arc::clone(&stream));
             new.push(stream);

@@ -11,6 +11,7 @@ mod compare;
 mod derived;
 mod error;
 mod files;
+mod keys;
 mod master;
 mod prefix;
 mod run;

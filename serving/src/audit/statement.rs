@@ -10,6 +10,7 @@ use tidemark_shared::position::{Coverage, FILES_SOURCE, OFFSET_COLUMN, PARTITION
 use super::AuditError;
 use super::compare::{Kind, Row, rows_of};
 use super::derived::{Derived, INTERVAL_COLUMN, TABLE};
+use super::keys;
 use super::master::Derivation;
 
 const CATALOG: &str = "tidemark";
@@ -32,9 +33,12 @@ pub(super) async fn derive(
     config.options_mut().sql_parser.parse_float_as_decimal = true;
     let context = SessionContext::new_with_config(config);
     let catalog = Arc::new(MemoryCatalogProvider::new());
+    let text = sql.to_lowercase();
     for schema in ["merged", "batch", "live"] {
         let tables = Arc::new(MemorySchemaProvider::new());
-        for (name, covered) in datasets {
+        // A schema that the text does not name is not read.
+        let read = schema == "merged" || text.contains(schema);
+        for (name, covered) in datasets.iter().filter(|_| read) {
             let condition = match schema {
                 "merged" => below(covered.positions, &files(covered, covered.positions)),
                 "batch" => below(covered.coverage, &files(covered, covered.coverage)),
@@ -44,8 +48,12 @@ pub(super) async fn derive(
                 }
             };
             let rows = covered.derived.context.sql(&format!("SELECT * FROM {TABLE} WHERE {condition}")).await?;
-            let view = rows.drop_columns(&[INTERVAL_COLUMN])?.into_view();
-            let _none = tables.register_table(name.clone(), view)?;
+            let rows = rows.drop_columns(&[INTERVAL_COLUMN])?;
+            let table = match &covered.derivation.definition.key {
+                Some(key) => keys::resolve(rows, key).await?,
+                None => rows.into_view(),
+            };
+            let _none = tables.register_table(name.clone(), table)?;
         }
         let _none = catalog.register_schema(schema, tables)?;
     }
