@@ -1,0 +1,73 @@
+//! The batch layer: runs, files, withdrawals, compaction, packing, recomputes.
+
+use tidemark_batch::report::quiet;
+use tidemark_batch::{Batch, BatchError, IngestRequest};
+use tidemark_shared::dataset::registry;
+use tidemark_shared::error::ErrorKind as _;
+
+use super::Actor;
+use crate::chance::Chance;
+use crate::data::{DATASET, file, sources};
+
+/// Does one thing after the other, as its chance has it.
+pub(super) async fn work(actor: Actor) {
+    let mut chance = actor.chance();
+    let batch = actor.world.batch(Some(&actor.handle));
+    let (mut files, mut given) = (0, Vec::new());
+    while actor.handle.idle().await {
+        let faults = actor.handle.faults();
+        let (what, done) = match chance.below(100) {
+            0..58 => ("run", batch.run(DATASET, &quiet()).await.map(drop)),
+            58..70 => ("compact", batch.compact(DATASET).await.map(drop)),
+            70..82 => ("pack", batch.pack(DATASET).await.map(drop)),
+            82..89 => {
+                files += 1;
+                let name = format!("{}.{}.{files}", actor.number, actor.life);
+                given.push(name.clone());
+                ("ingest", ingest(&actor, &batch, name, &mut chance).await)
+            }
+            89..94 => match given.pop() {
+                Some(name) => ("withdraw", withdraw(&batch, name).await),
+                None => continue,
+            },
+            _ => ("recompute", recompute(&actor, &batch, &mut chance).await),
+        };
+        match done {
+            Ok(()) => actor.world.count(what),
+            Err(error) => judge(&actor, what, &error, faults),
+        }
+    }
+}
+
+fn judge(actor: &Actor, what: &str, error: &BatchError, faults: u64) {
+    let injected = actor.handle.faults() > faults;
+    // A race that is lost too often is no defect; neither is a recompute that another one outran.
+    let raced = matches!(error, BatchError::Contended { .. } | BatchError::Abandoned { .. });
+    actor.world.judge(what, error, injected || (raced && error.kind() != tidemark_shared::error::Kind::Internal));
+}
+
+async fn ingest(actor: &Actor, batch: &Batch, name: String, chance: &mut Chance) -> Result<(), BatchError> {
+    let bytes = file(&name, chance);
+    let path = actor.world.folder.join(&name);
+    std::fs::write(&path, &bytes).map_err(|source| BatchError::Read { path: name.clone(), source })?;
+    if let Ok(mut files) = actor.world.files.lock() {
+        files.insert(name.clone(), bytes);
+    }
+    let paths = vec![path.to_string_lossy().into_owned()];
+    let request = IngestRequest { paths, name: Some(name), ..IngestRequest::default() };
+    batch.ingest(DATASET, &request, &quiet()).await.map(drop)
+}
+
+/// Takes out a file that was given before, or was to be: a run that failed may not have come to enter it.
+async fn withdraw(batch: &Batch, name: String) -> Result<(), BatchError> {
+    match batch.withdraw(DATASET, &[name], &quiet()).await {
+        Ok(_) | Err(BatchError::UnknownFile { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn recompute(actor: &Actor, batch: &Batch, chance: &mut Chance) -> Result<(), BatchError> {
+    let store = actor.world.disk.store(Some(&actor.handle));
+    registry::apply(&store, &sources(usize::from(chance.per_mille(500)))).await?;
+    batch.recompute(DATASET, &quiet()).await.map(drop)
+}
