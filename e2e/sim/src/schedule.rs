@@ -129,7 +129,12 @@ impl Schedule {
         let (id, call, key) = calls[at].clone();
         let (verdict, dies) = self.fate(call);
         self.world.clock.pass(self.chance.below(30));
-        self.trace.add(format!("{:?}{actor}.{} {call:?} {key} {verdict:?}{}", CAST[actor], self.slots[actor].life, if dies { " dies" } else { "" }));
+        self.trace.add(format!(
+            "{:?}{actor}.{} {call:?} {key} {verdict:?}{}",
+            CAST[actor],
+            self.slots[actor].life,
+            if dies { " dies" } else { "" }
+        ));
         self.world.gate.set_active(actor);
         if dies && verdict != Verdict::Last {
             self.kill(actor).await;

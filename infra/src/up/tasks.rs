@@ -57,7 +57,17 @@ impl Tasks {
                 // On a task of its own, so that a panic ends that one; it ends with this one.
                 let mut once = JoinSet::new();
                 let _handle = once.spawn(work());
-                let ended = match once.join_next().await {
+                // What works for as long as a restart may take, works.
+                let first = tokio::time::timeout(RESTART.pause_max, once.join_next()).await;
+                let ended = match first {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        attempts = Attempts::new(RESTART);
+                        note(&health, &name, failed, None);
+                        once.join_next().await
+                    }
+                };
+                let ended = match ended {
                     Some(Ok(ended)) => ended,
                     Some(Err(error)) => Err(format!("it panicked: {error}")),
                     None => Ok(()),
@@ -79,16 +89,16 @@ impl Tasks {
 
     /// Tells that a task works again.
     pub(super) fn works(&self, name: &str) {
-        if let Some(health) = self.health.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+        let mut all = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(health) = all.get_mut(name) {
             health.error = None;
         }
     }
 
     /// Tells what a task failed for that goes on by itself.
     pub(super) fn fails(&self, name: &str, error: String) {
-        if let Some(health) = self.health.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
-            health.error = Some(error);
-        }
+        let mut all = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.to_owned()).or_default().error = Some(error);
     }
 
     pub(super) fn health(&self) -> BTreeMap<String, Health> {
@@ -97,7 +107,8 @@ impl Tasks {
 
     /// Waits for all tasks to end, at most so long; what has not ended then is cut off.
     pub(super) async fn join(&self, at_most: Duration) -> bool {
-        let mut running = self.running.lock().await;
+        // Whoever spawns meanwhile must not wait for this.
+        let mut running = std::mem::take(&mut *self.running.lock().await);
         let all = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(at_most, all).await.is_ok() {
             return true;

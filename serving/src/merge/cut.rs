@@ -90,6 +90,8 @@ impl Sources {
     ) -> Result<Option<Cut>, CutError> {
         let begun = tokio::time::Instant::now();
         loop {
+            let mut changes = self.speed.changes();
+            changes.mark_unchanged();
             let Some(cut) = self.attempt(dataset).await? else { return Ok(None) };
             let Some(wanted) = at_least.filter(|wanted| !cut.positions().includes(wanted)) else {
                 return Ok(Some(cut));
@@ -103,7 +105,13 @@ impl Sources {
                     _ => Err(CutError::NotReached { wanted: wanted.clone(), reached, waited_ms }),
                 };
             };
-            self.speed.wait_visible(dataset, wanted, left.min(LOOK_AGAIN)).await.map_err(told)?;
+            // What nobody tells (a sender that is gone) is looked for all the same.
+            let waiting = async {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let _woken = tokio::time::timeout(left.min(LOOK_AGAIN), waiting).await;
         }
     }
 

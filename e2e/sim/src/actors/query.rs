@@ -12,9 +12,7 @@ use tidemark_serving::merge::{ServedTables, SpeedStatus, VersionCache};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::error::AnyError;
 use tidemark_shared::position::{Coverage, LogPartition};
-use tidemark_shared::sql::{
-    CutError, DatasetAsOf, NoCatalogTables, Query, SqlConfig, SqlEngine, SqlError, Wants,
-};
+use tidemark_shared::sql::{CutError, DatasetAsOf, NoCatalogTables, Query, SqlConfig, SqlEngine, SqlError, Wants};
 
 use super::Actor;
 use crate::data::{DATASET, PARTITIONS};
@@ -47,8 +45,8 @@ impl SpeedStatus for Speed {
         Ok(None)
     }
 
-    async fn wait_visible(&self, _: &str, _: &Coverage, _: Duration) -> Result<(), AnyError> {
-        Ok(())
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::Sender::new(0).subscribe()
     }
 
     async fn lost(&self, _: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
@@ -68,8 +66,7 @@ fn engine(actor: &Actor) -> Result<SqlEngine, SqlError> {
         Arc::clone(&world.clock) as Arc<dyn Ambient>,
     );
     let served = served.with_wait_max(Duration::ZERO);
-    let config =
-        SqlConfig { threads: Some(1), memory_bytes_max: 64 << 20, spill_bytes_max: 0, ..SqlConfig::default() };
+    let config = SqlConfig { threads: Some(1), memory_bytes_max: 64 << 20, spill_bytes_max: 0, ..SqlConfig::default() };
     Ok(SqlEngine::new(store.objects(), Arc::new(NoCatalogTables), config)?.with_datasets(Arc::new(served)))
 }
 
@@ -133,7 +130,9 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
         return None;
     }
     world.count(if pin.is_some() { "answer again" } else { "answer" });
-    if pin.is_none() && let Ok(mut reached) = serving.reached.lock() {
+    if pin.is_none()
+        && let Ok(mut reached) = serving.reached.lock()
+    {
         for (partition, end) in as_of.positions.iter() {
             if reached.end(partition) < end {
                 reached.set(partition.clone(), end);
