@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
@@ -65,8 +66,19 @@ pub trait Versions: fmt::Debug + Send + Sync {
     async fn newest(&self, dataset: &str, generation: &CurrentGeneration) -> Result<Arc<CuratedTable>, VersionError>;
 }
 
+/// A version is opened anew after so long, whether or not a newer one shows: the commit after it may have left the log
+/// again, when a checkpoint stands for it, and the key that is looked for is gone.
+const KEPT_MAX: Duration = Duration::from_secs(600);
+
+/// An opened version, and since when.
+#[derive(Clone)]
+struct Kept {
+    table: Arc<CuratedTable>,
+    since: Instant,
+}
+
 /// A generation's newest version, once opened. Who opens a newer one holds the lock.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<CuratedTable>>>>;
+type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
 
 /// Keeps the newest versions of each dataset's two newest generations.
 pub struct VersionCache {
@@ -128,8 +140,14 @@ impl Versions for VersionCache {
         {
             found.push((before, generation));
         }
-        self.forget(dataset, &found);
-        self.pointers.lock().unwrap_or_else(PoisonError::into_inner).insert(dataset.to_owned(), found.clone());
+        let mut pointers = self.pointers.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = |pointers: &Vec<Pointer>| pointers.first().map(|(n, _)| *n);
+        // A slow look puts nothing older in the place of what a later one found.
+        if pointers.get(dataset).is_none_or(|known| newest(known) < newest(&found)) {
+            pointers.insert(dataset.to_owned(), found.clone());
+            drop(pointers);
+            self.forget(dataset, &found);
+        }
         Ok(found)
     }
 
@@ -137,25 +155,24 @@ impl Versions for VersionCache {
         let key = (dataset.to_owned(), generation.generation.clone());
         let slot = Arc::clone(self.versions.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let known = slot.lock().await.clone();
-        if let Some(known) = &known
-            && self.is_newest(known).await?
+        if let Some(known) = known.as_ref().filter(|known| known.since.elapsed() < KEPT_MAX)
+            && self.is_newest(&known.table).await?
         {
-            return Ok(Arc::clone(known));
+            return Ok(Arc::clone(&known.table));
         }
         let mut slot = slot.lock().await;
         // Somebody else may have opened a newer one meanwhile: it was there after this call began.
-        let version_of = |table: &Arc<CuratedTable>| table.version().table_version;
         if let Some(opened) = &*slot
-            && known.as_ref().is_none_or(|known| version_of(known) < version_of(opened))
-            && self.is_newest(opened).await?
+            && known.as_ref().is_none_or(|known| known.since < opened.since)
+            && self.is_newest(&opened.table).await?
         {
-            return Ok(Arc::clone(opened));
+            return Ok(Arc::clone(&opened.table));
         }
         let objects = Arc::clone(&self.objects);
         let version = CuratedVersion::open_generation(objects, dataset, generation.clone()).await?;
         let failed = |source| VersionError::Table { generation: generation.generation.clone(), source };
         let table = Arc::new(CuratedTable::try_new(Arc::new(version)).map_err(failed)?);
-        *slot = Some(Arc::clone(&table));
+        *slot = Some(Kept { table: Arc::clone(&table), since: Instant::now() });
         Ok(table)
     }
 }
