@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos-batch fuzz clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos-batch sim fuzz clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
@@ -9,8 +9,10 @@ TRIPS ?=
 ROWS ?= 2100000
 # Kills a command and store in chaos-batch.
 KILLS ?= 100
-# Seed of chaos-batch; empty: a new one, which it prints.
+# Seed of chaos-batch; empty: a new one, which it prints. Of sim: only this one, with every call.
 SEED ?=
+# Seeds that sim runs.
+SEEDS ?= 1000
 # Minutes a fuzz target.
 MINUTES ?= 10
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
@@ -58,6 +60,9 @@ bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, agains
 
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
 	infra/checks/chaos.sh --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+sim: build ## Simulate the whole platform on one thread in SEEDS orders of calls and faults; SEED=n shows one
+	@$(TARGET)/debug/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
 	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(MINUTES) * 60))

@@ -42,7 +42,11 @@ impl Disk {
     pub fn store(self: &Arc<Self>, handle: Option<&Handle>) -> Store {
         let objects = GatedStore { disk: Arc::clone(self), handle: handle.cloned() };
         let upkeep = SyncedStore(objects.clone());
-        Store::new(StoreUrl::S3 { bucket: "sim".to_owned(), prefix: String::new() }, Arc::new(objects), Arc::new(upkeep))
+        Store::new(
+            StoreUrl::S3 { bucket: "sim".to_owned(), prefix: String::new() },
+            Arc::new(objects),
+            Arc::new(upkeep),
+        )
     }
 
     async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {

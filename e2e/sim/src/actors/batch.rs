@@ -17,16 +17,16 @@ pub(super) async fn work(actor: Actor) {
     while actor.handle.idle().await {
         let faults = actor.handle.faults();
         let (what, done) = match chance.below(100) {
-            0..58 => ("run", batch.run(DATASET, &quiet()).await.map(drop)),
-            58..70 => ("compact", batch.compact(DATASET).await.map(drop)),
-            70..82 => ("pack", batch.pack(DATASET).await.map(drop)),
-            82..89 => {
+            0..56 => ("run", batch.run(DATASET, &quiet()).await.map(drop)),
+            56..67 => ("compact", batch.compact(DATASET).await.map(drop)),
+            67..78 => ("pack", batch.pack(DATASET).await.map(drop)),
+            78..85 => {
                 files += 1;
                 let name = format!("{}.{}.{files}", actor.number, actor.life);
                 given.push(name.clone());
                 ("ingest", ingest(&actor, &batch, name, &mut chance).await)
             }
-            89..94 => match given.pop() {
+            85..90 => match given.pop() {
                 Some(name) => ("withdraw", withdraw(&batch, name).await),
                 None => continue,
             },

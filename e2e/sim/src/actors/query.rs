@@ -12,9 +12,7 @@ use tidemark_serving::merge::{ServedTables, SpeedStatus, VersionCache};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::error::AnyError;
 use tidemark_shared::position::{Coverage, LogPartition};
-use tidemark_shared::sql::{
-    CutError, DatasetAsOf, NoCatalogTables, Query, SqlConfig, SqlEngine, SqlError, Wants,
-};
+use tidemark_shared::sql::{CutError, DatasetAsOf, NoCatalogTables, Query, SqlConfig, SqlEngine, SqlError, Wants};
 
 use super::Actor;
 use crate::data::{DATASET, PARTITIONS};
@@ -68,8 +66,7 @@ fn engine(actor: &Actor) -> Result<SqlEngine, SqlError> {
         Arc::clone(&world.clock) as Arc<dyn Ambient>,
     );
     let served = served.with_wait_max(Duration::ZERO);
-    let config =
-        SqlConfig { threads: Some(1), memory_bytes_max: 64 << 20, spill_bytes_max: 0, ..SqlConfig::default() };
+    let config = SqlConfig { threads: Some(1), memory_bytes_max: 64 << 20, spill_bytes_max: 0, ..SqlConfig::default() };
     Ok(SqlEngine::new(store.objects(), Arc::new(NoCatalogTables), config)?.with_datasets(Arc::new(served)))
 }
 
@@ -109,6 +106,7 @@ pub(super) async fn query(actor: Actor) {
 async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> Option<Coverage> {
     let (world, faults) = (&actor.world, actor.handle.faults());
     let serving = world.serving();
+    let has_view = serving.indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
     let before = match &pin {
         Some(_) => Coverage::new(),
         None => serving.reached.lock().map(|reached| reached.clone()).unwrap_or_default(),
@@ -118,7 +116,7 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
     let (as_of, rows) = match answer(engine, wants).await {
         Ok(answer) => answer,
         Err(error) => {
-            judge(actor, &error, faults, pin.is_some());
+            judge(actor, &error, faults, pin.is_some(), has_view);
             return None;
         }
     };
@@ -133,7 +131,9 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
         return None;
     }
     world.count(if pin.is_some() { "answer again" } else { "answer" });
-    if pin.is_none() && let Ok(mut reached) = serving.reached.lock() {
+    if pin.is_none()
+        && let Ok(mut reached) = serving.reached.lock()
+    {
         for (partition, end) in as_of.positions.iter() {
             if reached.end(partition) < end {
                 reached.set(partition.clone(), end);
@@ -144,10 +144,9 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
 }
 
 /// A question without an answer: after a fault, before there is a view, or one that can't be answered again.
-fn judge(actor: &Actor, error: &SqlError, faults: u64, pinned: bool) {
+fn judge(actor: &Actor, error: &SqlError, faults: u64, pinned: bool, has_view: bool) {
     let world = &actor.world;
     if let SqlError::Cut { source, .. } = error {
-        let has_view = world.serving().indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
         let expected = match source {
             CutError::NoView { .. } => !has_view,
             CutError::NotReached { .. } | CutError::PinGone { .. } => pinned,
