@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::actors::{Actor, CAST};
+use crate::actors::{Actor, CAST, Role};
 use crate::chance::Chance;
 use crate::gate::{Call, Verdict};
 use crate::world::World;
@@ -75,11 +75,17 @@ impl Schedule {
     pub fn new(world: Arc<World>, verbose: bool) -> Self {
         let mut chance = Chance::of(world.seed, 2);
         let rates = Rates {
-            faults: chance.pick(&[0, 3, 10, 40]),
+            faults: chance.pick(&[0, 2, 6, 30]),
             deaths: chance.pick(&[0, 1, 3, 8]),
             late: chance.pick(&[20, 200]),
         };
-        let slots = (0..CAST.len()).map(|_| Slot { future: None, life: 0, weight: 1 + chance.below(8) }).collect();
+        // Batch work takes the most calls, so that it gets the most turns.
+        let least = |actor: usize| if CAST[actor] == Role::Batch { 8 } else { 1 };
+        let slots = (0..CAST.len()).map(|actor| {
+            let weight = least(actor) + chance.below(8);
+            Slot { future: None, life: 0, weight }
+        });
+        let slots = slots.collect();
         Self { world, chance, rates, slots, late: Vec::new(), trace: Trace::new(verbose) }
     }
 
