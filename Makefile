@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos chaos-batch fuzz clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos chaos-batch sim fuzz clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
@@ -13,8 +13,10 @@ SHOW ?= 20
 KILLS ?=
 # Answers that chaos audits at least.
 ANSWERS ?= 20000
-# Seed of a chaos run; empty: a new one, which it prints.
+# Seed of a chaos run; empty: a new one, which it prints. Of sim: only this one, with every call.
 SEED ?=
+# Seeds that sim runs.
+SEEDS ?= 1000
 # Minutes a fuzz target (10 unless set); minutes that chaos goes on for at least.
 MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
@@ -65,6 +67,9 @@ chaos: build ## Kill the running process KILLS times under records, batch runs, 
 
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
 	infra/checks/chaos.sh --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+sim: build ## Simulate the whole platform on one thread in SEEDS orders of calls and faults; SEED=n shows one
+	@$(TARGET)/debug/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
 	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(or $(MINUTES),10) * 60))

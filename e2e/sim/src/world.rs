@@ -67,7 +67,7 @@ impl Measures {
         };
         Self {
             batch,
-            view_bytes_max: chance.pick(&[1 << 30, 1 << 30, 40_000]),
+            view_bytes_max: chance.pick(&[1 << 30, 1 << 30, 9_000]),
             appends: 6 + chance.below(12),
             retention: chance.per_mille(500),
         }

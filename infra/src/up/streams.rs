@@ -257,11 +257,11 @@ impl Streams {
     }
 }
 
-/// Of the two newest generations, the newest and the one before if that still has an indexer, or had none because the
-/// process has just started and the newest has no view either: then only the newest is built.
+/// The newest generation, and those before that still have an indexer: until the newest's view is not behind theirs, one of
+/// them answers, and need not be the last but one. After a start none has one: then only the newest is built.
 fn wanted(pointers: &[Pointer], has_indexer: impl Fn(&str) -> bool) -> Vec<&Pointer> {
     let newest = pointers.first().into_iter();
-    newest.chain(pointers.get(1).filter(|(_, before)| has_indexer(&before.generation))).collect()
+    newest.chain(pointers.iter().skip(1).filter(|(_, before)| has_indexer(&before.generation))).collect()
 }
 
 fn is_behind(view: &dyn LivePin, old: &dyn LivePin) -> bool {
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_generation_before_is_kept_up_only_while_it_has_an_indexer() {
         let pointer = |n, name: &str| (n, CurrentGeneration::new(name, "d", 1));
-        let pointers = [pointer(3, "new"), pointer(2, "old")];
+        let pointers = [pointer(3, "new"), pointer(2, "skipped"), pointer(1, "old")];
         let names = |has: &[&str]| -> Vec<String> {
             let has = |name: &str| has.contains(&name);
             wanted(&pointers, has).into_iter().map(|(_, generation)| generation.generation.clone()).collect()

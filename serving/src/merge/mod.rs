@@ -33,7 +33,7 @@ use tidemark_shared::store::Store;
 use tokio::sync::OnceCell;
 
 pub use speed::{NoSpeed, SpeedStatus};
-pub use versions::{Pointer, VersionCache, VersionError, Versions};
+pub use versions::{POINTERS_MAX, Pointer, VersionCache, VersionError, Versions};
 
 use cut::{Cut, LivePart, Sources};
 use live::LiveTable;

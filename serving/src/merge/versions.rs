@@ -50,10 +50,14 @@ impl ErrorKind for VersionError {
 /// The pointer to a generation, with its number.
 pub type Pointer = (u64, CurrentGeneration);
 
+/// Pointers that are looked at: so many recomputes may come before the view of any of them is built, and answers still go on
+/// from the generation that gave the last one.
+pub const POINTERS_MAX: usize = 8;
+
 /// Where a cut gets curated versions from.
 #[async_trait]
 pub trait Versions: fmt::Debug + Send + Sync {
-    /// The newest pointer of a dataset, and the one before; none if nothing was curated yet.
+    /// The newest pointers of a dataset, the newest first, at most [`POINTERS_MAX`]; none if nothing was curated yet.
     ///
     /// # Errors
     /// [`VersionError`].
@@ -80,7 +84,7 @@ struct Kept {
 /// A generation's newest version, once opened. Who opens a newer one holds the lock.
 type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
 
-/// Keeps the newest versions of each dataset's two newest generations.
+/// Keeps the newest versions of each dataset's newest generations.
 pub struct VersionCache {
     objects: Arc<dyn ObjectStore>,
     pointers: Mutex<BTreeMap<String, Vec<Pointer>>>,
@@ -115,7 +119,7 @@ impl VersionCache {
         Ok(!self.exists(&root.join("_delta_log").join(next)).await?)
     }
 
-    /// Lets go of generations that no pointer of the two newest names.
+    /// Lets go of generations that none of the newest pointers names.
     fn forget(&self, dataset: &str, kept: &[Pointer]) {
         let keeps = |generation: &str| kept.iter().any(|(_, kept)| kept.generation == generation);
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,9 +139,8 @@ impl Versions for VersionCache {
         }
         let Some((n, generation)) = current(self.objects.as_ref(), dataset).await? else { return Ok(Vec::new()) };
         let mut found = vec![(n, generation)];
-        if let Some(before) = n.checked_sub(1)
-            && let Some(generation) = pointer(self.objects.as_ref(), dataset, before).await?
-        {
+        for before in (0..n).rev().take(POINTERS_MAX - 1) {
+            let Some(generation) = pointer(self.objects.as_ref(), dataset, before).await? else { break };
             found.push((before, generation));
         }
         let mut pointers = self.pointers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_shared::log::{Header, OffsetRecord, Record, Topic, TopicId, TopicName};
 use tidemark_shared::position::{LogPartition, Source};
 use tidemark_shared::segment::*;
@@ -257,4 +258,17 @@ async fn a_topic_that_was_made_again_is_another_source() {
     assert_eq!(name(archive.source(&topic("a")).await.unwrap()), "trips");
     let all: Vec<String> = archive.sources().await.unwrap().into_iter().map(name).collect();
     assert_eq!(all, ["trips", "trips~2"]);
+}
+
+/// Who took it for damage would stop for good, as an archiver does.
+#[tokio::test]
+async fn a_store_that_is_away_says_nothing_of_a_segment() {
+    let (_folder, store, archive) = archive();
+    archive.begin(&partition(), 0).await.unwrap();
+    put(&archive, 0..10).await;
+    let rule = Rule::new(Call::Get, "00000000000000000000.parquet", 0, Fault::Fails);
+    let faulty = Archive::new(store.decorated(|inner| Faulty::new(inner, vec![rule]).store()), "trips");
+    let error = faulty.end(&partition(), 0).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Retryable, "{error}");
+    assert_eq!(faulty.end(&partition(), 0).await.unwrap(), Some(10));
 }

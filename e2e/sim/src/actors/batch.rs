@@ -9,24 +9,31 @@ use super::Actor;
 use crate::chance::Chance;
 use crate::data::{DATASET, file, sources};
 
+/// What there is to do.
+const KINDS: [&str; 6] = ["run", "compact", "pack", "ingest", "withdraw", "recompute"];
+/// How likely each is, in simulations of several kinds.
+const MIXES: [[u64; 6]; 4] =
+    [[56, 11, 11, 7, 5, 10], [50, 5, 5, 5, 5, 30], [45, 25, 25, 2, 1, 2], [40, 10, 5, 20, 20, 5]];
+
 /// Does one thing after the other, as its chance has it.
 pub(super) async fn work(actor: Actor) {
     let mut chance = actor.chance();
     let batch = actor.world.batch(Some(&actor.handle));
     let (mut files, mut given) = (0, Vec::new());
+    let mix = Chance::of(actor.world.seed, 4).pick(&MIXES);
     while actor.handle.idle().await {
         let faults = actor.handle.faults();
-        let (what, done) = match chance.below(100) {
-            0..58 => ("run", batch.run(DATASET, &quiet()).await.map(drop)),
-            58..70 => ("compact", batch.compact(DATASET).await.map(drop)),
-            70..82 => ("pack", batch.pack(DATASET).await.map(drop)),
-            82..89 => {
+        let (what, done) = match KINDS[chance.weighted(mix.iter().copied())] {
+            "run" => ("run", batch.run(DATASET, &quiet()).await.map(drop)),
+            "compact" => ("compact", batch.compact(DATASET).await.map(drop)),
+            "pack" => ("pack", batch.pack(DATASET).await.map(drop)),
+            "ingest" => {
                 files += 1;
                 let name = format!("{}.{}.{files}", actor.number, actor.life);
                 given.push(name.clone());
                 ("ingest", ingest(&actor, &batch, name, &mut chance).await)
             }
-            89..94 => match given.pop() {
+            "withdraw" => match given.pop() {
                 Some(name) => ("withdraw", withdraw(&batch, name).await),
                 None => continue,
             },

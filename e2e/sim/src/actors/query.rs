@@ -106,6 +106,7 @@ pub(super) async fn query(actor: Actor) {
 async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> Option<Coverage> {
     let (world, faults) = (&actor.world, actor.handle.faults());
     let serving = world.serving();
+    let has_view = serving.indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
     let before = match &pin {
         Some(_) => Coverage::new(),
         None => serving.reached.lock().map(|reached| reached.clone()).unwrap_or_default(),
@@ -115,7 +116,7 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
     let (as_of, rows) = match answer(engine, wants).await {
         Ok(answer) => answer,
         Err(error) => {
-            judge(actor, &error, faults, pin.is_some());
+            judge(actor, &error, faults, pin.is_some(), has_view);
             return None;
         }
     };
@@ -143,10 +144,9 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
 }
 
 /// A question without an answer: after a fault, before there is a view, or one that can't be answered again.
-fn judge(actor: &Actor, error: &SqlError, faults: u64, pinned: bool) {
+fn judge(actor: &Actor, error: &SqlError, faults: u64, pinned: bool, has_view: bool) {
     let world = &actor.world;
     if let SqlError::Cut { source, .. } = error {
-        let has_view = world.serving().indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
         let expected = match source {
             CutError::NoView { .. } => !has_view,
             CutError::NotReached { .. } | CutError::PinGone { .. } => pinned,

@@ -72,7 +72,7 @@ impl Keeper {
         let pointers = self.versions.pointers(DATASET).await.map_err(AnyError::new)?;
         let Some((_, newest)) = pointers.first() else { return Ok(()) };
         let mut wanted: Vec<&Pointer> = pointers.iter().take(1).collect();
-        wanted.extend(pointers.get(1).filter(|(_, before)| self.has(&before.generation)));
+        wanted.extend(pointers.iter().skip(1).filter(|(_, before)| self.has(&before.generation)));
         for (_, generation) in wanted {
             self.keep_generation(generation).await?;
         }
