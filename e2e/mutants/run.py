@@ -96,11 +96,13 @@ def baseline(chosen: list[Mutant], folder: Path, target: Path, flags: list[str])
     for mutant in chosen:
         by_command.setdefault(tuple(mutant.command), set()).update(mutant.filters)
     for command, filters in by_command.items():
-        code, output = cargo([*command], ["--", *sorted(filters)], folder, target, flags)
+        code, output = cargo([*command], ["--no-run"], folder, target, flags)
+        if code == 0:
+            code, output = cargo([*command], ["--", *sorted(filters)], folder, target, flags)
         unknown = [name for name in filters if name not in output]
         if code != 0 or unknown:
             print(output[-4000:])
-            what = f"no such test: {', '.join(unknown)}" if unknown else "it fails with nothing broken"
+            what = f"no such test: {', '.join(unknown)}" if code == 0 else "it fails with nothing broken"
             raise SystemExit(f"{' '.join(command)}: {what}")
 
 
