@@ -18,6 +18,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -103,6 +104,8 @@ def embedded(example: Path, records: int) -> None:
     if done.returncode != 0:
         raise SystemExit(f"{example}: exit code {done.returncode}\n{done.stderr}")
     print("".join(f"  {line}\n" for line in done.stdout.splitlines()), end="")
+    seconds = sum(float(found) for found in re.findall(r" in ([\d.]+) s:", done.stdout))
+    print(f"  from the first append to the last visible row, one after the other: {records / seconds:,.0f} a second")
 
 
 def resident_mb(server: Server) -> float:
