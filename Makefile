@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos chaos-batch sim fuzz clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed mutants chaos chaos-batch sim fuzz clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
@@ -51,6 +51,7 @@ lint: setup tidy ## Format, clippy, dependency rule, licences, tidiness
 	cargo fmt --all --check
 	infra/checks/clippy.sh $(CARGO_FLAGS)
 	python3 infra/checks/dependencies.py
+	python3 e2e/mutants/run.py --check
 
 tidy: ## Rules on files that no compiler knows
 	@python3 infra/checks/tidy.py
@@ -61,6 +62,13 @@ deny: ## The same deny.toml by cargo-deny, where it is installed
 bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, against DuckDB in the same run
 	cargo build --workspace --bins $(CARGO_FLAGS) $(foreach crate,shared stores batch,--config profile.dev.package.tidemark-$(crate).opt-level=3)
 	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/debug/tidemark
+
+bench-speed: setup ## Produce to visible, freshness, merged against batch, memory; the questions need bench-batch's trips
+	cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+	python3 e2e/bench/speed.py --tidemark $(TARGET)/debug/tidemark --index-speed $(TARGET)/debug/examples/index_speed
+
+mutants: setup ## Break every invariant of the hand-off on purpose and see that a test notices
+	python3 e2e/mutants/run.py --target $(TARGET) $(if $(CARGO_FLAGS),--cargo-flags="$(CARGO_FLAGS)")
 
 chaos: build ## Kill the running process KILLS times under records, batch runs, recomputes and questions; audit all answers
 	python3 e2e/chaos/stream.py --tidemark $(TARGET)/debug/tidemark --kills $(or $(KILLS),200) --answers $(ANSWERS) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
