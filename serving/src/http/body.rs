@@ -4,26 +4,43 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 
 use super::problem::Problem;
 
+/// Bytes beyond the bound that are read and dropped: who still sends does not read, and a connection that closes under it
+/// would take the answer along.
+const DROPPED_MAX: usize = 64 << 20;
+
 /// The whole body.
 pub(super) async fn read(body: Body, bytes_max: usize, within: Duration) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(within, Limited::new(body, bytes_max).collect()).await;
-    let collected = collected.map_err(|_| {
+    let collected = tokio::time::timeout(within, collect(body, bytes_max)).await;
+    collected.map_err(|_| {
         let detail = format!("the body did not come within {} ms", within.as_millis());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", detail)
-    })?;
-    match collected {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let detail = format!("a body has at most {bytes_max} bytes here");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
+    })?
+}
+
+async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    let (mut kept, mut length) = (BytesMut::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let broken = |_| Problem::bad_request("broken_body", "the body broke off");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= bytes_max {
+            kept.extend_from_slice(&data);
+        } else if length > bytes_max.saturating_add(DROPPED_MAX) {
+            break;
+        } else {
+            kept = BytesMut::new();
         }
-        Err(_) => Err(Problem::bad_request("broken_body", "the body broke off")),
     }
+    if length <= bytes_max {
+        return Ok(kept.freeze());
+    }
+    let detail = format!("a body has at most {bytes_max} bytes here");
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
 }
 
 /// `bytes` as text.
