@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos-batch fuzz clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos-batch fuzz fuzz-http clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
@@ -11,7 +11,7 @@ ROWS ?= 2100000
 KILLS ?= 100
 # Seed of chaos-batch; empty: a new one, which it prints.
 SEED ?=
-# Minutes a fuzz target.
+# Minutes a fuzz target, and of fuzz-http.
 MINUTES ?= 10
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
@@ -61,6 +61,9 @@ chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local dir
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
 	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(MINUTES) * 60))
+
+fuzz-http: setup-python build ## Attack the HTTP door for MINUTES with requests made of its own OpenAPI document
+	.venv/bin/python e2e/http/fuzz.py --minutes $(MINUTES) --tidemark $(TARGET)/debug/tidemark $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what was built and the demo's data
 	cargo clean
