@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed mutants chaos chaos-batch sim fuzz clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed mutants chaos chaos-batch sim fuzz fuzz-http clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
@@ -17,7 +17,7 @@ ANSWERS ?= 20000
 SEED ?=
 # Seeds that sim runs.
 SEEDS ?= 1000
-# Minutes a fuzz target (10 unless set); minutes that chaos goes on for at least.
+# Minutes a fuzz target, and of fuzz-http (10 unless set); minutes that chaos goes on for at least.
 MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
@@ -81,6 +81,9 @@ sim: build ## Simulate the whole platform on one thread in SEEDS orders of calls
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
 	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(or $(MINUTES),10) * 60))
+
+fuzz-http: setup-python build ## Attack the HTTP door for MINUTES with requests made of its own OpenAPI document
+	.venv/bin/python e2e/http/fuzz.py --minutes $(or $(MINUTES),10) --tidemark $(TARGET)/debug/tidemark $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what was built and the demo's data
 	cargo clean

@@ -1,5 +1,6 @@
 //! `tidemark audit`: derives answers again from the master dataset and compares.
 
+use std::collections::BTreeSet;
 use std::io::BufRead as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +10,14 @@ use serde_json::{Value, json};
 use tidemark_serving::audit::{Answered, AuditReport, Auditable, Master, audit, classify, templates};
 use tidemark_shared::ambient::{Ambient as _, System};
 use tidemark_shared::dataset::registry;
+use tidemark_shared::output::document;
 use tidemark_shared::rows::table_schema;
+use tidemark_shared::sql::{Query, SqlEngine};
 use tidemark_shared::store::{IfMissing, Store};
 use tidemark_shared::transform::Transform;
 
+use super::query;
+use super::sql::SqlCommandError;
 use crate::client::{ClientError, Server};
 use crate::context::{Context, stores};
 use crate::error::CliError;
@@ -26,6 +31,8 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 /// Arguments of `tidemark audit`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Where no server runs, the answers of the curated table (batch.trips) are audited.
+
 Examples:
   tidemark audit trips --count 200
   tidemark audit trips --while-running 1m
@@ -56,26 +63,27 @@ pub struct AuditArgs {
     pub server: Option<String>,
 }
 
-/// Audits answers: those of a file, or those that the running server gives now.
+/// Audits answers: those of a file, those that the running server gives now, or where none runs, those that the curated
+/// table gives.
 ///
 /// # Errors
 /// [`CliError`]; a wrong answer is no error, but exit code 1.
 pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> {
     let store = context.store(IfMissing::Fail).await?;
     let server = Server::find(args.server.as_deref(), context)?;
-    let answers = match &args.answers {
-        Some(path) => read(path)?,
-        None => {
-            let server = Server::need(args.server.as_deref(), context)?;
-            ask(args, context, &store, &server).await?
+    let answers = match (&args.answers, &server) {
+        (Some(path), _) => read(path)?,
+        (None, Some(server)) => ask(args, context, &store, &Door::Server(server)).await?,
+        (None, None) => {
+            let engine = query::local_engine(context, store.clone())?;
+            ask(args, context, &store, &Door::Curated(Box::new(engine))).await?
         }
     };
     if let Some(path) = &args.save {
         save(path, &answers)?;
     }
     if let Some(server) = &server {
-        // What the answers cover must be in the raw zone before it can be read there.
-        let _sealed = server.post(&format!("/v1/datasets/{}/seal", args.dataset), &[], Vec::new()).await?;
+        seal(server, &answers).await?;
     }
     let master = Master::new(store, stores(), None);
     let report = Box::pin(audit(&master, &answers)).await?;
@@ -88,7 +96,66 @@ fn verdict(report: &AuditReport) -> Exit {
 }
 
 /// The questions, asked one after the other.
-async fn ask(args: &AuditArgs, context: &Context, store: &Store, server: &Server) -> Result<Vec<Answered>, CliError> {
+/// What the answers cover must be in the raw zone before it can be read there.
+async fn seal(server: &Server, answers: &[Answered]) -> Result<(), ClientError> {
+    let datasets: BTreeSet<&String> = answers.iter().flat_map(|answer| answer.as_of.keys()).collect();
+    for dataset in datasets {
+        match server.post(&format!("/v1/datasets/{dataset}/seal"), &[], Vec::new()).await {
+            // Files are in the raw zone from the start.
+            Err(ClientError::Refused { code, .. }) if code == "no_stream" => {}
+            sealed => drop(sealed?),
+        }
+    }
+    Ok(())
+}
+
+/// Who answers.
+enum Door<'a> {
+    /// The running process.
+    Server(&'a Server),
+    /// Nobody runs: what is curated answers for itself.
+    Curated(Box<SqlEngine>),
+}
+
+impl Door<'_> {
+    /// The layer that its own questions are about.
+    fn layer(&self) -> &'static str {
+        match self {
+            Self::Server(_) => "merged",
+            Self::Curated(_) => "batch",
+        }
+    }
+
+    async fn ask(&self, sql: &str) -> Result<Answered, CliError> {
+        match self {
+            Self::Server(server) => {
+                let body = serde_json::to_vec(&json!({ "sql": sql })).expect("text has a JSON form");
+                let answer = server.post("/v1/sql", &[("content-type", "application/json")], body).await?;
+                Ok(answered(sql, answer, server.url())?)
+            }
+            Self::Curated(engine) => {
+                let answer = curated_answer(engine, sql).await?;
+                Ok(answered(sql, answer, "the store")?)
+            }
+        }
+    }
+}
+
+/// The answer of what is curated, as the HTTP API would give it.
+async fn curated_answer(engine: &SqlEngine, sql: &str) -> Result<Value, SqlCommandError> {
+    let mut answer = engine.query(&Query { sql: sql.to_owned(), ..Query::default() }).await?;
+    let mut text = Vec::new();
+    let mut rows = document(&mut text);
+    rows.begin(&answer.schema, &answer.as_of)?;
+    while let Some(batch) = answer.next().await? {
+        rows.rows(&batch)?;
+    }
+    rows.end(&answer.stats())?;
+    drop(rows);
+    Ok(serde_json::from_slice(&text).expect("the writer of documents writes JSON"))
+}
+
+async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>) -> Result<Vec<Answered>, CliError> {
     let questions = match &args.query {
         Some(sql) => {
             if let Auditable::No { reason } = classify(sql) {
@@ -97,7 +164,7 @@ async fn ask(args: &AuditArgs, context: &Context, store: &Store, server: &Server
             }
             vec![sql.clone()]
         }
-        None => own_questions(store, &args.dataset).await?,
+        None => own_questions(store, &args.dataset, door.layer()).await?,
     };
     // As many ticks as questions, spread evenly.
     let mut ticks = args.while_running.map(|time| tokio::time::interval(time.div_f64(args.count.max(1) as f64)));
@@ -107,15 +174,13 @@ async fn ask(args: &AuditArgs, context: &Context, store: &Store, server: &Server
             let _now = ticks.tick().await;
         }
         let sql = &questions[usize::try_from(System.random()).unwrap_or(0) % questions.len()];
-        let body = serde_json::to_vec(&json!({ "sql": sql })).expect("text has a JSON form");
-        let answer = server.post("/v1/sql", &[("content-type", "application/json")], body).await?;
-        answers.push(answered(sql, answer, server)?);
+        answers.push(door.ask(sql).await?);
     }
     context.remark(&format!("{} answers; deriving them again", answers.len()));
     Ok(answers)
 }
 
-async fn own_questions(store: &Store, dataset: &str) -> Result<Vec<String>, CliError> {
+async fn own_questions(store: &Store, dataset: &str, layer: &str) -> Result<Vec<String>, CliError> {
     let unknown = || CliError::UnknownDataset { dataset: dataset.to_owned(), nearest: None };
     let latest = registry::latest(store, dataset).await?.ok_or_else(unknown)?;
     let wrong = |error: tidemark_shared::transform::TransformError| CliError::Argument {
@@ -124,17 +189,17 @@ async fn own_questions(store: &Store, dataset: &str) -> Result<Vec<String>, CliE
     };
     let transform = Transform::compile(&latest.definition).map_err(wrong)?;
     let schema = table_schema(&transform.output_schema());
-    let table = format!("merged.{dataset}");
+    let table = format!("{layer}.{dataset}");
     let all = templates(&schema, &latest.definition.partition_columns);
     Ok(all.iter().map(|template| template.sql(&table)).collect())
 }
 
 /// An answer of the HTTP API as the audit takes it.
-fn answered(sql: &str, mut answer: Value, server: &Server) -> Result<Answered, ClientError> {
+fn answered(sql: &str, mut answer: Value, from: &str) -> Result<Answered, ClientError> {
     if let Some(fields) = answer.as_object_mut() {
         let _none = fields.insert("sql".to_owned(), Value::from(sql));
     }
-    let url = || server.url().to_owned();
+    let url = || from.to_owned();
     serde_json::from_value(answer).map_err(|error| ClientError::NotUnderstood { url: url(), reason: error.to_string() })
 }
 

@@ -10,7 +10,7 @@ use tidemark_batch::catalog::SqlCatalog;
 use tidemark_batch::sql::{CatalogTable, CatalogTables, DatasetTables, PortTables, SqlConfig, SqlEngine};
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::error::AnyError;
-use tidemark_shared::store::IfMissing;
+use tidemark_shared::store::{IfMissing, Store};
 use tokio::sync::OnceCell;
 
 use super::sql::{self, SqlArgs, SqlCommandError};
@@ -58,6 +58,19 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
     let done = sql::run(&args, &engine, history.as_deref()).await;
     catalog.close().await;
     ended(done)
+}
+
+/// The engine of a command that asks what is curated, within the limits of the configuration.
+///
+/// # Errors
+/// [`CliError`] if it can't be made.
+pub(crate) fn local_engine(context: &Context, store: Store) -> Result<SqlEngine, CliError> {
+    let limits = &context.config.sql;
+    let memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);
+    let config = SqlConfig { memory_bytes_max, spill_bytes_max: limits.spill_bytes_max, ..SqlConfig::default() };
+    let tables = configured_catalog(context);
+    let engine = SqlEngine::new(store.objects(), tables, config).map_err(SqlCommandError::from)?;
+    Ok(engine.with_stores(stores()).with_definitions(store))
 }
 
 /// The engine of a server: catalog tables beside the datasets that it serves, no files in place.

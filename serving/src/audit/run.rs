@@ -85,7 +85,9 @@ pub async fn audit(master: &Master, answers: &[Answered]) -> Result<AuditReport,
         let kinds = template_kinds(template);
         for answer in answers {
             let claim = &answer.as_of[&key.0];
-            let derived = prefixes.at(&claim.positions, &counting_files(&ground.derivation, &claim.positions));
+            let of_batch = template.sql(&format!("batch.{}", key.0)) == answer.sql;
+            let positions = if of_batch { &claim.coverage } else { &claim.positions };
+            let derived = prefixes.at(positions, &counting_files(&ground.derivation, positions));
             report.judge(answer, &kinds, derived);
         }
     }
@@ -149,8 +151,9 @@ fn assign<'a>(answers: &[&'a Answered], grounds: &BTreeMap<GroundKey, Ground>) -
         let mut asked = keys(answer);
         let template = match (asked.next(), asked.next()) {
             (Some(key), None) => {
-                let table = format!("merged.{}", key.0);
-                let index = grounds[&key].templates.iter().position(|template| template.sql(&table) == answer.sql);
+                let tables = ["merged", "batch"].map(|layer| format!("{layer}.{}", key.0));
+                let asked = |template: &Template| tables.iter().any(|table| template.sql(table) == answer.sql);
+                let index = grounds[&key].templates.iter().position(asked);
                 index.map(|index| (key, index))
             }
             _ => None,

@@ -4,38 +4,40 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
 use super::problem::Problem;
 
-/// Of a body that is too large, so much is taken and thrown away: a client that is still sending when it is refused would
-/// find the connection broken, and not the answer.
-const DRAINED_MAX: usize = 64 << 20;
+/// Bytes beyond the bound that are read and dropped: who still sends does not read, and a connection that closes under it
+/// would take the answer along.
+const DROPPED_MAX: usize = 64 << 20;
 
 /// The whole body.
 pub(super) async fn read(body: Body, bytes_max: usize, within: Duration) -> Result<Bytes, Problem> {
-    let slow = |_| {
+    let collected = tokio::time::timeout(within, collect(body, bytes_max)).await;
+    collected.map_err(|_| {
         let detail = format!("the body did not come within {} ms", within.as_millis());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", detail)
-    };
-    tokio::time::timeout(within, collect(body, bytes_max)).await.map_err(slow)?
+    })?
 }
 
 async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    let (mut kept, mut total) = (Vec::new(), 0_usize);
+    let (mut kept, mut length) = (BytesMut::new(), 0_usize);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::bad_request("broken_body", "the body broke off"))?;
-        let Ok(data) = frame.into_data() else { continue };
-        total = total.saturating_add(data.len());
-        match total {
-            total if total <= bytes_max => kept.extend_from_slice(&data),
-            total if total <= DRAINED_MAX.max(bytes_max) => kept = Vec::new(),
-            _ => break,
+        let broken = |_| Problem::bad_request("broken_body", "the body broke off");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= bytes_max {
+            kept.extend_from_slice(&data);
+        } else if length > bytes_max.saturating_add(DROPPED_MAX) {
+            break;
+        } else {
+            kept = BytesMut::new();
         }
     }
-    if total <= bytes_max {
-        return Ok(kept.into());
+    if length <= bytes_max {
+        return Ok(kept.freeze());
     }
     let detail = format!("a body has at most {bytes_max} bytes here");
     Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))

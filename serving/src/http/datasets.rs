@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use serde::Serialize;
 use tidemark_shared::curated::current;
 use tidemark_shared::dataset::registry;
@@ -13,7 +12,7 @@ use tidemark_shared::sql::{Layer, Limits, OpenedDataset, SqlError, Wants};
 use utoipa::ToSchema;
 
 use super::Shared;
-use super::problem::{Problem, of_error, of_path};
+use super::problem::{Problem, dataset_of, of_error, unknown_dataset};
 
 /// A dataset.
 #[derive(Debug, Serialize, ToSchema)]
@@ -95,6 +94,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Datas
     params(("dataset" = String, Path, description = "Name of the dataset")),
     responses(
         (status = 200, description = "The dataset", body = DatasetDetail),
+        (status = 400, description = "`bad_path`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_dataset`", body = Problem, content_type = "application/problem+json"),
@@ -105,17 +105,8 @@ pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DatasetDetail>, Problem> {
-    let name = of_path(path)?;
-    let unknown = || {
-        let detail = format!("there is no dataset `{name}`");
-        Problem::new(StatusCode::NOT_FOUND, "unknown_dataset", detail).with_hint("`GET /v1/datasets` lists them")
-    };
-    // Other names never reach the store's keys.
-    let legal = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if !legal || name.is_empty() {
-        return Err(unknown());
-    }
-    let dataset = shared.dataset(&name).await?.ok_or_else(unknown)?;
+    let name = dataset_of(path)?;
+    let dataset = shared.dataset(&name).await?.ok_or_else(|| unknown_dataset(&name))?;
     let opened = shared.opened(&name, Layer::Merged).await;
     let (opened, problem) = match opened {
         Ok(opened) => (opened, None),

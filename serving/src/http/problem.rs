@@ -71,6 +71,9 @@ pub(super) const CODES: &[(&str, u16)] = &[
 /// Media type of problem documents.
 pub(super) const PROBLEM: &str = "application/problem+json";
 
+/// Longest name of a dataset.
+const NAME_BYTES_MAX: usize = 128;
+
 /// A problem document.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
@@ -163,9 +166,17 @@ fn by_kind(kind: Kind) -> (StatusCode, &'static str) {
     }
 }
 
-/// The part of a path that is a name.
-pub(super) fn of_path(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
-    path.map(|Path(name)| name).map_err(|error| Problem::bad_request("bad_path", error.body_text()))
+/// The part of a path that names a dataset. What no dataset can be called never reaches the store's keys.
+pub(super) fn dataset_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    let Path(name) = path.map_err(|error| Problem::bad_request("bad_path", error.body_text()))?;
+    let legal = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if legal && (1..=NAME_BYTES_MAX).contains(&name.len()) { Ok(name) } else { Err(unknown_dataset(&name)) }
+}
+
+/// There is no such dataset.
+pub(super) fn unknown_dataset(name: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "unknown_dataset", format!("there is no dataset `{name}`"))
+        .with_hint("`GET /v1/datasets` lists them")
 }
 
 /// Any error of the workspace. The chain of causes of a failure that is ours goes to the log; the caller is told what

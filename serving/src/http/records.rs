@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::Shared;
 use super::backend::Taken;
 use super::body;
-use super::problem::{Problem, of_path};
+use super::problem::{Problem, dataset_of};
 
 const NDJSON: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
@@ -95,7 +95,7 @@ pub(super) async fn append(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<Accepted>, Problem> {
-    let dataset = of_path(path)?;
+    let dataset = dataset_of(path)?;
     let (parts, incoming) = request.into_parts();
     let media_type = body::media_type(&parts.headers, &[NDJSON, JSON])?;
     let key = idempotency_key(&parts.headers)?;
@@ -223,6 +223,7 @@ pub struct Sealed {
     params(("dataset" = String, Path, description = "Name of the dataset")),
     responses(
         (status = 200, description = "All is archived", body = Sealed),
+        (status = 400, description = "`bad_path`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_dataset`", body = Problem, content_type = "application/problem+json"),
@@ -235,5 +236,5 @@ pub(super) async fn seal(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Sealed>, Problem> {
-    Ok(Json(Sealed { archived: shared.backend.seal(&of_path(path)?).await? }))
+    Ok(Json(Sealed { archived: shared.backend.seal(&dataset_of(path)?).await? }))
 }

@@ -56,12 +56,15 @@ pub struct SqlRequest {
     pub positions: BTreeMap<String, Coverage>,
     /// Longest time, in milliseconds, that a record may have been in the log without being in the answer.
     #[serde(default)]
+    #[schema(format = "uint64")]
     pub max_staleness_ms: Option<u64>,
     /// Time limit in milliseconds.
     #[serde(default)]
+    #[schema(format = "uint64")]
     pub timeout_ms: Option<u64>,
     /// Most bytes read from data files.
     #[serde(default)]
+    #[schema(format = "uint64")]
     pub bytes_read_max: Option<u64>,
 }
 

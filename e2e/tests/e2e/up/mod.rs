@@ -1,6 +1,7 @@
 //! `tidemark up` from outside: real processes, asked over HTTP and by the command line.
 
 mod answers;
+mod audit;
 mod intake;
 mod keyed;
 mod life;

@@ -336,6 +336,13 @@ async fn datasets_and_health_are_shown() {
     let shown = served.get("/v1/datasets/orders").await.json();
     assert_eq!(shown["columns"][0], json!({"name": "id", "type": "Utf8"}));
     assert_eq!(shown["as_of"]["positions"], json!({"orders/0": 0, "orders/1": 0}));
+    for name in ["Orders", "%F0%9D%95%8B", "..", "a%2Fb", &"x".repeat(200)] {
+        let path = format!("/v1/datasets/{name}");
+        let seal = request(served.address, "POST", &format!("{path}/seal"), &[], b"").await;
+        for reply in [served.get(&path).await, seal] {
+            assert_eq!((reply.status, reply.json()["code"].clone()), (404, json!("unknown_dataset")), "{name}");
+        }
+    }
     served.world.close_view("g1").await;
     let shown = served.get("/v1/datasets/orders").await.json();
     assert_eq!(shown["problem"]["code"], "realtime_unavailable", "{shown}");

@@ -1,0 +1,124 @@
+//! What an audit finds: nothing in answers that are right, and what was done to a table behind Tidemark's back.
+
+use serde_json::{Value, json};
+use tidemark_e2e::server::Server;
+
+use super::{SUMS, Shop, answered, apply, orders};
+use crate::support::{Home, python};
+
+/// A curated table of 60 orders by stream and file, and nobody who runs.
+fn closed_shop() -> Home {
+    let shop = Shop::open();
+    shop.take(0..40);
+    shop.batch_run();
+    let file = shop.home.file("more.json", orders(40..60));
+    shop.command(&["ingest", "orders", &file]);
+    assert_eq!(shop.server.stop().unwrap(), Some(0));
+    shop.home
+}
+
+fn audit(home: &Home, more: &[&str]) -> (i32, Value) {
+    let args = [&["audit", "orders", "--json"], more].concat();
+    let outcome = home.tidemark.run(&args).unwrap();
+    (outcome.code, outcome.json().unwrap())
+}
+
+#[test]
+fn without_a_server_the_curated_answers_are_audited() {
+    let home = closed_shop();
+    let (code, report) = audit(&home, &["--count", "20"]);
+    assert_eq!((code, &report["audited"], &report["wrong"]), (0, &json!(20), &json!(0)), "{report}");
+    assert_eq!(report["rows_derived"], 60);
+    let by_country = ["--count", "1", "--query", "SELECT country, sum(cents) FROM batch.orders GROUP BY country"];
+    let (code, report) = audit(&home, &by_country);
+    assert_eq!((code, &report["audited"], &report["wrong"]), (0, &json!(1), &json!(0)), "{report}");
+    let limited = home.tidemark.run(&["audit", "orders", "--query", "SELECT * FROM batch.orders LIMIT 3"]).unwrap();
+    assert_eq!(limited.code, 2, "which rows a LIMIT leaves can't be audited: {limited:?}");
+}
+
+#[test]
+fn rows_that_somebody_took_out_of_the_table_are_found() {
+    let home = closed_shop();
+    let script = "import sys, deltalake; deltalake.DeltaTable(sys.argv[1]).delete('cents = 7 OR cents = 50')";
+    let deleted = python().args(["-c", script]).arg(home.table_of("orders")).status().unwrap();
+    assert!(deleted.success());
+    let sum = "SELECT count(*), sum(cents) FROM batch.orders";
+    let (code, report) = audit(&home, &["--count", "1", "--query", sum]);
+    assert_eq!((code, &report["wrong"]), (1, &json!(1)), "{report}");
+    let difference = &report["differences"][0];
+    assert_eq!(difference["sql"], sum);
+    assert_eq!(difference["only_answered"], json!([["58", "1713"]]));
+    assert_eq!(difference["only_derived"], json!([["60", "1770"]]));
+    let positions = super::entries(&difference["as_of"]["orders"]["positions"]);
+    let streamed: u64 = positions.iter().filter(|(name, _)| *name != "files").map(|(_, end)| end).sum();
+    assert_eq!((positions["files"], streamed), (1, 40));
+    // people are told the same, and the audit's own questions find it, too
+    let told = home.tidemark.run(&["audit", "orders", "--count", "30"]).unwrap().expect_code(1).unwrap();
+    for part in ["30 wrong", "orders by definition", "only answered: 58", "only derived: 60"] {
+        assert!(told.stdout.contains(part), "{part}: {}", told.stdout);
+    }
+    // a recompute makes the table anew from the raw zone
+    home.tidemark.run(&["batch", "recompute", "orders"]).unwrap().expect_code(0).unwrap();
+    assert_eq!(audit(&home, &["--count", "8"]).0, 0);
+}
+
+#[test]
+fn a_damaged_data_file_is_an_error_and_no_verdict() {
+    let home = closed_shop();
+    let mut folders = vec![home.table_of("orders")];
+    let mut damaged = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "parquet") {
+                let mut bytes = std::fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[..middle].fill(0x55);
+                std::fs::write(&path, bytes).unwrap();
+                damaged += 1;
+            }
+        }
+    }
+    assert!(damaged > 0);
+    let (code, report) = audit(&home, &["--count", "4", "--query", "SELECT sum(cents) FROM batch.orders"]);
+    assert_eq!(code, 1, "{report}");
+    assert!(report["error"]["message"].is_string() || report["wrong"] != 0, "{report}");
+}
+
+/// Also those of datasets without a stream, and of several at once.
+#[test]
+fn a_server_s_answers_are_audited_whichever_datasets_they_read() {
+    let shop = Shop::open();
+    apply(&shop.home, "green");
+    let token = shop.take(0..30);
+    shop.at_least(SUMS, &token);
+    let file = shop.home.file("green.csv", "VendorID,lpep_pickup_datetime\n1,2019-07-04 10:00:00\n");
+    let ingested = shop.home.tidemark.run(&["ingest", "green", &file, "--accept"]).unwrap();
+    assert!(ingested.code != 2, "{ingested:?}");
+    let both = "SELECT (SELECT count(*) FROM orders) AS o, (SELECT count(*) FROM green) AS g, \
+                (SELECT count(*) FROM batch.orders) AS b, (SELECT count(*) FROM live.orders) AS l";
+    let answer = answered(&shop.server, &json!({ "sql": both }));
+    assert_eq!((&answer["rows"][0][0], &answer["rows"][0][3]), (&json!(30), &json!(30)));
+    for dataset in ["orders", "green"] {
+        let report = shop.home.tidemark.run_json(&["audit", dataset, "--count", "2", "--query", both, "--json"]);
+        let report = report.unwrap();
+        assert_eq!((&report["audited"], &report["wrong"]), (&json!(2), &json!(0)), "{report}");
+    }
+    shop.batch_run();
+    let saved = shop.home.folder.path().join("answers.ndjson").to_string_lossy().into_owned();
+    shop.command(&["audit", "orders", "--count", "6", "--save", &saved]);
+    let Shop { home, server } = shop;
+    assert_eq!(server.stop().unwrap(), Some(0));
+    let (code, report) = audit(&home, &["--answers", &saved]);
+    assert_eq!((code, &report["audited"]), (0, &json!(6)), "{report}");
+    // an answer that somebody changed is wrong
+    let text = std::fs::read_to_string(&saved).unwrap();
+    let mut first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    first["rows"][0] = json!(vec![Value::from(1_000_000); first["rows"][0].as_array().unwrap().len()]);
+    std::fs::write(&saved, format!("{first}\n")).unwrap();
+    let (code, report) = audit(&home, &["--answers", &saved]);
+    assert_eq!((code, &report["wrong"]), (1, &json!(1)), "{report}");
+    drop(Server::start(&home.tidemark, &[]).unwrap());
+}
