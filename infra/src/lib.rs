@@ -30,6 +30,8 @@ use context::Context;
 use error::CliError;
 use exit::Exit;
 
+/// Stack of each thread.
+const STACK_BYTES: usize = 16 << 20;
 /// How long work that was cut short may take to end. What it leaves half-done, the next run finishes.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 /// How long a statement that was stopped may take to let go of what it spilled. It leaves nothing else half-done, and some
@@ -67,7 +69,8 @@ pub fn run(cli: &Cli) -> Exit {
 
 fn runtime() -> Result<Runtime, CliError> {
     // As many threads as cores; the decoding and encoding of the batch layer run on threads of their own.
-    Builder::new_multi_thread().enable_all().build().map_err(failed_to_start)
+    // A statement as deep as is allowed is taken apart by recursion, on any of them.
+    Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build().map_err(failed_to_start)
 }
 
 fn failed_to_start(source: std::io::Error) -> CliError {

@@ -401,6 +401,11 @@ fn writer_properties(schema: &Schema) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("tidemark ", env!("CARGO_PKG_VERSION")).to_owned());
     for field in schema.fields() {
+        // Bounds leave NaN out, which is above all numbers in a query: a file pruned by them would lose it.
+        if field.data_type().is_floating() {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);
+        }
         let packed = matches!(field.data_type(), DataType::Timestamp(..)) || field.name() == OFFSET_COLUMN;
         if packed {
             let column = ColumnPath::from(field.name().as_str());

@@ -190,7 +190,7 @@ pub const KEYS: &[Key] = &[
         flag: Some("--segment-age-max"),
         default: "10s",
         shape: Shape::Duration(10),
-        help: "A segment is sealed when its first record has waited so long. A batch run seals all that there is.",
+        help: "A segment is sealed when its first record has waited so long. A batch run of `tidemark up` seals all that there is.",
     },
     Key {
         section: "doors",

@@ -37,6 +37,8 @@ pub(super) struct Facts {
     pub(super) streams: Arc<Streams>,
     /// Set once everything has started, and unset when the process begins to stop.
     pub(super) ready: AtomicBool,
+    /// Set once the log has failed for good.
+    pub(super) log_failed: AtomicBool,
 }
 
 impl fmt::Debug for Facts {
@@ -138,7 +140,12 @@ impl Backend for Facts {
             let reason = "the real-time views are nearly full, and a batch run is making room".to_owned();
             return Err(IntakeError::Busy { dataset: dataset.to_owned(), reason, retry_after: RETRY_AFTER });
         }
-        stream.append(values, key).await
+        let appended = stream.append(values, key).await;
+        if let Err(IntakeError::Log(LogError::Failed { .. })) = &appended {
+            // It takes no more before a restart: whoever routes here is to know.
+            self.log_failed.store(true, Ordering::Relaxed);
+        }
+        appended
     }
 
     async fn seal(&self, dataset: &str) -> Result<Coverage, IntakeError> {
@@ -166,6 +173,9 @@ impl Backend for Facts {
     }
 
     async fn unready(&self) -> Option<String> {
+        if self.log_failed.load(Ordering::Relaxed) {
+            return Some("the log has failed and takes no more records: see to the disk, then restart".to_owned());
+        }
         (!self.ready.load(Ordering::Relaxed)).then(|| "it starts or stops".to_owned())
     }
 }

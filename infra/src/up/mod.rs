@@ -235,7 +235,12 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
     let parts = parts(store.clone(), batch, Arc::clone(&log), &config)?;
     let streams = Arc::new(Streams::new(parts.clone()));
-    let facts = Facts { parts: parts.clone(), streams: Arc::clone(&streams), ready: AtomicBool::new(false) };
+    let facts = Facts {
+        parts: parts.clone(),
+        streams: Arc::clone(&streams),
+        ready: AtomicBool::new(false),
+        log_failed: AtomicBool::new(false),
+    };
     let facts = Arc::new(facts);
     let served = ServedTables::new(
         store.clone(),

@@ -1,6 +1,6 @@
 //! Which statements an audit can check: those whose answer the covered prefix determines.
 
-use datafusion::sql::sqlparser::ast::{Expr, Query, Statement, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Distinct, Expr, Query, SetExpr, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
@@ -18,8 +18,10 @@ pub enum Auditable {
 }
 
 /// Functions whose value no prefix determines.
-const UNDETERMINED: [&str; 12] = [
+const UNDETERMINED: [&str; 14] = [
     "now",
+    "any_value",
+    "arrow_typeof",
     "random",
     "uuid",
     "current_date",
@@ -60,8 +62,22 @@ impl Visitor for Finder {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && matches!(select.distinct, Some(Distinct::On(_)))
+        {
+            self.found = Some("which rows DISTINCT ON leaves is not determined".to_owned());
+            return ControlFlow::Break(());
+        }
         if query.limit_clause.is_some() || query.fetch.is_some() {
             self.found = Some("which rows a LIMIT leaves is not determined".to_owned());
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        if matches!(table, TableFactor::Table { sample: Some(_), .. }) {
+            self.found = Some("which rows a sample has is not determined".to_owned());
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use tidemark_shared::curated::{DecimalAsDouble, TextAsNumber};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
 
 use super::AuditError;
@@ -31,7 +33,11 @@ pub(super) async fn derive(
     let mut config = SessionConfig::new().with_default_catalog_and_schema(CATALOG, "merged");
     config = config.with_create_default_catalog_and_schema(false);
     config.options_mut().sql_parser.parse_float_as_decimal = true;
-    let context = SessionContext::new_with_config(config);
+    let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    // What a condition means is no layer's own: texts beside numbers, doubles beside decimals.
+    state.register_function_rewrite(Arc::new(TextAsNumber))?;
+    state.register_function_rewrite(Arc::new(DecimalAsDouble))?;
+    let context = SessionContext::new_with_state(state);
     let catalog = Arc::new(MemoryCatalogProvider::new());
     let text = sql.to_lowercase();
     for schema in ["merged", "batch", "live"] {

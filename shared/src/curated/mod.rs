@@ -8,6 +8,7 @@
 mod background;
 mod counts;
 mod coverage;
+mod doubles;
 mod numbers;
 mod ordered;
 mod pointer;
@@ -31,6 +32,7 @@ pub use coverage::{
     LAYOUT_TRANSACTION, STREAMS_TRANSACTION, Transactions, VACUUM_TRANSACTION, counts_transactions, lost_transaction,
     transaction_id,
 };
+pub use doubles::DecimalAsDouble;
 pub use numbers::TextAsNumber;
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, pointer, publish};
 pub use reader::CuratedReader;

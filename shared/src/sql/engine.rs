@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::curated::{CountsFromLog, CuratedReader, STORE_URL, TextAsNumber};
+use crate::curated::{CountsFromLog, CuratedReader, DecimalAsDouble, STORE_URL, TextAsNumber};
 use crate::store::{Store, Stores};
 use datafusion::catalog::MemoryCatalogProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
@@ -291,7 +291,9 @@ impl SqlEngine {
             .with_optimizer_rule(Arc::new(DecideOnce))
             .with_optimizer_rule(Arc::new(CountsFromLog))
             .build();
-        for rewrite in [Arc::new(SetComparisons) as Arc<dyn FunctionRewrite + Send + Sync>, Arc::new(TextAsNumber)] {
+        let rewrites: [Arc<dyn FunctionRewrite + Send + Sync>; 3] =
+            [Arc::new(SetComparisons), Arc::new(TextAsNumber), Arc::new(DecimalAsDouble)];
+        for rewrite in rewrites {
             state.register_function_rewrite(rewrite).expect("a session takes every rewrite");
         }
         let context = SessionContext::new_with_state(state);

@@ -14,7 +14,7 @@ mod zone;
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed as Changed, TreeNode as _};
@@ -61,6 +61,8 @@ pub struct Transform {
     /// Output columns, then input columns: what reject rules see.
     record: SchemaRef,
     event_time: Option<EventTimeCheck>,
+    /// Partition columns, as indices of the output: an empty text of theirs is null, in whatever layer the row is.
+    partitions: Vec<usize>,
     rules: Vec<(RejectRule, Arc<dyn PhysicalExpr>)>,
 }
 
@@ -121,7 +123,9 @@ impl Transform {
         }
         let event_time = event_time_check(definition, &planned.output);
         let record = record_schema(&planned.output, &input);
-        Ok(Self { stages, output: planned.output, record, event_time, rules })
+        let index = |name: &String| planned.output.index_of(name).ok();
+        let partitions = definition.partition_columns.iter().filter_map(index).collect();
+        Ok(Self { stages, output: planned.output, record, event_time, partitions, rules })
     }
 
     /// Schema of the accepted rows: storable types, every column nullable.
@@ -150,7 +154,27 @@ impl Transform {
             }
             run.narrow(&self.output);
         }
-        run.finish()
+        let mut transformed = run.finish();
+        transformed.batch = self.without_empty_partitions(transformed.batch);
+        transformed
+    }
+
+    /// A table of partitions knows no empty text: it is null there, and so it is here.
+    fn without_empty_partitions(&self, batch: RecordBatch) -> RecordBatch {
+        let mut columns = batch.columns().to_vec();
+        let mut changed = false;
+        for index in &self.partitions {
+            let Some(texts) = columns[*index].as_string_opt::<i32>() else { continue };
+            if texts.iter().any(|text| text == Some("")) {
+                columns[*index] =
+                    Arc::new(texts.iter().map(|text| text.filter(|text| !text.is_empty())).collect::<StringArray>());
+                changed = true;
+            }
+        }
+        if !changed {
+            return batch;
+        }
+        RecordBatch::try_new(batch.schema(), columns).expect("the same columns, of the same length and type")
     }
 }
 
