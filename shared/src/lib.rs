@@ -12,6 +12,7 @@ pub mod curated;
 pub mod dataset;
 pub mod decode;
 pub mod document;
+pub mod elsewhere;
 pub mod error;
 mod hex;
 pub mod layout;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tidemark_shared::backoff::{Attempts, Backoff};
+use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::layout;
 use tidemark_shared::log::OffsetRecord;
 use tidemark_shared::position::{Coverage, LogPartition};
@@ -311,9 +312,9 @@ fn made_rows(
     let (rows, partition, records) = (Arc::clone(rows), partition.clone(), Arc::new(records));
     let making = stream::iter(chunks).map(move |chunk| {
         let (rows, partition, records) = (Arc::clone(&rows), partition.clone(), Arc::clone(&records));
-        let task = tokio::task::spawn_blocking(move || rows.make(&partition, &records[chunk]));
         async move {
-            let made = task.await.map_err(|source| BatchError::Panicked { task: "make rows", source })?;
+            let making = elsewhere(move || rows.make(&partition, &records[chunk]));
+            let made = making.await.map_err(|source| BatchError::Panicked { task: "make rows", source })?;
             Ok(made?)
         }
     });

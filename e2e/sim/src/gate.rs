@@ -254,7 +254,10 @@ impl Handle {
             }
             id
         };
-        (id, told.await.unwrap_or(Verdict::Dead))
+        let given_up = Over { handle: self, id };
+        let verdict = told.await.unwrap_or(Verdict::Dead);
+        std::mem::forget(given_up);
+        (id, verdict)
     }
 
     fn done(&self, id: u64) {
@@ -262,6 +265,7 @@ impl Handle {
         if state.under_way == Some(id) {
             state.under_way = None;
         }
+        state.parked.retain(|parked| parked.id != id);
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -283,12 +287,14 @@ impl Handle {
         E: Send + 'static,
     {
         let (id, verdict) = self.enter(call, key).await;
+        // Also a call that nobody waits for any more is over.
+        let _over = Over { handle: self, id };
         if verdict != Verdict::Pass {
             let mut state = self.gate.lock();
             let actor = self.actor(&state);
             state.faults[actor] += 1;
         }
-        let answer = match verdict {
+        match verdict {
             Verdict::Pass => act().await,
             Verdict::Fail => Err(fault("injected: not done")),
             Verdict::Dead => Err(fault("injected: the caller is dead")),
@@ -310,8 +316,18 @@ impl Handle {
                 self.done(id);
                 futures::future::pending().await
             }
-        };
-        self.done(id);
-        answer
+        }
+    }
+}
+
+/// A granted call while it is being done.
+struct Over<'a> {
+    handle: &'a Handle,
+    id: u64,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.handle.done(self.id);
     }
 }

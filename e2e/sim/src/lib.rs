@@ -13,6 +13,7 @@ pub mod log;
 pub mod oracle;
 pub mod run;
 pub mod schedule;
+pub mod seeds;
 pub mod store;
 pub mod view;
 pub mod world;

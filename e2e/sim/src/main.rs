@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use tidemark_sim::run::{Outcome, Wanted};
+use tidemark_sim::seeds::FOUND;
 use tidemark_sim::{STACK_BYTES, run_seed};
 
 /// Simulates the platform; every seed is another order of calls and faults.
@@ -47,8 +48,10 @@ struct Sum {
 
 struct Work {
     args: Args,
+    /// Run before the others.
+    first: Vec<u64>,
+    seeds: std::ops::Range<u64>,
     next: AtomicU64,
-    end: u64,
     sum: Mutex<Sum>,
 }
 
@@ -57,10 +60,8 @@ impl Work {
         let folder = tempfile::tempdir()?;
         let wanted = Wanted { verbose: self.args.verbose, plant: None };
         loop {
-            let seed = self.next.fetch_add(1, Ordering::Relaxed);
-            if seed >= self.end {
-                return Ok(());
-            }
+            let at = usize::try_from(self.next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
+            let Some(seed) = self.first.iter().copied().chain(self.seeds.clone()).nth(at) else { return Ok(()) };
             let mut outcome = run_seed(seed, folder.path(), wanted)?;
             if self.args.twice {
                 let again = run_seed(seed, folder.path(), wanted)?;
@@ -87,7 +88,7 @@ impl Work {
             *sum.tally.entry(what).or_default() += times;
         }
         if sum.findings.len() as u64 >= self.args.findings {
-            self.next.store(self.end, Ordering::Relaxed);
+            self.next.store(u64::MAX / 2, Ordering::Relaxed);
         }
     }
 }
@@ -115,7 +116,8 @@ fn run(args: Args) -> io::Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.unwrap_or(cores);
     let begun = Instant::now();
-    let work = Work { args, next: AtomicU64::new(from), end: from + count, sum: Mutex::default() };
+    let first = if args.seed.is_some() { Vec::new() } else { FOUND.iter().map(|(seed, _)| *seed).collect() };
+    let work = Work { args, first, seeds: from..from + count, next: AtomicU64::default(), sum: Mutex::default() };
     let ended: Vec<io::Result<()>> = std::thread::scope(|scope| {
         let start = |_| std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || work.run());
         let started: io::Result<Vec<_>> = (0..threads).map(start).collect();
@@ -130,7 +132,7 @@ fn run(args: Args) -> io::Result<bool> {
     let done: Vec<String> = sum.tally.iter().map(|(what, times)| format!("{times} {what}")).collect();
     println!("sim: {}", done.join(", "));
     println!(
-        "sim: seeds {from} to {}: {} run, {} calls, {} findings, {seconds:.0} s ({:.1} seeds a second)",
+        "sim: seeds {from} to {}, and those that found something once: {} run, {} calls, {} findings, {seconds:.0} s ({:.1} seeds a second)",
         from + count - 1,
         sum.seeds,
         sum.steps,

@@ -11,6 +11,7 @@ use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
 use super::{Segment, SegmentError, SegmentHeader, read_header, read_segment, write_segment};
+use crate::elsewhere::elsewhere;
 use crate::layout;
 use crate::log::{Topic, TopicId, TopicName};
 use crate::position::{LogPartition, Source};
@@ -372,7 +373,7 @@ impl Archive {
     pub async fn read(&self, partition: &LogPartition, segment: &SegmentRef) -> Result<Segment, SegmentError> {
         let bytes = self.store.get(&segment.key).await?.ok_or_else(|| self.gone(partition, segment))?;
         let key = segment.key.to_string();
-        let decoding = tokio::task::spawn_blocking(move || read_segment(&key, bytes)).await;
+        let decoding = elsewhere(move || read_segment(&key, bytes)).await;
         let read = decoding.map_err(|error| SegmentError::Encode { reason: error.to_string() })??;
         self.check(partition, segment, &read.header)?;
         Ok(read)
@@ -438,7 +439,7 @@ fn covers(segment: &SegmentRef, offset: u64) -> bool {
 
 /// Encodes on a thread where that may take its time.
 async fn encode(segment: Segment) -> Result<Bytes, SegmentError> {
-    let encoding = tokio::task::spawn_blocking(move || write_segment(&segment)).await;
+    let encoding = elsewhere(move || write_segment(&segment)).await;
     encoding.map_err(|error| SegmentError::Encode { reason: error.to_string() })?
 }
 

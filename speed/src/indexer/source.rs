@@ -35,7 +35,11 @@ impl Indexer {
         }
         let limits = self.settings.limits(lag);
         match self.parts.log.read(&self.parts.topic, partition.partition, from, limits).await {
-            Ok(read) => Ok(read),
+            Ok(read) => {
+                // What was listed before says nothing of the archive that the next gap is read from.
+                archived.segments.clear();
+                Ok(read)
+            }
             Err(LogError::Gone { start, .. }) => self.fetch_archived(partition, from, Some(start), archived).await,
             Err(LogError::BeyondEnd { from, end, .. }) => {
                 Err(IndexerError::LogBehind { partition: partition.clone(), visible: from, log_end: end })
