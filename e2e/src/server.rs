@@ -107,7 +107,7 @@ impl Server {
             if ended.is_some() || begun.elapsed() > READY_MAX {
                 return Err(ServerError::NotReady(fs::read_to_string(&server.log).unwrap_or_default()));
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::park_timeout(LOOK_AGAIN);
         }
         Ok(server)
     }
@@ -223,7 +223,7 @@ impl Server {
             if begun.elapsed() > STOP_MAX {
                 return Err(ServerError::NotReady("it does not end".to_owned()));
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::park_timeout(LOOK_AGAIN);
         }
     }
 }
