@@ -1,18 +1,24 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch chaos-batch fuzz fuzz-http clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed mutants chaos chaos-batch sim fuzz fuzz-http clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
 # Synthetic records in the demo.
 ROWS ?= 2100000
-# Kills a command and store in chaos-batch.
-KILLS ?= 100
-# Seed of chaos-batch; empty: a new one, which it prints.
+# Seconds for which trips stream in, in the demo; 0: the batch layer alone.
+SHOW ?= 20
+# Kills: of the running process in chaos (200 unless set), a command and store in chaos-batch (100).
+KILLS ?=
+# Answers that chaos audits at least.
+ANSWERS ?= 20000
+# Seed of a chaos run; empty: a new one, which it prints. Of sim: only this one, with every call.
 SEED ?=
-# Minutes a fuzz target, and of fuzz-http.
-MINUTES ?= 10
+# Seeds that sim runs.
+SEEDS ?= 1000
+# Minutes a fuzz target, and of fuzz-http (10 unless set); minutes that chaos goes on for at least.
+MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -29,8 +35,8 @@ setup-python: ## Also make .venv with the Python packages that checks use
 build: setup ## Build everything (the first time: about 20 minutes on 2 cores)
 	cargo build --workspace --bins $(CARGO_FLAGS)
 
-demo: build ## Two years of taxi trips from CSV to Parquet to SQL; TRIPS=DIR takes the TLC's own files
-	@$(TARGET)/debug/demo --rows $(ROWS) $(if $(TRIPS),--trips "$(TRIPS)")
+demo: build ## Two years of taxi trips from CSV to Parquet to SQL, then more as a stream; TRIPS=DIR takes the TLC's own files
+	@$(TARGET)/debug/demo --rows $(ROWS) --seconds $(SHOW) $(if $(TRIPS),--trips "$(TRIPS)")
 
 test: setup-python build ## All tests that need no server
 	cargo test --workspace $(CARGO_FLAGS)
@@ -45,6 +51,7 @@ lint: setup tidy ## Format, clippy, dependency rule, licences, tidiness
 	cargo fmt --all --check
 	infra/checks/clippy.sh $(CARGO_FLAGS)
 	python3 infra/checks/dependencies.py
+	python3 e2e/mutants/run.py --check
 
 tidy: ## Rules on files that no compiler knows
 	@python3 infra/checks/tidy.py
@@ -56,14 +63,27 @@ bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, agains
 	cargo build --workspace --bins $(CARGO_FLAGS) $(foreach crate,shared stores batch,--config profile.dev.package.tidemark-$(crate).opt-level=3)
 	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/debug/tidemark
 
+bench-speed: setup ## Produce to visible, freshness, merged against batch, memory; the questions need bench-batch's trips
+	cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+	python3 e2e/bench/speed.py --tidemark $(TARGET)/debug/tidemark --index-speed $(TARGET)/debug/examples/index_speed
+
+mutants: setup ## Break every invariant of the hand-off on purpose and see that a test notices
+	python3 e2e/mutants/run.py --target $(TARGET) $(if $(CARGO_FLAGS),--cargo-flags="$(CARGO_FLAGS)")
+
+chaos: build ## Kill the running process KILLS times under records, batch runs, recomputes and questions; audit all answers
+	python3 e2e/chaos/stream.py --tidemark $(TARGET)/debug/tidemark --kills $(or $(KILLS),200) --answers $(ANSWERS) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
-	infra/checks/chaos.sh --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	infra/checks/chaos.sh --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+sim: build ## Simulate the whole platform on one thread in SEEDS orders of calls and faults; SEED=n shows one
+	@$(TARGET)/debug/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
-	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(MINUTES) * 60))
+	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(or $(MINUTES),10) * 60))
 
 fuzz-http: setup-python build ## Attack the HTTP door for MINUTES with requests made of its own OpenAPI document
-	.venv/bin/python e2e/http/fuzz.py --minutes $(MINUTES) --tidemark $(TARGET)/debug/tidemark $(if $(SEED),--seed $(SEED))
+	.venv/bin/python e2e/http/fuzz.py --minutes $(or $(MINUTES),10) --tidemark $(TARGET)/debug/tidemark $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what was built and the demo's data
 	cargo clean

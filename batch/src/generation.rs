@@ -78,6 +78,7 @@ impl Maker {
             buffer_bytes_max: batch.settings.buffer_bytes_max,
             file_bytes_target: batch.settings.file_bytes_target,
             encoders: batch.threads(),
+            ambient: Arc::clone(&batch.ambient),
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -16,8 +18,6 @@ use crate::platform::Tidemark;
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long it may take to drain.
 const STOP_MAX: Duration = Duration::from_secs(30);
-/// Pause between two looks at something that nobody announces.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why a server could not be started or asked.
 #[derive(Debug)]
@@ -96,30 +96,17 @@ impl Server {
         let mut arguments = vec!["up", "--http", "127.0.0.1:0"];
         arguments.extend(flags);
         let mut command = tidemark.command(&arguments);
-        command.stdout(output.try_clone().map_err(ServerError::Start)?).stderr(output).stdin(Stdio::null());
-        let child = command.spawn().map_err(ServerError::Start)?;
+        command.stdout(Stdio::piped()).stderr(output.try_clone().map_err(ServerError::Start)?).stdin(Stdio::null());
+        let mut child = command.spawn().map_err(ServerError::Start)?;
+        let ready = lines_until_ready(child.stdout.take(), output);
         let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
         let agent = config.timeout_global(Some(Duration::from_secs(120))).build().into();
         let mut server = Self { child, log, url: String::new(), agent };
-        let begun = Instant::now();
-        while !server.looks_ready(tidemark) {
-            let ended = server.child.try_wait().map_err(ServerError::Start)?;
-            if ended.is_some() || begun.elapsed() > READY_MAX {
-                return Err(ServerError::NotReady(fs::read_to_string(&server.log).unwrap_or_default()));
-            }
-            std::thread::park_timeout(LOOK_AGAIN);
+        match ready.recv_timeout(READY_MAX) {
+            Ok(url) => server.url = url,
+            Err(_) => return Err(ServerError::NotReady(fs::read_to_string(&server.log).unwrap_or_default())),
         }
         Ok(server)
-    }
-
-    fn looks_ready(&mut self, tidemark: &Tidemark) -> bool {
-        let Ok(text) = fs::read(tidemark.data_dir().join("endpoints.json")) else { return false };
-        let Ok(endpoints) = serde_json::from_slice::<Value>(&text) else { return false };
-        if endpoints["pid"].as_u64() != Some(u64::from(self.child.id())) {
-            return false;
-        }
-        self.url = endpoints["http"].as_str().unwrap_or_default().to_owned();
-        self.agent.get(format!("{}/readyz", self.url)).call().is_ok_and(|answer| answer.status().is_success())
     }
 
     /// The process.
@@ -215,17 +202,40 @@ impl Server {
     /// # Errors
     /// [`ServerError::NotReady`] if it does not end in time.
     pub fn ended(mut self) -> Result<Option<i32>, ServerError> {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().map_err(ServerError::Start)? {
-                return Ok(status.code());
+        let pid = self.child.id().to_string();
+        let (sender, ended) = mpsc::channel();
+        let Self { child, .. } = &mut self;
+        thread::scope(|scope| {
+            let _waiting = scope.spawn(|| {
+                // Whoever asked may have given up; the scope waits all the same.
+                drop(sender.send(child.wait().map(|status| status.code())));
+            });
+            match ended.recv_timeout(STOP_MAX) {
+                Ok(code) => code.map_err(ServerError::Start),
+                Err(_) => {
+                    drop(std::process::Command::new("kill").args(["-KILL", &pid]).status());
+                    Err(ServerError::NotReady("it does not end".to_owned()))
+                }
             }
-            if begun.elapsed() > STOP_MAX {
-                return Err(ServerError::NotReady("it does not end".to_owned()));
-            }
-            std::thread::park_timeout(LOOK_AGAIN);
-        }
+        })
     }
+}
+
+/// Keeps what a process prints in its log, and tells its address once it says that it is ready.
+fn lines_until_ready(output: Option<ChildStdout>, mut log: fs::File) -> mpsc::Receiver<String> {
+    let (sender, ready) = mpsc::channel();
+    let _reader = thread::spawn(move || {
+        for line in BufReader::new(output.into_iter().next()?).lines() {
+            let line = line.ok()?;
+            writeln!(log, "{line}").ok()?;
+            if let Some(url) = line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()) {
+                // Nobody waits any more.
+                drop(sender.send(url.to_owned()));
+            }
+        }
+        Some(())
+    });
+    ready
 }
 
 fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, ServerError> {

@@ -38,7 +38,7 @@ APART = {
         "tonic",
     ],
     # tests only
-    "tidemark": ["tidemark-testing"],
+    "tidemark": ["tidemark-testing", "tidemark-sim"],
     "tidemark-e2e": ["tidemark-shared", "tidemark-batch", "datafusion", "arrow"],
 }
 

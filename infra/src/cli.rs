@@ -16,7 +16,8 @@ use crate::commands::sql::SqlArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::up::UpArgs;
 
-/// Takes files into a master dataset, makes curated Parquet tables of them, and accounts for every record.
+/// One SQL answer over files and streams: takes both into a master dataset, curates Parquet tables, shows new records at
+/// once, and names for every answer the records that it covers.
 #[derive(Debug, Parser)]
 #[command(name = "tidemark", version, propagate_version = false, max_term_width = 100)]
 #[command(after_help = "\
@@ -26,7 +27,13 @@ Exit codes:
   2  wrong usage; nothing was touched
   3  partly done: a whole file was rejected; with --strict, any record
 
-First steps:
+First steps with a stream:
+  tidemark dataset apply datasets/orders            make it known
+  tidemark up                                       start everything, in another terminal
+  tidemark produce orders orders.ndjson             append records
+  tidemark sql 'SELECT count(*) FROM orders'        ask over all of them
+
+First steps with files:
   tidemark dataset init trips yellow_2019-07.csv    draft a definition from a file
   tidemark dataset apply datasets/trips             make it known
   tidemark ingest trips yellow_2019-07.csv          take files in

@@ -11,6 +11,8 @@ use crate::endpoints::Endpoints;
 
 /// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a server may send nothing: as long as the longest statement that it answers.
+const SILENCE_MAX: Duration = Duration::from_secs(700);
 /// Environment variable of the bearer token.
 pub const TOKEN_VARIABLE: &str = "TIDEMARK_TOKEN";
 
@@ -54,6 +56,14 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The address is none.
+    #[error("`{url}` is no address of a server: {reason}")]
+    BadUrl {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The token is no header.
     #[error("the token in {TOKEN_VARIABLE} can't be sent")]
     BadToken,
@@ -62,7 +72,7 @@ pub enum ClientError {
 impl ErrorKind for ClientError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotRunning { .. } | Self::BadToken => Kind::Invalid,
+            Self::NotRunning { .. } | Self::BadUrl { .. } | Self::BadToken => Kind::Invalid,
             Self::Unreachable { .. } => Kind::Retryable,
             Self::Refused { status, .. } => match *status {
                 404 => Kind::NotFound,
@@ -81,6 +91,7 @@ impl ErrorKind for ClientError {
             Self::Unreachable { .. } => Some("see whether `tidemark up` still runs there".to_owned()),
             Self::Refused { status: 401, .. } => Some(format!("put a token of its tokens file into {TOKEN_VARIABLE}")),
             Self::Refused { hint, .. } => hint.clone(),
+            Self::BadUrl { .. } => Some("write it like http://127.0.0.1:8410".to_owned()),
             Self::NotUnderstood { .. } | Self::BadToken => None,
         }
     }
@@ -112,8 +123,13 @@ impl Server {
         let running = || Endpoints::find(&context.config.data_dir).map(|found| found.http);
         let Some(url) = url.map(str::to_owned).or_else(running) else { return Ok(None) };
         let url = url.trim_end_matches('/').to_owned();
-        // A proxy would be asked for the loopback address.
-        let http = Client::builder().no_proxy().connect_timeout(CONNECT_MAX).build();
+        let bad = |reason: String| ClientError::BadUrl { url: url.clone(), reason };
+        let parsed = reqwest::Url::parse(&url).map_err(|error| bad(error.to_string()))?;
+        if parsed.scheme() != "http" || !parsed.has_host() {
+            return Err(bad("it does not begin with http://".to_owned()));
+        }
+        // A proxy would be asked for the loopback address. An answer may take its time, but not fall silent.
+        let http = Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build();
         let http = http.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
         let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
         Ok(Some(Self { url, token, http }))

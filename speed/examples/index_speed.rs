@@ -33,7 +33,7 @@ partition_columns = ["month"]
 columns = [
     { name = "id", type = "string", required = true },
     { name = "cents", type = "int64", required = true },
-    { name = "at", type = "timestamp", required = true },
+    { name = "at", type = "timestamptz", required = true },
     { name = "customer", type = "string" },
     { name = "country", type = "string" },
     { name = "note", type = "string" },
@@ -42,7 +42,7 @@ columns = [
 format = "json"
 "#;
 const SQL: &str = "SELECT id, cents, at, customer, upper(country) AS country, note, \
-                   CAST(date_trunc('month', at) AS DATE) AS month FROM input";
+                   to_char(at, '%Y-%m') AS month FROM input";
 
 fn order(number: u64, ambient: &dyn Ambient) -> Routed {
     let value = format!(

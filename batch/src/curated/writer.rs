@@ -21,6 +21,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
+use tidemark_shared::ambient::Ambient;
 use tidemark_shared::position::OFFSET_COLUMN;
 use tidemark_shared::store::Operation;
 use tokio::task::JoinHandle;
@@ -55,6 +56,8 @@ pub(crate) struct TableLayout {
     pub(crate) file_bytes_target: u64,
     /// Row groups encoded at once.
     pub(crate) encoders: usize,
+    /// Names and times of the files.
+    pub(crate) ambient: Arc<dyn Ambient>,
 }
 
 impl TableLayout {
@@ -257,7 +260,7 @@ impl TableWriter {
     }
 
     fn open_file(&self, key: &PartitionKey) -> Result<OpenFile, BatchError> {
-        let name = format!("part-{}.parquet", uuid::Uuid::now_v7());
+        let name = format!("part-{}.parquet", self.layout.ambient.unique_id());
         let path = paths::data_file(&self.layout.partition_columns, key, &name);
         let full: Path = self.layout.root.parts().chain(path.parts()).collect();
         let options = ArrowWriterOptions::new()
@@ -321,7 +324,7 @@ impl TableWriter {
             path: path.to_string(),
             partition_values: values,
             size: i64::try_from(size).expect("a data file is smaller than 2^63 bytes"),
-            modification_time: chrono::Utc::now().timestamp_millis(),
+            modification_time: self.layout.ambient.now().timestamp_millis(),
             data_change: true,
             stats: Some(delta_stats(&self.file_schema, footer)),
             ..Add::default()

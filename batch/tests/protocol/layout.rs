@@ -147,9 +147,9 @@ async fn after(jobs: [Job; 2], at_once: bool) -> (Vec<String>, Vec<(String, u64,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h2_every_pair_of_compaction_appends_and_withdrawal_races() {
-    for one in 0..JOBS.len() {
-        for other in one..JOBS.len() {
-            let jobs = [JOBS[one], JOBS[other]];
+    for (one, first) in JOBS.iter().enumerate() {
+        for (other, second) in JOBS.iter().enumerate().skip(one) {
+            let jobs = [*first, *second];
             let wanted = after(jobs, false).await;
             for round in 0..2 {
                 assert_eq!(after(jobs, true).await, wanted, "jobs {one} and {other}, round {round}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::BufRead as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -166,16 +166,15 @@ async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>
         }
         None => own_questions(store, &args.dataset, door.layer()).await?,
     };
-    let pause = args.while_running.map(|time| time.div_f64((args.count.max(1)) as f64));
-    let begun = Instant::now();
+    // As many ticks as questions, spread evenly.
+    let mut ticks = args.while_running.map(|time| tokio::time::interval(time.div_f64(args.count.max(1) as f64)));
     let mut answers = Vec::new();
-    for number in 0..args.count {
+    for _ in 0..args.count {
+        if let Some(ticks) = &mut ticks {
+            let _now = ticks.tick().await;
+        }
         let sql = &questions[usize::try_from(System.random()).unwrap_or(0) % questions.len()];
         answers.push(door.ask(sql).await?);
-        if let Some(pause) = pause {
-            let next = pause.mul_f64((number + 1) as f64);
-            tokio::time::sleep(next.saturating_sub(begun.elapsed())).await;
-        }
     }
     context.remark(&format!("{} answers; deriving them again", answers.len()));
     Ok(answers)

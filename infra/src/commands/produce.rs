@@ -1,7 +1,7 @@
 //! `tidemark produce`: appends records to a dataset's stream.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::exit::Exit;
 /// Bytes and lines of one request.
 const REQUEST_BYTES: usize = 1 << 20;
 const REQUEST_LINES: usize = 10_000;
+/// Longest line; the log takes no longer record.
+const LINE_BYTES_MAX: u64 = 4 << 20;
 /// A request is repeated, with the same idempotency key, for so long.
 const RETRY: Backoff = Backoff {
     first: Duration::from_millis(50),
@@ -42,6 +44,8 @@ pub struct ProduceArgs {
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
 }
+
+type Lines = BufReader<Box<dyn Read>>;
 
 /// What was appended.
 #[derive(Debug, Default, Serialize)]
@@ -97,22 +101,31 @@ impl Produced {
     }
 }
 
-fn open(path: &Path) -> Result<Box<dyn BufRead>, CliError> {
+fn open(path: &Path) -> Result<Lines, CliError> {
     if path.as_os_str() == "-" {
-        return Ok(Box::new(BufReader::new(std::io::stdin())));
+        return Ok(BufReader::with_capacity(REQUEST_BYTES, Box::new(std::io::stdin())));
     }
     let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
-    Ok(Box::new(BufReader::new(std::fs::File::open(path).map_err(failed)?)))
+    Ok(BufReader::with_capacity(REQUEST_BYTES, Box::new(std::fs::File::open(path).map_err(failed)?)))
 }
 
-/// The next lines, whole ones only; blank ones are left out.
-fn next_body(lines: &mut Box<dyn BufRead>, path: &Path) -> Result<Vec<u8>, CliError> {
+/// The next lines, whole ones only; blank ones are left out. Lines that have come are not kept for those that have not: what
+/// writes one a second sees each appended.
+fn next_body(lines: &mut Lines, path: &Path) -> Result<Vec<u8>, CliError> {
     let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
     let (mut body, mut count) = (Vec::new(), 0);
     while body.len() < REQUEST_BYTES && count < REQUEST_LINES {
         let before = body.len();
-        if lines.read_until(b'\n', &mut body).map_err(failed)? == 0 {
+        if before > 0 && lines.buffer().is_empty() {
             break;
+        }
+        let read = lines.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut body).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        if read as u64 > LINE_BYTES_MAX {
+            let message = format!("{}: a line is longer than {LINE_BYTES_MAX} bytes", path.display());
+            return Err(CliError::Argument { message, hint: Some("a record has at most 1 MB".to_owned()) });
         }
         if body[before..].iter().all(u8::is_ascii_whitespace) {
             body.truncate(before);

@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 use tidemark_serving::http::{Backend, IntakeError, Taken};
 use tidemark_serving::merge::SpeedStatus;
 use tidemark_shared::dataset::registry;
-use tidemark_shared::error::AnyError;
-use tidemark_shared::live::ViewId;
+use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_speed::pressure::Level;
+use tokio::sync::watch;
 
+use super::UpError;
 use super::parts::Parts;
 use super::status;
 use super::stream::Stream;
@@ -63,46 +64,39 @@ impl Facts {
         })
     }
 
-    /// Coverage and visible positions together, of the newest generation.
-    async fn reached(&self, dataset: &str) -> Result<Coverage, AnyError> {
-        let pointers = self.parts.versions.pointers(dataset).await.map_err(AnyError::new)?;
-        let Some((_, generation)) = pointers.first() else { return Ok(Coverage::new()) };
-        let table = self.parts.versions.newest(dataset, generation).await.map_err(AnyError::new)?;
-        let mut reached = table.version().coverage.clone();
-        let view = ViewId { dataset: dataset.to_owned(), generation: generation.generation.clone() };
-        let Some(pin) = self.parts.live.pin(&view).await.map_err(AnyError::new)? else { return Ok(reached) };
-        for (partition, range) in pin.ranges() {
-            if range.visible > reached.end(partition) {
-                reached.set(partition.clone(), range.visible);
-            }
-        }
-        Ok(reached)
-    }
-
     async fn age_of_next(&self, stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
         let fetched = match self.parts.log.read(&stream.topic, partition.partition, from, ONE_RECORD).await {
             Ok(fetched) => fetched,
-            // What has left the log is archived; the oldest that is left is the best that can be told.
-            Err(LogError::Gone { start, .. }) => {
-                let read = self.parts.log.read(&stream.topic, partition.partition, start, ONE_RECORD);
-                read.await.map_err(AnyError::new)?
-            }
+            // What has left the log is archived.
+            Err(LogError::Gone { .. }) => return archived_at(stream, partition, from).await,
             Err(error) => return Err(AnyError::new(error)),
         };
         Ok(fetched.records.first().map(|record| record.record.timestamp_ms))
     }
 }
 
+/// When the first archived record at or above `from` was appended.
+async fn archived_at(stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
+    let segments = stream.archive.segments_over(partition, from).await.map_err(AnyError::new)?;
+    for segment in segments {
+        let segment = stream.archive.read(partition, &segment).await.map_err(AnyError::new)?;
+        if let Some(next) = segment.records.iter().find(|record| record.offset >= from) {
+            return Ok(Some(next.record.timestamp_ms));
+        }
+    }
+    Ok(None)
+}
+
 #[async_trait]
 impl SpeedStatus for Facts {
     fn has_stream(&self, dataset: &str) -> bool {
-        self.streams.get(dataset).is_some()
+        self.streams.declares(dataset)
     }
 
     async fn log_ends(&self, dataset: &str) -> Result<Coverage, AnyError> {
         match self.streams.get(dataset) {
             Some(stream) => stream.log_ends().await,
-            None => Ok(Coverage::new()),
+            None => Err(AnyError::new(UpError::Opening { dataset: dataset.to_owned() })),
         }
     }
 
@@ -120,14 +114,8 @@ impl SpeedStatus for Facts {
         Ok(oldest.and_then(DateTime::from_timestamp_millis))
     }
 
-    async fn wait_visible(&self, dataset: &str, wanted: &Coverage, at_most: Duration) -> Result<(), AnyError> {
-        let mut moved = self.parts.moved.subscribe();
-        // What moved before is looked at, what moves from now on wakes.
-        moved.mark_unchanged();
-        if !self.reached(dataset).await?.includes(wanted) {
-            drop(tokio::time::timeout(at_most, moved.changed()).await);
-        }
-        Ok(())
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.parts.moved.subscribe()
     }
 
     async fn lost(&self, dataset: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
@@ -159,14 +147,19 @@ impl Backend for Facts {
     }
 
     async fn status(&self) -> Result<Value, AnyError> {
-        let mut datasets = Vec::new();
+        // One that can't be told hides none of the others.
+        let (mut datasets, mut failed) = (Vec::new(), Vec::new());
         for stream in self.streams.all() {
-            datasets.push(status::of(&self.parts, &stream).await?);
+            match status::of(&self.parts, &stream).await {
+                Ok(status) => datasets.push(status),
+                Err(error) => failed.push(json!({"dataset": stream.dataset, "error": chain(&error)})),
+            }
         }
         let usage = self.parts.live.usage();
         Ok(json!({
             "ready": self.ready.load(Ordering::Relaxed),
             "datasets": datasets,
+            "failed": failed,
             "live": {"usage": usage, "limit": self.parts.live.limit(), "level": self.parts.pressure.level()},
             "tasks": self.parts.tasks.health(),
         }))

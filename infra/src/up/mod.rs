@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | 1 | store, catalog | last |
 //! | 2 | log (its folder is locked: a second process ends here) | after what reads and writes it |
-//! | 3 | streams: topics, archivers; generations: indexers and views | indexers, then archivers, which seal what they have |
+//! | 3 | streams: topics, archivers; generations: indexers and views | with the batch runs; then archivers seal what the log has |
 //! | 4 | batch runs | after the door; a run under way is abandoned, and the next one finishes it |
 //! | 5 | the door; `endpoints.json`, ready line | first: no new requests, those under way may end |
 //!
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::{BoxFuture, join_all};
 use prometheus_client::registry::Registry;
 use tidemark_batch::Batch;
 use tidemark_serving::http::{
@@ -46,7 +47,8 @@ use tidemark_speed::indexer::IndexerError;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 use tidemark_speed::pressure::Pressure;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
@@ -114,6 +116,12 @@ pub enum UpError {
         #[source]
         source: std::io::Error,
     },
+    /// A dataset's stream is not open yet.
+    #[error("the stream of dataset `{dataset}` is not open yet")]
+    Opening {
+        /// The dataset.
+        dataset: String,
+    },
     /// A definition that a generation names is gone.
     #[error("dataset `{dataset}` has no definition {version}, which made its generation")]
     NoDefinition {
@@ -164,7 +172,7 @@ impl ErrorKind for UpError {
     fn kind(&self) -> Kind {
         match self {
             Self::UnknownLog { .. } | Self::UnknownLive { .. } | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
-            Self::Address { .. } | Self::Endpoints { .. } => Kind::Retryable,
+            Self::Address { .. } | Self::Endpoints { .. } | Self::Opening { .. } => Kind::Retryable,
             Self::NoDefinition { .. } => Kind::Corrupt,
             Self::Log(error) | Self::Running { source: error, .. } => error.kind(),
             Self::Registry(error) => error.kind(),
@@ -190,6 +198,9 @@ impl ErrorKind for UpError {
     }
 }
 
+/// Makes the engine that answers for these datasets.
+pub type MakeEngine = Box<dyn FnOnce(Arc<dyn DatasetTables>) -> Result<SqlEngine, UpError> + Send>;
+
 /// What `tidemark up` is given.
 pub struct UpRequest {
     /// Folder of `endpoints.json`.
@@ -199,7 +210,7 @@ pub struct UpRequest {
     /// The batch layer on it.
     pub batch: Batch,
     /// Answers statements; made anew with the datasets as this process serves them.
-    pub engine: Box<dyn FnOnce(Arc<dyn DatasetTables>) -> Result<SqlEngine, UpError> + Send>,
+    pub engine: MakeEngine,
     /// Settings.
     pub config: ServerConfig,
     /// Longest time that a query can ask for, and gets without asking.
@@ -253,26 +264,30 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
         registry: Registry::default(),
     };
     let stop_door = CancellationToken::new();
-    let door = tokio::spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
+    let mut serving = JoinSet::new();
+    let _handle = serving.spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
     let started = start(&parts, &streams, config.batch_interval).await;
     let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}") };
-    let written = endpoints.write(&data_dir).map_err(|source| UpError::Endpoints { path: data_dir.clone(), source });
-    let ended = started.and(written);
+    let write = || endpoints.write(&data_dir).map_err(|source| UpError::Endpoints { path: data_dir.clone(), source });
+    let ended = started.and_then(|()| write());
     if ended.is_ok() {
         facts.ready.store(true, Ordering::Relaxed);
         ready(&endpoints);
-        stop.cancelled().await;
-        tracing::info!("stopping");
+        tokio::select! {
+            () = stop.cancelled() => tracing::info!("stopping"),
+            // It ends before it is told to only if it failed.
+            _ = serving.join_next() => tracing::error!("the door failed; stopping"),
+        }
     }
     facts.ready.store(false, Ordering::Relaxed);
     endpoints.remove(&data_dir);
     stop_door.cancel();
-    match door.await {
-        Ok(drained) if drained.cut_off > 0 => {
+    match serving.join_next().await {
+        Some(Ok(drained)) if drained.cut_off > 0 => {
             tracing::warn!(connections = drained.cut_off, "requests were cut off");
         }
-        Ok(_) => {}
-        Err(error) => tracing::error!(%error, "the door failed"),
+        Some(Err(error)) => tracing::error!(%error, "the door failed"),
+        Some(Ok(_)) | None => {}
     }
     shut_down(&parts, &streams).await;
     ended
@@ -280,28 +295,20 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
 
 /// Opens streams and views, and sets everything going that is not a door.
 async fn start(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>) -> Result<(), UpError> {
-    for stream in streams.discover().await? {
-        start_stream(parts, streams, interval, stream).await;
-    }
-    let (parts, streams) = (parts.clone(), Arc::clone(streams));
-    let (tasks, stop) = (Arc::clone(&parts.tasks), parts.stop_speed.clone());
-    let keeper = move || {
-        let (parts, streams) = (parts.clone(), Arc::clone(&streams));
-        async move {
-            let found = {
-                let (parts, streams) = (parts.clone(), Arc::clone(&streams));
-                move |stream: Arc<Stream>| {
-                    let (parts, streams) = (parts.clone(), Arc::clone(&streams));
-                    // Its first run makes the generation, and the keeper finds it.
-                    let _starting = tokio::spawn(async move {
-                        start_stream(&parts, &streams, interval, stream).await;
-                    });
-                }
-            };
-            streams.run(&found).await.map_err(|error| chain(&error))
+    let found = {
+        let (parts, streams) = (parts.clone(), Arc::clone(streams));
+        move |stream: Arc<Stream>| -> BoxFuture<'static, ()> {
+            let (parts, streams) = (parts.clone(), Arc::clone(&streams));
+            Box::pin(async move { start_stream(&parts, &streams, interval, stream).await })
         }
     };
-    tasks.spawn("keeper".to_owned(), stop, keeper).await;
+    streams.discover(&found).await?;
+    let (streams, found) = (Arc::clone(streams), Arc::new(found));
+    let keeper = move || {
+        let (streams, found) = (Arc::clone(&streams), Arc::clone(&found));
+        async move { streams.run(found.as_ref()).await.map_err(|error| chain(&error)) }
+    };
+    parts.tasks.spawn("keeper".to_owned(), parts.stop_speed.clone(), keeper).await;
     Ok(())
 }
 
@@ -313,9 +320,8 @@ async fn start_stream(parts: &Parts, streams: &Arc<Streams>, interval: Option<Du
         async move { archiver.run(&stop).await.map_err(|error| chain(&error)) }
     };
     parts.tasks.spawn(format!("archiver {}", stream.dataset), parts.stop_speed.clone(), archive).await;
-    let asked = Arc::new(Notify::new());
     let name = format!("batch {}", stream.dataset);
-    let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), interval, asked });
+    let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), interval });
     let run = move || {
         let runs = Arc::clone(&runs);
         async move { runs.run().await.map_err(|error| chain(&error)) }
@@ -378,14 +384,18 @@ async fn shut_down(parts: &Parts, streams: &Streams) {
     if !parts.tasks.join(STOP_MAX).await {
         tracing::warn!("tasks were cut off");
     }
-    for stream in streams.all() {
-        match tokio::time::timeout(STOP_MAX, stream.archiver.flush()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(dataset = stream.dataset, error = %chain(&error), "not all is archived"),
-            Err(_) => tracing::warn!(dataset = stream.dataset, "not all is archived in time; the log still has it"),
+    let all = streams.all();
+    let flushes = all.iter().map(|stream| async {
+        if let Err(error) = stream.archiver.flush().await {
+            tracing::warn!(dataset = stream.dataset, error = %chain(&error), "not all is archived");
         }
+    });
+    if tokio::time::timeout(STOP_MAX, join_all(flushes)).await.is_err() {
+        tracing::warn!("not all is archived in time; the log still has it");
     }
-    if let Err(error) = parts.log.close().await {
-        tracing::warn!(error = %chain(&error), "the log was not closed");
+    match tokio::time::timeout(STOP_MAX, parts.log.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %chain(&error), "the log was not closed"),
+        Err(_) => tracing::warn!("the log did not close in time"),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the batch layer on a dataset: every so often, when real-time views fill up, and when somebody asks.
+//! Runs the batch layer on a dataset: every so often, and when real-time views fill up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use tidemark_batch::report::quiet;
 use tidemark_shared::error::chain;
 use tidemark_speed::pressure::Level;
-use tokio::sync::Notify;
 
 use super::UpError;
 use super::parts::Parts;
@@ -25,7 +24,6 @@ pub(super) struct Runs {
     pub(super) stream: Arc<Stream>,
     pub(super) streams: Arc<Streams>,
     pub(super) interval: Option<Duration>,
-    pub(super) asked: Arc<Notify>,
 }
 
 impl Runs {
@@ -52,18 +50,17 @@ impl Runs {
         let wait = async {
             let interval = async {
                 match self.interval {
-                    Some(interval) => tokio::time::sleep(interval).await,
+                    Some(interval) => passed(interval).await,
                     None => std::future::pending().await,
                 }
             };
             let room = async {
-                tokio::time::sleep(ROOM_PAUSE).await;
+                passed(ROOM_PAUSE).await;
                 self.parts.pressure.reaches(Level::BatchWanted).await;
             };
             tokio::select! {
                 () = interval => {}
                 () = room => {}
-                () = self.asked.notified() => {}
             }
         };
         self.parts.stop_batch.run_until_cancelled(wait).await.is_some()
@@ -72,9 +69,11 @@ impl Runs {
     /// Seals what the log has, takes it in, and from time to time tidies up.
     async fn once(&self, committed: &mut u64) -> Result<(), UpError> {
         let dataset = &self.stream.dataset;
-        let _archived = self.stream.archiver.flush().await?;
+        // A partition that can't be archived keeps files and the other partitions from nothing.
+        let flushed = self.stream.archiver.flush().await;
         let report = self.parts.batch.run(dataset, &quiet()).await?;
         self.streams.look_now();
+        let _archived = flushed?;
         if report.table_version.is_none() {
             return Ok(());
         }
@@ -88,4 +87,10 @@ impl Runs {
         }
         Ok(())
     }
+}
+
+/// Returns when so much time has passed: what runs every so often waits for nothing else.
+async fn passed(time: Duration) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + time, time);
+    let _now = ticks.tick().await;
 }

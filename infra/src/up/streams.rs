@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use tidemark_serving::merge::Pointer;
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry;
@@ -28,7 +29,17 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Streams {
     parts: Parts,
     all: RwLock<BTreeMap<String, Arc<Stream>>>,
+    /// What is known of definitions: the newest number, and whether it has a stream. `None` before the first look.
+    declared: RwLock<Option<BTreeMap<String, Declared>>>,
     look: Notify,
+}
+
+/// What a dataset's newest definition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Declared {
+    n: Option<u64>,
+    /// True also where the definition can't be read: then no answer is better than one without the stream.
+    stream: bool,
 }
 
 /// What a look at one dataset remembers for the next one.
@@ -42,7 +53,7 @@ pub(super) struct Seen {
 
 impl Streams {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, all: RwLock::default(), look: Notify::new() }
+        Self { parts, all: RwLock::default(), declared: RwLock::default(), look: Notify::new() }
     }
 
     pub(super) fn get(&self, dataset: &str) -> Option<Arc<Stream>> {
@@ -53,19 +64,37 @@ impl Streams {
         self.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// True if the dataset has a stream, whether or not it is open yet; true for all before the first look.
+    pub(super) fn declares(&self, dataset: &str) -> bool {
+        match &*self.declared.read().unwrap_or_else(PoisonError::into_inner) {
+            None => true,
+            Some(declared) => declared.get(dataset).is_some_and(|declared| declared.stream),
+        }
+    }
+
+    fn declared(&self, dataset: &str) -> Option<Declared> {
+        self.declared.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(dataset).copied()
+    }
+
+    fn declare(&self, dataset: &str, declared: Declared) {
+        let mut all = self.declared.write().unwrap_or_else(PoisonError::into_inner);
+        all.get_or_insert_default().insert(dataset.to_owned(), declared);
+    }
+
     /// Asks for a look now.
     pub(super) fn look_now(&self) {
         self.look.notify_one();
     }
 
     /// Looks at definitions until it is stopped, and tells of streams that are new.
-    pub(super) async fn run(&self, found: &(dyn Fn(Arc<Stream>) + Send + Sync)) -> Result<(), UpError> {
+    pub(super) async fn run(
+        &self,
+        found: &(dyn Fn(Arc<Stream>) -> BoxFuture<'static, ()> + Send + Sync),
+    ) -> Result<(), UpError> {
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
         let stop = self.parts.stop_speed.clone();
         while !stop.is_cancelled() {
-            for stream in self.discover().await? {
-                found(stream);
-            }
+            self.discover(found).await?;
             for stream in self.all() {
                 let seen = seen.entry(stream.dataset.clone()).or_default();
                 let name = format!("keeper {}", stream.dataset);
@@ -78,48 +107,85 @@ impl Streams {
                 }
             }
             let waited = tokio::time::timeout(LOOK_AGAIN, self.look.notified());
-            drop(stop.run_until_cancelled(waited).await);
+            let _woken = stop.run_until_cancelled(waited).await;
         }
         Ok(())
     }
 
-    /// Opens the streams of datasets that were applied since.
-    pub(super) async fn discover(&self) -> Result<Vec<Arc<Stream>>, UpError> {
-        let mut new = Vec::new();
-        for dataset in registry::list(&self.parts.store).await? {
-            let known = self.get(&dataset);
-            let n = registry::numbers(&self.parts.store, &dataset).await?.into_iter().max();
-            if known.as_ref().is_some_and(|known| Some(known.definition().n) == n) {
-                continue;
-            }
-            let applied = match registry::latest(&self.parts.store, &dataset).await {
-                Ok(Some(applied)) if applied.definition.stream.is_some() => applied,
-                Ok(_) => continue,
-                Err(error) => {
-                    // One damaged definition keeps no other dataset from its stream.
-                    tracing::error!(dataset, error = %chain(&error), "the dataset's stream is not taken up");
-                    continue;
+    /// Opens the streams of datasets that were applied since, and hands each to `found` once it is open. One dataset's failure
+    /// keeps no other from its stream, and is tried again at the next look.
+    ///
+    /// # Errors
+    /// If the datasets can't be listed.
+    pub(super) async fn discover(
+        &self,
+        found: &(dyn Fn(Arc<Stream>) -> BoxFuture<'static, ()> + Send + Sync),
+    ) -> Result<(), UpError> {
+        let datasets = registry::list(&self.parts.store).await?;
+        for dataset in &datasets {
+            let name = format!("stream {dataset}");
+            match self.look_at(dataset).await {
+                Ok(new) => {
+                    self.parts.tasks.works(&name);
+                    if let Some(stream) = new {
+                        found(stream).await;
+                    }
                 }
-            };
-            if let Some(known) = known {
-                *known.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
-                continue;
+                Err(error) => {
+                    tracing::error!(dataset, error = %chain(&error), "the dataset's stream is not taken up");
+                    self.parts.tasks.fails(&name, chain(&error));
+                }
             }
-            let stream = Arc::new(Stream::open(&self.parts, applied).await?);
-            // Without a generation nothing could answer, nor without its view.
-            self.parts.batch.ensure_generation(&dataset).await?;
-            self.keep(&stream, &mut Seen::default()).await?;
-            let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-            all.insert(dataset, Arc::clone(&stream));
-            new.push(stream);
         }
-        Ok(new)
+        self.declared.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+        Ok(())
+    }
+
+    /// Takes up a dataset's newest definition; its stream, if that is new.
+    async fn look_at(&self, dataset: &str) -> Result<Option<Arc<Stream>>, UpError> {
+        let n = registry::numbers(&self.parts.store, dataset).await?.into_iter().max();
+        let before = self.declared(dataset);
+        if before.is_some_and(|before| before.n == n) {
+            return Ok(None);
+        }
+        let known = self.get(dataset);
+        if before.is_none() {
+            self.declare(dataset, Declared { n: None, stream: true });
+        }
+        let Some(applied) = registry::latest(&self.parts.store, dataset).await? else { return Ok(None) };
+        let now = Declared { n: Some(applied.n), stream: applied.definition.stream.is_some() || known.is_some() };
+        match (&applied.definition.stream, known) {
+            (Some(spec), Some(known)) => {
+                if spec.topic != known.topic.name.as_str() || spec.partitions > known.topic.partitions {
+                    let text =
+                        "its `[stream]` names another topic or more partitions: that takes effect after a restart";
+                    tracing::warn!(dataset, "{text}");
+                    self.parts.tasks.fails(&format!("keeper {dataset}"), text.to_owned());
+                }
+                *known.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
+            }
+            (Some(_), None) => {
+                let stream = Arc::new(Stream::open(&self.parts, applied).await?);
+                // Without a generation nothing could answer, nor without its view.
+                self.parts.batch.ensure_generation(dataset).await?;
+                self.keep(&stream, &mut Seen::default()).await?;
+                let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+                all.insert(dataset.to_owned(), Arc::clone(&stream));
+                drop(all);
+                self.declare(dataset, now);
+                return Ok(Some(stream));
+            }
+            // A stream that the newest definition has no more goes on until the process ends: its rows are still shown.
+            (None, _) => {}
+        }
+        self.declare(dataset, now);
+        Ok(None)
     }
 
     /// Brings one dataset's indexers and views in step with its generations.
     pub(super) async fn keep(&self, stream: &Arc<Stream>, seen: &mut Seen) -> Result<(), UpError> {
         let pointers = self.parts.versions.pointers(&stream.dataset).await?;
-        let Some((newest, _)) = pointers.first().cloned().map(|pointer| (pointer, ())) else { return Ok(()) };
+        let Some(newest) = pointers.first().cloned() else { return Ok(()) };
         for (_, generation) in wanted(&pointers, |generation| stream.indexer(generation).is_some()) {
             self.keep_generation(stream, generation, seen).await?;
         }
@@ -156,8 +222,12 @@ impl Streams {
             self.parts.has_moved();
         }
         if let Some(drop_below) = old_enough(known, now) {
+            let before = self.parts.live.usage();
             self.parts.live.drop_below(&stream.view(name), &drop_below).await?;
-            self.parts.pressure.dropped(self.parts.live.as_ref());
+            // Who waits for room is woken only by room.
+            if self.parts.live.usage().bytes < before.bytes {
+                self.parts.pressure.dropped(self.parts.live.as_ref());
+            }
         }
         Ok(())
     }
@@ -187,11 +257,11 @@ impl Streams {
     }
 }
 
-/// Of the two newest generations, the newest and the one before if that still has an indexer, or had none because the
-/// process has just started and the newest has no view either: then only the newest is built.
+/// The newest generation, and those before that still have an indexer: until the newest's view is not behind theirs, one of
+/// them answers, and need not be the last but one. After a start none has one: then only the newest is built.
 fn wanted(pointers: &[Pointer], has_indexer: impl Fn(&str) -> bool) -> Vec<&Pointer> {
     let newest = pointers.first().into_iter();
-    newest.chain(pointers.get(1).filter(|(_, before)| has_indexer(&before.generation))).collect()
+    newest.chain(pointers.iter().skip(1).filter(|(_, before)| has_indexer(&before.generation))).collect()
 }
 
 fn is_behind(view: &dyn LivePin, old: &dyn LivePin) -> bool {
@@ -236,7 +306,7 @@ mod tests {
     #[test]
     fn a_generation_before_is_kept_up_only_while_it_has_an_indexer() {
         let pointer = |n, name: &str| (n, CurrentGeneration::new(name, "d", 1));
-        let pointers = [pointer(3, "new"), pointer(2, "old")];
+        let pointers = [pointer(3, "new"), pointer(2, "skipped"), pointer(1, "old")];
         let names = |has: &[&str]| -> Vec<String> {
             let has = |name: &str| has.contains(&name);
             wanted(&pointers, has).into_iter().map(|(_, generation)| generation.generation.clone()).collect()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidemark_shared::ambient::{Ambient as _, System};
-use tidemark_shared::backoff::Backoff;
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -52,12 +52,25 @@ impl Tasks {
         let mut running = self.running.lock().await;
         while running.try_join_next().is_some() {}
         let _handle = running.spawn(async move {
-            let mut failed = 0;
+            let (mut failed, mut attempts) = (0, Attempts::new(RESTART));
             loop {
-                // On a task of its own, so that a panic ends that one.
-                let ended = match tokio::spawn(work()).await {
+                // On a task of its own, so that a panic ends that one; it ends with this one.
+                let mut once = JoinSet::new();
+                let _handle = once.spawn(work());
+                // What works for as long as a restart may take, works.
+                let first = tokio::time::timeout(RESTART.pause_max, once.join_next()).await;
+                let ended = match first {
                     Ok(ended) => ended,
-                    Err(error) => Err(format!("it panicked: {error}")),
+                    Err(_) => {
+                        attempts = Attempts::new(RESTART);
+                        note(&health, &name, failed, None);
+                        once.join_next().await
+                    }
+                };
+                let ended = match ended {
+                    Some(Ok(ended)) => ended,
+                    Some(Err(error)) => Err(format!("it panicked: {error}")),
+                    None => Ok(()),
                 };
                 let Err(error) = ended else { break };
                 if stop.is_cancelled() {
@@ -66,8 +79,7 @@ impl Tasks {
                 failed += 1;
                 tracing::error!(task = name, error, failed, "a task failed and is started again");
                 note(&health, &name, failed, Some(error));
-                let pause = RESTART.pause(failed, Duration::ZERO, System.random()).unwrap_or(RESTART.pause_max);
-                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if stop.run_until_cancelled(attempts.again(System.random())).await != Some(true) {
                     break;
                 }
             }
@@ -77,16 +89,16 @@ impl Tasks {
 
     /// Tells that a task works again.
     pub(super) fn works(&self, name: &str) {
-        if let Some(health) = self.health.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+        let mut all = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(health) = all.get_mut(name) {
             health.error = None;
         }
     }
 
     /// Tells what a task failed for that goes on by itself.
     pub(super) fn fails(&self, name: &str, error: String) {
-        if let Some(health) = self.health.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
-            health.error = Some(error);
-        }
+        let mut all = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.to_owned()).or_default().error = Some(error);
     }
 
     pub(super) fn health(&self) -> BTreeMap<String, Health> {
@@ -95,7 +107,8 @@ impl Tasks {
 
     /// Waits for all tasks to end, at most so long; what has not ended then is cut off.
     pub(super) async fn join(&self, at_most: Duration) -> bool {
-        let mut running = self.running.lock().await;
+        // Whoever spawns meanwhile must not wait for this.
+        let mut running = std::mem::take(&mut *self.running.lock().await);
         let all = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(at_most, all).await.is_ok() {
             return true;

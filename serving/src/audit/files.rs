@@ -1,5 +1,6 @@
 //! Rows of a raw file of the ledger, decoded in order on one thread.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -39,7 +40,14 @@ impl FileRows {
         let (rows, file) = (self.clone(), file.clone());
         // Ends by itself: a dropped receiver makes the next send fail.
         let _reader = tokio::task::spawn_blocking(move || {
-            if let Err(error) = rows.decode(&file, source, &sender) {
+            // A panic must not look like the file's end.
+            let decoded = catch_unwind(AssertUnwindSafe(|| rows.decode(&file, source, &sender)));
+            let panicked = || AuditError::File {
+                dataset: rows.dataset.clone(),
+                name: file.file.name.clone(),
+                reason: "decoding it panicked".to_owned(),
+            };
+            if let Err(error) = decoded.unwrap_or_else(|_| Err(panicked())) {
                 // Nobody listens any more.
                 drop(sender.blocking_send(Err(error)));
             }

@@ -134,6 +134,11 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // What is left of the body is not read, so nothing can come behind it.
+        if [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT].iter().any(|left| self.status == left.as_u16())
+        {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -182,10 +187,14 @@ pub(super) fn of_error<E: ErrorKind>(error: &E) -> Problem {
 }
 
 fn told<E: ErrorKind>(status: StatusCode, code: &'static str, error: &E) -> Problem {
-    let text = chain(error);
-    if status.is_server_error() {
-        tracing::warn!(code, error = text, "request failed");
-    }
+    // Causes of a failure that is ours name keys and paths: they are for the log.
+    let text = match status.is_server_error() {
+        true => {
+            tracing::warn!(code, error = chain(error), "request failed");
+            error.to_string()
+        }
+        false => chain(error),
+    };
     let mut problem = Problem::new(status, code, text);
     problem.hint = error.hint();
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -230,6 +239,12 @@ impl From<SqlError> for Problem {
     fn from(error: SqlError) -> Self {
         let (status, code) = sql_code(&error);
         let mut problem = told(status, code, &error);
+        // Why there is no moment to answer at is the caller's to know: how far it got, which offsets are missing.
+        if let SqlError::Cut { source, .. } = &error
+            && !matches!(source, CutError::Failed(_))
+        {
+            problem.detail = chain(&error);
+        }
         // The engine's hints are about the flags of `tidemark sql`.
         let of_flags = |hint: &String| hint.contains("`--");
         if problem.hint.as_ref().is_some_and(of_flags) {

@@ -16,7 +16,7 @@ use tidemark_shared::store::Store;
 
 use super::decide::{Candidate, Split, served, split};
 use super::speed::SpeedStatus;
-use super::versions::{Pointer, Versions};
+use super::versions::Versions;
 
 /// How often a version is read again because the view has dropped rows above it; each time a newer one must be there.
 const ATTEMPTS_MAX: u32 = 5;
@@ -90,6 +90,8 @@ impl Sources {
     ) -> Result<Option<Cut>, CutError> {
         let begun = tokio::time::Instant::now();
         loop {
+            let mut changes = self.speed.changes();
+            changes.mark_unchanged();
             let Some(cut) = self.attempt(dataset).await? else { return Ok(None) };
             let Some(wanted) = at_least.filter(|wanted| !cut.positions().includes(wanted)) else {
                 return Ok(Some(cut));
@@ -103,7 +105,13 @@ impl Sources {
                     _ => Err(CutError::NotReached { wanted: wanted.clone(), reached, waited_ms }),
                 };
             };
-            self.speed.wait_visible(dataset, wanted, left.min(LOOK_AGAIN)).await.map_err(told)?;
+            // What nobody tells (a sender that is gone) is looked for all the same.
+            let waiting = async {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let _woken = tokio::time::timeout(left.min(LOOK_AGAIN), waiting).await;
         }
     }
 
@@ -143,17 +151,18 @@ impl Sources {
     /// a view, the newest answers for what is curated.
     async fn generation(&self, dataset: &str) -> Result<Option<(CurrentGeneration, bool)>, CutError> {
         let pointers = self.versions.pointers(dataset).await.map_err(failed)?;
-        let mut pins = Vec::new();
-        for (_, generation) in &pointers {
-            pins.push(self.live.pin(&view_id(dataset, generation)).await.map_err(failed)?);
-        }
-        let candidate = |index: usize| {
-            let (n, _): &Pointer = pointers.get(index)?;
-            Some(Candidate { n: *n, view: pins[index].as_ref().map(|pin| pin.ranges()) })
-        };
-        let Some(newest) = candidate(0) else { return Ok(None) };
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).copied();
-        let n = served(newest, candidate(1), answered);
+        let mut pins: Vec<(u64, Option<Arc<dyn LivePin>>)> = Vec::new();
+        for (n, generation) in &pointers {
+            // Before one that has answered none is asked while that one can be.
+            if answered.is_some_and(|answered| *n < answered) && pins.iter().any(|(_, pin)| pin.is_some()) {
+                break;
+            }
+            pins.push((*n, self.live.pin(&view_id(dataset, generation)).await.map_err(failed)?));
+        }
+        let views = pins.iter().map(|(n, pin)| Candidate { n: *n, view: pin.as_ref().map(|pin| pin.ranges()) });
+        let candidates: Vec<Candidate<'_>> = views.collect();
+        let n = served(&candidates, answered);
         let found = pointers.iter().find(|(number, _)| Some(*number) == n);
         if let Some((n, _)) = found {
             let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);

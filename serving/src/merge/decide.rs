@@ -7,6 +7,9 @@ use tidemark_shared::live::{LiveRange, live_range};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition};
 use tidemark_shared::sql::CutError;
 
+/// Lost offsets, by partition.
+pub type LostRanges = BTreeMap<LogPartition, Vec<Range<u64>>>;
+
 /// Floors and visible positions of a view.
 pub type Ranges = BTreeMap<LogPartition, LiveRange>;
 
@@ -19,18 +22,18 @@ pub struct Candidate<'a> {
     pub view: Option<&'a Ranges>,
 }
 
-/// Which of a dataset's two newest generations answers: the newest, as soon as its view is there and not behind that of
-/// the one before; until then the one before, whose view is kept up (H9). Once the newest has answered (`answered` is
-/// the highest pointer that did), it stays. `None`: neither has a view.
+/// Which of a dataset's newest generations (`candidates`, the newest first) answers: the newest whose view is there and not
+/// behind that of any one before. Until then one before answers, whose view is kept up (H9); it need not be the last but
+/// one, for recomputes may follow each other faster than views are built. Once a generation has answered (`answered` is the
+/// highest pointer that did), none before it does while it can. `None`: none has a view.
 #[must_use]
-pub fn served(newest: Candidate<'_>, before: Option<Candidate<'_>>, answered: Option<u64>) -> Option<u64> {
-    let before = before.and_then(|before| Some((before.n, before.view?)));
-    match (newest.view, before) {
-        (None, before) => before.map(|(n, _)| n),
-        (Some(_), None) => Some(newest.n),
-        (Some(_), Some(_)) if answered.is_some_and(|answered| answered >= newest.n) => Some(newest.n),
-        (Some(view), Some((n, old))) => Some(if is_behind(view, old) { n } else { newest.n }),
-    }
+pub fn served(candidates: &[Candidate<'_>], answered: Option<u64>) -> Option<u64> {
+    let views = candidates.iter().filter_map(|candidate| Some((candidate.n, candidate.view?)));
+    let answers_still = |n: &u64| views.clone().any(|(with_view, _)| with_view >= *n);
+    let least = answered.filter(answers_still).unwrap_or(0);
+    let views: Vec<(u64, &Ranges)> = views.clone().filter(|(n, _)| *n >= least).collect();
+    let is_ahead = |at: usize| views[at + 1..].iter().all(|(_, before)| !is_behind(views[at].1, before));
+    (0..views.len()).find(|at| is_ahead(*at)).map(|at| views[at].0)
 }
 
 fn is_behind(view: &Ranges, old: &Ranges) -> bool {
@@ -65,12 +68,22 @@ pub fn split(coverage: &Coverage, view: &Ranges) -> Result<Split, CutError> {
     Ok(split)
 }
 
+/// Ranges that either side knows to be lost: what the curated version covers, and what the archiver met since it runs.
+#[must_use]
+pub fn together(curated: LostRanges, met: LostRanges) -> LostRanges {
+    let mut all = curated;
+    for (partition, ranges) in met {
+        let known = all.entry(partition).or_default();
+        known.extend(ranges);
+        known.sort_unstable_by_key(|range| (range.start, range.end));
+        known.dedup();
+    }
+    all
+}
+
 /// Lost offsets that lie below `positions`.
 #[must_use]
-pub fn lost_below(
-    lost: BTreeMap<LogPartition, Vec<Range<u64>>>,
-    positions: &Coverage,
-) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
+pub fn lost_below(lost: LostRanges, positions: &Coverage) -> LostRanges {
     let below = |(partition, ranges): (LogPartition, Vec<Range<u64>>)| {
         let end = positions.end(&partition);
         let ranges: Vec<_> = ranges.into_iter().filter(|lost| lost.start < end).collect();
@@ -95,6 +108,16 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_range_is_told_once_whoever_knows_it() {
+        let partition: LogPartition = "t/0".parse().expect("a partition");
+        let lost = |ranges: &[Range<u64>]| LostRanges::from([(partition.clone(), ranges.to_vec())]);
+        let both = together(lost(&[3..5]), lost(&[3..5, 9..12]));
+        assert_eq!(both, lost(&[3..5, 9..12]));
+        let below = lost_below(both, &coverage(&[("t/0", 7)]));
+        assert_eq!(below, LostRanges::from([(partition.clone(), vec![3..5])]));
+    }
+
+    #[test]
     fn the_newest_generation_answers_once_its_view_is_not_behind() {
         let old = ranges(&[("t/0", 0, 9), ("t/1", 0, 4)]);
         let even = ranges(&[("t/0", 5, 9), ("t/1", 0, 4)]);
@@ -103,20 +126,26 @@ mod tests {
         let partial = ranges(&[("t/0", 5, 12)]);
         let view = |n, view| Candidate { n, view };
         let cases = [
-            ("only one generation", view(0, Some(&old)), None, None, Some(0)),
-            ("only one, without a view", view(0, None), None, None, None),
-            ("the new view is not there", view(1, None), Some(view(0, Some(&old))), None, Some(0)),
-            ("neither is there", view(1, None), Some(view(0, None)), None, None),
-            ("the old view is gone", view(1, Some(&behind)), Some(view(0, None)), None, Some(1)),
-            ("as far", view(1, Some(&even)), Some(view(0, Some(&old))), None, Some(1)),
-            ("further", view(1, Some(&ahead)), Some(view(0, Some(&old))), None, Some(1)),
-            ("behind in one partition", view(1, Some(&behind)), Some(view(0, Some(&old))), None, Some(0)),
-            ("a partition is missing", view(1, Some(&partial)), Some(view(0, Some(&old))), None, Some(0)),
-            ("it has answered already", view(1, Some(&behind)), Some(view(0, Some(&old))), Some(1), Some(1)),
-            ("the one before has", view(1, Some(&behind)), Some(view(0, Some(&old))), Some(0), Some(0)),
+            ("only one generation", vec![view(0, Some(&old))], None, Some(0)),
+            ("only one, without a view", vec![view(0, None)], None, None),
+            ("the new view is not there", vec![view(1, None), view(0, Some(&old))], None, Some(0)),
+            ("neither is there", vec![view(1, None), view(0, None)], None, None),
+            ("the old view is gone", vec![view(1, Some(&behind)), view(0, None)], None, Some(1)),
+            ("as far", vec![view(1, Some(&even)), view(0, Some(&old))], None, Some(1)),
+            ("further", vec![view(1, Some(&ahead)), view(0, Some(&old))], None, Some(1)),
+            ("behind in one partition", vec![view(1, Some(&behind)), view(0, Some(&old))], None, Some(0)),
+            ("a partition is missing", vec![view(1, Some(&partial)), view(0, Some(&old))], None, Some(0)),
+            ("it has answered already", vec![view(1, Some(&behind)), view(0, Some(&old))], Some(1), Some(1)),
+            ("the one before has", vec![view(1, Some(&behind)), view(0, Some(&old))], Some(0), Some(0)),
+            ("it has, and lost its view", vec![view(1, None), view(0, Some(&old))], Some(1), Some(0)),
+            // Two recomputes in a row: nobody came to build the view of the first.
+            ("one was skipped", vec![view(2, Some(&behind)), view(1, None), view(0, Some(&old))], Some(0), Some(0)),
+            ("and caught up with", vec![view(2, Some(&even)), view(1, None), view(0, Some(&old))], Some(0), Some(2)),
+            ("both behind", vec![view(2, Some(&behind)), view(1, Some(&behind)), view(0, Some(&old))], None, Some(0)),
+            ("one is", vec![view(2, Some(&behind)), view(1, Some(&even)), view(0, Some(&old))], Some(0), Some(1)),
         ];
-        for (case, newest, before, answered, wanted) in cases {
-            assert_eq!(served(newest, before, answered), wanted, "{case}");
+        for (case, candidates, answered, wanted) in cases {
+            assert_eq!(served(&candidates, answered), wanted, "{case}");
         }
     }
 

@@ -33,7 +33,7 @@ use tidemark_shared::store::Store;
 use tokio::sync::OnceCell;
 
 pub use speed::{NoSpeed, SpeedStatus};
-pub use versions::{Pointer, VersionCache, VersionError, Versions};
+pub use versions::{POINTERS_MAX, Pointer, VersionCache, VersionError, Versions};
 
 use cut::{Cut, LivePart, Sources};
 use live::LiveTable;
@@ -217,7 +217,8 @@ impl Statement {
         }
         as_of.age_ms = Some(age_ms);
         as_of.log_end = Some(log_end.clone());
-        as_of.lost = decide::lost_below(speed.lost(dataset).await.map_err(told)?, positions);
+        let lost = decide::together(std::mem::take(&mut as_of.lost), speed.lost(dataset).await.map_err(told)?);
+        as_of.lost = decide::lost_below(lost, positions);
         Ok(as_of)
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::position::{Coverage, LogPartition};
+use tokio::sync::watch;
 
 /// What the speed layer knows of the datasets' streams.
 #[async_trait]
@@ -28,12 +28,9 @@ pub trait SpeedStatus: fmt::Debug + Send + Sync {
     /// Whatever the log reports.
     async fn oldest_beyond(&self, dataset: &str, positions: &Coverage) -> Result<Option<DateTime<Utc>>, AnyError>;
 
-    /// Returns when visible positions and coverage of the dataset together may have come to include `wanted`, or
-    /// `at_most` has passed. Must not return at once over and over while nothing changes.
-    ///
-    /// # Errors
-    /// Whatever the speed layer reports.
-    async fn wait_visible(&self, dataset: &str, wanted: &Coverage, at_most: Duration) -> Result<(), AnyError>;
+    /// Counts what may have moved visible positions or coverage. Who waits takes it before he looks, and waits for a change
+    /// after: nothing that came in between is missed, and nothing else wakes him.
+    fn changes(&self) -> watch::Receiver<u64>;
 
     /// Offsets that retention took before they were archived, by partition.
     ///
@@ -60,10 +57,9 @@ impl SpeedStatus for NoSpeed {
         Ok(None)
     }
 
-    async fn wait_visible(&self, _: &str, _: &Coverage, at_most: Duration) -> Result<(), AnyError> {
+    fn changes(&self) -> watch::Receiver<u64> {
         // Only a batch run moves anything here, and nobody tells.
-        drop(tokio::time::timeout(at_most, std::future::pending::<()>()).await);
-        Ok(())
+        watch::Sender::new(0).subscribe()
     }
 
     async fn lost(&self, _: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
@@ -49,10 +50,14 @@ impl ErrorKind for VersionError {
 /// The pointer to a generation, with its number.
 pub type Pointer = (u64, CurrentGeneration);
 
+/// Pointers that are looked at: so many recomputes may come before the view of any of them is built, and answers still go on
+/// from the generation that gave the last one.
+pub const POINTERS_MAX: usize = 8;
+
 /// Where a cut gets curated versions from.
 #[async_trait]
 pub trait Versions: fmt::Debug + Send + Sync {
-    /// The newest pointer of a dataset, and the one before; none if nothing was curated yet.
+    /// The newest pointers of a dataset, the newest first, at most [`POINTERS_MAX`]; none if nothing was curated yet.
     ///
     /// # Errors
     /// [`VersionError`].
@@ -65,10 +70,21 @@ pub trait Versions: fmt::Debug + Send + Sync {
     async fn newest(&self, dataset: &str, generation: &CurrentGeneration) -> Result<Arc<CuratedTable>, VersionError>;
 }
 
-/// A generation's newest version, once opened. Who opens a newer one holds the lock.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<CuratedTable>>>>;
+/// A version is opened anew after so long, whether or not a newer one shows: the commit after it may have left the log
+/// again, when a checkpoint stands for it, and the key that is looked for is gone.
+const KEPT_MAX: Duration = Duration::from_secs(600);
 
-/// Keeps the newest versions of each dataset's two newest generations.
+/// An opened version, and since when.
+#[derive(Clone)]
+struct Kept {
+    table: Arc<CuratedTable>,
+    since: Instant,
+}
+
+/// A generation's newest version, once opened. Who opens a newer one holds the lock.
+type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
+
+/// Keeps the newest versions of each dataset's newest generations.
 pub struct VersionCache {
     objects: Arc<dyn ObjectStore>,
     pointers: Mutex<BTreeMap<String, Vec<Pointer>>>,
@@ -103,7 +119,7 @@ impl VersionCache {
         Ok(!self.exists(&root.join("_delta_log").join(next)).await?)
     }
 
-    /// Lets go of generations that no pointer of the two newest names.
+    /// Lets go of generations that none of the newest pointers names.
     fn forget(&self, dataset: &str, kept: &[Pointer]) {
         let keeps = |generation: &str| kept.iter().any(|(_, kept)| kept.generation == generation);
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,13 +139,18 @@ impl Versions for VersionCache {
         }
         let Some((n, generation)) = current(self.objects.as_ref(), dataset).await? else { return Ok(Vec::new()) };
         let mut found = vec![(n, generation)];
-        if let Some(before) = n.checked_sub(1)
-            && let Some(generation) = pointer(self.objects.as_ref(), dataset, before).await?
-        {
+        for before in (0..n).rev().take(POINTERS_MAX - 1) {
+            let Some(generation) = pointer(self.objects.as_ref(), dataset, before).await? else { break };
             found.push((before, generation));
         }
-        self.forget(dataset, &found);
-        self.pointers.lock().unwrap_or_else(PoisonError::into_inner).insert(dataset.to_owned(), found.clone());
+        let mut pointers = self.pointers.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = |pointers: &Vec<Pointer>| pointers.first().map(|(n, _)| *n);
+        // A slow look puts nothing older in the place of what a later one found.
+        if pointers.get(dataset).is_none_or(|known| newest(known) < newest(&found)) {
+            pointers.insert(dataset.to_owned(), found.clone());
+            drop(pointers);
+            self.forget(dataset, &found);
+        }
         Ok(found)
     }
 
@@ -137,25 +158,24 @@ impl Versions for VersionCache {
         let key = (dataset.to_owned(), generation.generation.clone());
         let slot = Arc::clone(self.versions.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let known = slot.lock().await.clone();
-        if let Some(known) = &known
-            && self.is_newest(known).await?
+        if let Some(known) = known.as_ref().filter(|known| known.since.elapsed() < KEPT_MAX)
+            && self.is_newest(&known.table).await?
         {
-            return Ok(Arc::clone(known));
+            return Ok(Arc::clone(&known.table));
         }
         let mut slot = slot.lock().await;
         // Somebody else may have opened a newer one meanwhile: it was there after this call began.
-        let version_of = |table: &Arc<CuratedTable>| table.version().table_version;
         if let Some(opened) = &*slot
-            && known.as_ref().is_none_or(|known| version_of(known) < version_of(opened))
-            && self.is_newest(opened).await?
+            && known.as_ref().is_none_or(|known| known.since < opened.since)
+            && self.is_newest(&opened.table).await?
         {
-            return Ok(Arc::clone(opened));
+            return Ok(Arc::clone(&opened.table));
         }
         let objects = Arc::clone(&self.objects);
         let version = CuratedVersion::open_generation(objects, dataset, generation.clone()).await?;
         let failed = |source| VersionError::Table { generation: generation.generation.clone(), source };
         let table = Arc::new(CuratedTable::try_new(Arc::new(version)).map_err(failed)?);
-        *slot = Some(Arc::clone(&table));
+        *slot = Some(Kept { table: Arc::clone(&table), since: Instant::now() });
         Ok(table)
     }
 }

@@ -95,10 +95,10 @@ impl ErrorKind for CuratedError {
     fn kind(&self) -> Kind {
         match self {
             Self::Store { .. } => self.cause().map_or(Kind::Retryable, Cause::kind),
-            Self::BadPointer { .. } | Self::Coverage { .. } => Kind::Corrupt,
+            Self::BadPointer { .. } => Kind::Corrupt,
             Self::Unsupported { .. } => Kind::Unsupported,
             // What a pointer or a log names must be there.
-            Self::Table { .. } => match self.cause() {
+            Self::Table { .. } | Self::Coverage { .. } => match self.cause() {
                 None | Some(Cause::NotFound) => Kind::Corrupt,
                 Some(cause) => cause.kind(),
             },
@@ -116,6 +116,7 @@ impl CuratedError {
         match self {
             Self::Store { source, .. } => Cause::behind(source),
             Self::Table { source, .. } => Cause::behind(source),
+            Self::Coverage { message, .. } => Cause::said_in(message),
             _ => None,
         }
     }

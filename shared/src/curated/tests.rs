@@ -350,3 +350,14 @@ fn an_error_of_the_store_keeps_its_kind_and_hint() {
         assert_eq!((error.kind(), error.hint().is_some()), (kind, hinted), "{error:?}");
     }
 }
+
+#[test]
+fn a_coverage_that_a_store_kept_back_is_not_damaged() {
+    for (message, kind) in [
+        ("Error interacting with object store: Generic S3 error: 503", Kind::Retryable),
+        ("application id `tidemark/files` has version -1", Kind::Corrupt),
+    ] {
+        let error = CuratedError::Coverage { root: "curated/a/b/table".to_owned(), message: message.to_owned() };
+        assert_eq!(error.kind(), kind, "{message}");
+    }
+}

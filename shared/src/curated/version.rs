@@ -1,6 +1,7 @@
 //! One version of a dataset's current generation: its files, its schema and what it covers.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -14,8 +15,9 @@ use super::coverage::Transactions;
 use super::pointer::{CurrentGeneration, current};
 use super::statistics::LogStatistics;
 use super::{CuratedError, background, log_store};
+use crate::counts::Totals;
 use crate::layout;
-use crate::position::Coverage;
+use crate::position::{Coverage, LogPartition};
 
 /// Property of tables whose files name columns otherwise than the schema does.
 const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
@@ -46,6 +48,10 @@ pub struct CuratedVersion {
     pub coverage: Coverage,
     /// Number of times that files were removed (compaction, rewrite, withdrawal); 0 if never.
     pub layout: u64,
+    /// What became of the stream records that it covers, by partition (H8).
+    pub counts: BTreeMap<LogPartition, Totals>,
+    /// Covered offsets that left the log before they were archived, by partition.
+    pub lost: BTreeMap<LogPartition, Vec<Range<u64>>>,
     /// The table's schema, in the order of its columns.
     pub schema: SchemaRef,
     /// Columns by whose values the table is partitioned.
@@ -118,6 +124,8 @@ impl CuratedVersion {
             table_version,
             coverage: transactions.coverage,
             layout: transactions.layout,
+            counts: transactions.counts,
+            lost: transactions.lost,
             schema,
             partition_columns,
             files,

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::async_reader::AsyncFileReader as _;
+use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
 use super::{Segment, SegmentError, SegmentHeader, read_header, read_segment, write_segment};
 use crate::layout;
 use crate::log::{Topic, TopicId, TopicName};
 use crate::position::{LogPartition, Source};
-use crate::store::{Cause, PutNew, Store};
+use crate::store::{Cause, Operation, PutNew, Store, StoreError};
 
 /// Version of the JSON of sources and origins. A reader refuses a higher one.
 const FORMAT: u32 = 1;
@@ -385,8 +386,12 @@ impl Archive {
         let mut reader = ObjectReader::new(self.store.objects(), segment.key.clone())
             .with_file_size(segment.bytes)
             .with_footer_size_hint(FOOTER_BYTES);
-        let corrupt = |reason: String| SegmentError::Corrupt { key: segment.key.to_string(), reason };
-        let metadata = reader.get_metadata(None).await.map_err(|error| corrupt(error.to_string()))?;
+        // A store that is away says nothing of the segment: whoever takes it for damaged stops for good.
+        let failed = |error: ParquetError| match Cause::behind(&error) {
+            Some(cause) => StoreError::because(Operation::Read, &segment.key, cause, error).into(),
+            None => SegmentError::Corrupt { key: segment.key.to_string(), reason: error.to_string() },
+        };
+        let metadata = reader.get_metadata(None).await.map_err(failed)?;
         read_header(segment.key.as_ref(), Arc::as_ref(&metadata))
     }
 

@@ -50,6 +50,7 @@ impl From<&CuratedVersion> for DatasetAsOf {
             table_version: version.table_version,
             positions: version.coverage.clone(),
             coverage: version.coverage.clone(),
+            lost: version.lost.clone(),
             ..Self::default()
         }
     }

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use crate::curated::CuratedError;
 use crate::dataset;
 use crate::error::{AnyError, ErrorKind, Kind};
-use crate::store::StoreError;
+use crate::store::{Cause, StoreError};
 use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
@@ -287,8 +287,8 @@ pub(super) fn one_line(error: &DataFusionError) -> String {
 
 /// What a failure of a store, somewhere below `error`, means to the caller; `None` if no store failed.
 fn store_kind(error: &(dyn StdError + 'static)) -> Option<Kind> {
-    let causes = std::iter::successors(Some(error), |error| (**error).source());
-    causes.into_iter().find_map(|cause| {
+    let mut causes = std::iter::successors(Some(error), |error| (**error).source());
+    let found = causes.find_map(|cause| {
         // DataFusion boxes the store's error once more.
         let boxed = cause.downcast_ref::<Box<object_store::Error>>().map(AsRef::as_ref);
         match cause.downcast_ref::<object_store::Error>().or(boxed) {
@@ -296,7 +296,8 @@ fn store_kind(error: &(dyn StdError + 'static)) -> Option<Kind> {
             Some(_) => Some(Kind::Retryable),
             None => cause.is::<std::io::Error>().then_some(Kind::Retryable),
         }
-    })
+    });
+    found.or_else(|| Cause::said_in(&error.to_string()).map(Cause::kind))
 }
 
 impl SqlError {
@@ -368,4 +369,20 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 /// The one of `names` that `wanted` was most likely meant to be.
 pub(super) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     dataset::nearest(wanted, names).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::parquet::errors::ParquetError;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_is_no_damaged_file() {
+        let away = "Failed to fetch metadata for file a.parquet: Object Store error: Generic S3 error: 503";
+        for (said, kind) in [(away, Kind::Retryable), ("Invalid Parquet file. Corrupt footer", Kind::Corrupt)] {
+            let error = DataFusionError::ParquetError(Box::new(ParquetError::General(said.to_owned())));
+            assert_eq!(execution_kind(&error), kind, "{said}");
+        }
+    }
 }

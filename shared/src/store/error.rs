@@ -169,9 +169,18 @@ impl Cause {
             }
             next = error.source();
         }
-        None
+        Self::said_in(&error.to_string())
+    }
+
+    /// Why the store failed, where all that a library passes on is its words. `None` if no store is to blame.
+    #[must_use]
+    pub fn said_in(text: &str) -> Option<Self> {
+        STORE_SAID.iter().any(|said| text.contains(said)).then_some(Self::Failed)
     }
 }
+
+/// How the Delta library's kernel, and the Parquet reader, begin what a store said.
+const STORE_SAID: [&str; 2] = ["Error interacting with object store: ", "Object Store error: "];
 
 impl ErrorKind for StoreError {
     fn kind(&self) -> Kind {

@@ -121,3 +121,17 @@ async fn a_reader_notices_that_its_object_was_replaced() {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Arc<StoreError>>()).unwrap();
     assert_eq!(error.cause(), Some(Cause::Changed));
 }
+
+#[test]
+fn what_libraries_pass_on_of_a_store_in_words_is_known_for_it() {
+    let said = "Kernel error: Error interacting with object store: Generic S3 error: 503 Slow Down";
+    for (text, cause) in [
+        (said, Some(Cause::Failed)),
+        ("Parquet error: Failed to fetch metadata for file a: Object Store error: timed out", Some(Cause::Failed)),
+        ("application id `tidemark/files` has version -1", None),
+        ("Invalid Parquet file. Corrupt footer", None),
+    ] {
+        assert_eq!(Cause::said_in(text), cause, "{text}");
+        assert_eq!(Cause::behind(std::io::Error::other(text).get_ref().expect("a cause")), cause, "{text}");
+    }
+}

@@ -3,6 +3,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_shared::log::{Header, OffsetRecord, Record, Topic, TopicId, TopicName};
 use tidemark_shared::position::{LogPartition, Source};
 use tidemark_shared::segment::*;
@@ -10,14 +11,14 @@ use tidemark_shared::store::{IfMissing, Store};
 use tidemark_testing::faulty::{Call, Fault, Faulty, Rule};
 
 fn archive() -> (TempDir, Store, Archive) {
-    let folder = TempDir::new().unwrap();
-    let store = Store::local(folder.path(), IfMissing::Create).unwrap();
+    let folder = TempDir::new().expect("a test's own input is right");
+    let store = Store::local(folder.path(), IfMissing::Create).expect("a test's own input is right");
     let archive = Archive::new(store.clone(), "trips");
     (folder, store, archive)
 }
 
 fn partition() -> LogPartition {
-    "trips/3".parse().unwrap()
+    "trips/3".parse().expect("a test's own input is right")
 }
 
 fn segment(range: Range<u64>) -> Segment {
@@ -33,7 +34,10 @@ fn marked(range: Range<u64>, mark: &str) -> Segment {
 }
 
 async fn put(archive: &Archive, range: Range<u64>) {
-    assert_eq!(archive.put(&partition(), &segment(range)).await.unwrap(), PutSegment::Created);
+    assert_eq!(
+        archive.put(&partition(), &segment(range)).await.expect("a test's own input is right"),
+        PutSegment::Created
+    );
 }
 
 async fn ranges_from(archive: &Archive, from: u64) -> Result<Vec<(u64, Option<u64>, bool)>, SegmentError> {
@@ -240,7 +244,7 @@ async fn what_is_synced_is_there_or_an_error() {
 }
 
 fn topic(id: &str) -> Topic {
-    Topic { name: TopicName::new("trips").unwrap(), id: TopicId::new(id), partitions: 4 }
+    Topic { name: TopicName::new("trips").expect("a test's own input is right"), id: TopicId::new(id), partitions: 4 }
 }
 
 #[tokio::test]
@@ -254,4 +258,17 @@ async fn a_topic_that_was_made_again_is_another_source() {
     assert_eq!(name(archive.source(&topic("a")).await.unwrap()), "trips");
     let all: Vec<String> = archive.sources().await.unwrap().into_iter().map(name).collect();
     assert_eq!(all, ["trips", "trips~2"]);
+}
+
+/// Who took it for damage would stop for good, as an archiver does.
+#[tokio::test]
+async fn a_store_that_is_away_says_nothing_of_a_segment() {
+    let (_folder, store, archive) = archive();
+    archive.begin(&partition(), 0).await.unwrap();
+    put(&archive, 0..10).await;
+    let rule = Rule::new(Call::Get, "00000000000000000000.parquet", 0, Fault::Fails);
+    let faulty = Archive::new(store.decorated(|inner| Faulty::new(inner, vec![rule]).store()), "trips");
+    let error = faulty.end(&partition(), 0).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Retryable, "{error}");
+    assert_eq!(faulty.end(&partition(), 0).await.unwrap(), Some(10));
 }

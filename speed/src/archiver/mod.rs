@@ -143,21 +143,26 @@ impl Archiver {
     /// Archives everything that is in the log now and tells how far the archive reaches.
     ///
     /// # Errors
-    /// [`ArchiverError`]: some partitions may be archived.
+    /// [`ArchiverError`] of the first partition that could not be archived; the others are.
     pub async fn flush(&self) -> Result<Coverage, ArchiverError> {
-        let mut archived = Coverage::new();
+        let (mut archived, mut failure) = (Coverage::new(), None);
         for (partition, bounds) in (0..).zip(self.log.bounds(&self.topic).await?) {
-            loop {
-                let end = self.known_end(partition).await;
-                if let Some(end) = end.filter(|end| *end >= bounds.end) {
-                    archived.set(self.log_partition(partition), end);
-                    break;
-                }
-                let outcome = self.step_until(partition, Some(bounds.end)).await;
-                let _done = self.note(partition, outcome)?;
+            match self.flush_partition(partition, bounds.end).await {
+                Ok(end) => archived.set(self.log_partition(partition), end),
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
-        Ok(archived)
+        failure.map_or(Ok(archived), Err)
+    }
+
+    async fn flush_partition(&self, partition: u32, to: u64) -> Result<u64, ArchiverError> {
+        loop {
+            if let Some(end) = self.known_end(partition).await.filter(|end| *end >= to) {
+                return Ok(end);
+            }
+            let outcome = self.step_until(partition, Some(to)).await;
+            let _done = self.note(partition, outcome)?;
+        }
     }
 
     /// How far each partition is that was looked at.

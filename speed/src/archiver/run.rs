@@ -55,27 +55,33 @@ impl Archiver {
         Ok(())
     }
 
-    /// Steps every partition until it is idle. Tells what to wait for, and how long.
+    /// Steps the partitions in turn until all are idle, so that a busy one keeps no other from its segment's age. Tells what
+    /// to wait for, and how long. A failure ends the round when all others are idle.
     async fn round(&self) -> Result<(Vec<Position>, Duration), ArchiverError> {
         let count = u32::try_from(self.log.bounds(&self.topic).await?.len()).unwrap_or(u32::MAX);
         let (mut idle, mut at_most) = (BTreeMap::new(), self.settings.partitions_refresh);
-        for partition in 0..count {
-            loop {
+        let (mut busy, mut failure): (Vec<u32>, _) = ((0..count).collect(), None);
+        while !busy.is_empty() {
+            let mut still = Vec::with_capacity(busy.len());
+            for partition in busy {
                 match self.step(partition).await {
                     Ok(ArchiverStep::Idle { due_in }) => {
                         at_most = at_most.min(due_in.unwrap_or(at_most));
                         idle.insert(partition, self.partition(partition).lock().await.next);
-                        break;
                     }
-                    Ok(_) => {}
-                    Err(error) if ends_all(&error) || may_heal(error.kind()) => return Err(error),
+                    Ok(_) => still.push(partition),
+                    Err(error) if ends_all(&error) => return Err(error),
+                    Err(error) if may_heal(error.kind()) => drop(failure.get_or_insert(error)),
                     // this one has stopped, and its status says why
-                    Err(_) => break,
+                    Err(_) => {}
                 }
             }
+            busy = still;
         }
-        let beyond = idle.into_iter().map(|(partition, offset)| Position { partition, offset }).collect();
-        Ok((beyond, at_most))
+        match failure {
+            Some(error) => Err(error),
+            None => Ok((idle.into_iter().map(|(partition, offset)| Position { partition, offset }).collect(), at_most)),
+        }
     }
 }
 

@@ -142,8 +142,8 @@ async fn h1_what_left_the_log_unarchived_is_marked_as_lost() {
     assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(0..4, Seal::CutOff));
     assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Lost(4..15));
     archiver.flush().await.unwrap();
-    check_archive(&world, 20, &[4..15]).await;
-    assert_eq!(archiver.status()[&name(0)].lost, [4..15]);
+    check_archive(&world, 20, std::slice::from_ref(&(4..15))).await;
+    assert_eq!(archiver.status()[&name(0)].lost, std::slice::from_ref(&(4..15)));
 }
 
 #[tokio::test]

@@ -148,8 +148,8 @@ fn csv_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 
 /// The newest file that is not compressed.
 fn plain_file(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let plain = csv_files(folder)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "csv"));
-    plain.last().ok_or_else(|| format!("no uncompressed CSV file in {}", folder.display()).into())
+    let mut plain = csv_files(folder)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "csv"));
+    plain.next_back().ok_or_else(|| format!("no uncompressed CSV file in {}", folder.display()).into())
 }
 
 /// Prints what became of the records, and checks that it adds up, and for synthetic trips that it is what was made.

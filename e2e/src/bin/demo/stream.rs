@@ -6,8 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -52,28 +51,30 @@ pub(crate) fn show(tidemark: &Tidemark, csv: &Path, seconds: u64) -> Result<(), 
 
 /// Produces on a thread of its own and asks once a second.
 fn stream(server: &Arc<Server>, trips: Vec<Map<String, Value>>, seconds: u64) -> Result<Shown, Box<dyn Error>> {
-    let (stop, produced) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (sent, sents) = mpsc::channel();
     let producer = {
-        let (server, stop, produced) = (Arc::clone(server), Arc::clone(&stop), Arc::clone(&produced));
-        thread::spawn(move || produce(&server, &trips, &stop, &produced))
+        let server = Arc::clone(server);
+        thread::spawn(move || produce(&server, &trips, &stopped, &sent))
     };
     println!(
         "\n  {:>10} {:>12} {:>12} {:>10} {:>16}  as of",
         "produced", "trips", "from batch", "from live", "revenue"
     );
-    let begun = Instant::now();
-    let mut answers = 0;
-    while begun.elapsed() < Duration::from_secs(seconds) && !producer.is_finished() {
+    let (begun, mut produced, mut answers) = (Instant::now(), 0, 0);
+    for second in 1..=seconds {
         let answer = server.sql("SELECT count(*) AS trips, sum(total_amount) AS revenue FROM merged.trips")?;
-        print_answer(&answer, produced.load(Ordering::Relaxed));
+        print_answer(&answer, produced);
         answers += 1;
-        thread::sleep(
-            Duration::from_secs(1).saturating_sub(Duration::from_millis(begun.elapsed().subsec_millis().into())),
-        );
+        let next = begun + Duration::from_secs(second);
+        // Until the second is over, or the producer has failed.
+        while let Ok(count) = sents.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            produced += count;
+        }
     }
-    stop.store(true, Ordering::Relaxed);
+    drop(stop);
     producer.join().map_err(|_| "the producer panicked")??;
-    Ok(Shown { produced: produced.load(Ordering::Relaxed), answers })
+    Ok(Shown { produced: produced + sents.iter().sum::<u64>(), answers })
 }
 
 fn print_answer(answer: &Value, produced: u64) {
@@ -93,15 +94,16 @@ fn print_answer(answer: &Value, produced: u64) {
     );
 }
 
+/// Sends requests at [`RATE`] until `stopped` is closed.
 fn produce(
     server: &Server,
     trips: &[Map<String, Value>],
-    stop: &AtomicBool,
-    produced: &AtomicU64,
+    stopped: &mpsc::Receiver<()>,
+    sent: &mpsc::Sender<u64>,
 ) -> Result<(), String> {
-    let begun = Instant::now();
+    let (begun, mut total) = (Instant::now(), 0);
     let mut next = trips.iter().cycle();
-    while !stop.load(Ordering::Relaxed) {
+    loop {
         let mut body = Vec::new();
         let now = local_now();
         for trip in next.by_ref().take(REQUEST) {
@@ -115,10 +117,16 @@ fn produce(
             body.push(b'\n');
         }
         server.produce("trips", &body).map_err(|error| error.to_string())?;
-        let sent = produced.fetch_add(REQUEST as u64, Ordering::Relaxed) + REQUEST as u64;
-        thread::sleep(Duration::from_secs_f64(sent as f64 / RATE as f64).saturating_sub(begun.elapsed()));
+        total += REQUEST as u64;
+        // Who shows the count may have ended.
+        let _told = sent.send(REQUEST as u64);
+        let due = begun + Duration::from_secs_f64(total as f64 / RATE as f64);
+        if let Err(mpsc::RecvTimeoutError::Disconnected) =
+            stopped.recv_timeout(due.saturating_duration_since(Instant::now()))
+        {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Now in UTC, as the meters print their local time. Close enough for a show: which month it is decides the partition.
@@ -168,9 +176,8 @@ fn verdict(server: &Server, auditor: &mut Child, shown: &Shown) -> Result<(), Bo
 /// Produce to visible, as the server measured it.
 fn freshness(status: &Value) -> Option<String> {
     let trips = status["datasets"].as_array()?.iter().find(|dataset| dataset["dataset"] == "trips")?;
-    let freshness = &trips["stream"]["freshness_ms"];
-    let (p50, p99) = (freshness["p50"].as_f64()?, freshness["p99"].as_f64()?);
-    Some(format!("freshness (produced to visible): p50 {p50:.0} ms, p99 {p99:.0} ms"))
+    let (p50, p99) = (trips["freshness"]["p50_ms"].as_u64()?, trips["freshness"]["p99_ms"].as_u64()?);
+    Some(format!("freshness (produced to visible): p50 {p50} ms, p99 {p99} ms"))
 }
 
 /// The records of the first plain CSV file, as JSON objects by their header; those that are broken are left out.

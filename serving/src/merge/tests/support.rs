@@ -100,10 +100,8 @@ impl SpeedStatus for TestLog {
         Ok([0, 1].into_iter().filter_map(first).min())
     }
 
-    async fn wait_visible(&self, _: &str, _: &Coverage, at_most: Duration) -> Result<(), AnyError> {
-        let mut changes = self.changes.subscribe();
-        let _changed = tokio::time::timeout(at_most, changes.changed()).await;
-        Ok(())
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     async fn lost(&self, _: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {

@@ -1,0 +1,10 @@
+"""The four business questions that benchmarks ask; `{t}` is the table of trips."""
+
+QUERIES = {
+    "trips a month": "SELECT pickup_year, pickup_month, count(*) FROM {t} GROUP BY 1, 2 ORDER BY 1, 2",
+    "revenue by payment": "SELECT payment_type, sum(total_amount), count(*) FROM {t} GROUP BY 1 ORDER BY 1",
+    "one month, filtered": "SELECT count(*), sum(tip_amount), avg(trip_distance) FROM {t} "
+    "WHERE pickup_year = '2019' AND pickup_month = '07' AND trip_distance > 2",
+    "busiest zones": "SELECT pickup_location_id, count(*) AS n, sum(fare_amount) FROM {t} "
+    "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10",
+}
