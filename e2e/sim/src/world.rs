@@ -12,7 +12,7 @@ use tidemark_shared::dataset::registry;
 use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::log::memory::MemoryLog;
 use tidemark_shared::log::{Log, Topic, TopicName};
-use tidemark_shared::position::{Coverage, LogPartition, Source};
+use tidemark_shared::position::{LogPartition, Source};
 use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
 use tidemark_speed::indexer::Indexer;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
@@ -38,8 +38,6 @@ pub struct Serving {
     pub indexers: Mutex<BTreeMap<String, Arc<Indexer>>>,
     /// Generations of which a step is being made.
     pub busy: Mutex<BTreeSet<String>>,
-    /// What answers covered so far: no later one covers less.
-    pub reached: Mutex<Coverage>,
 }
 
 /// How much of everything there is in a simulation; a function of its seed.
@@ -243,6 +241,5 @@ fn serving(clock: &Arc<Clock>, measures: &Measures, life: u32) -> Serving {
         pressure: Arc::default(),
         indexers: Mutex::default(),
         busy: Mutex::default(),
-        reached: Mutex::default(),
     }
 }

@@ -281,3 +281,25 @@ async fn lost_segments_and_a_late_origin_are_passed() {
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(4..9, 0));
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Idle);
 }
+
+#[tokio::test]
+async fn an_old_listing_of_the_archive_is_no_hole_in_it() {
+    let world = World::new(1).await;
+    for numbers in [0..5, 5..10] {
+        world.produce(0, numbers).await;
+        archive_all(&world).await;
+    }
+    let everything = Retention { age_max: None, bytes_max: Some(0) };
+    world.log.retain(&world.topic, 0, &everything, 5).await.unwrap();
+    let live = memory(&world, 1 << 30);
+    let indexer = open(parts(&world, &live), Coverage::new()).await;
+    // The listing names the second segment, too, but not where it ends; what it has is read from the log.
+    assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(0..5, 5));
+    world.produce(0, 10..12).await;
+    assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(5..12, 7));
+    world.produce(0, 12..14).await;
+    archive_all(&world).await;
+    world.log.retain(&world.topic, 0, &everything, 14).await.unwrap();
+    assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(12..14, 2));
+    check(&live, 0, 14, 0).await;
+}

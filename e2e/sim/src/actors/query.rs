@@ -90,29 +90,29 @@ pub(super) async fn query(actor: Actor) {
         Ok(engine) => engine,
         Err(error) => return world.found(format!("no engine: {error}")),
     };
-    let mut earlier: Vec<Coverage> = Vec::new();
+    // Of its own answers: in a process all queries share what the generation is chosen by, and here each querier has its own.
+    let (mut earlier, mut reached): (Vec<Coverage>, Coverage) = (Vec::new(), Coverage::new());
     while actor.handle.idle().await {
         let pin = match chance.per_mille(200) && !earlier.is_empty() {
             true => Some(earlier[usize::try_from(chance.below(earlier.len() as u64)).unwrap_or(0)].clone()),
             false => None,
         };
-        if let Some(positions) = ask_once(&actor, &engine, pin).await {
+        if let Some(positions) = ask_once(&actor, &engine, pin.as_ref(), &reached).await {
+            if pin.is_none() {
+                reached.clone_from(&positions);
+            }
             earlier.push(positions);
         }
     }
 }
 
 /// One question; gives the positions of an answer that was right.
-async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> Option<Coverage> {
+async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<&Coverage>, before: &Coverage) -> Option<Coverage> {
     let (world, faults) = (&actor.world, actor.handle.faults());
     let serving = world.serving();
     let has_view = serving.indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
-    let before = match &pin {
-        Some(_) => Coverage::new(),
-        None => serving.reached.lock().map(|reached| reached.clone()).unwrap_or_default(),
-    };
     let mut wants = Wants::default();
-    wants.positions.extend(pin.clone().map(|pin| (DATASET.to_owned(), pin)));
+    wants.positions.extend(pin.cloned().map(|pin| (DATASET.to_owned(), pin)));
     let (as_of, rows) = match answer(engine, wants).await {
         Ok(answer) => answer,
         Err(error) => {
@@ -120,10 +120,10 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
             return None;
         }
     };
-    let checked = match &pin {
+    let checked = match pin {
         Some(pin) if *pin != as_of.positions => Err(format!("asked for {pin:?}, got {:?}", as_of.positions)),
         Some(pin) => oracle::compare(world, &as_of.definition, pin, &rows).await,
-        None => oracle::check(world, &as_of, &rows, &before).await,
+        None => oracle::check(world, &as_of, &rows, before).await,
     };
     if let Err(wrong) = checked {
         let generation = &as_of.generation;
@@ -131,15 +131,6 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<Coverage>) -> O
         return None;
     }
     world.count(if pin.is_some() { "answer again" } else { "answer" });
-    if pin.is_none()
-        && let Ok(mut reached) = serving.reached.lock()
-    {
-        for (partition, end) in as_of.positions.iter() {
-            if reached.end(partition) < end {
-                reached.set(partition.clone(), end);
-            }
-        }
-    }
     Some(as_of.positions)
 }
 
