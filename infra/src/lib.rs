@@ -36,7 +36,7 @@ const STACK_BYTES: usize = 16 << 20;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 /// How long a statement that was stopped may take to let go of what it spilled. It leaves nothing else half-done, and some
 /// of its steps, such as a join of few keys, give way only after minutes.
-const STATEMENT_SHUTDOWN_MAX: Duration = Duration::from_secs(1);
+const STATEMENT_SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 /// Carries out one invocation and tells how it ended.
 #[must_use]

@@ -58,7 +58,7 @@ fn byte_offset(text: &str, location: Location) -> usize {
 }
 
 /// Deepest chain of operators: `a OR b OR c` is as deep as it is long, and what takes a statement apart recurses.
-const CHAIN_MAX: usize = 1_000;
+const CHAIN_MAX: usize = 2_000;
 
 /// Refuses a statement whose operators nest too deep for the stack. Brackets are the parser's to bound, and it does.
 fn check_depth(text: &str) -> Result<(), SqlError> {

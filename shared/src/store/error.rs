@@ -175,7 +175,9 @@ impl Cause {
     /// Why the store failed, where all that a library passes on is its words. `None` if no store is to blame.
     #[must_use]
     pub fn said_in(text: &str) -> Option<Self> {
-        STORE_SAID.iter().any(|said| text.contains(said)).then_some(Self::Failed)
+        // That an object is missing is no failure of the store: whoever named it must say what that means.
+        let failed = STORE_SAID.iter().any(|said| text.contains(said)) && !text.contains("not found");
+        failed.then_some(Self::Failed)
     }
 }
 
