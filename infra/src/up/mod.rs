@@ -30,7 +30,7 @@ use futures::future::{BoxFuture, join_all};
 use prometheus_client::registry::Registry;
 use tidemark_batch::Batch;
 use tidemark_serving::http::{
-    ConnectionLimits, Door, RequestLimits, Tokens, TokensError, Unguarded, check_address, listen, serve,
+    ConnectionLimits, Door, Drained, RequestLimits, Tokens, TokensError, Unguarded, check_address, listen, serve,
 };
 use tidemark_serving::merge::{ServedTables, VersionCache, VersionError, Versions};
 use tidemark_shared::ambient::{Ambient, System};
@@ -287,15 +287,20 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     facts.ready.store(false, Ordering::Relaxed);
     endpoints.remove(&data_dir);
     stop_door.cancel();
-    match serving.join_next().await {
+    closed(serving.join_next().await);
+    shut_down(&parts, &streams).await;
+    ended
+}
+
+/// Says so where the door did not close as it should.
+fn closed(ended: Option<Result<Drained, tokio::task::JoinError>>) {
+    match ended {
         Some(Ok(drained)) if drained.cut_off > 0 => {
             tracing::warn!(connections = drained.cut_off, "requests were cut off");
         }
         Some(Err(error)) => tracing::error!(%error, "the door failed"),
         Some(Ok(_)) | None => {}
     }
-    shut_down(&parts, &streams).await;
-    ended
 }
 
 /// Opens streams and views, and sets everything going that is not a door.

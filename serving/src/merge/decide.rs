@@ -111,10 +111,10 @@ mod tests {
     fn a_lost_range_is_told_once_whoever_knows_it() {
         let partition: LogPartition = "t/0".parse().expect("a partition");
         let lost = |ranges: &[Range<u64>]| LostRanges::from([(partition.clone(), ranges.to_vec())]);
-        let both = together(lost(&[3..5]), lost(&[3..5, 9..12]));
+        let both = together(lost(std::slice::from_ref(&(3..5))), lost(&[3..5, 9..12]));
         assert_eq!(both, lost(&[3..5, 9..12]));
         let below = lost_below(both, &coverage(&[("t/0", 7)]));
-        assert_eq!(below, LostRanges::from([(partition.clone(), vec![3..5])]));
+        assert_eq!(below, LostRanges::from([(partition.clone(), vec![Range { start: 3, end: 5 }])]));
     }
 
     #[test]

@@ -54,7 +54,9 @@ fn wrong_bodies_are_refused_as_what_they_are_and_append_nothing() {
     let shop = Shop::open_with(&["--batch-interval", "none", "--body-bytes-max", "64KiB"]);
     let large = format!("{}\n", json!({"id": "x".repeat(80 << 10)}));
     let latin1 = b"{\"id\": \"caf\xe9\"}\n";
-    let cases: [(&str, &[(&str, &str)], &[u8], (u16, &str)); 12] = [
+    /// What is wrong, headers, body, status and code.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], (u16, &'a str));
+    let cases: [Case<'_>; 12] = [
         ("cut off", &[NDJSON], b"{\"id\": \"o-1\", \"ce", (400, "malformed")),
         ("the second line", &[NDJSON], b"{\"id\": \"o-1\"}\n{]\n", (400, "malformed")),
         ("no object", &[NDJSON], b"17\n", (400, "malformed")),
