@@ -149,10 +149,17 @@ impl Streams {
             return Ok(None);
         }
         let known = self.get(dataset);
-        if before.is_none() {
+        let read = registry::latest(&self.parts.store, dataset).await;
+        // Until it is open, and where it can't be read, a stream is there and has no answer; a dataset without one answers
+        // while it is looked at.
+        let unsure = match &read {
+            Ok(applied) => applied.as_ref().is_some_and(|applied| applied.definition.stream.is_some()),
+            Err(_) => true,
+        };
+        if before.is_none() && unsure {
             self.declare(dataset, Declared { n: None, stream: true });
         }
-        let Some(applied) = registry::latest(&self.parts.store, dataset).await? else { return Ok(None) };
+        let Some(applied) = read? else { return Ok(None) };
         let now = Declared { n: Some(applied.n), stream: applied.definition.stream.is_some() || known.is_some() };
         match (&applied.definition.stream, known) {
             (Some(spec), Some(known)) => {
