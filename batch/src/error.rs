@@ -308,11 +308,17 @@ impl ErrorKind for BatchError {
             Self::NoStream { .. } => {
                 Some("add a [stream] section with a topic and a format, and apply the definition again".to_owned())
             }
+            Self::NoSuchFile { .. } => {
+                Some("give a file, a folder or a URL such as s3://bucket/folder/ that there is".to_owned())
+            }
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("let this user read it, or run as one who may".to_owned())
+            }
             Self::Contended { .. } | Self::Write { .. } | Self::Read { .. } => {
                 Some("run the same command again: what was done is kept, and nothing is counted twice".to_owned())
             }
             Self::RawLost { dataset, name, in_place: false, .. } => Some(format!(
-                "`tidemark ingest {dataset} PATH` with a file of this digest puts the bytes back and goes on; \
+                "`tidemark ingest {dataset} PATH --verify` with a file of this digest puts the bytes back and goes on; \
                  `tidemark ingest {dataset} --withdraw '{name}'` gives the file up"
             )),
             Self::RawLost { dataset, name, .. } => Some(format!(
@@ -337,6 +343,7 @@ impl ErrorKind for BatchError {
             Self::Segment(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Registry(error) => error.hint(),
+            Self::Catalog(error) => error.hint(),
             Self::Curated(error) => error.hint(),
             _ => None,
         }
@@ -351,6 +358,28 @@ mod tests {
 
     fn store(kind: io::ErrorKind) -> object_store::Error {
         object_store::Error::Generic { store: "test", source: Box::new(io::Error::new(kind, "test")) }
+    }
+
+    #[test]
+    fn what_a_part_says_to_do_is_handed_on() {
+        let full = || StoreError::of(Operation::Put, "k", store(io::ErrorKind::StorageFull));
+        let newer = || LedgerError::Newer { key: "k".to_owned(), format: 9 };
+        let catalog = CatalogError::NewerFormat { catalog: "c".to_owned(), found: 9 };
+        for (error, said) in [
+            (BatchError::from(full()), "free some space"),
+            (LedgerError::from(full()).into(), "free some space"),
+            (SegmentError::from(full()).into(), "free some space"),
+            (newer().into(), "at least as new"),
+            (catalog.into(), "at least as new"),
+            (BatchError::NoSuchFile { path: "p".to_owned() }, "give a file"),
+            (
+                BatchError::Read { path: "p".to_owned(), source: io::ErrorKind::PermissionDenied.into() },
+                "let this user read",
+            ),
+            (BatchError::Read { path: "p".to_owned(), source: io::ErrorKind::TimedOut.into() }, "run the same command"),
+        ] {
+            assert!(error.hint().is_some_and(|hint| hint.contains(said)), "{error:?}: {:?}", error.hint());
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Batch {
         // Entries that came since are for the generation that answers now, whoever made it.
         let mut rest = IngestReport::default();
         self.bring_up(&mut definitions, None, None, &mut state, &mut rest, progress).await?;
-        self.register(&mut definitions).await?;
+        let catalog_error = self.tell_catalog(&mut definitions).await?;
         let now = self.current(&mut definitions).await?;
         let (mut previous_counts, mut rejects_taken_up) =
             self.compare(dataset, &old.generation, &now.generation, &state).await?;
@@ -73,6 +73,7 @@ impl Batch {
             previous_counts,
             rejects_taken_up,
             curated_bytes: curated_bytes + caught_up_bytes + rest.curated_bytes,
+            catalog_error,
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }

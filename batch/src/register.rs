@@ -8,6 +8,7 @@ use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::catalog::{
     Catalog, CatalogError, Column, DatabaseInput, SerdeInfo, StorageDescriptor, Table, TableInput,
 };
+use tidemark_shared::error::{ErrorKind as _, chain};
 use tidemark_shared::layout;
 
 use crate::error::BatchError;
@@ -20,11 +21,24 @@ const CURATED_DATABASE: &str = "batch";
 const BACKOFF: Backoff = Backoff { attempts_max: 50, time_max: Duration::from_secs(60), ..Backoff::RACE };
 
 impl Batch {
+    /// Brings the catalog up to date. Why that could not be done, where the catalog is at fault: it is no part of what a run
+    /// is about, and the next one tells it.
+    pub(crate) async fn tell_catalog(&self, definitions: &mut Definitions) -> Result<Option<String>, BatchError> {
+        match self.register(definitions).await {
+            Ok(()) => Ok(None),
+            Err(BatchError::Catalog(error)) => {
+                let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                Ok(Some(format!("{}{hint}", chain(&error))))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Brings the dataset's table in the catalog up to the generation that answers.
     ///
     /// The catalog is looked at before the pointer: whoever registers a later pointer in between makes ours a conflict,
     /// and the next round reads it.
-    pub(crate) async fn register(&self, definitions: &mut Definitions) -> Result<(), BatchError> {
+    async fn register(&self, definitions: &mut Definitions) -> Result<(), BatchError> {
         let Some(catalog) = &self.catalog else { return Ok(()) };
         let dataset = definitions.dataset.clone();
         let mut attempts = Attempts::new(BACKOFF);

@@ -98,10 +98,14 @@ pub struct IngestReport {
     pub raw_bytes: u64,
     /// Bytes of Parquet that this run wrote into the curated table.
     pub curated_bytes: u64,
+    /// Whether this run committed to the Delta table.
+    pub committed: bool,
     /// Version of the Delta table after the run; `None` where there is no table yet.
     pub table_version: Option<u64>,
     /// Generation of the curated table.
     pub generation: Option<String>,
+    /// Why the catalog could not be told of the table, if it could not: everything else is done, and the next run tells it.
+    pub catalog_error: Option<String>,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -125,6 +129,8 @@ pub struct RecomputeReport {
     pub rejects_taken_up: u64,
     /// Bytes of Parquet written.
     pub curated_bytes: u64,
+    /// Why the catalog could not be told of the table, if it could not: everything else is done, and the next run tells it.
+    pub catalog_error: Option<String>,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::catalog::Catalog;
-use tidemark_shared::ledger::Ledger;
+use tidemark_shared::ledger::{Ledger, LedgerState};
 use tidemark_shared::store::{IfMissing, Store, StoreUrl, Stores};
 use tokio::sync::Mutex;
 
@@ -59,6 +59,9 @@ pub struct IngestRequest {
     pub accept: bool,
     /// Leaves remote files where they are; needs a versioned bucket.
     pub in_place: bool,
+    /// Compares the bytes that are stored of known files with their digests, and puts back what changed. Without it, only
+    /// what is gone or of another length is.
+    pub verify: bool,
 }
 
 /// What to remove of what nothing names.
@@ -83,6 +86,8 @@ pub struct Batch {
     pub(crate) ambient: Arc<dyn Ambient>,
     /// Other buckets, by name, that were opened so far.
     buckets: Arc<Mutex<BTreeMap<String, Store>>>,
+    /// File ledgers as they were when last read, by dataset: entries never change.
+    ledgers: Arc<Mutex<BTreeMap<String, LedgerState>>>,
 }
 
 impl Batch {
@@ -94,7 +99,8 @@ impl Batch {
         catalog: Option<Arc<dyn Catalog>>,
         settings: BatchSettings,
     ) -> Self {
-        Self { store, stores, catalog, settings, ambient: Arc::new(System), buckets: Arc::default() }
+        let (buckets, ledgers) = (Arc::default(), Arc::default());
+        Self { store, stores, catalog, settings, ambient: Arc::new(System), buckets, ledgers }
     }
 
     /// The same with another source of time and ids.
@@ -106,6 +112,22 @@ impl Batch {
 
     pub(crate) fn ledger(&self, dataset: &str) -> Ledger {
         Ledger::new(self.store.clone(), dataset)
+    }
+
+    /// The file ledger's state. Of one that was read before, only what came since is: a process that runs every few seconds
+    /// does not read all entries each time.
+    pub(crate) async fn ledger_state(&self, dataset: &str) -> Result<LedgerState, BatchError> {
+        let known = self.ledgers.lock().await.get(dataset).cloned();
+        let ledger = self.ledger(dataset);
+        let state = match known {
+            Some(mut state) => {
+                ledger.catch_up(&mut state).await?;
+                state
+            }
+            None => ledger.state().await?,
+        };
+        self.ledgers.lock().await.insert(dataset.to_owned(), state.clone());
+        Ok(state)
     }
 
     /// The bucket of that name, opened once: opening reads the configuration and asks the other side.

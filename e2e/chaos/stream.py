@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DATASET = "orders"
 TABLE = f"merged.{DATASET}"
 #: Refusals that a client has to expect around a restart; anything else is a defect.
-EXPECTED = {"realtime_gap", "starting", "unavailable", "overloaded", "shutting_down", "at_least", "backpressure"}
+EXPECTED = {
+    "realtime_gap", "realtime_unavailable", "unavailable", "not_ready", "positions_not_reached", "too_many_queries",
+}
 QUESTIONS = [
     f"SELECT count(*) FROM {TABLE}",
     f'SELECT count(*), sum("cents"), sum("_offset") FROM {TABLE}',

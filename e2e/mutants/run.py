@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CRATES = ["shared", "stores", "testing", "batch", "speed", "serving", "e2e"]
 INVARIANTS = [f"H{n}" for n in range(1, 11)]
-# a test that a patch sends in circles has noticed it, too
-TEST_SECONDS_MAX = 300
+# a test that does not end has not noticed anything, as far as can be told
+TEST_SECONDS_MAX = 600
 
 
 @dataclass
@@ -113,7 +113,7 @@ def outcome(mutant: Mutant, folder: Path, target: Path, flags: list[str]) -> str
         return "DOES NOT COMPILE"
     code, output = cargo(mutant.command, ["--", *mutant.filters], folder, target, flags)
     if code == 124:
-        return "noticed (never ends)"
+        return "NEVER ENDS"
     if code != 0 and "test result: FAILED" in output:
         return "noticed"
     print(output[-4000:])

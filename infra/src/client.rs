@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, StatusCode};
+use bytes::Bytes;
+use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tidemark_shared::error::{ErrorKind, Kind};
 
@@ -97,13 +98,23 @@ impl ErrorKind for ClientError {
     }
 }
 
-/// What a server gave.
-#[derive(Debug, Clone)]
+/// What a server gives.
+#[derive(Debug)]
 pub struct Given {
     /// What the answer covers, as JSON, where a header says so.
     pub as_of: Option<String>,
-    /// The body, whole.
-    pub body: Vec<u8>,
+    url: String,
+    answer: Response,
+}
+
+impl Given {
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`]: the answer broke off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        self.answer.chunk().await.map_err(|source| ClientError::Unreachable { url: self.url.clone(), source })
+    }
 }
 
 /// A server's HTTP door.
@@ -173,34 +184,38 @@ impl Server {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Value, ClientError> {
-        let answer = self.send(method, path, headers, body).await?;
-        serde_json::from_slice(&answer.body).map_err(|error| self.not_understood(&error))
+        let answer = self.open(method, path, headers, body).await?;
+        let body = answer.bytes().await.map_err(|source| ClientError::Unreachable { url: self.url.clone(), source })?;
+        serde_json::from_slice(&body).map_err(|error| self.not_understood(&error))
     }
 
     fn not_understood(&self, error: &dyn std::error::Error) -> ClientError {
         ClientError::NotUnderstood { url: self.url.clone(), reason: error.to_string() }
     }
 
-    /// Posts a body and gets whatever comes.
+    /// Posts a body and gets whatever comes, as it comes.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn post_for_bytes(
+    pub async fn post_for_stream(
         &self,
         path: &str,
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Given, ClientError> {
-        self.send(Method::POST, path, headers, body).await
+        let answer = self.open(Method::POST, path, headers, body).await?;
+        let as_of = answer.headers().get("tidemark-as-of").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Given { as_of, url: self.url.clone(), answer })
     }
 
-    async fn send(
+    /// Sends a request; its answer's head has come, and is no refusal.
+    async fn open(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Vec<u8>,
-    ) -> Result<Given, ClientError> {
+    ) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
@@ -214,10 +229,11 @@ impl Server {
             false => unreachable(error),
         })?;
         let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
         let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let as_of = answer.headers().get("tidemark-as-of").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = answer.bytes().await.map_err(unreachable)?.to_vec();
-        if status.is_success() { Ok(Given { as_of, body }) } else { Err(refused(status, retry_after, &body)) }
+        Err(refused(status, retry_after, &answer.bytes().await.map_err(unreachable)?))
     }
 }
 

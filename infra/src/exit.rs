@@ -55,7 +55,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// How an ingest or a batch run ended. A held or refused file, or figures that do not add up, outweigh a bad one.
+/// How an ingest or a batch run ended. A held or refused file, figures that do not add up, or a catalog that could not be
+/// told outweigh a bad one.
 #[must_use]
 pub fn exit_of(report: &IngestReport, strict: bool) -> Exit {
     let stopped = report.files.iter().any(|file| {
@@ -64,7 +65,7 @@ pub fn exit_of(report: &IngestReport, strict: bool) -> Exit {
             FileOutcome::Held { .. } | FileOutcome::Refused { .. } | FileOutcome::AlreadyThere { held: true }
         )
     });
-    if stopped || !report.counts.adds_up() {
+    if stopped || !report.counts.adds_up() || report.catalog_error.is_some() {
         return Exit::Failed;
     }
     let bad_file = |outcome: &FileOutcome| matches!(outcome, FileOutcome::Added { bad_file: true, .. });
@@ -123,6 +124,14 @@ mod tests {
             assert_eq!(exit_of(&report, false), plain, "{report:?}");
             assert_eq!(exit_of(&report, true), strict, "strict {report:?}");
         }
+    }
+
+    #[test]
+    fn a_catalog_that_was_not_told_is_a_failure_though_the_rows_are_in() {
+        let done = report(vec![FileOutcome::Added { bad_file: false, replaced: None }], counts(2, 2, 0));
+        assert_eq!(exit_of(&done, false), Exit::Done);
+        let untold = IngestReport { catalog_error: Some("the catalog is away".to_owned()), ..done };
+        assert_eq!(exit_of(&untold, false), Exit::Failed);
     }
 
     #[test]

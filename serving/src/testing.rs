@@ -24,11 +24,32 @@ struct Held {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct TestLive(Mutex<BTreeMap<ViewId, Held>>);
+pub(crate) struct TestLive {
+    views: Mutex<BTreeMap<ViewId, Held>>,
+    /// Pins from now on before rows below a coverage go.
+    drops: Mutex<Option<(usize, Coverage)>>,
+}
 
 impl TestLive {
+    /// Lets rows below `coverage` go between the pin after `pins` others and the one before.
+    pub(crate) fn drop_after(&self, pins: usize, coverage: Coverage) {
+        *self.drops.lock().expect("drops") = Some((pins, coverage));
+    }
+
+    fn due(&self) -> Option<Coverage> {
+        let mut drops = self.drops.lock().expect("drops");
+        match &mut *drops {
+            Some((0, _)) => drops.take().map(|(_, coverage)| coverage),
+            Some((pins, _)) => {
+                *pins -= 1;
+                None
+            }
+            None => None,
+        }
+    }
+
     fn change<T>(&self, view: &ViewId, change: impl FnOnce(&mut Held) -> T) -> Result<T, LiveError> {
-        let mut views = self.0.lock().expect("views");
+        let mut views = self.views.lock().expect("views");
         let held = views.get_mut(view).ok_or_else(|| LiveError::Missing { view: view.clone(), partition: None })?;
         Ok(change(held))
     }
@@ -40,7 +61,7 @@ impl LiveView for TestLive {
         let range = |end| LiveRange { floor: end, visible: end };
         let ranges = floors.iter().map(|(partition, end)| (partition.clone(), range(end))).collect();
         let held = Held { schema: Arc::clone(schema), ranges, rows: Vec::new() };
-        let _opened = self.0.lock().expect("views").entry(view.clone()).or_insert(held);
+        let _opened = self.views.lock().expect("views").entry(view.clone()).or_insert(held);
         Ok(())
     }
 
@@ -54,7 +75,10 @@ impl LiveView for TestLive {
     }
 
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        let held = self.0.lock().expect("views").get(view).cloned();
+        if let Some(coverage) = self.due() {
+            self.drop_below(view, &coverage).await?;
+        }
+        let held = self.views.lock().expect("views").get(view).cloned();
         Ok(held.map(|held| Arc::new(held) as Arc<dyn LivePin>))
     }
 
@@ -68,12 +92,12 @@ impl LiveView for TestLive {
     }
 
     async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        let _held = self.0.lock().expect("views").remove(view);
+        let _held = self.views.lock().expect("views").remove(view);
         Ok(())
     }
 
     async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        Ok(self.0.lock().expect("views").keys().cloned().collect())
+        Ok(self.views.lock().expect("views").keys().cloned().collect())
     }
 
     fn usage(&self) -> LiveUsage {
@@ -88,9 +112,11 @@ impl LiveView for TestLive {
 impl Held {
     fn within(&self, ranges: &BTreeMap<LogPartition, Range<u64>>) -> Vec<RecordBatch> {
         let within = |(partition, rows): &(LogPartition, RecordBatch)| {
-            let range = ranges.get(partition)?;
+            let (range, held) = (ranges.get(partition)?, self.ranges.get(partition)?);
             let offsets = rows.column_by_name(OFFSET_COLUMN)?.as_primitive::<Int64Type>().clone();
-            let inside = |offset: Option<i64>| offset.map(|offset| range.contains(&(offset as u64)));
+            let inside = |offset: Option<i64>| {
+                offset.map(|offset| range.contains(&(offset as u64)) && offset as u64 >= held.floor)
+            };
             let kept: BooleanArray = offsets.iter().map(inside).collect();
             Some(filter_record_batch(rows, &kept).expect("a mask of its length"))
         };

@@ -12,6 +12,7 @@ mod segments;
 mod stage;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tidemark_shared::dataset::nearest;
@@ -66,7 +67,7 @@ impl Batch {
         streams: bool,
         progress: &Arc<dyn Progress>,
     ) -> Result<IngestReport, BatchError> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut definitions = self.definitions(dataset).await?;
         if !request.paths.is_empty() && !definitions.takes_files() {
             return Err(BatchError::NoFiles { dataset: dataset.to_owned() });
@@ -74,7 +75,7 @@ impl Batch {
         let exists = self.refuse_other_semantics(dataset).await?;
         let (found, names) = self.expand(request, progress).await?;
         // Read once; from here on only what others append is read.
-        let mut state = self.ledger(dataset).state().await?;
+        let mut state = self.ledger_state(dataset).await?;
         let mut opened = self.open_current(&mut definitions, &mut state, exists).await?;
         let mut route = match streams {
             true => self.route(&definitions, opened.as_ref()).await?,
@@ -105,9 +106,19 @@ impl Batch {
         if let Some(route) = &mut route {
             self.bring_up_streams(&mut definitions, opened.take(), route, &mut report, progress).await?;
         }
+        self.finish(&mut definitions, report, started).await
+    }
+
+    /// The sums of a report; and the catalog is told. What was done is done, though the catalog be away.
+    async fn finish(
+        &self,
+        definitions: &mut Definitions,
+        mut report: IngestReport,
+        started: Instant,
+    ) -> Result<IngestReport, BatchError> {
         report.counts = total(&report);
         report.held_records = held(&report);
-        self.register(&mut definitions).await?;
+        report.catalog_error = self.tell_catalog(definitions).await?;
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
     }
@@ -122,11 +133,11 @@ impl Batch {
         names: &[String],
         progress: &Arc<dyn Progress>,
     ) -> Result<IngestReport, BatchError> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut definitions = self.definitions(dataset).await?;
         let exists = self.refuse_other_semantics(dataset).await?;
         let ledger = self.ledger(dataset);
-        let mut state = ledger.state().await?;
+        let mut state = self.ledger_state(dataset).await?;
         let opened = self.open_current(&mut definitions, &mut state, exists).await?;
         for name in names {
             // One that was withdrawn before is no mistake: a run that was killed in between is typed again.
@@ -153,9 +164,7 @@ impl Batch {
             });
         }
         self.bring_up(&mut definitions, opened, None, &mut state, &mut report, progress).await?;
-        self.register(&mut definitions).await?;
-        report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(report)
+        self.finish(&mut definitions, report, started).await
     }
 
     pub(crate) fn known_file(&self, dataset: &str, state: &LedgerState, name: &str) -> Result<(), BatchError> {
@@ -232,7 +241,7 @@ impl Batch {
         let candidates: Vec<Candidate> = found.iter().zip(&digests).map(candidate).collect();
         let options = PlanOptions { replace: request.replace, allow_duplicate: request.allow_duplicate };
         let decisions = decide(state, &candidates, options);
-        let repaired = self.put_back_all(&found, &candidates, &decisions, state, progress).await?;
+        let repaired = self.put_back_all(&found, &candidates, &decisions, state, request.verify, progress).await?;
         let mut new = Vec::new();
         for (((found, candidate), mut decision), repaired) in
             found.into_iter().zip(candidates).zip(decisions).zip(repaired)
@@ -267,6 +276,7 @@ impl Batch {
         candidates: &[Candidate],
         decisions: &[Decision],
         state: &LedgerState,
+        verify: bool,
         progress: &Arc<dyn Progress>,
     ) -> Result<Vec<Option<(u64, bool)>>, BatchError> {
         let known = |sha256: &str, decision: &Decision| match decision {
@@ -280,13 +290,13 @@ impl Batch {
             .map(|(found, (candidate, decision))| (found.clone(), known(&candidate.sha256, decision)))
             .collect();
         let bytes = checks.iter().filter_map(|(_, known)| Some(known.as_ref()?.file.bytes)).sum();
-        if bytes > 0 {
+        if verify && bytes > 0 {
             progress.phase("compare", Some(bytes));
         }
         futures::stream::iter(checks)
             .map(|(found, known)| async move {
                 let Some(known) = known else { return Ok(None) };
-                let done = self.put_back(&known, &found, progress).await?;
+                let done = self.put_back(&known, &found, verify, progress).await?;
                 Ok(done.then_some((known.number, known.standing == Standing::Held)))
             })
             .buffered(CHECKS_MAX)
@@ -362,6 +372,7 @@ impl Batch {
                     report.other_counts.add(counts);
                 }
             }
+            report.committed |= done.committed;
             report.rows_removed += done.rows_removed;
             report.raw_bytes += done.raw_bytes;
             report.curated_bytes += done.curated_bytes;

@@ -47,6 +47,7 @@ impl Batch {
             };
             let done = self.extend_streams(&maker, table, route, progress).await?;
             let (committed, sealed) = (done.committed, done.sealed);
+            report.committed |= committed;
             report.table_version = Some(done.table_version);
             report.generation = Some(generation);
             note(done, report);

@@ -1,5 +1,9 @@
 //! Faults of the store at every write, and lost acknowledgements.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use tidemark_batch::catalog::SqlCatalog;
 use tidemark_batch::report::quiet;
 use tidemark_testing::faulty::{Call, Fault, Rule};
 
@@ -84,4 +88,34 @@ async fn h9_a_recompute_that_fails_anywhere_leaves_the_old_answer_or_the_new_one
         failures += u64::from(failed);
     }
     assert!(failures > 3, "only {failures} writes failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_catalog_that_is_away_keeps_no_row_out_and_is_told_of() {
+    let home = Home::new().await;
+    let catalog = SqlCatalog::open("sqlite:catalog.db", Path::new(&home.path("")), true).await.expect("opens");
+    let batch = home.batch_with_catalog(Arc::new(catalog.clone()));
+    let report = batch.ingest("events", &home.request(&["a.csv"]), &quiet()).await.expect("ingests");
+    assert_eq!((report.catalog_error, report.committed), (None, true));
+    catalog.close().await;
+    let report = batch.ingest("events", &home.request(&["b.csv"]), &quiet()).await.expect("the rows are in");
+    assert!(report.catalog_error.is_some_and(|error| error.contains("catalog")));
+    // Of 40..70: 5 cut; 5 of the rest filtered.
+    assert_eq!((report.counts.records, report.counts.accepted, report.committed), (30, 20, true));
+    let report = batch.recompute("events", &quiet()).await.expect("switches");
+    assert!(report.catalog_error.is_some());
+    let report = batch.withdraw("events", &["b.csv".to_owned()], &quiet()).await.expect("the rows are out");
+    assert!(report.catalog_error.is_some() && report.rows_removed == 20);
+    let report = home.batch().run("events", &quiet()).await.expect("runs");
+    assert!(!report.committed, "nothing was left to do");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawal_counts_what_it_took_in_beside() {
+    let home = Home::new().await;
+    home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+    let failing = home.faulty(vec![Rule::new(Call::Put, "_delta_log/00000000000000000002", 0, Fault::Fails)]);
+    home.ingest(&failing, &["b.csv"]).await.expect_err("its commit fails");
+    let report = home.batch().withdraw("events", &["a.csv".to_owned()], &quiet()).await.expect("takes it out");
+    assert_eq!((report.other_counts.records, report.counts.records), (30, 30));
 }

@@ -81,7 +81,10 @@ async fn bytes_that_changed_in_the_raw_zone_are_not_published() {
     let error = batch.recompute("events", &quiet()).await.expect_err("other bytes than were taken in");
     assert!(matches!(&error, BatchError::RawLost { number: 0, what, .. } if what.contains("SHA-256")), "{error}");
     assert_eq!(home.published().await, before);
-    let report = batch.ingest("events", &home.request(&["a.csv"]), &quiet()).await.expect("puts them back");
+    let known = batch.ingest("events", &home.request(&["a.csv"]), &quiet()).await.expect("known");
+    assert_eq!(known.files[0].notes, [""; 0], "what has the length of the file is not read");
+    let verifying = IngestRequest { verify: true, ..home.request(&["a.csv"]) };
+    let report = batch.ingest("events", &verifying, &quiet()).await.expect("puts them back");
     assert_eq!(report.files[0].notes, ["the lost bytes of file 0 were put back"]);
     batch.recompute("events", &quiet()).await.expect("the bytes are right");
     assert_eq!(home.published().await, before);

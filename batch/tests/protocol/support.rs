@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tempfile::TempDir;
 use tidemark_batch::report::{RejectQuery, quiet};
 use tidemark_batch::{Batch, BatchError, BatchSettings, IngestRequest, VacuumRequest};
+use tidemark_shared::catalog::Catalog;
 use tidemark_shared::curated::{CuratedTable, CuratedVersion};
 use tidemark_shared::dataset::registry;
 use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
@@ -113,6 +114,11 @@ impl Home {
 
     pub(crate) fn batch_with(&self, settings: BatchSettings) -> Batch {
         Batch::new(self.store.clone(), Arc::new(Local), None, settings)
+    }
+
+    pub(crate) fn batch_with_catalog(&self, catalog: Arc<dyn Catalog>) -> Batch {
+        let settings = BatchSettings { threads: 2, ..BatchSettings::default() };
+        Batch::new(self.store.clone(), Arc::new(Local), Some(catalog), settings)
     }
 
     fn batch_on(&self, store: Store) -> Batch {

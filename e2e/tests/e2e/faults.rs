@@ -39,10 +39,18 @@ fn an_unknown_dataset_and_a_missing_file_touch_nothing_and_say_what_to_do() {
     let home = Home::with_trips();
     let good = home.file("good.csv", small_csv(3));
     let unknown = home.tidemark.run(&["ingest", "tripz", &good]).unwrap().expect_code(2).unwrap();
-    assert!(unknown.stderr.contains("tripz"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("tripz") && unknown.stderr.contains("hint: did you mean `trips`"),
+        "{}",
+        unknown.stderr
+    );
     let missing = format!("{}/missing.csv", home.folder.path().display());
     let missing = home.tidemark.run(&["ingest", "trips", &good, &missing]).unwrap().expect_code(2).unwrap();
-    assert!(missing.stderr.contains("missing.csv"), "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("missing.csv") && missing.stderr.contains("hint: give a file"),
+        "{}",
+        missing.stderr
+    );
     assert_eq!(home.status()["ledger_end"], 0, "the good file beside the missing one was not entered");
 }
 

@@ -156,7 +156,8 @@ pub async fn run(command: &BatchCommand, context: &Context) -> Result<Exit, CliE
             let batch = context.batch().await?;
             let report = Box::pin(batch.recompute(&args.dataset, &context.progress())).await?;
             context.report(&report, render::recompute)?;
-            Ok(if report.counts.adds_up() { Exit::Done } else { Exit::Failed })
+            let is_whole = report.counts.adds_up() && report.catalog_error.is_none();
+            Ok(if is_whole { Exit::Done } else { Exit::Failed })
         }
         BatchCommand::Compact(args) => {
             let batch = context.batch_without_catalog().await?;

@@ -40,11 +40,14 @@ pub struct IngestArgs {
     #[arg(long)]
     pub accept: bool,
     /// Take the rows of the named files out
-    #[arg(long, conflicts_with_all = ["name", "replace", "allow_duplicate", "accept", "in_place", "strict"])]
+    #[arg(long, conflicts_with_all = ["name", "replace", "allow_duplicate", "accept", "in_place", "verify", "strict"])]
     pub withdraw: bool,
     /// Leave remote files where they are and read them there; the bucket must keep versions
     #[arg(long)]
     pub in_place: bool,
+    /// Compare what is stored of known files with their digests, and put back what changed
+    #[arg(long)]
+    pub verify: bool,
     /// Exit with 3 if any record was rejected
     #[arg(long)]
     pub strict: bool,
@@ -86,5 +89,6 @@ fn request(args: &IngestArgs) -> IngestRequest {
         allow_duplicate: args.allow_duplicate,
         accept: args.accept,
         in_place: args.in_place,
+        verify: args.verify,
     }
 }

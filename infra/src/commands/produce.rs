@@ -9,6 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tidemark_shared::ambient::{Ambient as _, System};
 use tidemark_shared::backoff::{Attempts, Backoff};
+use tokio::sync::mpsc;
 
 use crate::client::{ClientError, Server};
 use crate::context::Context;
@@ -45,7 +46,7 @@ pub struct ProduceArgs {
     pub server: Option<String>,
 }
 
-type Lines = BufReader<Box<dyn Read>>;
+type Lines = BufReader<Box<dyn Read + Send>>;
 
 /// What was appended.
 #[derive(Debug, Default, Serialize)]
@@ -66,14 +67,10 @@ struct Answer {
 /// [`CliError`]; what was appended before is there, and the error says how much that is.
 pub async fn run(args: &ProduceArgs, context: &Context) -> Result<Exit, CliError> {
     let server = Server::need(args.server.as_deref(), context)?;
-    let mut lines = open(&args.file)?;
+    let mut bodies = bodies(&args.file)?;
     let mut produced = Produced::default();
-    loop {
-        let (body, path) = (next_body(&mut lines, &args.file)?, &args.dataset);
-        if body.is_empty() {
-            break;
-        }
-        match send(&server, path, &body).await {
+    while let Some(body) = bodies.recv().await {
+        match send(&server, &args.dataset, &body?).await {
             Ok(answer) => produced.take(answer),
             Err(error) => {
                 context.remark(&format!("{} records were appended before", produced.accepted));
@@ -98,6 +95,27 @@ impl Produced {
                 *highest = end.max(*highest);
             }
         }
+    }
+}
+
+/// Requests' bodies, read ahead on a thread of its own: a signal ends the command while standard input is silent, and does
+/// not wait for its next line.
+fn bodies(path: &Path) -> Result<mpsc::Receiver<Result<Vec<u8>, CliError>>, CliError> {
+    let (mut lines, path) = (open(path)?, path.to_owned());
+    let (sender, receiver) = mpsc::channel(1);
+    let read = move || {
+        loop {
+            let body = next_body(&mut lines, &path);
+            let (is_end, failed) = (body.as_ref().is_ok_and(Vec::is_empty), body.is_err());
+            if is_end || sender.blocking_send(body).is_err() || failed {
+                return;
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("records".to_owned()).spawn(read);
+    match spawned {
+        Ok(_) => Ok(receiver),
+        Err(source) => Err(CliError::File { action: "start threads in", path: "this process".into(), source }),
     }
 }
 

@@ -45,8 +45,16 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
         // Files in place are this process's to read.
         found => found.filter(|_| wants_server || args.tables.is_empty()),
     };
-    if let Some(server) = server.filter(|_| args.statement.is_some() || args.file.is_some()) {
-        return ended(sql::run_on(&args, &server).await);
+    if let Some(server) = server {
+        if !args.is_prompt() {
+            return ended(sql::run_on(&args, &server).await);
+        }
+        if wants_server {
+            return Err(CliError::Argument {
+                message: "--at-least and --max-staleness need a statement: the prompt answers here".to_owned(),
+                hint: Some("give the statement as an argument, by -f or on standard input".to_owned()),
+            });
+        }
     }
     let store = context.store(IfMissing::Fail).await?;
     let catalog = Arc::new(ConfiguredCatalog::new(context));

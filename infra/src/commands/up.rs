@@ -30,6 +30,9 @@ pub struct UpArgs {
     /// How often the batch layer runs on datasets with a stream, or `none` [env: TIDEMARK_BATCH_INTERVAL]
     #[arg(long, value_name = "TIME")]
     pub batch_interval: Option<String>,
+    /// How often what nothing names is removed, once it is a day old; `none`: never [env: TIDEMARK_BATCH_VACUUM_INTERVAL]
+    #[arg(long, value_name = "TIME")]
+    pub vacuum_interval: Option<String>,
     /// Log: embedded:PATH [env: TIDEMARK_LOG_URL] [default: the data folder's log]
     #[arg(long, value_name = "URL")]
     pub log_url: Option<String>,
@@ -95,6 +98,7 @@ impl UpArgs {
             ("--http", &self.http),
             ("--tokens-file", &self.tokens_file),
             ("--batch-interval", &self.batch_interval),
+            ("--vacuum-interval", &self.vacuum_interval),
             ("--log-url", &self.log_url),
             ("--live-url", &self.live_url),
             ("--retention-age", &more.retention_age),

@@ -137,6 +137,14 @@ pub const KEYS: &[Key] = &[
         help: "How often `tidemark up` runs the batch layer on datasets with a stream; `none`: only when real-time views fill up.",
     },
     Key {
+        section: "batch",
+        name: "vacuum_interval",
+        flag: Some("--vacuum-interval"),
+        default: "24h",
+        shape: Shape::DurationOrNone(100),
+        help: "How often `tidemark up` removes what nothing names and is older than 24 hours, such as the files that a compaction replaced, of datasets with a stream; `none`: only `tidemark batch vacuum` does.",
+    },
+    Key {
         section: "log",
         name: "url",
         flag: Some("--log-url"),

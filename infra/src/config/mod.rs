@@ -55,6 +55,8 @@ pub struct ServerConfig {
     pub segment_age_max: Duration,
     /// How often the batch layer runs; `None`: only when views fill up.
     pub batch_interval: Option<Duration>,
+    /// How often a server removes what nothing names; `None`: never.
+    pub vacuum_interval: Option<Duration>,
     /// Address of the HTTP door.
     pub http: SocketAddr,
     /// File of bearer tokens.

@@ -112,6 +112,7 @@ fn server(values: &Values) -> ServerConfig {
         segment_bytes_max: values.number("speed.segment_bytes_max"),
         segment_age_max: values.duration("speed.segment_age_max"),
         batch_interval: values.optional_duration("batch.interval"),
+        vacuum_interval: values.optional_duration("batch.vacuum_interval"),
         http: values.address("doors.http"),
         tokens_file: values.optional_path("doors.tokens_file"),
         body_bytes_max: values.number("doors.body_bytes_max"),

@@ -118,7 +118,7 @@ fn all_problems_of_a_file_come_at_once_with_their_lines() {
             "/srv/tidemark.toml:1: unknown key `stroe` (did you mean `store`?)",
             "/srv/tidemark.toml:4: unknown key `bufer_bytes_max` in [batch] (did you mean `buffer_bytes_max`?)",
             "/srv/tidemark.toml:5: unknown key `zzz` in [batch] (known here: threads, buffer_bytes_max, commit_bytes, \
-             file_bytes_target, grace, interval)",
+             file_bytes_target, grace, interval, vacuum_interval)",
             "/srv/tidemark.toml:6: `batch.threads` must be a text or a whole number",
         ]
     );

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemark_batch::report::{FileOutcome, FileReport, IngestReport};
 
-use super::{account, clean, reasons, table};
+use super::{account, clean, reasons, table, untold};
 use crate::units::{counted, format_bytes, format_count, format_elapsed};
 
 /// Most files that the table shows; what needs attention is told below it in any case.
@@ -43,6 +43,7 @@ pub fn ingest(report: &IngestReport) -> String {
         text.push_str(&format!("{} taken out\n", counted(report.rows_removed, "row")));
     }
     text.push_str(&sizes(report));
+    text.push_str(&untold(report.catalog_error.as_deref()));
     text
 }
 

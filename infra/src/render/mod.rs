@@ -77,7 +77,13 @@ pub fn recompute(report: &RecomputeReport) -> String {
         taken => format!("{} records that were rejects are none now\n", format_count(taken)),
     });
     text.push_str(&format!("{bytes} of Parquet written, in {}\n", format_elapsed(report.elapsed_ms)));
+    text.push_str(&untold(report.catalog_error.as_deref()));
     text
+}
+
+/// That the catalog does not know of a run's table.
+fn untold(reason: Option<&str>) -> String {
+    reason.map(|reason| format!("all of this is done, but the catalog was not told: {reason}\n")).unwrap_or_default()
 }
 
 /// A vacuum's report.

@@ -56,7 +56,7 @@ use crate::endpoints::Endpoints;
 use facts::Facts;
 use notify::Notifying;
 use parts::Parts;
-use runs::Runs;
+use runs::{Intervals, Runs};
 use stream::Stream;
 use streams::Streams;
 use tasks::Tasks;
@@ -271,7 +271,8 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let stop_door = CancellationToken::new();
     let mut serving = JoinSet::new();
     let _handle = serving.spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
-    let started = start(&parts, &streams, config.batch_interval).await;
+    let intervals = Intervals { runs: config.batch_interval, vacuums: config.vacuum_interval };
+    let started = start(&parts, &streams, intervals).await;
     let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}") };
     let write = || endpoints.write(&data_dir).map_err(|source| UpError::Endpoints { path: data_dir.clone(), source });
     let ended = started.and_then(|()| write());
@@ -304,12 +305,12 @@ fn closed(ended: Option<Result<Drained, tokio::task::JoinError>>) {
 }
 
 /// Opens streams and views, and sets everything going that is not a door.
-async fn start(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>) -> Result<(), UpError> {
+async fn start(parts: &Parts, streams: &Arc<Streams>, intervals: Intervals) -> Result<(), UpError> {
     let found = {
         let (parts, streams) = (parts.clone(), Arc::clone(streams));
         move |stream: Arc<Stream>| -> BoxFuture<'static, ()> {
             let (parts, streams) = (parts.clone(), Arc::clone(&streams));
-            Box::pin(async move { start_stream(&parts, &streams, interval, stream).await })
+            Box::pin(async move { start_stream(&parts, &streams, intervals, stream).await })
         }
     };
     streams.discover(&found).await?;
@@ -323,7 +324,7 @@ async fn start(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>
 }
 
 /// Sets archiver and batch runs of a stream going.
-async fn start_stream(parts: &Parts, streams: &Arc<Streams>, interval: Option<Duration>, stream: Arc<Stream>) {
+async fn start_stream(parts: &Parts, streams: &Arc<Streams>, intervals: Intervals, stream: Arc<Stream>) {
     let (archiver, stop) = (Arc::clone(&stream.archiver), parts.stop_speed.clone());
     let archive = move || {
         let (archiver, stop) = (Arc::clone(&archiver), stop.clone());
@@ -331,7 +332,7 @@ async fn start_stream(parts: &Parts, streams: &Arc<Streams>, interval: Option<Du
     };
     parts.tasks.spawn(format!("archiver {}", stream.dataset), parts.stop_speed.clone(), archive).await;
     let name = format!("batch {}", stream.dataset);
-    let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), interval });
+    let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), intervals });
     let run = move || {
         let runs = Arc::clone(&runs);
         async move { runs.run().await.map_err(|error| chain(&error)) }

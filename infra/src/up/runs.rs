@@ -1,8 +1,9 @@
-//! Runs the batch layer on a dataset: every so often, and when real-time views fill up.
+//! Runs the batch layer on a dataset: every so often, and when real-time views fill up. From time to time it tidies up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_batch::VacuumRequest;
 use tidemark_batch::report::quiet;
 use tidemark_shared::error::chain;
 use tidemark_speed::pressure::Level;
@@ -15,6 +16,8 @@ use super::streams::Streams;
 /// A compaction is tried after so many runs that committed, packing after so many compactions.
 const RUNS_PER_COMPACTION: u64 = 10;
 const COMPACTIONS_PER_PACKING: u64 = 4;
+/// What nothing names is removed at this age. Longer than any run takes, which may be about to name it.
+const VACUUM_AGE: Duration = Duration::from_secs(24 * 3_600);
 /// Pause between two runs for want of room: what the first one covered leaves the views only after the grace.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
@@ -23,16 +26,34 @@ pub(super) struct Runs {
     pub(super) parts: Parts,
     pub(super) stream: Arc<Stream>,
     pub(super) streams: Arc<Streams>,
-    pub(super) interval: Option<Duration>,
+    pub(super) intervals: Intervals,
+}
+
+/// How often what is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intervals {
+    /// Runs; `None`: only for want of room.
+    pub(super) runs: Option<Duration>,
+    /// Vacuums, each after a run; `None`: never.
+    pub(super) vacuums: Option<Duration>,
+}
+
+/// What was done since the loop began.
+#[derive(Debug, Default)]
+struct Done {
+    /// Runs that committed.
+    committed: u64,
+    /// When a vacuum began last.
+    vacuumed: Option<tokio::time::Instant>,
 }
 
 impl Runs {
     /// Runs until it is stopped. A run that fails is told, and tried again at the next occasion.
     pub(super) async fn run(&self) -> Result<(), UpError> {
         let name = format!("batch {}", self.stream.dataset);
-        let mut committed = 0_u64;
+        let mut done = Done::default();
         while self.due().await {
-            let ended = self.parts.stop_batch.run_until_cancelled(Box::pin(self.once(&mut committed))).await;
+            let ended = self.parts.stop_batch.run_until_cancelled(Box::pin(self.once(&mut done))).await;
             match ended {
                 None => break,
                 Some(Ok(())) => self.parts.tasks.works(&name),
@@ -49,7 +70,7 @@ impl Runs {
     async fn due(&self) -> bool {
         let wait = async {
             let interval = async {
-                match self.interval {
+                match self.intervals.runs {
                     Some(interval) => passed(interval).await,
                     None => std::future::pending().await,
                 }
@@ -67,23 +88,36 @@ impl Runs {
     }
 
     /// Seals what the log has, takes it in, and from time to time tidies up.
-    async fn once(&self, committed: &mut u64) -> Result<(), UpError> {
+    async fn once(&self, done: &mut Done) -> Result<(), UpError> {
         let dataset = &self.stream.dataset;
         // A partition that can't be archived keeps files and the other partitions from nothing.
         let flushed = self.stream.archiver.flush().await;
         let report = self.parts.batch.run(dataset, &quiet()).await?;
         self.streams.look_now();
         let _archived = flushed?;
-        if report.table_version.is_none() {
+        let catalog = format!("catalog of {dataset}");
+        match report.catalog_error {
+            Some(reason) => self.parts.tasks.fails(&catalog, reason),
+            None => self.parts.tasks.works(&catalog),
+        }
+        if !report.committed {
             return Ok(());
         }
-        *committed += 1;
-        if committed.is_multiple_of(RUNS_PER_COMPACTION) {
+        done.committed += 1;
+        if done.committed.is_multiple_of(RUNS_PER_COMPACTION) {
             let _report = self.parts.batch.compact(dataset).await?;
             self.streams.look_now();
         }
-        if committed.is_multiple_of(RUNS_PER_COMPACTION * COMPACTIONS_PER_PACKING) {
+        if done.committed.is_multiple_of(RUNS_PER_COMPACTION * COMPACTIONS_PER_PACKING) {
             let _report = self.parts.batch.pack(dataset).await?;
+        }
+        let is_due = |interval| done.vacuumed.is_none_or(|at| at.elapsed() >= interval);
+        if self.intervals.vacuums.is_some_and(is_due) {
+            done.vacuumed = Some(tokio::time::Instant::now());
+            let request = VacuumRequest { older_than: VACUUM_AGE, ..VacuumRequest::default() };
+            let report = self.parts.batch.vacuum(dataset, &request).await?;
+            let (objects, bytes) = (report.removed.len(), report.removed_bytes);
+            tracing::info!(dataset, objects, bytes, "removed what nothing names");
         }
         Ok(())
     }

@@ -46,6 +46,10 @@ pub struct SqlRequest {
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     pub params: Vec<serde_json::Value>,
+    /// The strings among `params` are as typed in a shell: where the statement wants no type in particular, a number, `true`,
+    /// `false` or `null` is that.
+    #[serde(default)]
+    pub guess_param_types: bool,
     /// Positions, by dataset, that the answer must cover; it is waited for, within a bound.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
@@ -113,7 +117,8 @@ impl Shared {
         if asked.params.len() > PARAMS_MAX {
             return Err(Problem::bad_request("bad_parameter", format!("at most {PARAMS_MAX} parameters")));
         }
-        let params = asked.params.into_iter().enumerate().map(|(index, value)| param(index, value));
+        let params =
+            asked.params.into_iter().enumerate().map(|(index, value)| param(index, value, asked.guess_param_types));
         let timeout = asked.timeout_ms.map_or(self.limits.query_timeout, Duration::from_millis);
         let limit = self.limits.bytes_read_max;
         let bytes_read_max = match (asked.bytes_read_max, limit) {
@@ -149,10 +154,11 @@ impl Shared {
     }
 }
 
-fn param(index: usize, value: serde_json::Value) -> Result<Param, Problem> {
+fn param(index: usize, value: serde_json::Value, guess: bool) -> Result<Param, Problem> {
     Ok(match value {
         serde_json::Value::Null => Param::Value(ScalarValue::Null),
         serde_json::Value::Bool(value) => Param::Value(ScalarValue::Boolean(Some(value))),
+        serde_json::Value::String(text) if guess => Param::Text(text),
         serde_json::Value::String(text) => Param::String(text),
         serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(number), _, _) => Param::Value(ScalarValue::Int64(Some(number))),

@@ -63,23 +63,36 @@ impl Guarded {
 }
 
 /// [`Read`] over a [`Guarded`] source.
+#[derive(Clone)]
 pub(crate) struct GuardedReader {
     source: Guarded,
     position: u64,
     buffer: Bytes,
 }
 
-impl Read for GuardedReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+impl GuardedReader {
+    /// With bytes in its buffer, which its clones share, unless the source ends here.
+    pub(crate) fn filled(mut self) -> io::Result<Self> {
+        self.fill()?;
+        Ok(self)
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             let left = self.source.len().saturating_sub(self.position);
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
-            if length == 0 {
-                return Ok(0);
+            if length > 0 {
+                self.buffer = self.source.read(self.position, length)?;
+                self.position += length as u64;
             }
-            self.buffer = self.source.read(self.position, length)?;
-            self.position += length as u64;
         }
+        Ok(())
+    }
+}
+
+impl Read for GuardedReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.fill()?;
         let length = self.buffer.len().min(into.len());
         self.buffer.copy_to_slice(&mut into[..length]);
         Ok(length)

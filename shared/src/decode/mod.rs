@@ -24,6 +24,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
+mod thrift;
 pub(crate) mod values;
 
 use std::io;

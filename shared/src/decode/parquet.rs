@@ -1,6 +1,6 @@
 //! Parquet: what is its own about reading it. Positions are row numbers.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
+use parquet::file::FOOTER_SIZE;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -15,6 +16,7 @@ use super::caught::caught;
 use super::columnar::ColumnarPlan;
 use super::input::{Guarded, GuardedReader};
 use super::pieces::{BATCH_ROWS, Groups, Piece};
+use super::thrift::lists_booleans;
 
 /// Rows decoded by one thread: what bounds memory where a file is one big row group.
 const PIECE_ROWS: u64 = 4 * BATCH_ROWS as u64;
@@ -30,13 +32,35 @@ impl Length for Guarded {
 impl ChunkReader for Guarded {
     type T = BufReader<GuardedReader>;
 
+    /// Asked for the header of a page, and for the file's last bytes, which say how long the footer is.
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        Ok(BufReader::new(self.reader(start)))
+        let reader = self.reader(start).filled()?;
+        if start != end_of_footer(self) {
+            refuse_booleans(&mut BufReader::new(reader.clone()), "a page header")?;
+        }
+        Ok(BufReader::new(reader))
     }
 
+    /// Asked for a page, and for the footer.
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        self.read(start, length).map_err(|error| ParquetError::External(Box::new(error)))
+        let bytes = self.read(start, length).map_err(|error| ParquetError::External(Box::new(error)))?;
+        if start + length as u64 == end_of_footer(self) {
+            refuse_booleans(&mut bytes.as_ref(), "the footer")?;
+        }
+        Ok(bytes)
     }
+}
+
+/// Where the footer's structure ends: its length and the format's mark follow.
+fn end_of_footer(file: &Guarded) -> u64 {
+    file.len().saturating_sub(FOOTER_SIZE as u64)
+}
+
+fn refuse_booleans(reader: &mut impl Read, what: &str) -> Result<(), ParquetError> {
+    if lists_booleans(reader) {
+        return Err(ParquetError::General(format!("{what} is damaged: it holds a list of booleans")));
+    }
+    Ok(())
 }
 
 /// An opened Parquet file.

@@ -234,4 +234,15 @@ impl ErrorKind for LedgerError {
             Self::Contended { .. } => Kind::Retryable,
         }
     }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Missing { .. } | Self::Unreadable { .. } => {
+                Some("restore the object of the raw zone from a backup".to_owned())
+            }
+            Self::Newer { .. } => Some("use a release at least as new as the one that wrote it".to_owned()),
+            Self::Contended { .. } => Some("run the same command again".to_owned()),
+        }
+    }
 }

@@ -18,7 +18,9 @@ use crate::position::{LogPartition, Source};
 use crate::store::{Cause, Operation, PutNew, Store, StoreError};
 
 /// Version of the JSON of sources and origins. A reader refuses a higher one.
-const FORMAT: u32 = 1;
+pub(super) const SOURCE_FORMAT: u32 = 1;
+/// A source is entered once for each incarnation of a topic: others seldom come in between.
+const SOURCE_ATTEMPTS_MAX: u32 = 100;
 /// Bytes read at a segment's end in one request, in the hope that the whole footer is among them.
 const FOOTER_BYTES: usize = 8 << 10;
 
@@ -110,6 +112,7 @@ impl Archive {
     /// # Errors
     /// [`SegmentError`]; [`SegmentError::Source`] for a topic whose name can't be a source's.
     pub async fn source(&self, topic: &Topic) -> Result<StreamSource, SegmentError> {
+        let mut attempts = 0;
         loop {
             let sources = self.sources().await?;
             if let Some(known) = sources.iter().find(|known| known.name_and_id() == (&topic.name, &topic.id)) {
@@ -117,16 +120,20 @@ impl Archive {
             }
             let earlier = sources.iter().filter(|known| known.topic == topic.name).count();
             let entry = StreamSource {
-                format: FORMAT,
+                format: SOURCE_FORMAT,
                 source: source_name(&topic.name, earlier)?,
                 topic: topic.name.clone(),
                 id: topic.id.clone(),
             };
             let key = layout::stream_source(&self.dataset, sources.len() as u64);
             let json = serde_json::to_vec(&entry).expect("a source is plain data");
-            // Whoever was first, the next round finds what is there.
             if let PutNew::Created = self.store.put_new(&key, json.into()).await? {
                 return Ok(entry);
+            }
+            // Whoever was first, the next round finds what is there: each loss is a topic of somebody else.
+            attempts += 1;
+            if attempts == SOURCE_ATTEMPTS_MAX {
+                return Err(SegmentError::Contended { dataset: self.dataset.clone(), attempts });
             }
         }
     }
@@ -164,7 +171,7 @@ impl Archive {
     /// [`SegmentError`].
     pub async fn begin(&self, partition: &LogPartition, offset: u64) -> Result<u64, SegmentError> {
         let key = layout::stream_origin(&self.dataset, partition);
-        let json = serde_json::to_vec(&Origin { format: FORMAT, offset }).expect("an origin is plain data");
+        let json = serde_json::to_vec(&Origin { format: SOURCE_FORMAT, offset }).expect("an origin is plain data");
         match self.store.put_new(&key, json.into()).await? {
             PutNew::Created => Ok(offset),
             PutNew::Exists(bytes) => Ok(parse::<Origin>(&key, &bytes)?.offset),
@@ -259,7 +266,8 @@ impl Archive {
             let widest = packed.iter().filter(|segment| covers(segment, at)).max_by_key(|segment| segment.end);
             // Of the last one the end is unknown: where it begins before what was picked, a packed one stands for it.
             let passed = |segment: &&SegmentRef| segment.end.is_none() && segment.start < at && !chain.is_empty();
-            let mut newest = plain.iter().rev().filter(|segment| !passed(segment));
+            let begun = &plain[..plain.partition_point(|segment| segment.start <= at)];
+            let mut newest = begun.iter().rev().filter(|segment| !passed(segment));
             let next = widest.or_else(|| newest.find(|segment| covers(segment, at)));
             let Some(next) = next else { break };
             chain.push(next.clone());
@@ -459,8 +467,8 @@ fn parse<T: serde::de::DeserializeOwned>(key: &Path, bytes: &[u8]) -> Result<T, 
     }
     let corrupt = |reason: String| SegmentError::Corrupt { key: key.to_string(), reason };
     let form: Form = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
-    if form.format > FORMAT {
-        return Err(corrupt(format!("its form {} is newer than this release reads ({FORMAT})", form.format)));
+    if form.format > SOURCE_FORMAT {
+        return Err(SegmentError::Newer { key: key.to_string(), format: form.format });
     }
     serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))
 }

@@ -12,6 +12,8 @@ pub use format::{read_header, read_segment, write_segment};
 
 use std::ops::Range;
 
+use archive::SOURCE_FORMAT;
+
 use crate::error::{ErrorKind, Kind};
 use crate::log::OffsetRecord;
 use crate::position::{LogPartition, PositionError};
@@ -63,6 +65,22 @@ pub enum SegmentError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Written by a newer release.
+    #[error("`{key}` has format {format}; this build reads up to {SOURCE_FORMAT}")]
+    Newer {
+        /// The object.
+        key: String,
+        /// Its format.
+        format: u32,
+    },
+    /// Others kept winning.
+    #[error("the sources of dataset `{dataset}` were changed by others {attempts} times in a row")]
+    Contended {
+        /// The dataset.
+        dataset: String,
+        /// Attempts made.
+        attempts: u32,
+    },
     /// Offsets are missing between two segments.
     #[error("the archive of `{partition}` of dataset `{dataset}` has a hole: offsets {} to {} are in no segment", missing.start, missing.end)]
     Hole {
@@ -95,6 +113,8 @@ impl ErrorKind for SegmentError {
         match self {
             Self::Store(error) => error.kind(),
             Self::Corrupt { .. } | Self::Hole { .. } => Kind::Corrupt,
+            Self::Newer { .. } => Kind::Unsupported,
+            Self::Contended { .. } => Kind::Retryable,
             Self::Source { .. } => Kind::Invalid,
             Self::Encode { .. } => Kind::Internal,
         }
@@ -104,6 +124,7 @@ impl ErrorKind for SegmentError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Hole { .. } => Some("restore the missing objects of the raw zone from a backup".to_owned()),
+            Self::Newer { .. } => Some("use a release at least as new as the one that wrote it".to_owned()),
             Self::Source { .. } => Some("give the stream another topic".to_owned()),
             _ => None,
         }

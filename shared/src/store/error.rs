@@ -15,6 +15,8 @@ pub enum Operation {
     Put,
     /// Writing a big object in parts.
     Upload,
+    /// Bringing what was written to the disk.
+    Sync,
     /// Reading.
     Read,
     /// Listing keys.
@@ -31,6 +33,7 @@ impl fmt::Display for Operation {
             Self::Open => "open",
             Self::Put => "write",
             Self::Upload => "upload",
+            Self::Sync => "bring to the disk",
             Self::Read => "read",
             Self::List => "list",
             Self::Delete => "delete",

@@ -65,7 +65,7 @@ impl Upkeep for LocalUpkeep {
     /// The file's bytes, then the name in its folder and those of the folders above it.
     async fn sync(&self, key: &object_store::path::Path) -> Result<(), StoreError> {
         let (root, path) = (self.root.clone(), self.root.join(key.as_ref()));
-        in_background(Operation::Upkeep, &path.clone(), move || {
+        in_background(Operation::Sync, &path.clone(), move || {
             fs::File::open(&path)?.sync_all()?;
             for folder in path.ancestors().skip(1) {
                 fs::File::open(folder)?.sync_all()?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectMeta, ObjectStoreExt, PutPayload};
 use sha2::{Digest as _, Sha256};
 
 use super::{Operation, Store, StoreError};
@@ -88,6 +88,7 @@ impl Store {
             progress(length);
             return Ok(Uploaded::Stored);
         }
+        let before = self.head(path, None).await?;
         let started = self.objects().put_multipart(path).await;
         let mut upload = started.map_err(|error| StoreError::of(Operation::Upload, path, error))?;
         let written = write_parts(upload.as_mut(), path, &mut body, progress).await;
@@ -96,10 +97,11 @@ impl Store {
             (Ok(()), Some(found)) => Ok(Uploaded::Differs { found }),
             (Ok(()), None) => match upload.complete().await {
                 Ok(_) => return Ok(Uploaded::Stored),
-                // A completion whose acknowledgement was lost did happen; the key names the content, so its size
-                // settles it.
-                Err(_) if matches!(self.size(path).await, Ok(Some(size)) if size == length) => Ok(Uploaded::Stored),
-                Err(error) => Err(StoreError::of(Operation::Upload, path, error)),
+                Err(error) => match self.head(path, None).await {
+                    // A completion whose acknowledgement was lost did happen.
+                    Ok(Some(after)) if is_new(before.as_ref(), &after, length) => Ok(Uploaded::Stored),
+                    _ => Err(StoreError::of(Operation::Upload, path, error)),
+                },
             },
         };
         if let Err(abort) = upload.abort().await {
@@ -107,6 +109,13 @@ impl Store {
         }
         ended
     }
+}
+
+/// Whether `after` is an object that was not there before, of this many bytes. The key names the content, so that whoever
+/// wrote it, it is what was to be written. What was there before may be damaged, and of the same length.
+fn is_new(before: Option<&ObjectMeta>, after: &ObjectMeta, length: u64) -> bool {
+    let same = |before: &ObjectMeta| before.e_tag == after.e_tag && before.last_modified == after.last_modified;
+    after.size == length && !before.is_some_and(same)
 }
 
 /// What is uploaded, and the digest of what was read of it so far.
@@ -194,4 +203,33 @@ async fn next_part(
 pub(super) fn parts(length: u64) -> impl Iterator<Item = (u64, u64)> {
     let size = SINGLE_PUT_BYTES_MAX.max(length.div_ceil(PARTS_MAX));
     (0..length.div_ceil(size)).map(move |part| (part * size, ((part + 1) * size).min(length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn only_an_object_that_was_not_there_tells_that_an_upload_was_done() {
+        let meta = |e_tag: &str, seconds, size| ObjectMeta {
+            location: Path::from("k"),
+            last_modified: DateTime::from_timestamp(seconds, 0).expect("a time"),
+            size,
+            e_tag: Some(e_tag.to_owned()),
+            version: None,
+        };
+        let damaged = meta("a", 1, 9);
+        for (before, after, wanted) in [
+            (None, meta("b", 2, 9), true),
+            (None, meta("b", 2, 8), false),
+            (Some(&damaged), damaged.clone(), false),
+            (Some(&damaged), meta("b", 1, 9), true),
+            (Some(&damaged), meta("a", 2, 9), true),
+            (Some(&damaged), meta("b", 2, 8), false),
+        ] {
+            assert_eq!(is_new(before, &after, 9), wanted, "{before:?} {after:?}");
+        }
+    }
 }

@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Archiver, ArchiverError, ArchiverStep};
 use crate::retry::{Retries, may_heal};
 
+/// Steps of a partition after which the others are looked at again.
+const ROUND_STEPS_MAX: usize = 8;
+
 impl Archiver {
     /// Archives until it is cancelled. What is gathered then is not put (the next archiver reads it again); call
     /// [`Archiver::flush`] afterwards to archive it. Failures of log and store are tried again; a partition that can't go
@@ -28,7 +31,8 @@ impl Archiver {
         let mut retries = Retries::default();
         loop {
             match self.round().await {
-                Ok((beyond, at_most)) => {
+                Ok(None) => {}
+                Ok(Some((beyond, at_most))) => {
                     retries.succeeded();
                     if beyond.is_empty() {
                         // every partition has stopped: only new ones can bring work
@@ -55,13 +59,14 @@ impl Archiver {
         Ok(())
     }
 
-    /// Steps the partitions in turn until all are idle, so that a busy one keeps no other from its segment's age. Tells what
-    /// to wait for, and how long. A failure ends the round when all others are idle.
-    async fn round(&self) -> Result<(Vec<Position>, Duration), ArchiverError> {
+    /// Steps the partitions in turn until all are idle; tells what to wait for, and how long. A failure ends the round when all
+    /// others are idle. While one has much to do, rounds end before that (`None`): no other waits for it with a segment that
+    /// came of age, or with another attempt.
+    async fn round(&self) -> Result<Option<(Vec<Position>, Duration)>, ArchiverError> {
         let count = u32::try_from(self.log.bounds(&self.topic).await?.len()).unwrap_or(u32::MAX);
         let (mut idle, mut at_most) = (BTreeMap::new(), self.settings.partitions_refresh);
         let (mut busy, mut failure): (Vec<u32>, _) = ((0..count).collect(), None);
-        while !busy.is_empty() {
+        for _ in 0..ROUND_STEPS_MAX {
             let mut still = Vec::with_capacity(busy.len());
             for partition in busy {
                 match self.step(partition).await {
@@ -77,11 +82,12 @@ impl Archiver {
                 }
             }
             busy = still;
+            if busy.is_empty() {
+                let beyond = idle.into_iter().map(|(partition, offset)| Position { partition, offset }).collect();
+                return failure.map_or(Ok(Some((beyond, at_most))), Err);
+            }
         }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok((idle.into_iter().map(|(partition, offset)| Position { partition, offset }).collect(), at_most)),
-        }
+        Ok(None)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{SUMS, Shop, orders, records, sums};
+use super::{SUMS, Shop, answered, orders, records, sums};
 
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -122,6 +122,47 @@ fn records_come_by_a_pipe_and_the_token_is_good_for_the_command_line() {
     assert_eq!((sum("log_end"), sum("visible"), sum("coverage"), sum("lag_records")), (25_000, 25_000, 0, 0));
     let people = shop.home.tidemark.run(&["status"]).unwrap().expect_code(0).unwrap();
     assert!(people.stdout.contains("orders/0"), "{}", people.stdout);
+}
+
+#[test]
+fn a_pipe_that_falls_silent_keeps_nobody_from_leaving() {
+    use std::io::Read as _;
+    use std::process::Stdio;
+    let shop = Shop::open();
+    let mut command = shop.home.tidemark.command(&["produce", "orders", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(orders(0..10).as_bytes()).unwrap();
+    super::until("the records", || (answered(&shop.server, &json!({"sql": SUMS}))["rows"] == sums(10)).then_some(()));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("interrupted"), "{said}");
+    drop(pipe);
+}
+
+#[test]
+fn statements_that_come_by_a_pipe_are_answered_by_the_server() {
+    let shop = Shop::open();
+    let token = shop.take(0..7).to_string();
+    let file = shop.home.file("sums.sql", SUMS);
+    let ask = |more: &[&str]| {
+        let arguments: Vec<&str> = ["sql", "-f", &file, "--at-least", &token].iter().chain(more).copied().collect();
+        shop.home.tidemark.run(&arguments).unwrap().expect_code(0).unwrap()
+    };
+    let answer = ask(&["--format", "csv", "--stats"]);
+    assert_eq!(answer.stdout.lines().count(), 2, "{}", answer.stdout);
+    assert!(answer.stderr.contains("1 row in ") && answer.stderr.contains("as of "), "{}", answer.stderr);
+    let mut command = shop.home.tidemark.command(&["sql", "--format", "csv", "--param", "null", "--param", "3"]);
+    let mut child = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let sql = "SELECT count(*), $1 IS NULL, $2 + 1 FROM merged.orders";
+    child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().nth(1), Some("7,true,4"), "{text}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::json;
 use tidemark_e2e::server::Server;
@@ -155,4 +156,24 @@ fn a_full_view_makes_room_by_itself_and_slows_who_produces() {
     let level = || shop.server.get("/v1/status").unwrap()["live"]["level"].as_str().map(str::to_owned);
     until("room", || (level().as_deref() == Some("ok")).then_some(()));
     shop.audit("orders");
+}
+
+#[test]
+fn what_nothing_names_goes_by_itself_once_it_is_a_day_old() {
+    let shop = Shop::open_with(&["--batch-interval", "100ms", "--vacuum-interval", "100ms"]);
+    let folder = shop.home.tidemark.data_dir().join("store/raw/orders/files/data/0/0");
+    std::fs::create_dir_all(&folder).unwrap();
+    let [old, young] = ["old.csv", "young.csv"].map(|name| folder.join(name));
+    for path in [&old, &young] {
+        std::fs::write(path, "id\n").unwrap();
+    }
+    let days_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 3_600);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(days_ago).unwrap();
+    let mut taken = 0;
+    until("a vacuum", || {
+        shop.take(taken..taken + 1);
+        taken += 1;
+        (!old.exists()).then_some(())
+    });
+    assert!(young.exists());
 }

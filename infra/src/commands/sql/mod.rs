@@ -45,7 +45,7 @@ pub struct SqlArgs {
     /// One JSON document with columns, as-of, rows and stats; short for `--format json`.
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
-    /// Say on standard error how much was read, and how long it took.
+    /// Say on standard error how much was read, and how long it took; of a server's answer, the time.
     #[arg(long)]
     pub stats: bool,
     /// Name a CSV, JSON or Parquet file or folder, for use in the statement.
@@ -111,6 +111,12 @@ fn parse_memory(text: &str) -> Result<NonZeroU64, String> {
 }
 
 impl SqlArgs {
+    /// True if statements are to be typed: none is given, and standard input is a terminal.
+    #[must_use]
+    pub fn is_prompt(&self) -> bool {
+        self.statement.is_none() && self.file.is_none() && io::stdin().is_terminal()
+    }
+
     /// Settings of the engine that [`run`] wants: files in place are open, since a person asks for their own.
     #[must_use]
     pub fn engine_config(&self) -> SqlConfig {
@@ -242,13 +248,13 @@ pub async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> 
     }
 }
 
-/// Asks a running server. Without a statement, standard input is read: there is no prompt for it.
+/// Asks a running server; there is no prompt for it.
 ///
 /// # Errors
 /// [`SqlCommandError`].
 pub async fn run_on(args: &SqlArgs, server: &Server) -> Result<(), SqlCommandError> {
     let Some(statements) = statements(args)? else {
-        return Err(SqlCommandError::Empty { from: "the argument (the prompt answers here: add --local)".to_owned() });
+        return Err(SqlCommandError::Empty { from: "the argument".to_owned() });
     };
     let ended = tokio::select! {
         ended = remote::run_all(args, server, statements) => ended,
@@ -281,7 +287,7 @@ fn statements(args: &SqlArgs) -> Result<Option<Vec<String>>, SqlCommandError> {
                 opened.and_then(read_text).map_err(|source| SqlCommandError::Input { from: from.clone(), source });
             (text?, from)
         }
-        (None, None) if io::stdin().is_terminal() => return Ok(None),
+        (None, None) if args.is_prompt() => return Ok(None),
         (None, _) => {
             let from = "standard input".to_owned();
             let text = read_text(io::stdin()).map_err(|source| SqlCommandError::Input { from: from.clone(), source });

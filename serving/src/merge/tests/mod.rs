@@ -75,6 +75,20 @@ async fn h6_rows_that_neither_side_has_are_an_error_and_batch_still_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h6_rows_that_go_while_a_question_is_asked_are_found_curated() {
+    for pins in 0..4 {
+        let world = six().await;
+        world.curate("g1", [1, 1]).await;
+        let sum = async || world.ask("SELECT count(id), sum(cents) FROM orders").await.expect("an answer").0;
+        assert_eq!(sum().await, "6|21");
+        // The version that is open is older than what the view keeps from here on.
+        world.curate("g1", [3, 2]).await;
+        world.drop_after(pins, [3, 2]);
+        assert_eq!(sum().await, "6|21", "dropped after {pins} pins");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h9_the_new_generation_answers_when_its_view_is_as_far_as_the_old_one() {
     let world = six().await;
     world.curate("g1", [1, 1]).await;

@@ -240,6 +240,11 @@ impl World {
         self.live.drop_below(&view, &coverage(floors)).await.expect("drops");
     }
 
+    /// Lets rows of the view that is pinned go, once `pins` more were taken.
+    pub(crate) fn drop_after(&self, pins: usize, floors: [u64; 2]) {
+        self.live.drop_after(pins, coverage(floors));
+    }
+
     pub(crate) async fn publish(&self, generation: &str, n: u64) {
         let pointer = CurrentGeneration::new(generation, &self.definition, 1);
         if n > 0 {

@@ -136,6 +136,27 @@ fn a_file_of_which_nothing_can_be_read_is_one_bad_file() {
     }
 }
 
+/// Parquet's own reader would count to 2³¹, see [`crate::decode::thrift`].
+#[test]
+fn a_list_of_booleans_in_a_structure_of_parquet_is_damage_at_once() {
+    let booleans = [0xc9, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07];
+    let whole = parquet(&ids(0..2000), 1000);
+
+    let mut bytes = whole.clone();
+    let inner =
+        4 + bytes[4..40].iter().position(|byte| [0x2c, 0x4c].contains(byte)).expect("a header within the header");
+    bytes[inner..inner + booleans.len()].copy_from_slice(&booleans);
+    let outcome = decode(&spec(Format::Parquet, &TYPES), &bytes);
+    assert_eq!((outcome.rows.len(), outcome.refused()), (1000, vec![(0, Reason::BrokenStream, None)]));
+    assert!(outcome.rejects[0].message.contains("a page header is damaged: it holds a list of booleans"));
+
+    let footer = whole.len() - 8;
+    let length = u32::from_le_bytes(whole[footer..footer + 4].try_into().expect("four bytes")) + booleans.len() as u32;
+    let bytes = [&whole[..footer - 1], &booleans, &[0], &length.to_le_bytes(), b"PAR1"].concat();
+    let reject = refused_file(&spec(Format::Parquet, &TYPES), &bytes);
+    assert!(reject.message.contains("the footer is damaged: it holds a list of booleans"), "{}", reject.message);
+}
+
 /// A block of an Avro file that says it has other rows than it has.
 #[test]
 fn an_avro_block_with_bytes_to_spare_is_damage() {
