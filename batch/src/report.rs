@@ -277,6 +277,8 @@ pub struct DatasetStatus {
     pub pending_definition: Option<String>,
     /// Current generation.
     pub generation: Option<String>,
+    /// Where its Delta table is: what other programs open.
+    pub table_location: Option<String>,
     /// Version of the Delta table.
     pub table_version: Option<u64>,
     /// Coverage of the curated table.

@@ -98,6 +98,10 @@ impl ErrorKind for ClientError {
     }
 }
 
+/// How long a server that is not there is waited for: `tidemark up &` and the next command begin together.
+const START_MAX: Duration = Duration::from_secs(3);
+const START_LOOK: Duration = Duration::from_millis(50);
+
 /// What a server gives.
 #[derive(Debug)]
 pub struct Given {
@@ -146,13 +150,23 @@ impl Server {
         Ok(Some(Self { url, token, http }))
     }
 
-    /// As [`Self::find`]; that there is none is an error.
+    /// As [`Self::find`]; one that is about to start is waited for, and that there is none is an error.
     ///
     /// # Errors
     /// [`ClientError::NotRunning`].
-    pub fn need(url: Option<&str>, context: &Context) -> Result<Self, ClientError> {
-        let data_dir = context.config.data_dir.display().to_string();
-        Self::find(url, context)?.ok_or(ClientError::NotRunning { data_dir })
+    pub async fn need(url: Option<&str>, context: &Context) -> Result<Self, ClientError> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Some(found) = Self::find(url, context)? {
+                return Ok(found);
+            }
+            let data_dir = &context.config.data_dir;
+            if begun.elapsed() > START_MAX || !data_dir.is_dir() {
+                return Err(ClientError::NotRunning { data_dir: data_dir.display().to_string() });
+            }
+            // Nothing tells when the file appears.
+            tokio::time::sleep(START_LOOK).await;
+        }
     }
 
     /// Its address.

@@ -19,6 +19,7 @@ pub mod layout;
 pub mod ledger;
 pub mod live;
 pub mod log;
+mod misread;
 pub mod output;
 pub mod position;
 pub mod reject;

@@ -1,5 +1,6 @@
 //! The write side of curated tables: data files, and commits that name them.
 
+pub(crate) mod floats;
 pub(crate) mod paths;
 pub(crate) mod read;
 pub(crate) mod stats;

@@ -8,59 +8,90 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::datatypes::{Date32Type, Decimal128Type, TimestampMicrosecondType};
-use arrow::datatypes::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use arrow::datatypes::{Int8Type, Int16Type, Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::ParquetMetaData;
+
+use super::floats::{FloatColumn, Floats};
 
 /// Longest string bound that goes into the log, in bytes; a column with a longer one gets no bounds in this file.
 const STRING_BOUND_BYTES_MAX: usize = 64;
 
-/// The `stats` text of an `add` action for a file with this footer and this (physical) schema.
+/// The `stats` text of an `add` action for a file with this footer, this (physical) schema and these floats.
 ///
 /// A column of a type that Delta readers do not compare gets only a null count, a nested one nothing: its statistics
 /// would have to be nested like it, and a reader that finds a number there refuses the whole table.
-pub(crate) fn delta_stats(schema: &SchemaRef, footer: &ParquetMetaData) -> String {
-    let mut min_values = BTreeMap::new();
-    let mut max_values = BTreeMap::new();
-    let mut null_counts = BTreeMap::new();
-    for field in schema.fields() {
-        if field.data_type().is_nested() {
-            continue;
-        }
-        let Ok(converter) = StatisticsConverter::try_new(field.name(), schema, footer.file_metadata().schema_descr())
-        else {
-            continue;
+///
+/// Where a column has values and can't have bounds, the file gets its number of rows alone: Python's `deltalake` takes a
+/// bound that is missing beside those of other columns for a comparison with null, and passes the file by.
+pub(crate) fn delta_stats(schema: &SchemaRef, footer: &ParquetMetaData, floats: &Floats) -> String {
+    let rows = footer.file_metadata().num_rows();
+    let rows_alone = || format!(r#"{{"numRecords":{rows}}}"#);
+    let (mut min_values, mut max_values, mut null_counts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for field in schema.fields().iter().filter(|field| !field.data_type().is_nested()) {
+        let column = if field.data_type().is_floating() {
+            Some(of_floats(floats.column(field.name())))
+        } else {
+            of_footer(field, schema, footer)
         };
-        let groups = footer.row_groups();
-        if let Ok(nulls) = converter.row_group_null_counts(groups) {
-            let total: u64 = nulls.iter().flatten().sum();
-            null_counts.insert(field.name().clone(), total.to_string());
-        }
-        let (Ok(mins), Ok(maxes)) = (converter.row_group_mins(groups), converter.row_group_maxes(groups)) else {
-            continue;
-        };
-        // A row group of nulls alone has no bounds and needs none; one with values but without bounds voids both.
-        let unknown = groups.iter().enumerate().any(|(i, group)| {
-            let all_null = converter
-                .row_group_null_counts([group])
-                .is_ok_and(|nulls| nulls.len() == 1 && nulls.value(0) == u64::try_from(group.num_rows()).unwrap_or(0));
-            !all_null && (mins.is_null(i) || maxes.is_null(i))
-        });
-        if unknown {
-            continue;
-        }
-        if let (Some(min), Some(max)) = (bound(field, &mins, Side::Min), bound(field, &maxes, Side::Max)) {
-            min_values.insert(field.name().clone(), min);
-            max_values.insert(field.name().clone(), max);
+        let Some(ColumnStats { nulls, bounds }) = column else { return rows_alone() };
+        null_counts.insert(field.name().clone(), nulls.to_string());
+        let has_values = i64::try_from(nulls) != Ok(rows);
+        match bounds {
+            Some((min, max)) => {
+                min_values.insert(field.name().clone(), min);
+                max_values.insert(field.name().clone(), max);
+            }
+            None if has_values && is_compared(field.data_type()) => return rows_alone(),
+            None => {}
         }
     }
     format!(
-        r#"{{"numRecords":{},"minValues":{},"maxValues":{},"nullCount":{}}}"#,
-        footer.file_metadata().num_rows(),
+        r#"{{"numRecords":{rows},"minValues":{},"maxValues":{},"nullCount":{}}}"#,
         object(&min_values),
         object(&max_values),
         object(&null_counts)
     )
+}
+
+/// What the log says of a column: its nulls, and its bounds as JSON text.
+struct ColumnStats {
+    nulls: u64,
+    bounds: Option<(String, String)>,
+}
+
+fn of_floats(column: FloatColumn) -> ColumnStats {
+    // Both zeros are one number: a bound of zero holds for either.
+    let (least, greatest) = (|min| if min == 0.0 { -0.0 } else { min }, |max| if max == 0.0 { 0.0 } else { max });
+    let bounds = column.bounds.map(|(min, max)| (float_text(least(min)), float_text(greatest(max))));
+    ColumnStats { nulls: column.nulls, bounds }
+}
+
+/// `None` if the footer does not tell of all row groups how many nulls they have.
+fn of_footer(field: &Field, schema: &SchemaRef, footer: &ParquetMetaData) -> Option<ColumnStats> {
+    let converter = StatisticsConverter::try_new(field.name(), schema, footer.file_metadata().schema_descr()).ok()?;
+    // What is not told counts as no null, and so would say that there is none.
+    let converter = converter.with_missing_null_counts_as_zero(false);
+    let groups = footer.row_groups();
+    let by_group = converter.row_group_null_counts(groups).ok()?;
+    if by_group.null_count() > 0 {
+        return None;
+    }
+    let nulls = by_group.iter().flatten().sum();
+    let of_groups = || Some((converter.row_group_mins(groups).ok()?, converter.row_group_maxes(groups).ok()?));
+    let Some((mins, maxes)) = of_groups() else { return Some(ColumnStats { nulls, bounds: None }) };
+    // A row group of nulls alone has no bounds and needs none; one with values but without bounds voids both.
+    let unknown = groups.iter().enumerate().any(|(i, group)| {
+        let all_null = Ok(by_group.value(i)) == u64::try_from(group.num_rows());
+        !all_null && (mins.is_null(i) || maxes.is_null(i))
+    });
+    let bounds = || Some((bound(field, &mins, Side::Min)?, bound(field, &maxes, Side::Max)?));
+    Some(ColumnStats { nulls, bounds: if unknown { None } else { bounds() } })
+}
+
+/// True for the types of which Delta readers expect bounds.
+fn is_compared(data_type: &DataType) -> bool {
+    !matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::Null)
 }
 
 /// A JSON object of values that are JSON text already: decimals keep all their digits that way.
@@ -87,8 +118,6 @@ fn bound(field: &Field, values: &ArrayRef, side: Side) -> Option<String> {
         DataType::Int16 => integer::<Int16Type>(values, side),
         DataType::Int32 => integer::<Int32Type>(values, side),
         DataType::Int64 => integer::<Int64Type>(values, side),
-        DataType::Float32 => float::<Float32Type>(values, side),
-        DataType::Float64 => float::<Float64Type>(values, side),
         DataType::Decimal128(_, scale) => {
             let scale = u32::try_from(*scale).ok()?;
             extreme(values.as_primitive::<Decimal128Type>().iter(), side).map(|v| decimal_text(v, scale))
@@ -115,14 +144,9 @@ fn integer<T: ArrowPrimitiveType<Native: Ord + ToString>>(values: &ArrayRef, sid
     extreme(values.as_primitive::<T>().iter(), side).map(|value| value.to_string())
 }
 
-/// A float's bound with all the digits that it takes as a double; none if one of the bounds is infinite.
-fn float<T: ArrowPrimitiveType<Native: Into<f64>>>(values: &ArrayRef, side: Side) -> Option<String> {
-    let mut numbers = values.as_primitive::<T>().iter().flatten().map(Into::<f64>::into);
-    let finite = numbers.try_fold(None, |best: Option<f64>, number| {
-        let better = best.map_or(number, |best| if side == Side::Min { best.min(number) } else { best.max(number) });
-        number.is_finite().then_some(Some(better))
-    });
-    finite.flatten().map(|number| format!("{number:?}"))
+/// All the digits that a finite double takes.
+fn float_text(value: f64) -> String {
+    format!("{value:?}")
 }
 
 fn extreme<T: Ord>(values: impl Iterator<Item = Option<T>>, side: Side) -> Option<T> {
@@ -176,12 +200,14 @@ mod tests {
             RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
         let rows = rows.unwrap();
         let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+        let mut floats = Floats::default();
         for part in [rows.slice(0, 2), rows.slice(2, rows.num_rows() - 2)] {
+            floats.take(&part).unwrap();
             writer.write(&part).unwrap();
             writer.flush().unwrap();
         }
         let footer = writer.finish().unwrap();
-        serde_json::from_str(&delta_stats(&rows.schema(), &footer)).unwrap()
+        serde_json::from_str(&delta_stats(&rows.schema(), &footer, &floats)).unwrap()
     }
 
     #[test]
@@ -220,14 +246,21 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_that_no_reader_could_take_is_left_out() {
+    fn a_file_with_a_bound_that_no_reader_could_take_tells_its_rows_alone() {
         let floats = |last: f32| -> ArrayRef { Arc::new(arrow::array::Float32Array::from(vec![0.1, 1.5, last])) };
         assert_eq!(stats(vec![("c", floats(2.5))])["minValues"]["c"], json!(f64::from(0.1_f32)));
-        assert_eq!(stats(vec![("c", floats(f32::INFINITY))])["maxValues"], json!({}));
+        for odd in [f32::INFINITY, f32::NAN] {
+            let others: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+            assert_eq!(stats(vec![("c", floats(odd)), ("d", others)]), json!({"numRecords": 3}));
+        }
         let days = Arc::new(arrow::array::Date32Array::from(vec![0, 1, 9_999_999]));
-        assert_eq!(stats(vec![("c", days)])["maxValues"], json!({}));
+        assert_eq!(stats(vec![("c", days)]), json!({"numRecords": 3}));
         let year_zero = Arc::new(arrow::array::Date32Array::from(vec![0, 1, -719_528]));
-        assert_eq!(stats(vec![("c", year_zero)])["minValues"], json!({}));
+        assert_eq!(stats(vec![("c", year_zero)]), json!({"numRecords": 3}));
+        let nothing: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![None, None, None]));
+        let others: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let stats = stats(vec![("c", nothing), ("d", others)]);
+        assert_eq!((&stats["nullCount"], &stats["minValues"]), (&json!({"c": 3, "d": 0}), &json!({"d": 1})));
     }
 
     #[test]

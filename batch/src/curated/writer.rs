@@ -18,7 +18,6 @@ use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding};
-use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use tidemark_shared::ambient::Ambient;
@@ -26,6 +25,7 @@ use tidemark_shared::position::OFFSET_COLUMN;
 use tidemark_shared::store::Operation;
 use tokio::task::JoinHandle;
 
+use super::floats::Floats;
 use super::paths::{self, PartitionKey};
 use super::stats::delta_stats;
 use super::upload::FileUpload;
@@ -118,6 +118,7 @@ struct OpenFile {
     encoder: ArrowWriter<Vec<u8>>,
     upload: FileUpload,
     encoded_bytes: u64,
+    floats: Floats,
 }
 
 impl OpenFile {
@@ -133,6 +134,7 @@ impl OpenFile {
                 runtime.block_on(self.upload.abort());
                 return Err(BatchError::Cancelled);
             }
+            self.floats.take(batch)?;
             self.encoder.write(batch)?;
         }
         drop(rows);
@@ -273,6 +275,7 @@ impl TableWriter {
             upload: FileUpload::new(Arc::clone(&self.layout.objects), full),
             path,
             encoded_bytes: 0,
+            floats: Floats::default(),
         })
     }
 
@@ -314,11 +317,12 @@ impl TableWriter {
         let failed = |error| BatchError::store(Operation::Put, &full, error);
         file.upload.put(Bytes::from(tail)).await.map_err(failed)?;
         file.upload.finish().await.map_err(failed)?;
-        self.staged.push(self.staged_file(key, &file.path, size, &footer));
+        let stats = delta_stats(&self.file_schema, &footer, &file.floats);
+        self.staged.push(self.staged_file(key, &file.path, size, stats));
         Ok(())
     }
 
-    fn staged_file(&self, key: &PartitionKey, path: &Path, size: u64, footer: &ParquetMetaData) -> StagedFile {
+    fn staged_file(&self, key: &PartitionKey, path: &Path, size: u64, stats: String) -> StagedFile {
         let values = self.layout.partition_columns.iter().cloned().zip(key.iter().cloned()).collect();
         let add = Add {
             path: path.to_string(),
@@ -326,7 +330,7 @@ impl TableWriter {
             size: i64::try_from(size).expect("a data file is smaller than 2^63 bytes"),
             modification_time: self.layout.ambient.now().timestamp_millis(),
             data_change: true,
-            stats: Some(delta_stats(&self.file_schema, footer)),
+            stats: Some(stats),
             ..Add::default()
         };
         StagedFile { add }
@@ -401,7 +405,7 @@ fn writer_properties(schema: &Schema) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("tidemark ", env!("CARGO_PKG_VERSION")).to_owned());
     for field in schema.fields() {
-        // Bounds leave NaN out, which is above all numbers in a query: a file pruned by them would lose it.
+        // See [`super::floats`].
         if field.data_type().is_floating() {
             let column = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);

@@ -125,7 +125,7 @@ impl Batch {
             let name = meta.location.as_ref().strip_prefix(prefix.as_ref()).unwrap_or_default();
             let name = name.trim_start_matches('/').to_owned();
             // Without a name: a marker that some tools make for a folder.
-            (!name.is_empty()).then_some((meta, name))
+            (!name.is_empty() && !name.split('/').any(is_hidden)).then_some((meta, name))
         });
         if !in_place {
             let found: Vec<Found> = named.map(|(meta, name)| remote(meta, name)).collect();
@@ -140,6 +140,12 @@ impl Batch {
         let found: Vec<Found> = heads.into_iter().flatten().map(|(meta, name)| remote(meta, name)).collect();
         if found.is_empty() { Err(bad()) } else { Ok(found) }
     }
+}
+
+/// True for what lies in a folder beside its data: `.crc` files, `_SUCCESS`, `_delta_log`. The readers of Hive, Spark and
+/// Glue pass it by, too.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
 }
 
 /// A file by its name; a folder's files, however deep, by their path in it, in order of path. Hidden ones are left out;
@@ -165,7 +171,7 @@ fn expand_local(path: &FsPath, own: Option<&FsPath>) -> Result<(Vec<Found>, Vec<
         for entry in std::fs::read_dir(&folder).map_err(|e| read(&folder, e))? {
             let entry = entry.map_err(|e| read(&folder, e))?;
             let at = entry.path();
-            if entry.file_name().to_string_lossy().starts_with('.') {
+            if is_hidden(&entry.file_name().to_string_lossy()) {
                 continue;
             }
             // Links to folders are not followed: they may lead in a circle.

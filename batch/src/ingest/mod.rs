@@ -252,13 +252,19 @@ impl Batch {
             }
             let sha256 = candidate.sha256;
             let (number, outcome) = self.outcome_of(dataset, &sha256, &decision, request, state).await?;
+            let mut notes: Vec<String> =
+                repaired.map(|(n, _)| format!("the lost bytes of file {n} were put back")).into_iter().collect();
+            let earlier = state.all_by_name(&found.name).next_back().map(|earlier| (earlier.number, earlier.standing));
+            if let (Decision::Add, Some((n, Standing::Withdrawn(_)))) = (&decision, earlier) {
+                notes.push(format!("it was withdrawn before, as file {n}; now it counts again"));
+            }
             report.files.push(FileReport {
                 name: found.name.clone(),
                 number,
                 bytes: found.bytes,
                 outcome,
                 counts: Counts::default(),
-                notes: repaired.map(|(n, _)| format!("the lost bytes of file {n} were put back")).into_iter().collect(),
+                notes,
             });
             match decision {
                 Decision::Add | Decision::Replace { .. } => new.push(NewFile { index, found, sha256 }),
@@ -324,7 +330,8 @@ impl Batch {
             Decision::ContentChanged { number, known_sha256 } => {
                 let message = format!(
                     "its content changed: file {number} of this name has SHA-256 {known_sha256}, this one {sha256}; \
-                     --replace puts this one in its place"
+                     --replace puts this one in its place, and the rows of that one go; --as NAME, or giving the folder above \
+                     both, takes it in beside it"
                 );
                 (Some(*number), refused("content_changed", message))
             }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use tidemark_batch::BatchError;
+use tidemark_shared::curated::current;
 use tidemark_shared::dataset::registry::{self, Registered, RegistryError};
 use tidemark_shared::dataset::{Definition, Loaded, Sources, definition_version, draft, is_name, load, nearest};
 use tidemark_shared::store::IfMissing;
@@ -236,13 +238,20 @@ struct AppliedReport {
     version: String,
     changed: bool,
     rows_changed: bool,
+    /// Whether the table that answers was made by another definition, of other rows.
+    needs_recompute: bool,
 }
 
 async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     let loaded = load_folder(args)?;
     let store = context.store(IfMissing::Create).await?;
     let applied = registry::apply(&store, &loaded.sources).await?;
+    let dataset = &loaded.definition.name;
+    let active =
+        current(&store.objects(), dataset).await.map_err(BatchError::from)?.map(|(_, current)| current.definition);
+    let needs_recompute = applied.rows_changed && active.is_some_and(|active| active != applied.version.as_str());
     let report = AppliedReport {
+        needs_recompute,
         dataset: loaded.definition.name,
         number: applied.n,
         version: applied.version.to_string(),
@@ -251,7 +260,7 @@ async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     };
     context.report(&report, |report| {
         let AppliedReport { dataset, number, version, .. } = report;
-        match (report.changed, report.rows_changed, *number) {
+        match (report.changed, report.needs_recompute, *number) {
             (false, _, _) => format!("{dataset} is unchanged: definition {number}, version {version}\n"),
             (true, _, 1) => format!(
                 "{dataset} is applied: definition {number}, version {version}\n\
@@ -262,7 +271,7 @@ async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
                  it yields other rows than the one before, which stays active until: tidemark batch recompute {dataset}\n"
             ),
             (true, false, _) => format!(
-                "{dataset} is applied: definition {number}, version {version}, same rows as before\n"
+                "{dataset} is applied: definition {number}, version {version}; there is nothing to recompute\n"
             ),
         }
     })?;

@@ -15,6 +15,7 @@ use crate::client::{ClientError, Server};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::units::counted;
 
 /// Bytes and lines of one request.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -66,7 +67,7 @@ struct Answer {
 /// # Errors
 /// [`CliError`]; what was appended before is there, and the error says how much that is.
 pub async fn run(args: &ProduceArgs, context: &Context) -> Result<Exit, CliError> {
-    let server = Server::need(args.server.as_deref(), context)?;
+    let server = Server::need(args.server.as_deref(), context).await?;
     let mut bodies = bodies(&args.file)?;
     let mut produced = Produced::default();
     while let Some(body) = bodies.recv().await {
@@ -80,7 +81,7 @@ pub async fn run(args: &ProduceArgs, context: &Context) -> Result<Exit, CliError
     }
     context.report(&produced, |produced| {
         let token = serde_json::to_string(&produced.at_least).expect("a token is plain data");
-        format!("{} records appended\nat least: {token}\n", produced.accepted)
+        format!("{} appended\nat least: {token}\n", counted(produced.accepted, "record"))
     })?;
     Ok(Exit::Done)
 }

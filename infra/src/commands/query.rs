@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use tidemark_batch::catalog::SqlCatalog;
-use tidemark_batch::sql::{CatalogTable, CatalogTables, DatasetTables, PortTables, SqlConfig, SqlEngine};
+use tidemark_batch::sql::{CatalogTable, CatalogTables, DatasetTables, PortTables, SqlConfig, SqlEngine, SqlError};
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::error::AnyError;
 use tidemark_shared::store::{IfMissing, Store};
@@ -41,31 +42,34 @@ pub async fn run(args: &SqlArgs, context: &Context) -> Result<Exit, CliError> {
     let wants_server = args.at_least.is_some() || args.max_staleness.is_some();
     let found = if args.local { None } else { Server::find(args.server.as_deref(), context)? };
     let server = match found {
-        None if wants_server => Some(Server::need(None, context)?),
+        None if wants_server => Some(Server::need(None, context).await?),
         // Files in place are this process's to read.
         found => found.filter(|_| wants_server || args.tables.is_empty()),
     };
-    if let Some(server) = server {
-        if !args.is_prompt() {
-            return ended(sql::run_on(&args, &server).await);
-        }
-        if wants_server {
-            return Err(CliError::Argument {
-                message: "--at-least and --max-staleness need a statement: the prompt answers here".to_owned(),
-                hint: Some("give the statement as an argument, by -f or on standard input".to_owned()),
-            });
-        }
-    }
-    let store = context.store(IfMissing::Fail).await?;
-    let catalog = Arc::new(ConfiguredCatalog::new(context));
-    let tables = Arc::clone(&catalog) as Arc<dyn CatalogTables>;
-    let engine = SqlEngine::new(store.objects(), tables, engine).map_err(SqlCommandError::from)?.with_stores(stores());
-    let engine = engine.with_definitions(store);
     // Asking creates nothing: without the directory, the prompt keeps no history.
     let history = context.config.data_dir.is_dir().then(|| context.config.data_dir.join(HISTORY_FILE));
+    if let Some(server) = server {
+        return ended(sql::run_on(&args, &server, history.as_deref()).await);
+    }
+    // Files in place need no store.
+    let (store, no_store) = match context.store(IfMissing::Fail).await {
+        Ok(store) => (Some(store), None),
+        Err(error @ CliError::NoStore { .. }) => (None, Some(error)),
+        Err(error) => return Err(error),
+    };
+    let objects = store.as_ref().map_or_else(|| Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, Store::objects);
+    let catalog = Arc::new(ConfiguredCatalog::new(context));
+    let tables = Arc::clone(&catalog) as Arc<dyn CatalogTables>;
+    let mut engine = SqlEngine::new(objects, tables, engine).map_err(SqlCommandError::from)?.with_stores(stores());
+    if let Some(store) = store {
+        engine = engine.with_definitions(store);
+    }
     let done = sql::run(&args, &engine, history.as_deref()).await;
     catalog.close().await;
-    ended(done)
+    match (done, no_store) {
+        (Err(SqlCommandError::Sql(SqlError::UnknownTable { .. })), Some(no_store)) => Err(no_store),
+        (done, _) => ended(done),
+    }
 }
 
 /// The engine of a command that asks what is curated, within the limits of the configuration.

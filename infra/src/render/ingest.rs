@@ -112,11 +112,15 @@ fn attention(dataset: &str, file: &FileReport) -> String {
                 text.push_str(&format!("  {rule}: wanted {wanted}, found {found}\n"));
             }
             text + &ways_on(dataset, &file.name)
+                + &format!("  what was refused:    tidemark rejects {} --held\n\n", quoted(dataset))
         }
         FileOutcome::AlreadyThere { held: true } => {
             format!("{name} is still held, its rows do not count:\n{}", ways_on(dataset, &file.name))
         }
         FileOutcome::Refused { message, .. } => format!("{name} is refused: {}\n\n", clean(message)),
+        FileOutcome::Added { bad_file: true, .. } => {
+            format!("{name} is rejected as a whole; why:  tidemark rejects {}\n\n", quoted(dataset))
+        }
         FileOutcome::Added { .. }
         | FileOutcome::AlreadyThere { held: false }
         | FileOutcome::Accepted

@@ -25,6 +25,9 @@ pub fn status(status: &DatasetStatus) -> String {
         let bytes = format_bytes(status.bytes);
         line("table", &format!("{rows} in {files}, {bytes}; version {version} of generation {generation}"));
     }
+    if let Some(location) = &status.table_location {
+        line("location", &clean(location));
+    }
     let entries = counted(status.ledger_end, "entry");
     line("ledger", &format!("{entries}; {} with rows that count", counted(status.files_included, "file")));
     for (partition, covered) in status.coverage.iter() {

@@ -141,6 +141,7 @@ fn a_status_names_what_waits_and_how_to_go_on() {
         active_definition: Some("aaaa".to_owned()),
         pending_definition: Some("bbbb".to_owned()),
         generation: Some("g1".to_owned()),
+        table_location: Some("file:///d/table".to_owned()),
         table_version: Some(7),
         coverage,
         ledger_end: 5,
@@ -157,6 +158,7 @@ trips
   definition  aaaa
   pending     bbbb; to activate it: tidemark batch recompute trips
   table       1,234 rows in 31 files, 2.0 kB; version 7 of generation g1
+  location    file:///d/table
   ledger      5 entries; 2 files with rows that count
   coverage    files up to 3
   behind      2 entries; to take in what waits: tidemark batch run trips

@@ -429,3 +429,24 @@ fn what_the_store_lost_is_told_and_made_again_by_a_run() {
     home.run(&["batch", "run", "rides"]).expect(0);
     assert_eq!(count("as of ", 0), whole);
 }
+
+#[test]
+fn files_in_place_need_no_store() {
+    let home = Home::new();
+    home.write("days.csv", "day,weekday\nmon,1\ntue,2\n");
+    let ended = home.run(&["sql", "SELECT sum(weekday) AS n FROM 'days.csv'", "--format", "csv"]).expect(0);
+    assert_eq!(ended.out, "n\n3\n");
+    let ended = home.run(&["sql", "SELECT * FROM rides"]).expect(2);
+    assert!(ended.err.contains("there is no store"), "{ended:?}");
+    assert!(!home.path("tidemark-data").exists(), "asking creates nothing");
+}
+
+#[test]
+fn a_name_in_capitals_and_an_argument_of_the_wrong_type_are_told_how_to_be_right() {
+    let home = Home::new();
+    home.write("sales.csv", "Amount,shop\n1,x\n");
+    let ended = home.run(&["sql", "SELECT sum(Amount) FROM 'sales.csv'"]).expect(2);
+    assert!(ended.err.contains("did you mean `\"Amount\"`?"), "{ended:?}");
+    let ended = home.run(&["sql", "SELECT avg(shop) FROM 'sales.csv'"]).expect(2);
+    assert!(ended.err.contains("no function is called as `avg(Utf8)`") && !ended.err.contains("bug"), "{ended:?}");
+}

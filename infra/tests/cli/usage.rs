@@ -38,7 +38,7 @@ fn commands_that_do_not_make_a_store_say_that_there_is_none_and_create_nothing()
         &["batch", "run", "rides"],
         &["batch", "recompute", "rides"],
         &["batch", "vacuum", "rides"],
-        &["sql", "SELECT 1"],
+        &["sql", "SELECT * FROM rides"],
     ] {
         let ended = home.run(args).expect(2);
         assert!(ended.err.starts_with("error: there is no store at file:"), "{args:?}: {ended:?}");

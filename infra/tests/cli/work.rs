@@ -31,7 +31,7 @@ fn a_definition_is_applied_once_listed_and_shown() {
     let version = again["version"].as_str().unwrap().to_owned();
     home.define(TOML, &SQL.replace("fare >= 0", "fare > 0"));
     let ended = home.run(&["dataset", "apply", "rides"]).expect(0);
-    assert!(ended.out.contains("definition 2") && ended.out.contains("batch recompute rides"), "{ended:?}");
+    assert!(ended.out.contains("definition 2") && ended.out.contains("nothing to recompute"), "{ended:?}");
     let listed = home.run(&["dataset", "list", "--json"]).expect(0).json();
     assert_eq!(listed["datasets"][0]["dataset"], "rides");
     assert_ne!(listed["datasets"][0]["version"], version);
@@ -146,4 +146,54 @@ fn a_broken_dataset_hides_no_other_in_status() {
         (&"rides".into(), &"corrupt".into())
     );
     home.run(&["status", "zones"]).expect(0);
+}
+
+#[test]
+fn what_is_applied_and_empty_is_not_unknown() {
+    let home = Home::with_rides();
+    for name in ["rides", "batch.rides"] {
+        let ended = home.run(&["sql", &format!("SELECT * FROM {name}")]).expect(2);
+        assert!(ended.err.contains("dataset `rides` is applied, and has no table yet"), "{ended:?}");
+        assert!(ended.err.contains("hint: `tidemark ingest rides PATH`"), "{ended:?}");
+    }
+}
+
+#[test]
+fn what_other_tools_leave_in_a_folder_is_no_file_of_the_dataset() {
+    let home = Home::with_rides();
+    home.write("week/mon.csv", "id,fare,day\n1,2,mon\n");
+    for name in ["week/_SUCCESS", "week/.mon.csv.crc", "week/_delta_log/0.json"] {
+        home.write(name, "");
+    }
+    let report = home.run(&["ingest", "rides", "week", "--json"]).expect(0).json();
+    let names: Vec<&str> =
+        report["files"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["mon.csv"]);
+}
+
+#[test]
+fn a_withdrawn_file_that_comes_again_is_said_to_be_one() {
+    let home = Home::with_rides();
+    home.write("mon.csv", "id,fare,day\n1,2,mon\n");
+    home.run(&["ingest", "rides", "mon.csv"]).expect(0);
+    home.run(&["ingest", "rides", "--withdraw", "mon.csv"]).expect(0);
+    let ended = home.run(&["ingest", "rides", "mon.csv"]).expect(0);
+    assert!(ended.out.contains("mon.csv: it was withdrawn before, as file 0; now it counts again"), "{ended:?}");
+}
+
+#[test]
+fn a_definition_that_is_active_already_needs_no_recompute() {
+    let home = Home::with_rides();
+    home.write("mon.csv", "id,fare,day\n1,2,mon\n");
+    home.run(&["ingest", "rides", "mon.csv"]).expect(0);
+    home.define(TOML, "SELECT id, fare * 2 AS fare, day FROM input\n");
+    let ended = home.run(&["dataset", "apply", "rides"]).expect(0);
+    assert!(ended.out.contains("until: tidemark batch recompute rides"), "{ended:?}");
+    home.define(TOML, SQL);
+    let ended = home.run(&["dataset", "apply", "rides"]).expect(0);
+    assert!(ended.out.contains("nothing to recompute"), "{ended:?}");
+    let status = home.run(&["status", "rides", "--json"]).expect(0).json();
+    let location =
+        status["datasets"][0]["table_location"].as_str().unwrap().strip_prefix("file://").unwrap().to_owned();
+    assert!(std::path::Path::new(&location).join("_delta_log").is_dir(), "{location}");
 }

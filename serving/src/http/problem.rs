@@ -212,6 +212,7 @@ pub(super) fn sql_code(error: &SqlError) -> (StatusCode, &'static str) {
         SqlError::UnknownTable { .. } => (StatusCode::NOT_FOUND, "unknown_table"),
         SqlError::UnknownColumn { .. } => (StatusCode::BAD_REQUEST, "unknown_column"),
         SqlError::ReadOnly { .. } => (StatusCode::BAD_REQUEST, "read_only"),
+        SqlError::NoTableYet { .. } => (StatusCode::NOT_FOUND, "unknown_table"),
         SqlError::FilesClosed { .. } => (StatusCode::FORBIDDEN, "files_closed"),
         SqlError::Parameter { .. } => (StatusCode::BAD_REQUEST, "bad_parameter"),
         SqlError::Plan { .. } => (StatusCode::BAD_REQUEST, "invalid_query"),

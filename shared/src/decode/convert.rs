@@ -7,7 +7,8 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, new_null_ar
 use arrow::buffer::NullBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, cast_with_options, not, nullif};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float32Type, Float64Type, TimeUnit};
+use arrow::datatypes::{TimestampMicrosecondType, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, make_encoder};
 use arrow::util::display::FormatOptions;
@@ -57,8 +58,21 @@ pub(crate) fn convert(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, 
         _ if from.is_floating() && target.is_decimal() => {
             from_text(&cast_with_options(source, &DataType::Utf8, &SAFE)?, target)
         }
+        _ if from.is_decimal() && target.is_floating() => {
+            from_text(&cast_with_options(source, &DataType::Utf8, &SAFE)?, target)
+        }
+        (DataType::Timestamp(TimeUnit::Nanosecond, zone), DataType::Timestamp(TimeUnit::Microsecond, _)) => {
+            convert(&whole_microseconds(source, zone.as_ref()), target)
+        }
         _ => cast(source, target),
     }
+}
+
+/// Digits below the microsecond are cut as they are of a text: to the earlier one, before 1970 too.
+fn whole_microseconds(source: &ArrayRef, zone: Option<&Arc<str>>) -> ArrayRef {
+    let nanos = source.as_primitive::<TimestampNanosecondType>();
+    let micros = nanos.unary::<_, TimestampMicrosecondType>(|nanos| nanos.div_euclid(1_000));
+    Arc::new(micros.with_timezone_opt(zone.cloned()))
 }
 
 /// A cast, except where it changes the value: where it does not lead back to what it came from.
@@ -72,6 +86,7 @@ fn cast(source: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
         DataType::Boolean => true,
         DataType::Date32 => from.is_temporal(),
         _ if target.is_integer() => from.is_floating() || from.is_decimal(),
+        _ if target.is_floating() => from.is_integer(),
         _ => from.is_decimal() && target.is_decimal(),
     };
     if !lossy {

@@ -11,6 +11,7 @@ use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
 use super::datasets::CutError;
+use super::messages::of_planner;
 
 /// Why a statement has no answer, or stopped in the middle of one.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,12 @@ pub enum SqlError {
         name: String,
         /// The nearest name there is.
         suggestion: Option<String>,
+    },
+    /// A dataset of which nothing is curated.
+    #[error("dataset `{dataset}` is applied, and has no table yet")]
+    NoTableYet {
+        /// The dataset.
+        dataset: String,
     },
     /// No such column.
     #[error("column `{name}` not found{}", did_you_mean(suggestion.as_deref()))]
@@ -187,7 +194,7 @@ pub enum SqlError {
 impl ErrorKind for SqlError {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnknownTable { .. } => Kind::NotFound,
+            Self::UnknownTable { .. } | Self::NoTableYet { .. } => Kind::NotFound,
             Self::NeedsServer { .. } => Kind::Unsupported,
             Self::TimedOut { .. }
             | Self::OutOfMemory { .. }
@@ -214,6 +221,9 @@ impl ErrorKind for SqlError {
             Self::OutOfMemory { .. } => Some("raise `--memory`, or ask for less at once".to_owned()),
             Self::OutOfSpillSpace { .. } => {
                 Some("raise `sql.spill_bytes_max` or `--memory`, or ask for less at once".to_owned())
+            }
+            Self::NoTableYet { dataset } => {
+                Some(format!("`tidemark ingest {dataset} PATH` takes files in, `tidemark up` a stream"))
             }
             Self::TooDeep { .. } => Some("write `x IN (…)`, or join with a table of the values".to_owned()),
             Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
@@ -326,7 +336,9 @@ impl SqlError {
                     message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string(),
                 },
             },
-            DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => Self::Plan { message },
+            DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => {
+                Self::Plan { message: of_planner(&message) }
+            }
             // The statement itself is in order; its constants or the partitions' values are not.
             DataFusionError::ArrowError(..)
             | DataFusionError::ObjectStore(_)
@@ -334,7 +346,7 @@ impl SqlError {
             | DataFusionError::ParquetError(_) => {
                 Self::Execution { message: one_line(&error), read: Vec::new(), source: Box::new(error) }
             }
-            other => Self::Plan { message: other.message().to_string() },
+            other => Self::Plan { message: of_planner(&other.message()) },
         }
     }
 }
@@ -344,7 +356,12 @@ fn unknown_column(field: &Column, valid: &[Column]) -> SqlError {
     if let Some(same) = valid.iter().find(|known| known.name == field.name) {
         return SqlError::UnknownColumn { suggestion: Some(same.flat_name()), name: field.flat_name() };
     }
-    let suggestion = nearest(&field.name, valid.iter().map(|known| known.name.as_str()));
+    // Names without quotes are lower case: one that differs by case alone is reached by quotes only.
+    let same = |known: &&Column| known.name.eq_ignore_ascii_case(&field.name);
+    let suggestion = match valid.iter().find(same) {
+        Some(known) => Some(format!("\"{}\"", known.name)),
+        None => nearest(&field.name, valid.iter().map(|known| known.name.as_str())),
+    };
     // A table that is none of those there are is told, for it may be the mistake.
     let table = |column: &Column| column.relation.as_ref().map(|relation| relation.table().to_owned());
     let table_is_there = valid.iter().any(|known| table(known) == table(field));

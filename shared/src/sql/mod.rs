@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod glue;
 mod layers;
+mod messages;
 mod meter;
 mod notes;
 mod opening;

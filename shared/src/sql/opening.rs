@@ -16,7 +16,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use url::Url;
 
@@ -117,6 +117,9 @@ impl SqlEngine {
             None if schema == self.default_schema() && files::is_path(table) => {
                 self.file(table, &meter, &mut opened.reads).await?
             }
+            None if Layer::named(schema).is_some() && self.is_applied(table).await => {
+                return Err(SqlError::NoTableYet { dataset: table.to_owned() });
+            }
             None => {
                 // Only who mistypes waits for all names there are, and gets what can be had.
                 if let Err(error) = self.list(opened).await {
@@ -160,6 +163,15 @@ impl SqlEngine {
             opened.schema(layer.name()).name(names);
         }
         Ok(())
+    }
+
+    /// Whether there is a definition of a dataset of that name, as far as can be told.
+    async fn is_applied(&self, name: &str) -> bool {
+        if !is_dataset_name(name) {
+            return false;
+        }
+        let mut listed = self.objects.list(Some(&layout::definitions(name)));
+        matches!(listed.next().await, Some(Ok(_)))
     }
 
     /// Names of the datasets that have something curated.

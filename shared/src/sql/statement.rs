@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
 
 use super::error::SqlError;
+use crate::misread::misread;
 
 /// Cuts `text` at its semicolons, those in strings and comments aside. Pieces without a word are dropped. The second
 /// value is true if the last piece was ended by a semicolon, too.
@@ -148,6 +149,11 @@ pub(super) fn parse(text: &str) -> Result<Statement, SqlError> {
         (Some(statement), 0) => {
             if let Some(statement) = change(&statement) {
                 return Err(SqlError::ReadOnly { statement });
+            }
+            if let Statement::Statement(inner) = &statement
+                && let Some(message) = misread(inner.as_ref())
+            {
+                return Err(SqlError::Plan { message });
             }
             if samples(&statement) {
                 let what = "TABLESAMPLE: the engine would answer from all rows";

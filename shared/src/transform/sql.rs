@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 use super::functions::Functions;
 use super::zone::zone_problems;
 use crate::dataset::nearest;
+use crate::misread::misread;
 
 /// Most tokens of one SQL text. With it the depth of what the parser builds is bounded.
 const TOKENS_MAX: usize = 8_000;
@@ -58,7 +59,7 @@ impl SqlProblem {
 pub(crate) fn parse_one(sql: &str) -> Result<Statement, SqlProblem> {
     let mut statements = parser(sql)?.parse_statements().map_err(|error| located(&error.to_string()))?;
     match (statements.pop(), statements.len()) {
-        (Some(statement), 0) => Ok(statement),
+        (Some(statement), 0) => misread(&statement).map_or(Ok(statement), |message| Err(SqlProblem::new(message))),
         (None, _) => Err(SqlProblem::new("there is no statement")),
         (Some(_), more) => Err(SqlProblem::new(format!("{} statements instead of one", more + 1))),
     }
@@ -72,7 +73,7 @@ pub(super) fn parse_condition(sql: &str) -> Result<Expr, SqlProblem> {
     if next.token != Token::EOF {
         return Err(SqlProblem::new(format!("unexpected `{}` after the condition", next.token)).at(next.span));
     }
-    Ok(expr)
+    misread(&expr).map_or(Ok(expr), |message| Err(SqlProblem::new(message)))
 }
 
 fn parser(sql: &str) -> Result<Parser<'static>, SqlProblem> {

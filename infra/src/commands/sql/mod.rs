@@ -15,6 +15,8 @@ use tidemark_batch::sql::{
 };
 use tidemark_shared::error::{ErrorKind, Kind};
 
+use prompt::Asked;
+
 use crate::cli::given;
 use crate::client::{ClientError, Server};
 use crate::output::{Format, OutputError, TableLimits, writer};
@@ -240,7 +242,7 @@ pub async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> 
             // What was spilled goes with the statement, rather than being left behind by the process.
             () = terminated() => Err(SqlCommandError::Cancelled),
         },
-        None => prompt::run(args, engine, history).await,
+        None => prompt::run(args, Asked::Here(engine), history).await,
     };
     match ended {
         Err(SqlCommandError::Output(error)) if error.is_closed_pipe() => Ok(()),
@@ -248,13 +250,13 @@ pub async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> 
     }
 }
 
-/// Asks a running server; there is no prompt for it.
+/// Asks a running server. Without a statement, starts a prompt, which keeps its lines in `history`.
 ///
 /// # Errors
 /// [`SqlCommandError`].
-pub async fn run_on(args: &SqlArgs, server: &Server) -> Result<(), SqlCommandError> {
+pub async fn run_on(args: &SqlArgs, server: &Server, history: Option<&Path>) -> Result<(), SqlCommandError> {
     let Some(statements) = statements(args)? else {
-        return Err(SqlCommandError::Empty { from: "the argument".to_owned() });
+        return prompt::run(args, Asked::Server(server), history).await;
     };
     let ended = tokio::select! {
         ended = remote::run_all(args, server, statements) => ended,

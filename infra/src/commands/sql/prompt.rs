@@ -6,7 +6,8 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tidemark_batch::sql::{SqlEngine, split};
 
-use super::{SqlArgs, SqlCommandError, note, run_one};
+use super::{SqlArgs, SqlCommandError, note, remote, run_one};
+use crate::client::Server;
 use crate::error::for_people;
 use crate::output::OutputError;
 
@@ -27,6 +28,15 @@ const GREETING: &str = concat!(
 
 const LIST_TABLES: &str = "SELECT table_schema AS schema, table_name AS name FROM information_schema.tables \
                            WHERE table_schema <> 'information_schema' ORDER BY schema, name";
+
+/// Who answers what is typed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked<'a> {
+    /// This process.
+    Here(&'a SqlEngine),
+    /// A running server.
+    Server(&'a Server),
+}
 
 /// What a line at the start of a statement asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +78,7 @@ pub(super) fn complete(text: &str) -> Option<Vec<String>> {
 }
 
 /// Reads and runs statements until `.quit` or the end of input.
-pub(super) async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Path>) -> Result<(), SqlCommandError> {
+pub(super) async fn run(args: &SqlArgs, asked: Asked<'_>, history: Option<&Path>) -> Result<(), SqlCommandError> {
     let mut editor = DefaultEditor::new().map_err(SqlCommandError::Prompt)?;
     let history: Option<PathBuf> = history.map(Path::to_path_buf);
     if let Some(history) = &history {
@@ -101,7 +111,7 @@ pub(super) async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Pat
                             timing = !timing;
                             note(if timing { "timing is on" } else { "timing is off" });
                         }
-                        Command::Run(statement) => answer(args, engine, statement, false).await?,
+                        Command::Run(statement) => answer(args, asked, statement, false).await?,
                         Command::Unknown(line) => note(&format!("`{line}` is no command; .help lists them")),
                     }
                     continue;
@@ -116,7 +126,7 @@ pub(super) async fn run(args: &SqlArgs, engine: &SqlEngine, history: Option<&Pat
             let _kept = editor.add_history_entry(text.trim()).is_ok();
             text.clear();
             for statement in statements {
-                answer(args, engine, statement, timing).await?;
+                answer(args, asked, statement, timing).await?;
             }
         }
     }
@@ -141,8 +151,12 @@ async fn read_line(
 }
 
 /// Runs a statement; its failure is said and the prompt goes on, unless nobody reads any more.
-async fn answer(args: &SqlArgs, engine: &SqlEngine, statement: String, timing: bool) -> Result<(), SqlCommandError> {
-    match run_one(args, engine, statement, true, timing).await {
+async fn answer(args: &SqlArgs, asked: Asked<'_>, statement: String, timing: bool) -> Result<(), SqlCommandError> {
+    let answered = match asked {
+        Asked::Here(engine) => run_one(args, engine, statement, true, timing).await,
+        Asked::Server(server) => remote::run_cancellable(args, server, &statement, timing).await,
+    };
+    match answered {
         Ok(()) => Ok(()),
         Err(SqlCommandError::Output(error @ OutputError::Io(_))) => Err(error.into()),
         Err(error) => {

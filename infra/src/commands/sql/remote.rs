@@ -23,12 +23,31 @@ pub(super) async fn run_all(args: &SqlArgs, server: &Server, statements: Vec<Str
         return Err(SqlCommandError::OneAnswer { count: statements.len() });
     }
     for statement in statements {
-        run_one(args, server, &statement, format).await?;
+        run_one(args, server, &statement, format, args.stats).await?;
     }
     Ok(())
 }
 
-async fn run_one(args: &SqlArgs, server: &Server, statement: &str, format: Format) -> Result<(), SqlCommandError> {
+/// A statement of the prompt; Ctrl-C drops it.
+pub(super) async fn run_cancellable(
+    args: &SqlArgs,
+    server: &Server,
+    statement: &str,
+    stats: bool,
+) -> Result<(), SqlCommandError> {
+    tokio::select! {
+        done = run_one(args, server, statement, args.format(true), stats) => done,
+        _ = tokio::signal::ctrl_c() => Err(SqlCommandError::Cancelled),
+    }
+}
+
+async fn run_one(
+    args: &SqlArgs,
+    server: &Server,
+    statement: &str,
+    format: Format,
+    stats: bool,
+) -> Result<(), SqlCommandError> {
     let begun = Instant::now();
     // The document is the server's own, for it tells what the server read.
     let accept = if format == Format::Json { "application/json" } else { ARROW };
@@ -45,7 +64,7 @@ async fn run_one(args: &SqlArgs, server: &Server, statement: &str, format: Forma
     if let (Some(as_of), false, false) = (as_of, args.quiet, format == Format::Json) {
         note(&format!("as of {as_of}"));
     }
-    if args.stats {
+    if stats {
         let rows = rows.map(|rows| format!("{} ", counted(rows, "row"))).unwrap_or_default();
         let ms = begun.elapsed().as_millis();
         note(&format!("{rows}in {ms} ms by {}; what it read is in the answer of --json", server.url()));

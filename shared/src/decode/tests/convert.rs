@@ -2,7 +2,8 @@
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array,
-    ListArray, MapBuilder, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, UInt64Array,
+    ListArray, MapBuilder, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type, TimeUnit};
 
@@ -39,6 +40,18 @@ fn values_arrive_as_they_were_or_not_at_all() {
         (Arc::new(Float64Array::from(vec![1.0, 0.5])), DataType::Boolean, vec![Some("true"), None]),
         (Arc::new(BooleanArray::from(vec![true])), DataType::Int64, vec![Some("1")]),
         (Arc::new(Float64Array::from(vec![0.5, 1e300])), DataType::Float32, vec![Some("0.5"), None]),
+        (
+            Arc::new(Int64Array::from(vec![1 << 53, (1 << 53) + 1, i64::MAX])),
+            DataType::Float64,
+            vec![Some("9007199254740992.0"), None, None],
+        ),
+        (Arc::new(Int32Array::from(vec![1 << 24, (1 << 24) + 1])), DataType::Float32, vec![Some("16777216.0"), None]),
+        (decimals(vec![12_345_678_901_234_567_899], 20, 2), DataType::Float64, vec![Some("1.2345678901234568e17")]),
+        (
+            Arc::new(TimestampNanosecondArray::from(vec![-1, 1_999])),
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            vec![Some("1969-12-31T23:59:59.999999"), Some("1970-01-01T00:00:00.000001")],
+        ),
         (Arc::new(TimestampMicrosecondArray::from(vec![0, 1])), DataType::Date32, vec![Some("1970-01-01"), None]),
         (Arc::new(StringArray::from(vec!["7", "x", "8.90"])), DataType::Int64, vec![Some("7"), None, None]),
     ];
