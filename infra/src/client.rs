@@ -79,6 +79,8 @@ impl ErrorKind for ClientError {
                 404 => Kind::NotFound,
                 409 | 410 | 412 => Kind::Conflict,
                 408 | 429 | 503 | 504 => Kind::Retryable,
+                // A limit, or values that allow no answer: the request itself is in order.
+                422 => Kind::Unprocessable,
                 400..500 => Kind::Invalid,
                 _ => Kind::Internal,
             },

@@ -58,10 +58,12 @@ pub fn run(cli: &Cli) -> Exit {
             drop(tokio::time::timeout(SHUTDOWN_MAX, context.close()).await);
             ended
         });
-        runtime.shutdown_timeout(match cli.command {
+        let within = match cli.command {
             Command::Sql(_) => STATEMENT_SHUTDOWN_MAX,
             _ => SHUTDOWN_MAX,
-        });
+        };
+        tidemark_shared::sql::shut_down(within);
+        runtime.shutdown_timeout(within);
         ended
     });
     ended.unwrap_or_else(|error| tell(&error, cli.global.json))

@@ -22,6 +22,10 @@ const REQUEST_BYTES: usize = 1 << 20;
 const REQUEST_LINES: usize = 10_000;
 /// Longest line; the log takes no longer record.
 const LINE_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes of records that are not sent line by line. How much of that the door takes, it says itself.
+const BODY_BYTES_MAX: u64 = 64 << 20;
+/// How records are sent a JSON object a line.
+const NDJSON: &str = "application/x-ndjson";
 /// A request is repeated, with the same idempotency key, for so long.
 const RETRY: Backoff = Backoff {
     first: Duration::from_millis(50),
@@ -40,7 +44,7 @@ Examples:
 pub struct ProduceArgs {
     /// Dataset
     pub dataset: String,
-    /// File of records, a JSON object a line; `-`: standard input
+    /// File of records in the stream's format: a JSON object or a CSV record a line, or one Avro container; `-`: standard input
     pub file: PathBuf,
     /// Address of the server [default: the one that runs on the data directory]
     #[arg(long, value_name = "URL")]
@@ -68,10 +72,11 @@ struct Answer {
 /// [`CliError`]; what was appended before is there, and the error says how much that is.
 pub async fn run(args: &ProduceArgs, context: &Context) -> Result<Exit, CliError> {
     let server = Server::need(args.server.as_deref(), context).await?;
-    let mut bodies = bodies(&args.file)?;
+    let media_type = media_type(&server, &args.dataset).await;
+    let mut bodies = bodies(&args.file, media_type == NDJSON)?;
     let mut produced = Produced::default();
     while let Some(body) = bodies.recv().await {
-        match send(&server, &args.dataset, &body?).await {
+        match send(&server, &args.dataset, media_type, &body?).await {
             Ok(answer) => produced.take(answer),
             Err(error) => {
                 context.remark(&format!("{} records were appended before", produced.accepted));
@@ -101,12 +106,12 @@ impl Produced {
 
 /// Requests' bodies, read ahead on a thread of its own: a signal ends the command while standard input is silent, and does
 /// not wait for its next line.
-fn bodies(path: &Path) -> Result<mpsc::Receiver<Result<Vec<u8>, CliError>>, CliError> {
+fn bodies(path: &Path, by_line: bool) -> Result<mpsc::Receiver<Result<Vec<u8>, CliError>>, CliError> {
     let (mut lines, path) = (open(path)?, path.to_owned());
     let (sender, receiver) = mpsc::channel(1);
     let read = move || {
         loop {
-            let body = next_body(&mut lines, &path);
+            let body = if by_line { next_body(&mut lines, &path) } else { whole_body(&mut lines, &path) };
             let (is_end, failed) = (body.as_ref().is_ok_and(Vec::is_empty), body.is_err());
             if is_end || sender.blocking_send(body).is_err() || failed {
                 return;
@@ -158,9 +163,32 @@ fn next_body(lines: &mut Lines, path: &Path) -> Result<Vec<u8>, CliError> {
     Ok(body)
 }
 
-async fn send(server: &Server, dataset: &str, body: &[u8]) -> Result<Answer, ClientError> {
+/// What the stream's records are sent as. Where that can't be found out, sending them will say why.
+async fn media_type(server: &Server, dataset: &str) -> &'static str {
+    let shown = server.get(&format!("/v1/datasets/{dataset}")).await.unwrap_or_default();
+    match shown["stream_format"].as_str() {
+        Some("csv") => "text/csv",
+        Some("avro") => "application/avro",
+        _ => NDJSON,
+    }
+}
+
+/// All there is: where records of text end, only the definition says, and an Avro container is one record.
+fn whole_body(lines: &mut Lines, path: &Path) -> Result<Vec<u8>, CliError> {
+    let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
+    let mut body = Vec::new();
+    let read = lines.by_ref().take(BODY_BYTES_MAX + 1).read_to_end(&mut body).map_err(failed)?;
+    if read as u64 > BODY_BYTES_MAX {
+        let message = format!("{}: more than {BODY_BYTES_MAX} bytes", path.display());
+        let hint = "records of this format go in one request: split the file, or bring it by `tidemark ingest`";
+        return Err(CliError::Argument { message, hint: Some(hint.to_owned()) });
+    }
+    Ok(body)
+}
+
+async fn send(server: &Server, dataset: &str, media_type: &str, body: &[u8]) -> Result<Answer, ClientError> {
     let key = System.unique_id();
-    let headers = [("content-type", "application/x-ndjson"), ("idempotency-key", key.as_str())];
+    let headers = [("content-type", media_type), ("idempotency-key", key.as_str())];
     let path = format!("/v1/datasets/{dataset}/records");
     let mut attempts = Attempts::new(RETRY);
     loop {

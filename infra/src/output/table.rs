@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
+use arrow::array::AsArray as _;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidemark_batch::sql::{AsOf, Stats};
+use tidemark_shared::output::texts;
 
 use super::{OutputError, RowWriter};
 use crate::units::{counted, format_count};
@@ -84,7 +86,7 @@ impl<W: Write + Send> RowWriter for TableWriter<W> {
     }
 
     fn rows(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
-        let options = FormatOptions::default().with_null("");
+        let options = FormatOptions::default().with_null("").with_display_error(false);
         let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
@@ -92,8 +94,12 @@ impl<W: Write + Send> RowWriter for TableWriter<W> {
             if self.limits.rows_max.is_some_and(|max| self.rows > max) {
                 continue;
             }
-            let cells = columns.iter().map(|column| {
-                let text = column.value(row).try_to_string()?;
+            let cells = columns.iter().zip(batch.columns()).map(|(column, values)| {
+                let text = match column.value(row).try_to_string() {
+                    Ok(text) => text,
+                    // A date that no calendar library holds, perhaps in a list.
+                    Err(_) => texts(&values.slice(row, 1))?.as_string_view().value(0).to_owned(),
+                };
                 Ok(shown(&text, self.limits.cell_chars_max))
             });
             let cells = cells.collect::<Result<Vec<_>, arrow::error::ArrowError>>()?;

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array as _, ArrayRef, BooleanArray, Decimal128Array, FixedSizeListArray, Float64Array, Int64Array, Int64Builder,
-    ListArray, MapBuilder, RecordBatch, StringBuilder, StringViewArray, TimestampMicrosecondArray, UInt64Array,
+    Array as _, ArrayRef, BooleanArray, Date32Array, Decimal128Array, FixedSizeListArray, Float64Array, Int64Array,
+    Int64Builder, ListArray, MapBuilder, RecordBatch, StringArray, StringBuilder, StringViewArray,
+    TimestampMicrosecondArray, UInt64Array, UnionArray,
 };
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Date32Type, Field, Int32Type, Schema, SchemaRef, UnionFields};
 use arrow::ipc::reader::StreamReader;
 use tidemark_batch::sql::{AsOf, DatasetAsOf, Stats};
 use tidemark_shared::position::LogPartition;
@@ -223,4 +224,37 @@ fn a_closed_pipe_is_told_from_other_failures() {
         let error = begun.and_then(|()| rows.rows(&sample())).and_then(|()| rows.end(&stats())).expect_err("fails");
         assert!(error.is_closed_pipe(), "{format:?}: {error:?}");
     }
+}
+
+#[test]
+fn values_that_the_libraries_hold_no_text_for_have_one() {
+    let kinds =
+        UnionFields::try_new([3, 7], [Field::new("n", DataType::Int64, true), Field::new("t", DataType::Utf8, true)]);
+    let children: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1, 2])), Arc::new(StringArray::from(vec!["x"]))];
+    let union =
+        UnionArray::try_new(kinds.expect("two kinds"), vec![3, 7, 3].into(), Some(vec![0, 0, 1].into()), children);
+    let days = Date32Array::from(vec![Some(i32::MAX), None, Some(0)]);
+    let lists = ListArray::from_iter_primitive::<Date32Type, _, _>([Some(vec![Some(i32::MIN)]), None, None]);
+    let columns: Vec<(&str, ArrayRef)> =
+        vec![("either", Arc::new(union.expect("of one length"))), ("day", Arc::new(days)), ("days", Arc::new(lists))];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
+    let batch = batch.expect("columns of one length");
+    let of = |format| {
+        let mut out = Vec::new();
+        let mut rows = writer(format, &mut out, TableLimits::default());
+        rows.begin(&batch.schema(), &as_of()).expect("begins");
+        rows.rows(&batch).expect("every value is written");
+        rows.end(&stats()).expect("ends");
+        drop(rows);
+        String::from_utf8(out).expect("is text")
+    };
+    let json = r#"{"either":1,"day":"+5881580-07-11","days":["-5877641-06-23"]}
+{"either":"x","day":null,"days":null}
+{"either":2,"day":"1970-01-01","days":null}
+"#;
+    assert_eq!(of(Format::Ndjson), json);
+    let csv = "either,day,days\n1,+5881580-07-11,\"[\"\"-5877641-06-23\"\"]\"\n\"\"\"x\"\"\",,\n2,1970-01-01,\n";
+    assert_eq!(of(Format::Csv), csv);
+    let table = of(Format::Table);
+    assert!(table.contains("+5881580-07-11") && table.contains("-5877641-06-23"), "{table}");
 }

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidemark_serving::http::{Backend, IntakeError, Taken};
 use tidemark_serving::merge::SpeedStatus;
-use tidemark_shared::dataset::registry;
+use tidemark_shared::dataset::{Format, registry};
 use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
@@ -129,6 +129,12 @@ impl SpeedStatus for Facts {
 
 #[async_trait]
 impl Backend for Facts {
+    async fn stream_format(&self, dataset: &str) -> Result<Format, IntakeError> {
+        let stream = self.stream(dataset).await?;
+        let missing = || IntakeError::NoStream { dataset: dataset.to_owned() };
+        stream.definition().definition.stream.as_ref().map(|stream| stream.format.clone()).ok_or_else(missing)
+    }
+
     async fn append(
         &self,
         dataset: &str,

@@ -135,8 +135,9 @@ impl Stream {
         let definition = self.definition();
         let keys = super::message_key::MessageKeys::new(&definition.definition);
         let timestamp_ms = self.parts.ambient.now().timestamp_millis();
-        let records = values.into_iter().map(|value| Record {
-            key: keys.of(&value),
+        let keys = keys.of_all(&values);
+        let records = values.into_iter().zip(keys).map(|(value, key)| Record {
+            key,
             value: Some(value),
             headers: Vec::new(),
             timestamp_ms,

@@ -9,9 +9,6 @@ use serde_json::Value;
 
 use super::AuditError;
 
-/// Doubles count as equal within this, relative to the larger one.
-const RELATIVE: f64 = 1e-9;
-
 /// What a value is compared as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -66,7 +63,8 @@ pub(super) fn rows_of_json(rows: &[Vec<Value>]) -> Vec<Row> {
     rows.iter().map(|row| row.iter().map(cell).collect()).collect()
 }
 
-/// Rows that only one side has, at most a few of each: (only in the answer, only derived). `None`: the same.
+/// Rows that only one side has, at most a few of each: (only in the answer, only derived). `None`: the same. Behind its
+/// columns, a derived row may have for each of its doubles how far it may be off; without that, they are compared exactly.
 pub(super) fn difference(kinds: &[Kind], answered: Vec<Row>, derived: Vec<Row>) -> Option<(Vec<Row>, Vec<Row>)> {
     const SHOWN_MAX: usize = 5;
     let mut left: BTreeMap<Row, i64> = BTreeMap::new();
@@ -101,15 +99,23 @@ fn float_difference(kinds: &[Kind], mut answered: Vec<Row>, mut derived: Vec<Row
     };
     answered.sort_by_cached_key(order);
     derived.sort_by_cached_key(order);
-    let alike =
-        |a: &Row, b: &Row| a.len() == b.len() && a.iter().zip(b).zip(kinds).all(|((a, b), kind)| same(*kind, a, b));
+    let alike = |a: &Row, b: &Row| {
+        let mut tolerances = b.iter().skip(kinds.len());
+        let mut cells = a.iter().zip(b).zip(kinds);
+        a.len() == kinds.len()
+            && b.len() >= kinds.len()
+            && cells.all(|((a, b), kind)| same(*kind, a, b, &mut tolerances))
+    };
     let differing = answered.iter().zip(&derived).find(|(a, b)| !alike(a, b));
     match differing {
-        Some((a, b)) => Some((vec![a.clone()], vec![b.clone()])),
+        Some((a, b)) => Some((vec![a.clone()], vec![b.iter().take(kinds.len()).cloned().collect()])),
         None if answered.len() == derived.len() => None,
         None => {
             let common = answered.len().min(derived.len());
-            let rest = |rows: &[Row]| rows.get(common).cloned().into_iter().collect();
+            let rest = |rows: &[Row]| {
+                let row = rows.get(common).map(|row| row.iter().take(kinds.len()).cloned().collect());
+                row.into_iter().collect()
+            };
             Some((rest(&answered), rest(&derived)))
         }
     }
@@ -122,12 +128,20 @@ fn sortable(cell: Option<&str>) -> u64 {
     if value.is_sign_negative() { !bits } else { bits | (1 << 63) }
 }
 
-fn same(kind: Kind, a: &Option<String>, b: &Option<String>) -> bool {
-    match (kind, a, b) {
-        (Kind::Float, Some(a), Some(b)) => match (a.parse::<f64>(), b.parse::<f64>()) {
-            (Ok(a), Ok(b)) if a.is_finite() && b.is_finite() => (a - b).abs() <= RELATIVE * a.abs().max(b.abs()),
-            _ => a == b,
-        },
+/// Takes the next of `tolerances` for a double.
+fn same<'a>(
+    kind: Kind,
+    a: &Option<String>,
+    b: &Option<String>,
+    tolerances: &mut impl Iterator<Item = &'a Option<String>>,
+) -> bool {
+    if kind != Kind::Float {
+        return a == b;
+    }
+    let number = |cell: &Option<String>| cell.as_ref().and_then(|text| text.parse::<f64>().ok());
+    let tolerance = tolerances.next().and_then(number).unwrap_or(0.0);
+    match (number(a), number(b)) {
+        (Some(a), Some(b)) if a.is_finite() && b.is_finite() => (a - b).abs() <= tolerance,
         _ => a == b,
     }
 }
@@ -176,8 +190,22 @@ mod tests {
     #[test]
     fn texts_keep_their_zeros_and_doubles_their_tolerance() {
         assert!(difference(&[Kind::Text], rows(&[&["07"]]), rows(&[&["7"]])).is_some());
-        assert_eq!(difference(&[Kind::Float], rows(&[&["0.30000000000000004"]]), rows(&[&["0.3"]])), None);
-        assert!(difference(&[Kind::Float], rows(&[&["0.3001"]]), rows(&[&["0.3"]])).is_some());
+        let float =
+            |answered: &str, derived: &[&str]| difference(&[Kind::Float], rows(&[&[answered]]), rows(&[derived]));
+        assert_eq!(float("0.5", &["0.50"]), None);
+        assert!(float("0.30000000000000004", &["0.3"]).is_some(), "as it is, it is exact");
+        assert_eq!(float("0.30000000000000004", &["0.3", "1e-15"]), None);
+        // What cancels out leaves little, and what it was made of decides.
+        assert_eq!(float("1e-7", &["0.0", "1e-6"]), None);
+        assert!(float("1000000000.5", &["1000000000.4", "1e-6"]).is_some());
+        let (_, derived) = float("0.4", &["0.3", "1e-15"]).expect("too far");
+        assert_eq!(derived, rows(&[&["0.3"]]), "the tolerance is no part of the row");
+        let kinds = [Kind::Text, Kind::Float, Kind::Float];
+        let answered = rows(&[&["b", "2", "0.1"], &["a", "1", "0.1"]]);
+        assert_eq!(
+            difference(&kinds, answered, rows(&[&["a", "1.1", "0.1", "0.2", "0"], &["b", "2", "0.1", "0", "0"]])),
+            None
+        );
     }
 
     #[test]

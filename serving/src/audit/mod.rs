@@ -17,6 +17,7 @@ mod prefix;
 mod run;
 mod statement;
 mod template;
+mod tolerance;
 
 #[cfg(test)]
 mod tests;
@@ -66,4 +67,13 @@ pub struct AnsweredColumn {
     /// Its Arrow type, as text.
     #[serde(rename = "type")]
     pub data_type: String,
+}
+
+impl AnsweredColumn {
+    /// True for values that hold others: what they look like as text is the format's, and no audit's to compare.
+    fn is_nested(&self) -> bool {
+        let nested = ["List", "LargeList", "FixedSizeList", "ListView", "LargeListView", "Struct", "Map", "Union"];
+        let name = self.data_type.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+        nested.contains(&name)
+    }
 }

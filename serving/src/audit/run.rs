@@ -10,9 +10,9 @@ use super::compare::{Kind, Row, difference, rows_of_json};
 use super::derived::{Derived, DerivedRows};
 use super::master::{Cuts, Derivation};
 use super::prefix::Prefixes;
-use super::statement::{self, Covered};
+use super::statement::{self, Covered, Outcome};
 use super::template::{Aggregate, Template, templates};
-use super::{Answered, AuditError, Claim, Master};
+use super::{Answered, AnsweredColumn, AuditError, Claim, Master};
 
 /// Differences that a report spells out; it counts them all.
 const DIFFERENCES_MAX: usize = 20;
@@ -64,9 +64,10 @@ pub async fn audit(master: &Master, answers: &[Answered]) -> Result<AuditReport,
     let mut auditable = Vec::new();
     for answer in answers {
         match classify(&answer.sql) {
-            Auditable::No { reason } => *report.not_auditable.entry(reason).or_default() += 1,
-            Auditable::Yes if answer.as_of.is_empty() => {
-                *report.not_auditable.entry("it reads no dataset".to_owned()).or_default() += 1;
+            Auditable::No { reason } => report.pass_over(reason),
+            Auditable::Yes if answer.as_of.is_empty() => report.pass_over("it reads no dataset".to_owned()),
+            Auditable::Yes if answer.columns.iter().any(AnsweredColumn::is_nested) => {
+                report.pass_over("it has a column of lists, structs or maps".to_owned());
             }
             Auditable::Yes => auditable.push(answer),
         }
@@ -98,13 +99,20 @@ pub async fn audit(master: &Master, answers: &[Answered]) -> Result<AuditReport,
             let covered = Covered { derived, derivation, positions: &claim.positions, coverage: &claim.coverage };
             (dataset.clone(), covered)
         });
-        let (kinds, derived) = statement::derive(&answer.sql, &covered.collect()).await?;
-        report.judge(answer, &kinds, derived);
+        match statement::derive(&answer.sql, &covered.collect()).await? {
+            Outcome::Rows(kinds, derived) => report.judge(answer, &kinds, derived),
+            Outcome::NotAuditable(reason) => report.pass_over(reason),
+        }
     }
     Ok(report)
 }
 
 impl AuditReport {
+    /// Counts an answer that can't be audited.
+    fn pass_over(&mut self, reason: String) {
+        *self.not_auditable.entry(reason).or_default() += 1;
+    }
+
     fn judge(&mut self, answer: &Answered, kinds: &[Kind], derived: Vec<Row>) {
         self.audited += 1;
         let Some((only_answered, only_derived)) = difference(kinds, rows_of_json(&answer.rows), derived) else {

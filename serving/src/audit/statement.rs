@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use datafusion::error::DataFusionError;
 use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidemark_shared::curated::{DecimalAsDouble, TextAsNumber};
@@ -14,6 +15,7 @@ use super::compare::{Kind, Row, rows_of};
 use super::derived::{Derived, INTERVAL_COLUMN, TABLE};
 use super::keys;
 use super::master::Derivation;
+use super::tolerance::{Tolerance, tolerance};
 
 const CATALOG: &str = "tidemark";
 
@@ -25,11 +27,54 @@ pub(super) struct Covered<'a> {
     pub(super) coverage: &'a Coverage,
 }
 
+/// What a statement yields over the rows that its answer covers.
+pub(super) enum Outcome {
+    /// The kinds of its columns, and its rows; see [`super::compare::difference`].
+    Rows(Vec<Kind>, Vec<Row>),
+    /// The audit can't say.
+    NotAuditable(String),
+}
+
 /// Runs `sql` over `datasets`, each cut to what the answer covers.
-pub(super) async fn derive(
-    sql: &str,
-    datasets: &BTreeMap<String, Covered<'_>>,
-) -> Result<(Vec<Kind>, Vec<Row>), AuditError> {
+pub(super) async fn derive(sql: &str, datasets: &BTreeMap<String, Covered<'_>>) -> Result<Outcome, AuditError> {
+    let context = session(sql, datasets).await?;
+    let run = async |sql: &str| {
+        let frame = context.sql(sql).await?;
+        let kinds: Vec<Kind> = frame.schema().fields().iter().map(|field| Kind::of(field.data_type())).collect();
+        Ok::<_, DataFusionError>((kinds, frame))
+    };
+    let (kinds, frame) = match run(sql).await {
+        Ok(planned) => planned,
+        Err(error) => return cannot_run(error),
+    };
+    let frame = match tolerance(sql, &kinds) {
+        Tolerance::Exact => frame,
+        Tolerance::Unknown(reason) => return Ok(Outcome::NotAuditable(reason)),
+        Tolerance::Asked(sql) => match run(&sql).await {
+            Ok((_, frame)) => frame,
+            Err(error) => return cannot_run(error),
+        },
+    };
+    match frame.collect().await {
+        Ok(batches) => Ok(Outcome::Rows(kinds, rows_of(&batches)?.1)),
+        Err(error) => cannot_run(error),
+    }
+}
+
+/// A statement that was answered, and that the audit's plainer session does not run, is counted; a disk that fails is an error.
+fn cannot_run(error: DataFusionError) -> Result<Outcome, AuditError> {
+    match error.find_root() {
+        DataFusionError::IoError(_)
+        | DataFusionError::ObjectStore(_)
+        | DataFusionError::ParquetError(_)
+        | DataFusionError::ResourcesExhausted(_)
+        | DataFusionError::External(_) => Err(error.into()),
+        root => Ok(Outcome::NotAuditable(format!("the audit can't run it: {}", root.strip_backtrace()))),
+    }
+}
+
+/// A session that knows `datasets`, each cut to what the answer covers.
+async fn session(sql: &str, datasets: &BTreeMap<String, Covered<'_>>) -> Result<SessionContext, AuditError> {
     let mut config = SessionConfig::new().with_default_catalog_and_schema(CATALOG, "merged");
     config = config.with_create_default_catalog_and_schema(false);
     config.options_mut().sql_parser.parse_float_as_decimal = true;
@@ -64,9 +109,7 @@ pub(super) async fn derive(
         let _none = catalog.register_schema(schema, tables)?;
     }
     let _none = context.register_catalog(CATALOG, catalog);
-    let frame = context.sql(sql).await?;
-    let kinds = frame.schema().fields().iter().map(|field| Kind::of(field.data_type())).collect();
-    Ok((kinds, rows_of(&frame.collect().await?)?.1))
+    Ok(context)
 }
 
 fn files(covered: &Covered<'_>, at: &Coverage) -> BTreeSet<u64> {

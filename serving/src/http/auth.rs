@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
@@ -119,6 +119,11 @@ pub fn check_address(address: SocketAddr, tokens: Option<&Tokens>) -> Result<(),
 /// Turns away who has no token. Without tokens, who comes by another name than this machine's: a web page elsewhere
 /// whose name was made to lead here.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    // HTTP/1.1 wants exactly one; without it nobody can tell which of several doors behind one address is meant.
+    if request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1 {
+        let detail = "a request by HTTP/1.1 has one `Host` header";
+        return Problem::bad_request("no_host", detail).into_response();
+    }
     if OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tidemark_shared::dataset::Format;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::log::{IdempotencyKey, LogError};
 use tidemark_shared::position::{Coverage, LogPartition};
@@ -77,6 +78,12 @@ impl ErrorKind for IntakeError {
 /// The rest of the process, as the door sees it.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
+    /// The format of the records in a dataset's stream.
+    ///
+    /// # Errors
+    /// [`IntakeError`].
+    async fn stream_format(&self, dataset: &str) -> Result<Format, IntakeError>;
+
     /// Appends records to a dataset's stream, each given by its value, and returns when they are durable.
     ///
     /// # Errors

@@ -50,14 +50,67 @@ pub(super) fn text(bytes: &Bytes) -> Result<&str, Problem> {
     })
 }
 
-/// The media type of the body, without parameters; refused if it is none of `allowed`. A browser asks before it sends one
-/// of these to another site, so no page elsewhere can.
+/// The media type of the body, without parameters; refused if it is none of `allowed`, in another charset than UTF-8, or
+/// packed. A browser asks before it sends one of these to another site, so no page elsewhere can.
 pub(super) fn media_type<'a>(headers: &HeaderMap, allowed: &[&'a str]) -> Result<&'a str, Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name = given.split(';').next().unwrap_or_default().trim();
     let found = allowed.iter().find(|allowed| name.eq_ignore_ascii_case(allowed));
-    found.copied().ok_or_else(|| {
+    let found = found.copied().ok_or_else(|| {
         let detail = format!("expected `Content-Type: {}`, found `{given}`", allowed.join("` or `"));
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
-    })
+    })?;
+    let unread = |detail: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail);
+    if let Some(charset) = parameter(headers, "charset")
+        && !["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
+    {
+        return Err(unread(format!("a body is UTF-8 here, not `{charset}`")));
+    }
+    let packed = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut packed = packed.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
+    match packed.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity")) {
+        Some(coding) => Err(unread(format!(
+            "a body comes as it is here (`Content-Encoding: identity`, or none), not as `{coding}`"
+        ))),
+        None => Ok(found),
+    }
+}
+
+/// A parameter of the media type, without quotes.
+pub(super) fn parameter(headers: &HeaderMap, wanted: &str) -> Option<String> {
+    let given = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let mut parameters = given.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))?;
+    Some(value.trim().trim_matches('"').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_plain_utf8_of_a_known_type() {
+        let cases: [(&[(HeaderName, &str)], Result<&str, &str>); 10] = [
+            (&[(header::CONTENT_TYPE, "application/json")], Ok("application/json")),
+            (&[(header::CONTENT_TYPE, "Application/JSON ; charset=\"UTF-8\"")], Ok("application/json")),
+            (&[(header::CONTENT_TYPE, "text/csv; header=present; charset=us-ascii")], Ok("text/csv")),
+            (&[(header::CONTENT_TYPE, "text/csv"), (header::CONTENT_ENCODING, "identity")], Ok("text/csv")),
+            (&[(header::CONTENT_TYPE, "text/plain")], Err("unsupported_media_type")),
+            (&[], Err("unsupported_media_type")),
+            (&[(header::CONTENT_TYPE, "application/json; charset=utf-16")], Err("unsupported_encoding")),
+            (&[(header::CONTENT_TYPE, "text/csv; Charset = ISO-8859-1")], Err("unsupported_encoding")),
+            (&[(header::CONTENT_TYPE, "text/csv"), (header::CONTENT_ENCODING, "gzip")], Err("unsupported_encoding")),
+            (
+                &[(header::CONTENT_TYPE, "text/csv"), (header::CONTENT_ENCODING, "identity, zstd")],
+                Err("unsupported_encoding"),
+            ),
+        ];
+        for (given, wanted) in cases {
+            let headers = given.iter().map(|(name, value)| (name.clone(), value.parse().expect("a header")));
+            let found = media_type(&headers.collect(), &["application/json", "text/csv"]);
+            assert_eq!(found.map_err(|problem| problem.code), wanted, "{given:?}");
+        }
+    }
 }

@@ -33,6 +33,9 @@ pub struct Dataset {
     pub files: bool,
     /// It takes records.
     pub stream: bool,
+    /// The format of its records, if it takes some: `json`, `csv` or `avro`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_format: Option<&'static str>,
     /// Columns that identify a row; empty without a key.
     pub key: Vec<String>,
 }
@@ -139,6 +142,7 @@ impl Shared {
             generation: generation.map(|current| current.generation),
             files: definition.files.is_some(),
             stream: definition.stream.is_some(),
+            stream_format: definition.stream.as_ref().map(|stream| stream.format.name()),
             key: definition.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default(),
         };
         Ok(Some(dataset))

@@ -9,6 +9,7 @@ mod auth;
 mod backend;
 mod body;
 mod datasets;
+mod idle;
 mod metrics;
 mod openapi;
 mod problem;

@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tidemark_shared::dataset::{CsvOptions, Format};
+use tidemark_shared::decode::{check_avro_record, text_records};
 use tidemark_shared::log::{APPEND_RECORDS_MAX, IdempotencyKey};
 use tidemark_shared::position::{Coverage, LogPartition};
 use utoipa::ToSchema;
@@ -21,6 +23,8 @@ use super::problem::{Problem, dataset_of};
 
 const NDJSON: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
+const CSV: &str = "text/csv";
+const AVRO: &str = "application/avro";
 
 /// Where records went.
 #[derive(Debug, Serialize, ToSchema)]
@@ -69,12 +73,12 @@ impl Accepted {
 /// Appends records to a dataset's stream.
 #[utoipa::path(
     post, path = "/v1/datasets/{dataset}/records", tag = "records",
-    description = "Records as JSON objects: one a line (`application/x-ndjson`), or an array (`application/json`). They are durable when the answer comes. A request with an `Idempotency-Key` that is repeated within a day gets the first one's positions and appends nothing.",
+    description = "Records in the format of the dataset's stream. JSON: one object a line (`application/x-ndjson`), or an array (`application/json`). CSV: `text/csv`, with the definition's options; a first line of names is passed over if the media type says `header=present`. Avro: one object container of one row (`application/avro`). They are durable when the answer comes. A request with an `Idempotency-Key` that is repeated within a day gets the first one's positions and appends nothing.",
     params(
         ("dataset" = String, Path, description = "Name of the dataset"),
         ("Idempotency-Key" = Option<String>, Header, description = "Names this request: 1 to 255 bytes"),
     ),
-    request_body(content((Vec<Object> = "application/json"), (String = "application/x-ndjson"))),
+    request_body(content((Vec<Object> = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"), (String = "application/avro"))),
     responses(
         (status = 200, description = "All of them are durable", body = Accepted),
         (status = 400, description = "Malformed; nothing was appended", body = Problem, content_type = "application/problem+json"),
@@ -84,7 +88,7 @@ impl Accepted {
         (status = 408, description = "The body came too slowly", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`no_stream`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body, a record or their number is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Neither JSON nor NDJSON", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not of the stream's format, packed, or in another charset than UTF-8", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`idempotency_key_reused` with other records", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "More comes than can be taken in: see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The log takes nothing now", body = Problem, content_type = "application/problem+json"),
@@ -97,15 +101,36 @@ pub(super) async fn append(
 ) -> Result<Json<Accepted>, Problem> {
     let dataset = dataset_of(path)?;
     let (parts, incoming) = request.into_parts();
-    let media_type = body::media_type(&parts.headers, &[NDJSON, JSON])?;
+    let format = shared.backend.stream_format(&dataset).await?;
+    let media_type = body::media_type(&parts.headers, media_types(&format)?)?;
     let key = idempotency_key(&parts.headers)?;
     let bytes = body::read(incoming, shared.limits.records_bytes_max, shared.limits.body_timeout).await?;
-    let values = records(&bytes, media_type == JSON)?;
+    let values = match &format {
+        Format::Csv(options) => {
+            let named = body::parameter(&parts.headers, "header").is_some_and(|header| header == "present");
+            of_text(options, &bytes, named)?
+        }
+        Format::Avro => of_container(bytes)?,
+        _ => records(&bytes, media_type == JSON)?,
+    };
     let taken = shared.backend.append(&dataset, values, key.as_ref()).await?;
     if !taken.repeated {
         shared.metrics.records(taken.positions.len());
     }
     Ok(Json(Accepted::new(&dataset, &taken)))
+}
+
+/// What records of a stream of this format come as.
+fn media_types(format: &Format) -> Result<&'static [&'static str], Problem> {
+    match format {
+        Format::Json => Ok(&[NDJSON, JSON]),
+        Format::Csv(_) => Ok(&[CSV]),
+        Format::Avro => Ok(&[AVRO]),
+        Format::Parquet | Format::Orc => {
+            let detail = format!("records of a stream can't be {}", format.name());
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+        }
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
@@ -119,14 +144,37 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Proble
 fn records(bytes: &Bytes, is_array: bool) -> Result<Vec<Bytes>, Problem> {
     let text = body::text(bytes)?;
     let found = if is_array { of_array(text)? } else { of_lines(text)? };
-    match found.len() {
+    counted(found.into_iter().map(|record| bytes.slice_ref(record.as_bytes())).collect())
+}
+
+/// `records`, if they are neither none nor too many.
+fn counted(records: Vec<Bytes>) -> Result<Vec<Bytes>, Problem> {
+    match records.len() {
         0 => Err(Problem::bad_request("no_records", "the body holds no record")),
-        1..=APPEND_RECORDS_MAX => Ok(found.into_iter().map(|record| bytes.slice_ref(record.as_bytes())).collect()),
+        1..=APPEND_RECORDS_MAX => Ok(records),
         count => {
             let detail = format!("{count} records in one request, at most {APPEND_RECORDS_MAX}");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
         }
     }
+}
+
+/// The records of delimited text; the first line is passed over if it is `named` columns.
+fn of_text(options: &CsvOptions, bytes: &Bytes, named: bool) -> Result<Vec<Bytes>, Problem> {
+    let _text = body::text(bytes)?;
+    let mut records = text_records(options, bytes);
+    if named && !records.is_empty() {
+        drop(records.remove(0));
+    }
+    counted(records)
+}
+
+/// The one record that an Avro container is.
+fn of_container(bytes: Bytes) -> Result<Vec<Bytes>, Problem> {
+    let malformed =
+        |reason| Problem::bad_request("malformed", format!("expected an Avro object container of one row: {reason}"));
+    check_avro_record(&bytes).map_err(malformed)?;
+    counted(vec![bytes])
 }
 
 fn of_array(text: &str) -> Result<Vec<&str>, Problem> {
@@ -191,6 +239,18 @@ mod tests {
         }
         let broken = records(&Bytes::from_static(b"{\"a\":\"\xff\"}"), false).expect_err("not UTF-8");
         assert_eq!(broken.code, "not_utf8");
+    }
+
+    #[test]
+    fn delimited_text_is_records_and_perhaps_their_names() {
+        let options = CsvOptions { header: false, delimiter: b';', ..CsvOptions::default() };
+        let text = Bytes::from_static(b"id;n\na;1\n\nb;2\n");
+        assert_eq!(of_text(&options, &text, false).expect("three").len(), 3);
+        assert_eq!(of_text(&options, &text, true).expect("two"), [&b"a;1"[..], b"b;2"]);
+        for (bytes, code) in [(&b"\n\n"[..], "no_records"), (b"a;\xff", "not_utf8")] {
+            assert_eq!(of_text(&options, &Bytes::from_static(bytes), false).expect_err("refused").code, code);
+        }
+        assert_eq!(of_container(Bytes::from_static(b"Obj")).expect_err("refused").code, "malformed");
     }
 
     #[test]

@@ -1,12 +1,21 @@
 //! Connections: accepted while the door is open, bounded in number and patience, drained when it closes.
+//!
+//! Who opens connections and sends nothing keeps nobody out: when all places are taken, the connection that has been
+//! without a request for longest makes room.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -16,6 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use super::idle::{HeldBody, Idle, Line};
 
 /// Pauses while no connection can be accepted, as long as that lasts.
 const ACCEPT_AGAIN: Backoff = Backoff {
@@ -29,7 +40,8 @@ const ACCEPT_AGAIN: Backoff = Backoff {
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Most connections at once; others wait to be accepted.
+    /// Most connections at once. One more takes the place of the one that has been without a request for longest; if there
+    /// is none such, it waits.
     pub connections_max: usize,
     /// Longest time that the head of a request may take, from the connection's start or the answer before.
     pub head_timeout: Duration,
@@ -59,6 +71,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Drained {
     let places = Arc::new(Semaphore::new(limits.connections_max));
+    let line = Arc::new(Line::default());
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut failures = Attempts::new(ACCEPT_AGAIN);
@@ -66,19 +79,30 @@ pub async fn serve(
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &places, &mut failures) => accepted,
+            accepted = accept(&listener, &mut failures) => accepted,
         };
-        let Some((stream, place)) = accepted else { continue };
-        let service = TowerToHyperService::new(router.clone());
+        while connections.try_join_next().is_some() {}
+        let Some(stream) = accepted else { continue };
+        let place = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            place = line.place(&places) => place,
+        };
+        let idle = Arc::new(Idle::new(&line));
+        let (router, of_service) = (router.clone(), Arc::clone(&idle));
+        let service = service_fn(move |request| answer(router.clone(), request, Arc::clone(&of_service)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         let _handle = connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended with an error");
+            tokio::select! {
+                biased;
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended with an error");
+                },
+                () = idle.makes_room() => tracing::debug!("a connection without a request made room"),
             }
             drop(place);
         });
@@ -89,17 +113,20 @@ pub async fn serve(
         while connections.join_next().await.is_some() {}
     });
     let in_time = ended.await.is_ok();
+    while connections.try_join_next().is_some() {}
     let cut_off = if in_time { 0 } else { connections.len() };
     connections.shutdown().await;
     Drained { cut_off }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-    failures: &mut Attempts,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+/// The answer to a request. The connection counts as idle again once all of it was written.
+async fn answer(router: Router, request: Request<Incoming>, idle: Arc<Idle>) -> Result<Response, Infallible> {
+    let busy = Idle::busy(idle);
+    let response = TowerToHyperService::new(router).call(request).await?;
+    Ok(response.map(|body| Body::new(HeldBody::new(body, busy))))
+}
+
+async fn accept(listener: &TcpListener, failures: &mut Attempts) -> Option<TcpStream> {
     match listener.accept().await {
         Ok((stream, _)) => {
             *failures = Attempts::new(ACCEPT_AGAIN);
@@ -107,7 +134,7 @@ async fn accept(
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection refused an option");
             }
-            Some((stream, place))
+            Some(stream)
         }
         Err(error) if is_of_one_connection(&error) => None,
         Err(error) => {

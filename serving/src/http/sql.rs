@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::record_batch::RecordBatch;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -89,8 +88,8 @@ pub struct SqlRequest {
         (status = 410, description = "`positions_gone`", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`too_stale`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`time_limit`, `memory_limit`, `spill_limit`, `bytes_read_limit`, or the values allow no answer", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is no JSON, packed, or in another charset than UTF-8", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`time_limit`, `memory_limit`, `spill_limit`, `bytes_read_limit`, or the values allow no answer or have no form in the format", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many queries", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`realtime_gap`, `realtime_unavailable`, `unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`positions_not_reached`", body = Problem, content_type = "application/problem+json"),
@@ -188,8 +187,14 @@ async fn answer(
         Format::Arrow => output::ipc(pieces.clone()),
     };
     writer.begin(&answer.schema, &answer.as_of)?;
-    // What fails before the first row still has a status of its own.
-    let first = answer.next().await?;
+    // What fails before the first rows are written still has a status of its own.
+    let more = match answer.next().await? {
+        Some(rows) => {
+            writer.rows(&rows)?;
+            true
+        }
+        None => false,
+    };
     let as_of = serde_json::to_vec(&answer.as_of).expect("plain data");
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let work = Streaming { answer, writer, pieces, sender, patience: shared.limits.write_timeout };
@@ -198,7 +203,7 @@ async fn answer(
     let mut task = JoinSet::new();
     let _handle = task.spawn(async move {
         let _permit = permit;
-        if let Some(code) = work.run(first).await {
+        if let Some(code) = work.run(more).await {
             shared.metrics.broken(code);
         }
     });
@@ -259,19 +264,21 @@ struct Streaming {
 }
 
 impl Streaming {
-    /// Writes the answer; the code of what broke it off, if something did.
-    async fn run(mut self, first: Option<RecordBatch>) -> Option<&'static str> {
-        let mut batch = first;
-        while let Some(rows) = batch {
-            if let Err(error) = self.writer.rows(&rows) {
-                tracing::warn!(error = chain(&error), "an answer broke off");
-                return Some("format");
-            }
+    /// Writes the answer from its second batch on, if there may be `more`; the code of what broke it off, if something did.
+    async fn run(mut self, mut more: bool) -> Option<&'static str> {
+        while more {
             if !self.send().await {
                 return Some("reader_gone");
             }
-            batch = match self.answer.next().await {
-                Ok(batch) => batch,
+            more = match self.answer.next().await {
+                Ok(Some(rows)) => {
+                    if let Err(error) = self.writer.rows(&rows) {
+                        tracing::warn!(error = chain(&error), "an answer broke off");
+                        return Some("format");
+                    }
+                    true
+                }
+                Ok(None) => false,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "an answer broke off");
                     return Some(sql_code(&error).1);

@@ -42,7 +42,7 @@ pub use columnar::row_json;
 pub use file::{Chunk, ChunkDecoder, ChunkReader, FileDecoder};
 pub use header::normalized;
 pub use notes::Notes;
-pub use stream::RecordDecoder;
+pub use stream::{RecordDecoder, check_avro_record, text_records};
 
 /// Longest text record that is decoded, in bytes without its line end.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;

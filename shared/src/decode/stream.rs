@@ -17,7 +17,7 @@ use super::notes::{Notes, NotesState};
 use super::rows::{BatchBuilder, Fault, RawBuilder, Sink, kept_bytes};
 use super::text::{RecordFormat, RecordParser, TextDecoder};
 use super::{BATCH_ROWS_MAX, Decoded, OpenError, RawRecords};
-use crate::dataset::{Format, InputColumn, InputSpec};
+use crate::dataset::{CsvOptions, Format, InputColumn, InputSpec};
 use crate::reject::{Reason, Reject};
 
 /// Bytes of records in one batch, so that no column of it grows beyond what Arrow's offsets can hold.
@@ -93,6 +93,30 @@ impl RecordDecoder {
     pub fn notes(&self) -> Notes {
         self.notes.snapshot()
     }
+}
+
+/// The records in delimited text, each as it stands there, without its line end. Blank lines are no records.
+#[must_use]
+pub fn text_records(options: &CsvOptions, text: &Bytes) -> Vec<Bytes> {
+    let mut scanner = Scanner::new(framing(options));
+    let (mut records, mut start) = (Vec::new(), 0);
+    while start < text.len() {
+        let end = scanner.next_end(text, start).unwrap_or(text.len());
+        let record = without_cr(&text[start..end]);
+        if !record.is_empty() {
+            records.push(text.slice_ref(record));
+        }
+        start = end + 1;
+    }
+    records
+}
+
+/// Whether a value is an Avro object container of one row, which is what a record of an Avro stream is.
+///
+/// # Errors
+/// What it is instead.
+pub fn check_avro_record(value: &Bytes) -> Result<(), String> {
+    one_row(value).map(drop)
 }
 
 fn decode_text(decoder: &TextDecoder, records: &[(u64, Bytes)]) -> Result<Decoded, ArrowError> {
@@ -181,4 +205,28 @@ fn avro_row(
             Err(Fault { reason: reject.reason, column, message: reject.message })
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_where_records_end() {
+        let lines = CsvOptions { header: false, ..CsvOptions::default() };
+        let quoted = CsvOptions { multiline: true, ..lines.clone() };
+        let cases: [(&CsvOptions, &str, &[&str]); 6] = [
+            (&lines, "", &[]),
+            (&lines, "a,1\nb,2", &["a,1", "b,2"]),
+            (&lines, "a,1\r\n\r\n\nb,2\r\n", &["a,1", "b,2"]),
+            (&lines, "\"a\nb\",1\n", &["\"a", "b\",1"]),
+            (&quoted, "\"a\nb\",1\nc,2\n", &["\"a\nb\",1", "c,2"]),
+            (&quoted, "\"a\nb", &["\"a\nb"]),
+        ];
+        for (options, text, wanted) in cases {
+            let found = text_records(options, &Bytes::copy_from_slice(text.as_bytes()));
+            let found: Vec<&str> = found.iter().map(|r| std::str::from_utf8(r).expect("text")).collect();
+            assert_eq!(found, wanted, "{text:?}");
+        }
+    }
 }

@@ -10,7 +10,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
-use super::{OutputError, RowWriter, json};
+use super::text::texts;
+use super::{OutputError, RowWriter};
 
 pub(super) struct CsvWriter<W> {
     out: W,
@@ -54,19 +55,13 @@ impl<W: Write + Send> RowWriter for CsvWriter<W> {
     }
 }
 
-/// A list or struct as its JSON text: a field of a CSV record holds no other nesting.
+/// A list or struct as its JSON text, for a field of a CSV record holds no other nesting; a date or time as the text that
+/// every one of them has.
 fn flat(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Dictionary(_, value) => flat(&cast(column, value)?),
-        nested if nested.is_nested() => {
-            let cells = json::cells(column)?;
-            let text = |row| {
-                let mut text = Vec::new();
-                cells(&mut text, row);
-                column.is_valid(row).then(|| String::from_utf8(text).expect("JSON is UTF-8"))
-            };
-            Ok(std::sync::Arc::new((0..column.len()).map(text).collect::<arrow::array::StringArray>()))
-        }
+        DataType::RunEndEncoded(_, value) => flat(&cast(column, value.data_type())?),
+        kind if kind.is_nested() || kind.is_temporal() => texts(column),
         _ => Ok(std::sync::Arc::clone(column)),
     }
 }

@@ -1,14 +1,20 @@
 //! Values as JSON. Integers beyond 2^53 and decimals are strings, so that no reader rounds them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, GenericListArray, MapArray, OffsetSizeTrait};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, GenericListArray, MapArray, OffsetSizeTrait, UnionArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowNativeType as _, DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, UInt64Type,
+    UnionFields,
 };
 use arrow::error::ArrowError;
+
+use super::text::texts;
 
 /// Largest integer that a double holds together with all smaller ones.
 const EXACT_MAX: u64 = 1 << 53;
@@ -60,7 +66,11 @@ pub(super) fn cells(array: &ArrayRef) -> Result<Cell, ArrowError> {
         }
         DataType::List(_) => list(array.as_list::<i32>())?,
         DataType::LargeList(_) => list(array.as_list::<i64>())?,
-        DataType::FixedSizeList(item, _) => return cells(&cast(array, &DataType::List(Arc::clone(item)))?),
+        DataType::FixedSizeList(item, _) | DataType::ListView(item) => {
+            return cells(&cast(array, &DataType::List(Arc::clone(item)))?);
+        }
+        DataType::LargeListView(item) => return cells(&cast(array, &DataType::LargeList(Arc::clone(item)))?),
+        DataType::Union(fields, _) => union(array.as_union(), fields)?,
         DataType::Map(..) => map(array.as_map())?,
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
@@ -68,9 +78,10 @@ pub(super) fn cells(array: &ArrayRef) -> Result<Cell, ArrowError> {
             Box::new(move |out, row| object(out, &names, &columns, row))
         }
         DataType::Dictionary(_, value) => return cells(&cast(array, value)?),
+        DataType::RunEndEncoded(_, value) => return cells(&cast(array, value.data_type())?),
         // Text, dates and times as text, and what has no JSON form of its own.
         _ => {
-            let values = cast(array, &DataType::Utf8View)?;
+            let values = texts(array)?;
             Box::new(move |out, row| string(out, values.as_string_view().value(row)))
         }
     };
@@ -114,9 +125,17 @@ fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>) -> Result<Cell, ArrowEr
     }))
 }
 
+/// The value that each row has, whichever kind it is of.
+fn union(array: &UnionArray, fields: &UnionFields) -> Result<Cell, ArrowError> {
+    let kinds = fields.iter().map(|(kind, _)| Ok((kind, cells(array.child(kind))?)));
+    let kinds = kinds.collect::<Result<BTreeMap<_, _>, ArrowError>>()?;
+    let array = array.clone();
+    Ok(Box::new(move |out, row| kinds[&array.type_id(row)](out, array.value_offset(row))))
+}
+
 /// A map as an object; keys that are no text go by their text.
 fn map(array: &MapArray) -> Result<Cell, ArrowError> {
-    let keys = cast(array.keys(), &DataType::Utf8)?;
+    let keys = texts(array.keys())?;
     let value = cells(array.values())?;
     let array = array.clone();
     Ok(Box::new(move |out, row| {
@@ -127,7 +146,7 @@ fn map(array: &MapArray) -> Result<Cell, ArrowError> {
             if index > start {
                 out.push(b',');
             }
-            string(out, keys.as_string::<i32>().value(index));
+            string(out, keys.as_string_view().value(index));
             out.push(b':');
             value(out, index);
         }

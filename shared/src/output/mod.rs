@@ -6,6 +6,7 @@ mod document;
 mod ipc;
 mod json;
 mod ndjson;
+mod text;
 
 use std::io::{self, Write};
 
@@ -14,6 +15,8 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use crate::sql::{AsOf, Stats};
+
+pub use text::texts;
 
 /// Why rows could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use super::as_of::AsOf;
 use super::error::{SqlError, is_of_a_file, one_line};
 use super::meter::Meter;
+use super::watch::Refusal;
+use super::workers::Place;
 
 /// What a statement took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -86,17 +88,21 @@ pub(super) struct RowsMade {
 }
 
 impl RowsMade {
-    pub(super) fn start(mut stream: SendableRecordBatchStream) -> Self {
+    pub(super) fn start(mut stream: SendableRecordBatchStream, place: &Place) -> Self {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let mut work = JoinSet::new();
-        let _handle = work.spawn(async move {
+        let making = async move {
             while let Some(batch) = stream.next().await {
                 let failed = batch.is_err();
                 if sender.send(batch).await.is_err() || failed {
                     return;
                 }
             }
-        });
+        };
+        let _handle = match place {
+            Place::Here => work.spawn(making),
+            Place::Workers(workers) => work.spawn_on(making, workers),
+        };
         Self { batches, work }
     }
 
@@ -192,6 +198,9 @@ const SPILL_LIMIT: &str = "datafusion.runtime.max_temp_directory_size";
 pub(super) fn running_error(error: DataFusionError, meter: &Meter, space: Space) -> SqlError {
     if let Some(limit_bytes) = meter.exceeded() {
         return SqlError::TooManyBytes { limit_bytes };
+    }
+    if let Some(refusal) = Refusal::of(&error) {
+        return SqlError::of_refusal(refusal);
     }
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => {

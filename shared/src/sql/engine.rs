@@ -5,18 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::curated::{CountsFromLog, CuratedReader, DecimalAsDouble, STORE_URL, TextAsNumber};
+use crate::curated::{CuratedReader, DecimalAsDouble, STORE_URL, TextAsNumber};
 use crate::store::{Store, Stores};
 use datafusion::catalog::MemoryCatalogProvider;
-use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use object_store::ObjectStore;
@@ -27,12 +23,15 @@ use super::catalog::{CatalogTables, SessionTable, SessionTables};
 use super::datasets::{DatasetTables, Layer, Wants};
 use super::error::SqlError;
 use super::files::FileTable;
+use super::guard::{Guards, guarded};
 use super::meter::{Meter, MeteredRegistry, Reading};
-use super::notes::texts_that_match_nothing;
 use super::opening::Opened;
-use super::params::{self, Param};
-use super::statement::{check_reads_only, parse};
-use super::subqueries::{DecideOnce, NotIn, SetComparisons, physical_rules};
+use super::params::Param;
+use super::planning::{Planning, Rules, no_rows};
+use super::statement::parse;
+use super::subqueries::SetComparisons;
+use super::watch::{Waiting, Watch};
+use super::workers::Place;
 
 /// Name of the one catalog.
 pub(super) const CATALOG: &str = "tidemark";
@@ -40,6 +39,12 @@ pub(super) const CATALOG: &str = "tidemark";
 pub(super) const BATCH: &str = "batch";
 /// A sort on one thread sets aside at most one of so many parts of that thread's memory.
 const SORT_SHARES: usize = 8;
+/// Of the engine's memory, what a function makes at once may take one of so many parts, within bounds.
+const VALUE_SHARE: usize = 4;
+const VALUE_BYTES_MIN: usize = 16 << 20;
+const VALUE_BYTES_MAX: usize = 256 << 20;
+/// Longest statement that is parsed where it is asked for; a longer one takes its time.
+const PARSED_AT_ONCE_BYTES_MAX: usize = 16 << 10;
 
 /// What an engine may use, for all its statements together.
 #[derive(Debug, Clone)]
@@ -194,64 +199,84 @@ impl SqlEngine {
     /// [`SqlError`].
     pub async fn query(&self, query: &Query) -> Result<Answer, SqlError> {
         let deadline = Deadline { started: Instant::now(), timeout: query.limits.timeout };
-        deadline.limit(Box::pin(self.answer(query, deadline))).await?
+        let watch = Arc::new(Watch::new(deadline.started, deadline.timeout, self.value_bytes_max()));
+        let _waiting = Waiting(Arc::clone(&watch));
+        deadline.limit(Box::pin(self.answer(query, deadline, &watch))).await?
     }
 
-    async fn answer(&self, query: &Query, deadline: Deadline) -> Result<Answer, SqlError> {
-        let statement = parse(&query.sql)?;
-        let meter = Arc::new(Meter::new(query.limits.bytes_read_max));
-        let context = self.session(&self.metered(&meter, Reading::Whole)?);
-        let state = context.state();
-        let datasets = self.datasets.as_ref().map(|datasets| datasets.statement(&query.wants, query.limits));
-        let mut opened = Opened::new(&meter, datasets);
-        if let Statement::CreateExternalTable(create) = &statement {
-            self.check_locations(&create.locations).await?;
-            self.list_own(&mut opened).await?;
-        } else {
-            for reference in state.resolve_table_references(&statement).map_err(SqlError::from_planning)? {
-                // `range(10)`: the name of a function that yields rows.
-                let is_function =
-                    reference.schema().is_none() && state.table_functions().contains_key(reference.table());
-                match self.open(reference, &mut opened).await {
-                    Err(SqlError::UnknownTable { .. }) if is_function => {}
-                    outcome => outcome?,
-                }
-            }
-        }
-        opened.register(&context);
-        let plan = state.statement_to_plan(statement).await.map_err(SqlError::from_planning)?;
-        check_reads_only(&plan)?;
-        let plan = params::bind(plan, &query.params)?;
-        let is_query = !matches!(plan, LogicalPlan::Ddl(_));
-        if !is_query {
-            self.create_table(&opened, &plan).await?;
-        }
-        let plan = if is_query { plan } else { LogicalPlan::EmptyRelation(no_rows()) };
-        let failed = |error| match meter.exceeded() {
-            Some(limit_bytes) => SqlError::TooManyBytes { limit_bytes },
-            None => SqlError::from_planning(error),
-        };
-        let physical = state.create_physical_plan(&plan).await.map_err(failed)?;
-        let mut reads = opened.reads;
-        reads.count_files_in_place(&physical);
-        reads.notes.extend(texts_that_match_nothing(&plan));
+    async fn answer(&self, query: &Query, deadline: Deadline, watch: &Arc<Watch>) -> Result<Answer, SqlError> {
+        let place = Place::of_caller();
         let SqlConfig { memory_bytes_max, spill_bytes_max, .. } = self.config;
         let space = Space { memory_bytes_max, spill_bytes_max };
-        let stream = yielding(physical)
-            .and_then(|physical| execute_stream(physical, context.task_ctx()))
-            .map_err(|error| running_error(error, &meter, space))?;
+        let meter = Arc::new(Meter::new(query.limits.bytes_read_max));
+        let failed = |error| running_error(error, &meter, space);
+        let text = query.sql.clone();
+        let statement = if text.len() > PARSED_AT_ONCE_BYTES_MAX {
+            place.plan(async move { parse(&text) }).await.map_err(failed)??
+        } else {
+            parse(&text)?
+        };
+        let is_query = !matches!(statement, Statement::CreateExternalTable(_));
+        let context = self.session_of(&self.metered(&meter, Reading::Whole)?, watch);
+        let mut opened = self.open_named(&context, &statement, query, &meter).await?;
+        opened.register(&context);
+        let planning = Planning { context, watch: Arc::clone(watch), meter: Arc::clone(&meter), space };
+        let begun = if is_query {
+            let params = query.params.clone();
+            let begin = async move { planning.begin(&planning.logical(statement, &params).await?).await };
+            place.plan(begin).await.map_err(failed)??
+        } else {
+            self.create_table(&opened, &planning.logical(statement, &query.params).await?).await?;
+            planning.begin(&no_rows()).await?
+        };
+        let reads = &mut opened.reads;
+        reads.count_files_in_place(&begun.physical);
+        reads.notes.extend(begun.notes);
+        let reads = opened.reads;
         Ok(Answer {
-            schema: stream.schema(),
+            schema: begun.stream.schema(),
             as_of: reads.as_of,
             notes: reads.notes,
             is_query,
-            rows_made: RowsMade::start(stream),
+            rows_made: RowsMade::start(begun.stream, &place),
             deadline,
             meter,
             space,
             totals: reads.totals,
             rows: 0,
         })
+    }
+
+    /// Opens the tables that a statement names.
+    async fn open_named(
+        &self,
+        context: &SessionContext,
+        statement: &Statement,
+        query: &Query,
+        meter: &Arc<Meter>,
+    ) -> Result<Opened, SqlError> {
+        let datasets = self.datasets.as_ref().map(|datasets| datasets.statement(&query.wants, query.limits));
+        let mut opened = Opened::new(meter, datasets);
+        if let Statement::CreateExternalTable(create) = statement {
+            self.check_locations(&create.locations).await?;
+            self.list_own(&mut opened).await?;
+            return Ok(opened);
+        }
+        let state = context.state();
+        for reference in state.resolve_table_references(statement).map_err(SqlError::from_planning)? {
+            // `range(10)`: the name of a function that yields rows.
+            let is_function = reference.schema().is_none() && state.table_functions().contains_key(reference.table());
+            match self.open(reference, &mut opened).await {
+                Err(SqlError::UnknownTable { .. }) if is_function => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Most bytes that a function may make at once: what it makes is in no account of the memory.
+    fn value_bytes_max(&self) -> usize {
+        (self.config.memory_bytes_max / VALUE_SHARE).clamp(VALUE_BYTES_MIN, VALUE_BYTES_MAX)
     }
 
     /// The engine's runtime with its stores behind `meter`.
@@ -264,7 +289,12 @@ impl SqlEngine {
             .map_err(SqlError::from_planning)
     }
 
+    /// A session for what is planned beside a statement.
     pub(super) fn session(&self, runtime: &Arc<RuntimeEnv>) -> SessionContext {
+        self.session_of(runtime, &Watch::unlimited(self.value_bytes_max()))
+    }
+
+    fn session_of(&self, runtime: &Arc<RuntimeEnv>, watch: &Arc<Watch>) -> SessionContext {
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, self.default_schema())
             .with_create_default_catalog_and_schema(false)
@@ -282,43 +312,26 @@ impl SqlEngine {
         options.execution.parquet.pushdown_filters = false;
         // `fare > 8.9` compares decimals as decimals, and can prune by their bounds.
         options.sql_parser.parse_float_as_decimal = true;
+        let rules = Rules::new(watch);
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::clone(runtime))
             .with_default_features()
-            .with_analyzer_rule(Arc::new(NotIn))
-            .with_physical_optimizer_rules(physical_rules())
-            .with_optimizer_rule(Arc::new(DecideOnce))
-            .with_optimizer_rule(Arc::new(CountsFromLog))
+            .with_analyzer_rules(rules.analyzer)
+            .with_physical_optimizer_rules(rules.physical)
+            .with_optimizer_rules(rules.optimizer)
             .build();
-        let rewrites: [Arc<dyn FunctionRewrite + Send + Sync>; 3] =
-            [Arc::new(SetComparisons), Arc::new(TextAsNumber), Arc::new(DecimalAsDouble)];
+        let guards: Vec<_> = state.scalar_functions().values().filter_map(|known| guarded(known, watch)).collect();
+        for function in guards {
+            let _unguarded = state.register_udf(function).expect("a session takes every function");
+        }
+        let rewrites: [Arc<dyn FunctionRewrite + Send + Sync>; 4] =
+            [Arc::new(SetComparisons), Arc::new(TextAsNumber), Arc::new(DecimalAsDouble), Arc::new(Guards::new(watch))];
         for rewrite in rewrites {
             state.register_function_rewrite(rewrite).expect("a session takes every rewrite");
         }
         let context = SessionContext::new_with_state(state);
         let _none = context.register_catalog(CATALOG, Arc::new(MemoryCatalogProvider::new()));
         context
-    }
-}
-
-/// Makes joins give way: one that turns few rows into very many, or very many into none, would otherwise run on without
-/// a point at which it can be cancelled. So they do at each batch that they take in or give out.
-fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let give_way = |node| Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>;
-    let wrapped = plan.transform_up(|node| {
-        if !node.name().ends_with("JoinExec") {
-            return Ok(Transformed::no(node));
-        }
-        let join = node.map_children(|input| Ok(Transformed::yes(give_way(input))))?;
-        Ok(Transformed::yes(give_way(join.data)))
-    })?;
-    Ok(wrapped.data)
-}
-
-fn no_rows() -> datafusion::logical_expr::EmptyRelation {
-    datafusion::logical_expr::EmptyRelation {
-        produce_one_row: false,
-        schema: Arc::new(datafusion::common::DFSchema::empty()),
     }
 }

@@ -12,6 +12,7 @@ use datafusion::error::DataFusionError;
 
 use super::datasets::CutError;
 use super::messages::of_planner;
+use super::watch::Refusal;
 
 /// Why a statement has no answer, or stopped in the middle of one.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,14 @@ pub enum SqlError {
     /// Operators nest deeper than can be taken apart.
     #[error("more than {limit} operators in one chain")]
     TooDeep {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// Stands for more than is taken apart.
+    #[error("more than {limit} {what}")]
+    TooComplex {
+        /// Which parts.
+        what: &'static str,
         /// The most there may be.
         limit: usize,
     },
@@ -124,6 +133,14 @@ pub enum SqlError {
         #[source]
         source: Box<DataFusionError>,
     },
+    /// Makes a value, or the values of some rows, that take more memory than they may.
+    #[error("{what} of more than {limit_bytes} bytes at once")]
+    TooLarge {
+        /// What would be as large.
+        what: String,
+        /// The limit.
+        limit_bytes: usize,
+    },
     /// Needs more disk space for what memory can't hold.
     #[error("needs more than {limit_bytes} bytes of disk space for what memory can't hold")]
     OutOfSpillSpace {
@@ -198,6 +215,7 @@ impl ErrorKind for SqlError {
             Self::NeedsServer { .. } => Kind::Unsupported,
             Self::TimedOut { .. }
             | Self::OutOfMemory { .. }
+            | Self::TooLarge { .. }
             | Self::OutOfSpillSpace { .. }
             | Self::TooManyBytes { .. } => Kind::Exhausted,
             Self::Curated { source, .. } => source.kind(),
@@ -226,6 +244,10 @@ impl ErrorKind for SqlError {
                 Some(format!("`tidemark ingest {dataset} PATH` takes files in, `tidemark up` a stream"))
             }
             Self::TooDeep { .. } => Some("write `x IN (…)`, or join with a table of the values".to_owned()),
+            Self::TooComplex { .. } => {
+                Some("a name of a `WITH` clause counts wherever it stands, as all that it stands for".to_owned())
+            }
+            Self::TooLarge { .. } => Some("raise `--memory`, or make shorter values of fewer rows".to_owned()),
             Self::TimedOut { .. } => Some("raise `--timeout`, or read fewer partitions".to_owned()),
             Self::Execution { source, .. } if is_cast(source) => {
                 Some("`TRY_CAST(… AS …)` is null where a value can't be converted".to_owned())
@@ -317,8 +339,25 @@ impl SqlError {
         Self::BadFile { location: location.to_owned(), message: one_line(error), kind }
     }
 
+    /// The error of a statement that was not gone on with.
+    pub(super) fn of_refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Value { function, bytes_max } => {
+                Self::TooLarge { what: format!("`{function}` would make values"), limit_bytes: *bytes_max }
+            }
+            Refusal::Constants { bytes_max } => {
+                Self::TooLarge { what: "the statement has constants".to_owned(), limit_bytes: *bytes_max }
+            }
+            Refusal::Parts { what, limit } => Self::TooComplex { what, limit: *limit },
+            Refusal::Stopped { limit_ms } => Self::TimedOut { limit_ms: *limit_ms },
+        }
+    }
+
     /// The error of a statement that could not be planned.
     pub(super) fn from_planning(error: DataFusionError) -> Self {
+        if let Some(refusal) = Refusal::of(&error) {
+            return Self::of_refusal(refusal);
+        }
         match error {
             DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Self::from_planning(*inner),
             DataFusionError::Collection(mut errors) if !errors.is_empty() => Self::from_planning(errors.remove(0)),

@@ -3,6 +3,10 @@
 //! Every statement runs in a session of its own, so that all its tables are of one moment and its limits and counts are
 //! its own; memory, spill space, footers once read and tables made by `CREATE EXTERNAL TABLE` are the engine's. Reads go
 //! through a [`meter`], which counts them and enforces the limit on bytes.
+//!
+//! A statement is planned and answered on threads of its own ([`workers`]), apart from those of the doors. What can't be
+//! cancelled or accounted for is bounded beforehand: tables ([`weight`]), columns ([`unfold`]), planning ([`watch`]), and values that functions
+//! make ([`guard`]).
 
 mod answer;
 mod as_of;
@@ -12,16 +16,23 @@ mod engine;
 mod error;
 mod files;
 mod glue;
+mod guard;
 mod layers;
+mod literals;
 mod messages;
 mod meter;
 mod notes;
 mod opening;
 mod params;
+mod planning;
 mod statement;
 mod subqueries;
 #[cfg(test)]
 mod tests;
+mod unfold;
+mod watch;
+mod weight;
+mod workers;
 
 pub use answer::{Answer, Stats};
 pub use as_of::{AsOf, DatasetAsOf, TableAsOf};
@@ -33,3 +44,4 @@ pub use files::{FileFormat, FileTable};
 pub use glue::PortTables;
 pub use params::Param;
 pub use statement::split;
+pub use workers::shut_down;

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
 
 use super::error::SqlError;
+use super::weight::check_tables;
 use crate::misread::misread;
 
 /// Cuts `text` at its semicolons, those in strings and comments aside. Pieces without a word are dropped. The second
@@ -159,6 +160,7 @@ pub(super) fn parse(text: &str) -> Result<Statement, SqlError> {
                 let what = "TABLESAMPLE: the engine would answer from all rows";
                 return Err(SqlError::from_planning(DataFusionError::NotImplemented(what.to_owned())));
             }
+            check_tables(&statement)?;
             Ok(statement)
         }
         (first, others) => Err(SqlError::Statements { count: others + usize::from(first.is_some()) }),

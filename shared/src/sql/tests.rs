@@ -23,6 +23,7 @@ use super::*;
 
 const ROWS_PER_MONTH: i64 = 1000;
 
+mod bounds;
 mod files;
 mod fresh;
 mod layers;

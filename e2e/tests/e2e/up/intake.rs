@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{SUMS, Shop, answered, orders, records, sums};
+use super::{SUMS, Shop, answered, apply_text, orders, records, sums};
 
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -182,4 +182,49 @@ fn a_record_that_the_definition_refuses_is_accounted_for() {
     assert_eq!((sum("records"), sum("accepted"), sum("filtered"), sum("rejected")), (7, 5, 0, 2));
     let rejects = shop.home.tidemark.run(&["rejects", "orders", "--json"]).unwrap().expect_code(0).unwrap();
     assert!(rejects.stdout.contains("bad_value") && rejects.stdout.contains("missing"), "{}", rejects.stdout);
+}
+
+const READINGS: &str = "columns = [{ name = \"id\", type = \"string\" }, { name = \"n\", type = \"int64\" }]\n[stream]\n\
+                        partition_by = \"id\"\npartitions = 3\n";
+
+#[test]
+fn streams_of_csv_and_avro_are_fed_in_their_formats() {
+    let shop = Shop::open();
+    for (name, format) in
+        [("lines", "format = \"csv\"\ndelimiter = \";\"\nmultiline = true"), ("rows", "format = \"avro\"")]
+    {
+        let toml = format!("name = \"{name}\"\n{READINGS}{format}\n");
+        apply_text(&shop.home, name, &toml, "SELECT id, n FROM input");
+    }
+    let sums =
+        |name: &str| format!("SELECT count(*), sum(n), count(DISTINCT _partition) FROM {name} WHERE id LIKE 'a%'");
+    super::until("the streams are open", || {
+        let reply = records(&shop.server, "rows", &[("content-type", "application/json")], b"{}");
+        (reply.status == 415).then_some(())
+    });
+    let csv: (&str, &str) = ("content-type", "text/csv; header=present");
+    let taken = records(&shop.server, "lines", &[csv], b"id;n\n\"a\nb\";1\n\n\"a\nb\";02\nx;y\n").json();
+    assert_eq!(taken["accepted"], 3, "{taken}");
+    let file = shop.home.file("more.csv", "\"a\nb\";4\n".to_owned());
+    let produced = shop.home.tidemark.run_json(&["produce", "lines", &file, "--json"]).unwrap();
+    let mut token = taken["at_least"].clone();
+    for (partition, end) in super::entries(&produced["at_least"]["lines"]) {
+        token["lines"][partition] = json!(end);
+    }
+    assert_eq!(shop.at_least(&sums("lines"), &token)["rows"], json!([[3, 7, 1]]), "one key, one partition");
+
+    let rows = shop.home.folder.path().join("row.avro").to_string_lossy().into_owned();
+    let script = "import sys, polars; polars.DataFrame({'id': ['a'] * int(sys.argv[2]), 'n': range(int(sys.argv[2]))}).write_avro(sys.argv[1])";
+    let write = |count: &str| {
+        assert!(crate::support::python().args(["-c", script, &rows, count]).status().unwrap().success());
+        std::fs::read(&rows).unwrap()
+    };
+    let avro = ("content-type", "application/avro");
+    assert_eq!(records(&shop.server, "rows", &[avro], &write("2")).problem(), (400, "malformed".to_owned()));
+    let taken = records(&shop.server, "rows", &[avro], &write("1")).json();
+    assert_eq!(taken["accepted"], 1, "{taken}");
+    assert_eq!(shop.at_least(&sums("rows"), &taken["at_least"])["rows"], json!([[1, 0, 1]]));
+    let wrong = records(&shop.server, "lines", &[NDJSON], b"{\"id\": \"a\"}\n");
+    assert_eq!(wrong.problem(), (415, "unsupported_media_type".to_owned()));
+    assert!(wrong.text.contains("text/csv"), "{}", wrong.text);
 }

@@ -73,3 +73,33 @@ fn more_statements_than_may_run_wait_or_are_turned_away() {
     });
     assert_eq!(shop.at_least(SUMS, &token)["rows"], sums(1_000));
 }
+
+#[test]
+fn a_line_that_would_take_all_there_is_is_refused_at_the_door_and_at_the_prompt() {
+    let shop = Shop::open();
+    let doubled: String = (1..40).map(|n| format!(", t{n} AS (SELECT a.x FROM t{0} a, t{0} b)", n - 1)).collect();
+    let tables = format!("WITH t0 AS (SELECT 1 AS x){doubled} SELECT * FROM t39");
+    let busy = "SELECT levenshtein(repeat('a', 60000), repeat('b', 60000))";
+    for (sql, problem, code) in [
+        ("SELECT repeat('x', 1000000000)", (422, "memory_limit"), 1),
+        ("SELECT array_repeat(1, 2000000000)", (422, "memory_limit"), 1),
+        ("SELECT max(lpad(id, cents + 1000000000)) FROM orders", (422, "memory_limit"), 1),
+        (tables.as_str(), (400, "too_complex"), 2),
+        (busy, (422, "time_limit"), 1),
+    ] {
+        let _token = shop.take(0..10);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| shop.server.query(&json!({"sql": sql, "timeout_ms": 3_000})).unwrap().problem());
+            let health = shop.server.ask("GET", "/healthz", &[], b"").unwrap();
+            assert_eq!(health.text, "ok\n", "{sql}");
+            assert_eq!(asked.join().unwrap(), (problem.0, problem.1.to_owned()), "{sql}");
+        });
+        // The statement is answered where it is asked, and over the server.
+        let local = sql.replace("FROM orders", "FROM range(5) AS t(cents), (SELECT 'a' AS id) AS u");
+        for (how, sql) in [(&["--local"][..], local.as_str()), (&[], sql)] {
+            let args = [&["sql", sql, "--timeout", "3s"], how].concat();
+            let refused = shop.home.tidemark.run(&args).unwrap();
+            assert_eq!(refused.code, code, "{sql} {how:?}: {refused:?}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The door on a real socket.
 
+mod bounds;
 mod client;
 
 use std::io::Cursor;
@@ -12,6 +13,7 @@ use arrow::ipc::reader::StreamReader;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tidemark_shared::dataset::{CsvOptions, Format};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::log::IdempotencyKey;
 use tidemark_shared::position::Coverage;
@@ -39,6 +41,15 @@ impl fmt::Debug for TestBackend {
 
 #[async_trait]
 impl Backend for TestBackend {
+    async fn stream_format(&self, dataset: &str) -> Result<Format, IntakeError> {
+        match dataset {
+            "orders" => Ok(Format::Json),
+            "lines" => Ok(Format::Csv(CsvOptions { delimiter: b';', header: false, ..CsvOptions::default() })),
+            "rows" => Ok(Format::Avro),
+            _ => Err(IntakeError::UnknownDataset { dataset: dataset.to_owned() }),
+        }
+    }
+
     async fn append(
         &self,
         dataset: &str,
@@ -46,6 +57,12 @@ impl Backend for TestBackend {
         _: Option<&IdempotencyKey>,
     ) -> Result<Taken, IntakeError> {
         let dataset = dataset.to_owned();
+        if dataset == "lines" {
+            return Ok(Taken {
+                positions: (0..).map(|n| (partition(0), n)).take(values.len()).collect(),
+                repeated: false,
+            });
+        }
         if dataset != "orders" {
             return Err(IntakeError::UnknownDataset { dataset });
         }
@@ -84,6 +101,10 @@ struct Served {
 }
 
 async fn served(limits: RequestLimits, tokens: Option<Tokens>, drain_max: Duration) -> Served {
+    served_with(limits, tokens, ConnectionLimits { drain_max, ..ConnectionLimits::default() }).await
+}
+
+async fn served_with(limits: RequestLimits, tokens: Option<Tokens>, connections: ConnectionLimits) -> Served {
     let world = Arc::new(World::new(PLAIN).await);
     let (busy, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
     let backend = Arc::new(TestBackend { world: Arc::clone(&world), busy, stopping });
@@ -99,7 +120,6 @@ async fn served(limits: RequestLimits, tokens: Option<Tokens>, drain_max: Durati
     let listener = listen("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
     let address = listener.local_addr().expect("its address");
     let stop = CancellationToken::new();
-    let connections = ConnectionLimits { drain_max, ..ConnectionLimits::default() };
     let mut task = JoinSet::new();
     let _handle = task.spawn(serve(listener, door.router(), connections, stop.clone()));
     Served { world, backend, address, stop, task }

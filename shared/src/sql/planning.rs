@@ -1,0 +1,117 @@
+//! From a statement whose tables are open to rows that can be taken.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
+use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+
+use super::answer::{Space, running_error};
+use super::error::SqlError;
+use super::literals::check_literals;
+use super::meter::Meter;
+use super::notes::texts_that_match_nothing;
+use super::params::{self, Param};
+use super::statement::check_reads_only;
+use super::subqueries::{DecideOnce, NotIn, physical_rules};
+use super::unfold::check_columns;
+use super::watch::{Watch, Watched};
+use crate::curated::CountsFromLog;
+
+/// The session of a statement, and what it may use. Its methods compute for long: see [`super::workers`].
+pub(super) struct Planning {
+    pub(super) context: SessionContext,
+    pub(super) watch: Arc<Watch>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) space: Space,
+}
+
+/// A statement that has begun to run.
+pub(super) struct Begun {
+    pub(super) physical: Arc<dyn ExecutionPlan>,
+    pub(super) stream: SendableRecordBatchStream,
+    /// What whoever asked should know.
+    pub(super) notes: Vec<String>,
+}
+
+impl Planning {
+    /// The plan of a statement, its parameters bound.
+    pub(super) async fn logical(&self, statement: Statement, params: &[Param]) -> Result<LogicalPlan, SqlError> {
+        let plan = self.context.state().statement_to_plan(statement).await.map_err(SqlError::from_planning)?;
+        check_reads_only(&plan)?;
+        params::bind(plan, params)
+    }
+
+    /// Begins to run a plan.
+    pub(super) async fn begin(&self, plan: &LogicalPlan) -> Result<Begun, SqlError> {
+        let state = self.context.state();
+        let failed = |error| match self.meter.exceeded() {
+            Some(limit_bytes) => SqlError::TooManyBytes { limit_bytes },
+            None => SqlError::from_planning(error),
+        };
+        check_columns(plan).map_err(failed)?;
+        let optimized = state.optimize(plan).map_err(failed)?;
+        check_literals(&optimized)?;
+        let physical = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(failed)?;
+        self.watch.planned();
+        let stream = yielding(Arc::clone(&physical))
+            .and_then(|physical| execute_stream(physical, self.context.task_ctx()))
+            .map_err(|error| running_error(error, &self.meter, self.space))?;
+        Ok(Begun { physical, stream, notes: texts_that_match_nothing(plan).into_iter().collect() })
+    }
+}
+
+/// The rules of a session, under a watch.
+pub(super) struct Rules {
+    pub(super) analyzer: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
+    pub(super) optimizer: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    pub(super) physical: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+}
+
+impl Rules {
+    pub(super) fn new(watch: &Arc<Watch>) -> Self {
+        let mut analyzer = Analyzer::new().rules;
+        analyzer.push(Arc::new(NotIn));
+        let mut optimizer = Optimizer::new().rules;
+        optimizer.push(Arc::new(DecideOnce));
+        optimizer.push(Arc::new(CountsFromLog));
+        let mut rules = Self { analyzer: Vec::new(), optimizer: Vec::new(), physical: Vec::new() };
+        for rule in analyzer {
+            rules.analyzer.push(Arc::new(Watched::new(watch, rule)));
+        }
+        for rule in optimizer {
+            rules.optimizer.push(Arc::new(Watched::new(watch, rule)));
+        }
+        for rule in physical_rules() {
+            rules.physical.push(Arc::new(Watched::new(watch, rule)));
+        }
+        rules
+    }
+}
+
+/// Makes joins give way: one that turns few rows into very many, or very many into none, would otherwise run on without
+/// a point at which it can be cancelled. So they do at each batch that they take in or give out.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let give_way = |node| Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>;
+    let wrapped = plan.transform_up(|node| {
+        if !node.name().ends_with("JoinExec") {
+            return Ok(Transformed::no(node));
+        }
+        let join = node.map_children(|input| Ok(Transformed::yes(give_way(input))))?;
+        Ok(Transformed::yes(give_way(join.data)))
+    })?;
+    Ok(wrapped.data)
+}
+
+/// The plan of a statement that has no rows.
+pub(super) fn no_rows() -> LogicalPlan {
+    let schema = Arc::new(datafusion::common::DFSchema::empty());
+    LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema })
+}
