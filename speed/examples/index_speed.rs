@@ -1,10 +1,14 @@
 //! How fast records become visible: a log in memory or on disk → indexer → view in memory, with decode and transform.
 //!
-//! `cargo run --workspace --example index_speed -- [records] [embedded]`, with `shared` and `speed` at `opt-level` 3
-//! (`--config 'profile.dev.package.tidemark-shared.opt-level=3'`, the same for `tidemark-speed`).
+//! `cargo run --workspace --example index_speed -- [records] [embedded] [apart]`, with `shared` and `speed` at
+//! `opt-level` 3 (`--config 'profile.dev.package.tidemark-shared.opt-level=3'`, the same for `tidemark-speed`).
+//!
+//! Records are made before the clock starts. They are appended and indexed at the same time, as in a running process;
+//! with `apart`, one after the other, to see what each takes by itself.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,7 +17,7 @@ use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::dataset::{Sources, parse};
 use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::memory::MemoryLog;
-use tidemark_shared::log::{Log, Record, Routed, TopicName};
+use tidemark_shared::log::{Log, LogError, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
@@ -22,10 +26,12 @@ use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings};
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 use tidemark_speed::pressure::Pressure;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 const PARTITIONS: u32 = 4;
 const APPEND: u64 = 10_000;
+const PRODUCERS: usize = 4;
 
 const TOML: &str = r#"
 name = "orders"
@@ -44,7 +50,7 @@ format = "json"
 const SQL: &str = "SELECT id, cents, at, customer, upper(country) AS country, note, \
                    to_char(at, '%Y-%m') AS month FROM input";
 
-fn order(number: u64, ambient: &dyn Ambient) -> Routed {
+fn order(number: u64) -> Routed {
     let value = format!(
         r#"{{"id": "7f3c9a52-0000-{number:012}", "cents": {}, "at": "2025-{:02}-11T08:15:{:02}.250Z", "customer": "customer-{}", "country": "de", "note": "left at the door of the neighbour"}}"#,
         number % 100_000,
@@ -53,50 +59,112 @@ fn order(number: u64, ambient: &dyn Ambient) -> Routed {
         number % 50_000,
     );
     let partition = u32::try_from(number / 100 % u64::from(PARTITIONS)).unwrap_or(0);
-    let timestamp_ms = ambient.now().timestamp_millis();
-    Routed { partition, record: Record { value: Some(Bytes::from(value)), timestamp_ms, ..Record::default() } }
+    Routed { partition, record: Record { value: Some(Bytes::from(value)), ..Record::default() } }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let records: u64 = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse())?;
+    let asked = |word: &str| std::env::args().skip(2).any(|given| given == word);
     let ambient: Arc<dyn Ambient> = Arc::new(System);
     let folder = TempDir::new()?;
-    let log: Arc<dyn Log> = match std::env::args().nth(2).as_deref() {
-        Some("embedded") => {
+    let log: Arc<dyn Log> = match asked("embedded") {
+        true => {
             let storage = Storage::default();
             Arc::new(EmbeddedLog::open(&folder.path().join("log"), storage, Arc::clone(&ambient)).await?)
         }
-        _ => Arc::new(MemoryLog::new(Arc::clone(&ambient))),
+        false => Arc::new(MemoryLog::new(Arc::clone(&ambient))),
     };
     let topic = log.create_topic(&TopicName::new("orders")?, PARTITIONS).await?;
-    let begun = Instant::now();
-    let mut bytes = 0;
-    for start in (0..records).step_by(usize::try_from(APPEND)?) {
-        let batch: Vec<Routed> = (start..(start + APPEND).min(records)).map(|n| order(n, ambient.as_ref())).collect();
-        bytes += batch.iter().map(|routed| routed.record.bytes()).sum::<usize>();
-        log.append(&topic, batch, None).await?;
-    }
-    report("appended", records, bytes, begun);
+    let live = indexed_view(&ambient);
+    let indexer = indexer(&log, &topic, &live, folder.path(), &ambient).await?;
+    let made: Vec<Vec<Routed>> = (0..records)
+        .step_by(usize::try_from(APPEND)?)
+        .map(|start| (start..(start + APPEND).min(records)).map(order).collect())
+        .collect();
+    let bytes: usize = made.iter().flatten().map(|routed| routed.record.bytes()).sum();
 
+    let begun = Instant::now();
+    if asked("apart") {
+        produce(&log, &topic, made, &ambient).await?;
+        report("appended", records, bytes, begun);
+        let begun = Instant::now();
+        index(&indexer, &live, records).await?;
+        report("indexed", records, bytes, begun);
+    } else {
+        let produced = async {
+            produce(&log, &topic, made, &ambient).await?;
+            report("appended", records, bytes, begun);
+            Ok(())
+        };
+        tokio::try_join!(produced, index(&indexer, &live, records))?;
+        report("visible", records, bytes, begun);
+    }
+    let usage = live.usage();
+    println!("in memory: {} bytes a row", usage.bytes / usage.rows.max(1));
+    log.close().await?;
+    Ok(())
+}
+
+fn indexed_view(ambient: &Arc<dyn Ambient>) -> Arc<dyn LiveView> {
+    let settings = MemoryViewSettings { bytes_max: 16 << 30, ..MemoryViewSettings::default() };
+    Arc::new(MemoryView::new(Arc::clone(ambient), settings))
+}
+
+async fn indexer(
+    log: &Arc<dyn Log>,
+    topic: &Topic,
+    live: &Arc<dyn LiveView>,
+    folder: &Path,
+    ambient: &Arc<dyn Ambient>,
+) -> Result<Arc<Indexer>, Box<dyn Error>> {
     let sources: Sources =
         [("dataset.toml".to_owned(), TOML.to_owned()), ("transform.sql".to_owned(), SQL.to_owned())].into();
-    let store = Store::local(&folder.path().join("store"), IfMissing::Create)?;
-    let settings = MemoryViewSettings { bytes_max: 16 << 30, ..MemoryViewSettings::default() };
-    let live: Arc<dyn LiveView> = Arc::new(MemoryView::new(Arc::clone(&ambient), settings));
+    let store = Store::local(&folder.join("store"), IfMissing::Create)?;
     let parts = IndexerParts {
-        log: Arc::clone(&log),
-        topic,
+        log: Arc::clone(log),
+        topic: topic.clone(),
         archive: Archive::new(store, "orders"),
-        live: Arc::clone(&live),
+        live: Arc::clone(live),
         view: ViewId { dataset: "orders".to_owned(), generation: "bench".to_owned() },
         rows: Arc::new(StreamRows::compile(&parse(&sources)?)?),
-        ambient,
+        ambient: Arc::clone(ambient),
         pressure: Arc::new(Pressure::default()),
     };
-    let indexer = Arc::new(Indexer::open(parts, Coverage::new(), IndexerSettings::default()).await?);
+    Ok(Arc::new(Indexer::open(parts, Coverage::new(), IndexerSettings::default()).await?))
+}
+
+/// Appends from several tasks, as several connections would.
+async fn produce(
+    log: &Arc<dyn Log>,
+    topic: &Topic,
+    made: Vec<Vec<Routed>>,
+    ambient: &Arc<dyn Ambient>,
+) -> Result<(), Box<dyn Error>> {
+    let left = Arc::new(Mutex::new(made.into_iter()));
+    let mut producers = JoinSet::new();
+    for _ in 0..PRODUCERS {
+        let (log, topic, left, ambient) = (Arc::clone(log), topic.clone(), Arc::clone(&left), Arc::clone(ambient));
+        producers.spawn(async move {
+            loop {
+                let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(mut batch) = next else { return Ok(()) };
+                let timestamp_ms = ambient.now().timestamp_millis();
+                batch.iter_mut().for_each(|routed| routed.record.timestamp_ms = timestamp_ms);
+                log.append(&topic, batch, None).await?;
+            }
+        });
+    }
+    while let Some(ended) = producers.join_next().await {
+        let ended: Result<(), LogError> = ended?;
+        ended?;
+    }
+    Ok(())
+}
+
+/// Indexes until so many rows are visible.
+async fn index(indexer: &Arc<Indexer>, live: &Arc<dyn LiveView>, records: u64) -> Result<(), Box<dyn Error>> {
     let cancel = CancellationToken::new();
-    let begun = Instant::now();
     let all_visible = async {
         let mut looks = tokio::time::interval(Duration::from_millis(2));
         while live.usage().rows < records {
@@ -105,12 +173,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         cancel.cancel();
     };
     let (run, ()) = tokio::join!(indexer.run(&cancel), all_visible);
-    run?;
-    report("indexed", records, bytes, begun);
-    let usage = live.usage();
-    println!("in memory: {} bytes a row", usage.bytes / usage.rows.max(1));
-    log.close().await?;
-    Ok(())
+    Ok(run?)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "printed with few digits")]

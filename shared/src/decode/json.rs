@@ -11,6 +11,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 use serde_json::value::RawValue;
 
 use super::columns::{ColumnBuilder, Refused, Values};
+use super::flat;
 use super::header::{Names, normalized};
 use super::notes::NotesState;
 use super::rows::{Fault, Sink};
@@ -26,7 +27,12 @@ const KEY_BYTES_MAX: usize = 256;
 pub(crate) struct JsonParser {
     names: Arc<Names>,
     notes: Arc<NotesState>,
-    keys: HashMap<Box<str>, Option<usize>>,
+    /// Spellings of keys in the order in which they first came, with their columns.
+    seen: Vec<(Box<str>, Option<usize>)>,
+    /// Where in `seen` a spelling is.
+    places: HashMap<Box<str>, usize>,
+    /// Where in `seen` the next key is looked for first: records repeat their keys in order.
+    next: usize,
     /// Where in the record each column's value is.
     values: Vec<Option<Range<usize>>>,
     /// A column that two keys of the record go by.
@@ -35,22 +41,26 @@ pub(crate) struct JsonParser {
 
 impl JsonParser {
     pub(crate) fn new(names: Arc<Names>, notes: Arc<NotesState>, columns: usize) -> Self {
-        Self { names, notes, keys: HashMap::new(), values: vec![None; columns], repeated: None }
+        Self {
+            names,
+            notes,
+            seen: Vec::new(),
+            places: HashMap::new(),
+            next: 0,
+            values: vec![None; columns],
+            repeated: None,
+        }
     }
 
     /// Reads `record` into the sink. `cut` says that the input ends with this record and without a line end.
     pub(crate) fn parse(&mut self, record: &[u8], cut: bool, sink: &mut Sink) -> Result<(), Fault> {
-        let text =
-            std::str::from_utf8(record).map_err(|_| Fault::record(Reason::BadUtf8, "the record is not valid UTF-8"))?;
-        self.values.fill(None);
-        self.repeated = None;
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let parsed = Object { parser: self, base: text.as_ptr() as usize }.deserialize(&mut deserializer);
-        let parsed = parsed.and_then(|()| deserializer.end());
-        parsed.map_err(|error| {
-            let reason = if cut && error.is_eof() { Reason::Truncated } else { Reason::BadJson };
-            Fault::record(reason, error.to_string())
-        })?;
+        let text = simdutf8::basic::from_utf8(record)
+            .map_err(|_| Fault::record(Reason::BadUtf8, "the record is not valid UTF-8"))?;
+        self.begin();
+        if flat::members(text, |key, value| self.take_member(key, value)).is_none() {
+            self.begin();
+            self.parse_any(text, cut)?;
+        }
         if let Some(index) = self.repeated {
             let message = "two keys of the record go by this column".to_owned();
             return Err(Fault { reason: Reason::BadJson, column: Some(index), message });
@@ -64,16 +74,59 @@ impl JsonParser {
         Ok(())
     }
 
+    fn begin(&mut self) {
+        self.values.fill(None);
+        self.repeated = None;
+        self.next = 0;
+    }
+
+    /// Reads what may be anything at all.
+    fn parse_any(&mut self, text: &str, cut: bool) -> Result<(), Fault> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let parsed = Object { parser: self, base: text.as_ptr() as usize }.deserialize(&mut deserializer);
+        parsed.and_then(|()| deserializer.end()).map_err(|error| {
+            let reason = if cut && error.is_eof() { Reason::Truncated } else { Reason::BadJson };
+            Fault::record(reason, error.to_string())
+        })
+    }
+
+    #[inline]
+    fn take_member(&mut self, key: &str, value: Range<usize>) {
+        if let Some(column) = self.column_of(key) {
+            self.take_value(column, value);
+        }
+    }
+
+    fn take_value(&mut self, column: usize, value: Range<usize>) {
+        if self.values[column].replace(value).is_some() {
+            self.repeated = Some(column);
+        }
+    }
+
+    #[inline]
     fn column_of(&mut self, key: &str) -> Option<usize> {
-        if let Some(column) = self.keys.get(key) {
-            return *column;
+        match self.seen.get(self.next) {
+            Some((expected, column)) if **expected == *key => {
+                self.next += 1;
+                *column
+            }
+            _ => self.column_out_of_order(key),
+        }
+    }
+
+    fn column_out_of_order(&mut self, key: &str) -> Option<usize> {
+        if let Some(place) = self.places.get(key) {
+            self.next = place + 1;
+            return self.seen[*place].1;
         }
         let column = self.names.find(key);
         if column.is_none() && key.len() <= KEY_BYTES_MAX {
             self.notes.unknown_key(&normalized(key), key);
         }
-        if self.keys.len() < KEYS_MAX && key.len() <= KEY_BYTES_MAX {
-            self.keys.insert(key.into(), column);
+        if self.seen.len() < KEYS_MAX && key.len() <= KEY_BYTES_MAX {
+            self.places.insert(key.into(), self.seen.len());
+            self.seen.push((key.into(), column));
+            self.next = self.seen.len();
         }
         column
     }
@@ -109,9 +162,7 @@ impl<'de> Visitor<'de> for Object<'_> {
             };
             let raw = map.next_value::<&'de RawValue>()?.get();
             let start = raw.as_ptr() as usize - self.base;
-            if self.parser.values[column].replace(start..start + raw.len()).is_some() {
-                self.parser.repeated = Some(column);
-            }
+            self.parser.take_value(column, start..start + raw.len());
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod convert;
 mod csv;
 mod cutter;
 mod file;
+mod flat;
 mod frames;
 mod header;
 mod input;

@@ -74,15 +74,16 @@ impl<'a> RecordParser<'a> {
         if record.len() > RECORD_BYTES_MAX {
             return Err(too_long());
         }
-        if !self.valid_utf8 && simdutf8::basic::from_utf8(record).is_err() {
-            return Err(Fault::record(Reason::BadUtf8, "the record is not valid UTF-8"));
-        }
         match (&self.decoder.format, &mut self.json) {
             (RecordFormat::Csv(csv), _) => {
+                if !self.valid_utf8 && simdutf8::basic::from_utf8(record).is_err() {
+                    return Err(Fault::record(Reason::BadUtf8, "the record is not valid UTF-8"));
+                }
                 let read = csv.parse(record, self.quotes, cut, sink)?;
                 self.surplus += u64::from(read.surplus);
                 Ok(())
             }
+            // It needs the record as text, so it looks itself.
             (RecordFormat::Json(_), Some(json)) => json.parse(record, cut, sink),
             (RecordFormat::Json(_), None) => unreachable!("new makes a parser for JSON"),
         }

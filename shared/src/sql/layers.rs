@@ -27,8 +27,9 @@ const RANK: &str = "__rank";
 /// Names of the parts in plans.
 const PARTS: [&str; 2] = ["curated", "live"];
 
-/// The table that `opened` is.
-pub(super) fn table(state: &SessionState, opened: &OpenedDataset) -> Result<Arc<dyn TableProvider>> {
+/// The table that `opened` is. `state` reads the condition that deletes a key, where there is one; making it takes as long
+/// as planning a small statement.
+pub(super) fn table(state: impl FnOnce() -> SessionState, opened: &OpenedDataset) -> Result<Arc<dyn TableProvider>> {
     if let ([part], None, None) = (opened.parts.as_slice(), &opened.only, &opened.key)
         && part.schema() == opened.schema
     {
@@ -87,7 +88,12 @@ fn column(name: &str) -> Expr {
 /// Of each key the row with the highest version, ties by position: files before stream, and later incarnations of a
 /// topic after earlier ones. A key whose last row deletes it is not shown. Costs a sort of all rows by key; only
 /// conditions on key columns go below it.
-fn one_row_per_key(state: &SessionState, plan: LogicalPlan, schema: &Schema, key: &KeySpec) -> Result<LogicalPlan> {
+fn one_row_per_key(
+    state: impl FnOnce() -> SessionState,
+    plan: LogicalPlan,
+    schema: &Schema,
+    key: &KeySpec,
+) -> Result<LogicalPlan> {
     let of_files = column(SOURCE_COLUMN).eq(lit(FILES_SOURCE));
     let incarnation = try_cast(split_part(column(SOURCE_COLUMN), lit("~"), lit(2_i64)), DataType::Int64);
     let source = when(of_files, lit(0_i64)).otherwise(coalesce(vec![incarnation, lit(1_i64)]))?;
@@ -103,7 +109,7 @@ fn one_row_per_key(state: &SessionState, plan: LogicalPlan, schema: &Schema, key
     let ranked = LogicalPlanBuilder::from(plan).window([rank])?;
     let mut shown = column(RANK).eq(lit(1_u64));
     if let Some(condition) = &key.delete_when {
-        let deletes = state.create_logical_expr(condition, ranked.schema())?;
+        let deletes = state().create_logical_expr(condition, ranked.schema())?;
         shown = shown.and(!coalesce(vec![deletes, lit(false)]));
     }
     ranked.filter(shown)?.project(schema.fields().iter().map(|field| column(field.name())))?.build()

@@ -251,8 +251,8 @@ impl SqlEngine {
         opened: OpenedDataset,
         reads: &mut Reads,
     ) -> Result<Arc<dyn TableProvider>, SqlError> {
-        let state = self.session(&self.runtime).state();
-        let provider = layers::table(&state, &opened).map_err(SqlError::from_planning)?;
+        let state = || self.session(&self.runtime).state();
+        let provider = layers::table(state, &opened).map_err(SqlError::from_planning)?;
         // The tables of one dataset share a cut: naming two of them reads no file twice, and what the one with the
         // real-time part covers is what the answer covers.
         match reads.as_of.datasets.get_mut(dataset) {
@@ -297,7 +297,7 @@ impl SqlEngine {
             rows_batch: 0,
             rows_live: 0,
         };
-        layers::table(&self.session(&self.runtime).state(), &opened).map_err(SqlError::from_planning)
+        layers::table(|| self.session(&self.runtime).state(), &opened).map_err(SqlError::from_planning)
     }
 
     /// Nothing is curated yet under a name that no pointer knows; unless generations lie there.

@@ -20,7 +20,6 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::curated::with_string_views;
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId};
 use tidemark_shared::position::{Coverage, LogPartition};
 
@@ -61,6 +60,7 @@ struct State {
 
 struct View {
     epoch: Arc<str>,
+    /// Of the rows as they are held; reads yield strings as views.
     schema: SchemaRef,
     partitions: BTreeMap<LogPartition, Arc<Held>>,
 }
@@ -199,14 +199,13 @@ async fn off_runtime<T: Send + 'static>(
 #[async_trait]
 impl LiveView for MemoryView {
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
-        let schema = with_string_views(schema);
         let mut state = self.lock();
         let found = state.views.entry(view.clone()).or_insert_with(|| View {
             epoch: self.ambient.unique_id().into(),
-            schema: Arc::clone(&schema),
+            schema: Arc::clone(schema),
             partitions: BTreeMap::new(),
         });
-        if found.schema != schema {
+        if found.schema != *schema {
             return Err(LiveError::Schema { view: view.clone() });
         }
         for (partition, floor) in floors.iter().filter(|(partition, _)| **partition != LogPartition::files()) {

@@ -1,5 +1,6 @@
 //! Cuts of a small dataset, whose log, view and table the tests move by hand.
 
+mod counts;
 mod keys;
 pub(crate) mod support;
 

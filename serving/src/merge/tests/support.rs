@@ -117,6 +117,7 @@ pub(crate) struct World {
     live: Arc<TestLive>,
     rows: StreamRows,
     definition: String,
+    partition_columns: Vec<String>,
     covered: Mutex<BTreeMap<String, Coverage>>,
     served: ServedTables,
     engine: Arc<SqlEngine>,
@@ -125,10 +126,16 @@ pub(crate) struct World {
 impl World {
     /// The dataset with its first generation, `g1`: an empty table and an empty view.
     pub(crate) async fn new(key: &str) -> Self {
+        Self::partitioned(key, &[]).await
+    }
+
+    /// The same with a table that is partitioned by `columns`.
+    pub(crate) async fn partitioned(key: &str, columns: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("store")).expect("a folder in it");
         let store = Store::local(&folder.path().join("store"), IfMissing::Fail).expect("a store in it");
-        let sources = [(DATASET_FILE, format!("{TOML}{key}")), (TRANSFORM_FILE, SQL.to_owned())];
+        let toml = format!("partition_columns = {columns:?}\n{TOML}{key}");
+        let sources = [(DATASET_FILE, toml), (TRANSFORM_FILE, SQL.to_owned())];
         let sources = sources.map(|(name, text)| (name.to_owned(), text)).into();
         let applied = registry::apply(&store, &sources).await.expect("a valid definition");
         let definition = registry::latest(&store, "orders").await.expect("reads").expect("it is there").definition;
@@ -155,6 +162,7 @@ impl World {
             live,
             rows: StreamRows::compile(&definition).expect("it compiles"),
             definition: applied.version.as_str().to_owned(),
+            partition_columns: columns.iter().map(|column| (*column).to_owned()).collect(),
             covered: Mutex::default(),
             engine: Arc::new(engine.with_datasets(Arc::new(served.clone()))),
             served,
@@ -276,6 +284,7 @@ impl World {
             properties = properties.with_application_transaction(Transaction::new(transaction_id(partition), end));
         }
         let write = table.write(batches).with_save_mode(SaveMode::Append).with_commit_properties(properties);
+        let write = write.with_partition_columns(&self.partition_columns);
         let _table = write.await.expect("the table takes the rows");
     }
 

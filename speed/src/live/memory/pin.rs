@@ -9,9 +9,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::expressions::{Column, cast};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use tidemark_shared::counts::Counts;
+use tidemark_shared::curated::with_string_views;
 use tidemark_shared::live::{LiveError, LivePin, LiveRange};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::Reject;
@@ -20,6 +24,7 @@ use super::Held;
 
 pub(super) struct MemoryPin {
     epoch: Arc<str>,
+    held_schema: SchemaRef,
     schema: SchemaRef,
     partitions: BTreeMap<LogPartition, Arc<Held>>,
     ranges: BTreeMap<LogPartition, LiveRange>,
@@ -29,12 +34,13 @@ pub(super) struct MemoryPin {
 impl MemoryPin {
     pub(super) fn new(
         epoch: Arc<str>,
-        schema: SchemaRef,
+        held_schema: SchemaRef,
         partitions: BTreeMap<LogPartition, Arc<Held>>,
         scan_parts: usize,
     ) -> Self {
+        let schema = with_string_views(&held_schema);
         let ranges = partitions.iter().map(|(partition, held)| (partition.clone(), held.range)).collect();
-        Self { epoch, schema, partitions, ranges, scan_parts }
+        Self { epoch, held_schema, schema, partitions, ranges, scan_parts }
     }
 
     /// The rows with positions in `ranges`, as slices, until there are `limit` of them.
@@ -123,12 +129,28 @@ impl LivePin for MemoryPin {
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>, LiveError> {
+    ) -> std::result::Result<Arc<dyn ExecutionPlan>, LiveError> {
         let parts = balanced(self.slices(ranges, limit), self.scan_parts);
-        let source = MemorySourceConfig::try_new(&parts, self.schema(), projection.cloned())
-            .map_err(|error| LiveError::backend("plan a scan", error))?;
-        Ok(DataSourceExec::from_data_source(source.with_limit(limit)))
+        let source = MemorySourceConfig::try_new(&parts, Arc::clone(&self.held_schema), projection.cloned());
+        let plan = source.map(|source| DataSourceExec::from_data_source(source.with_limit(limit)));
+        let plan = plan.and_then(|plan| as_read(plan, &self.schema));
+        plan.map_err(|error| LiveError::backend("plan a scan", error))
     }
+}
+
+/// `plan` with strings as views, as `schema` has them: made while rows are read, and only of the columns that are.
+fn as_read(plan: Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
+    let held = plan.schema();
+    let mut columns = Vec::with_capacity(held.fields().len());
+    let mut differ = false;
+    for (index, field) in held.fields().iter().enumerate() {
+        let wanted = schema.field_with_name(field.name())?.data_type();
+        differ |= wanted != field.data_type();
+        let column = Arc::new(Column::new(field.name(), index));
+        let expr = cast(column, &held, wanted.clone())?;
+        columns.push(ProjectionExpr { expr, alias: field.name().clone() });
+    }
+    Ok(if differ { Arc::new(ProjectionExec::try_new(columns, plan)?) } else { plan })
 }
 
 impl fmt::Debug for MemoryPin {

@@ -137,7 +137,7 @@ fn rows_from(rows: &RecordBatch, from: u64) -> RecordBatch {
     rows.slice(first, rows.num_rows() - first)
 }
 
-/// The rows with the view's columns: strings as views.
+/// The rows with the types that the view holds.
 fn as_schema(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = rows.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;

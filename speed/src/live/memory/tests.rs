@@ -43,3 +43,16 @@ async fn a_slice_does_not_keep_the_whole_alive() {
     live.drop_below(&view, &coverage(&[30, 9_990])).await.unwrap();
     assert!(live.usage().bytes < 8_192, "a few rows keep {:?}", live.usage());
 }
+
+#[tokio::test]
+async fn texts_take_their_own_length_and_an_offset() {
+    let live = MemoryView::new(Arc::new(SteppedClock::default()), MemoryViewSettings::default());
+    let view = view("texts");
+    live.open(&view, &schema(), &coverage(&[0])).await.unwrap();
+    let mut rows = batch(&partition(0), 0..20_000);
+    (rows.rejects, rows.filtered) = (Vec::new(), Vec::new());
+    live.apply(&view, rows).await.unwrap();
+    // Three numbers, a source of 8 bytes and texts of 22 on average, and where they end: 62. As views, 16 more.
+    let usage = live.usage();
+    assert!(usage.bytes < usage.rows * 66, "{:?}", usage);
+}
