@@ -6,21 +6,24 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tidemark_shared::dataset::Definition;
-use tidemark_shared::decode::normalized;
+
+use crate::dataset::Definition;
+use crate::decode::normalized;
 
 /// Between the values of a key of several columns.
 const SEPARATOR: u8 = 0x1f;
 
 /// Finds message keys in JSON records.
-pub(super) struct MessageKeys {
+#[derive(Debug)]
+pub struct MessageKeys {
     /// Per column of the key, the names that it goes by, as [`normalized`] makes them.
     columns: Vec<Vec<String>>,
 }
 
 impl MessageKeys {
     /// By the stream's `partition_by`, else by the input columns that the dataset's key names.
-    pub(super) fn new(definition: &Definition) -> Self {
+    #[must_use]
+    pub fn new(definition: &Definition) -> Self {
         let by = definition.stream.as_ref().and_then(|stream| stream.partition_by.clone());
         let names = match (by, &definition.key) {
             (Some(column), _) => vec![column],
@@ -35,7 +38,8 @@ impl MessageKeys {
     }
 
     /// The message key of a record; none for one that lacks a column of it, or is no JSON object.
-    pub(super) fn of(&self, value: &[u8]) -> Option<Bytes> {
+    #[must_use]
+    pub fn of(&self, value: &[u8]) -> Option<Bytes> {
         if self.columns.is_empty() {
             return None;
         }
@@ -61,7 +65,7 @@ impl MessageKeys {
 
 #[cfg(test)]
 mod tests {
-    use tidemark_shared::dataset::{Sources, parse};
+    use crate::dataset::{Sources, parse};
 
     use super::*;
 
