@@ -50,7 +50,7 @@ impl Batch {
             if groups.is_empty() {
                 break;
             }
-            // A sealed table answers no longer than its successor takes.
+            // A frozen table answers no longer than its successor takes.
             report.gave_way = table.successor().is_some();
             if report.gave_way {
                 break;

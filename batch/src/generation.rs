@@ -202,7 +202,7 @@ impl Batch {
 
     /// The generation that answers; the first one is created here, by the newest definition.
     ///
-    /// A sealed generation is finished on behalf of whoever sealed it: its successor catches up to the sealed coverage
+    /// A frozen generation is finished on behalf of whoever froze it: its successor catches up to the frozen coverage
     /// and takes over (H9). So a recompute that was killed between the two never blocks anybody.
     pub(crate) async fn current(&self, definitions: &mut Definitions) -> Result<Current, BatchError> {
         let dataset = definitions.dataset.clone();
@@ -221,7 +221,7 @@ impl Batch {
     }
 
     /// [`Self::current`], to be replaced by what `newest` makes. The definition that made it may be one that this release
-    /// can't use: nothing is made by that any more, its table is only looked at and sealed.
+    /// can't use: nothing is made by that any more, its table is only looked at and frozen.
     pub(crate) async fn current_to_replace(
         &self,
         definitions: &mut Definitions,
@@ -332,12 +332,12 @@ impl Batch {
         Ok(written)
     }
 
-    /// Finishes the switch from a sealed table to its successor.
+    /// Finishes the switch from a frozen table to its successor.
     pub(crate) async fn hand_over(
         &self,
         definitions: &mut Definitions,
         number: u64,
-        sealed: &TableHead,
+        frozen: &TableHead,
         successor: &str,
     ) -> Result<(), BatchError> {
         let (objects, dataset) = (self.store.objects(), definitions.dataset.clone());
@@ -348,9 +348,9 @@ impl Batch {
         let table = TableHead::open(&objects, &dataset, successor).await?.ok_or_else(missing)?;
         let version = table.definition().ok_or_else(missing)?;
         let pointer = CurrentGeneration::new(successor, version, table.semantics()?);
-        if !table.coverage().includes(&sealed.coverage()) {
+        if !table.coverage().includes(&frozen.coverage()) {
             let maker = self.maker(definitions, &pointer.definition).await?;
-            self.catch_up(&maker, table, sealed, None, &crate::report::quiet()).await?;
+            self.catch_up(&maker, table, frozen, None, &crate::report::quiet()).await?;
         }
         // Somebody else may have published it meanwhile; either way the pointer is not `number` any more.
         self.publish(&dataset, number + 1, &pointer).await?;

@@ -1,8 +1,8 @@
 //! `recompute`: a new generation from the raw zone, by the newest definition; then the switch (H9).
 //!
 //! The old generation answers, and is kept up by ingest, until the new one is not behind it. Then the old table is
-//! sealed, which no running ingest can overlook, the new one catches up to the sealed coverage, and the pointer moves.
-//! Interrupted before the seal, the half-built generation is an orphan and the next try starts over; after it, whoever
+//! frozen, which no running ingest can overlook, the new one catches up to the frozen coverage, and the pointer moves.
+//! Interrupted before the freeze, the half-built generation is an orphan and the next try starts over; after it, whoever
 //! comes next finishes the switch.
 
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Batch {
         }
         let mut curated_bytes = self.extend(&maker, table, &state, to, None, progress).await?.curated_bytes;
         curated_bytes += self.recompute_streams(&maker, &generation, progress).await?;
-        failpoint::pass("recompute.before_seal");
+        failpoint::pass("recompute.before_freeze");
         let (switched, caught_up_bytes) =
             self.switch(&mut definitions, &old, &maker, &generation, &mut state, progress).await?;
         // Entries that came since are for the generation that answers now, whoever made it.
@@ -55,9 +55,9 @@ impl Batch {
         let now = self.current(&mut definitions).await?;
         let (mut previous_counts, mut rejects_taken_up) =
             self.compare(dataset, &old.generation, &now.generation, &state).await?;
-        if let Some(sealed) = TableHead::open(&self.store.objects(), dataset, &old.generation).await? {
-            previous_counts.add(&self.stream_counts(&sealed).await?);
-            rejects_taken_up += self.stream_rejects_taken_up(&sealed, &now.table).await?;
+        if let Some(frozen) = TableHead::open(&self.store.objects(), dataset, &old.generation).await? {
+            previous_counts.add(&self.stream_counts(&frozen).await?);
+            rejects_taken_up += self.stream_rejects_taken_up(&frozen, &now.table).await?;
         }
         if !switched {
             progress.remark("another recompute finished first; its generation answers");
@@ -95,7 +95,7 @@ impl Batch {
         Ok(self.extend_streams(maker, table, &mut route, progress).await?.curated_bytes)
     }
 
-    /// Seals the old generation once the new one is not behind, and hands over. Returns whether ours is the one that took
+    /// Freezes the old generation once the new one is not behind, and hands over. Returns whether ours is the one that took
     /// over, or another recompute was first; and the bytes that catching up wrote.
     async fn switch(
         &self,
@@ -115,7 +115,7 @@ impl Batch {
                 self.hand_over(definitions, old.number, &table, successor).await?;
                 return Ok((successor == generation, curated_bytes));
             }
-            // A vacuum marks a generation before it puts a fence into the old table, and removes it after. The seal does
+            // A vacuum marks a generation before it puts a fence into the old table, and removes it after. The freeze does
             // not go through over a fence that came since the old table was opened; one that came before is seen here.
             if self.store.size(&layout::abandoned(dataset, generation)).await?.is_some() {
                 return Err(abandoned());
@@ -124,11 +124,11 @@ impl Batch {
             if !new.coverage().includes(&table.coverage()) {
                 curated_bytes += self.catch_up(maker, new, &table, Some(state), progress).await?;
             }
-            if let Committed::Version(_) = table.seal(generation).await? {
-                failpoint::pass("recompute.after_seal");
+            if let Committed::Version(_) = table.freeze(generation).await? {
+                failpoint::pass("recompute.after_freeze");
                 continue;
             }
-            // Sealed by another, or an ingest came in between: the next round sees which.
+            // Frozen by another, or an ingest came in between: the next round sees which.
             if !attempts.again(self.ambient.random()).await {
                 return Err(BatchError::Contended { dataset: dataset.clone(), attempts: attempts.failed() });
             }

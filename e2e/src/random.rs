@@ -33,6 +33,31 @@ impl Random {
         u64::try_from((u128::from(self.next()) * u128::from(bound)) >> 64).expect("the high half of 128 bits fits 64")
     }
 
+    /// True `share` times in a thousand, on average.
+    pub fn per_mille(&mut self, share: u64) -> bool {
+        self.below(1_000) < share
+    }
+
+    /// One of `choices`.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[usize::try_from(self.below(choices.len() as u64)).expect("an index")]
+    }
+
+    /// An index, each as likely as its weight.
+    pub fn weighted(&mut self, weights: impl Iterator<Item = u64> + Clone) -> usize {
+        let mut left = self.below(weights.clone().sum());
+        for (index, weight) in weights.enumerate() {
+            if left < weight {
+                return index;
+            }
+            left -= weight;
+        }
+        0
+    }
+
     /// True once in `n`, on average.
     pub fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
@@ -51,5 +76,8 @@ mod tests {
         let mut random = Random::new(1);
         assert!((0..10_000).all(|_| random.below(3) < 3));
         assert_eq!(random.below(0), 0);
+        let mut seen = [0; 3];
+        (0..1_000).for_each(|_| seen[random.weighted([1, 0, 3].into_iter())] += 1);
+        assert!(seen[0] > 100 && seen[1] == 0 && seen[2] > 600, "{seen:?}");
     }
 }

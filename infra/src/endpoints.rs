@@ -1,6 +1,8 @@
-//! Where a running `tidemark up` can be found: `endpoints.json` in its data directory.
+//! Where a running `tidemark up` can be found: `endpoints.json` in its data directory. It names the directory, so that a
+//! copy of it leads nobody to the original's process.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,17 @@ pub struct Endpoints {
     pub pid: u32,
     /// Its HTTP door: `http://127.0.0.1:8410`.
     pub http: String,
+    /// The data directory that it runs on, as [`directory_id`] tells it.
+    pub directory: String,
+}
+
+/// What a directory is, wherever it is moved to, and no copy of it is: device and inode.
+///
+/// # Errors
+/// If it can't be looked at.
+pub fn directory_id(directory: &Path) -> io::Result<String> {
+    let found = std::fs::metadata(directory)?;
+    Ok(format!("{}:{}", found.dev(), found.ino()))
 }
 
 impl Endpoints {
@@ -41,10 +54,12 @@ impl Endpoints {
         }
     }
 
-    /// The process that runs on `data_dir`, if one does. A dead process id counts as none.
+    /// The process that runs on `data_dir`, if one does. A dead process id counts as none, and so does a file that came here
+    /// with a copy of another directory.
     #[must_use]
     pub fn find(data_dir: &Path) -> Option<Self> {
-        parse(&data_dir.join(ENDPOINTS_FILE)).filter(|found| is_alive(found.pid))
+        let found = parse(&data_dir.join(ENDPOINTS_FILE)).filter(|found| is_alive(found.pid))?;
+        directory_id(data_dir).is_ok_and(|here| here == found.directory).then_some(found)
     }
 }
 
@@ -62,11 +77,30 @@ fn is_alive(pid: u32) -> bool {
 mod tests {
     use super::*;
 
+    fn own(data_dir: &Path) -> Endpoints {
+        let directory = directory_id(data_dir).expect("a folder");
+        Endpoints { pid: std::process::id(), http: "http://127.0.0.1:1".to_owned(), directory }
+    }
+
+    #[test]
+    fn a_copy_of_a_directory_has_no_process_and_a_moved_one_keeps_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [here, copy, moved] = ["here", "copy", "moved"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&here).expect("a folder");
+        std::fs::create_dir(&copy).expect("a folder");
+        let own = own(&here);
+        own.write(&here).expect("written");
+        std::fs::copy(here.join(ENDPOINTS_FILE), copy.join(ENDPOINTS_FILE)).expect("copied");
+        assert_eq!(Endpoints::find(&copy), None);
+        std::fs::rename(&here, &moved).expect("moved");
+        assert_eq!(Endpoints::find(&moved), Some(own));
+    }
+
     #[test]
     fn a_dead_process_counts_as_none() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(Endpoints::find(folder.path()), None);
-        let own = Endpoints { pid: std::process::id(), http: "http://127.0.0.1:1".to_owned() };
+        let own = own(folder.path());
         own.write(folder.path()).expect("written");
         assert_eq!(Endpoints::find(folder.path()), Some(own.clone()));
         let dead = Endpoints { pid: u32::MAX, ..own.clone() };

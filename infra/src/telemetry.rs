@@ -27,6 +27,8 @@ pub fn init(flag: Option<&str>) -> Result<(), CliError> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would tell of a line that can't be written in another line there, and panic: a full disk may hold the log file.
+        .log_internal_errors(false)
         .finish();
     // A second command in one process (a test's) keeps the first one's logger.
     drop(tracing::subscriber::set_global_default(subscriber));

@@ -57,16 +57,10 @@ impl Ages {
     /// The percentiles of what was recorded in the minute before `now`.
     #[must_use]
     pub fn freshness(&self, now: DateTime<Utc>) -> Freshness {
-        self.merged(&[], now)
-    }
-
-    /// The percentiles of these and others together.
-    #[must_use]
-    pub fn merged(&self, others: &[&Self], now: DateTime<Utc>) -> Freshness {
         let last = now.timestamp().div_euclid(SLOT_SECONDS);
         let first = last - SLOTS as i64 + 1;
         let mut counts = vec![0; BUCKETS];
-        for slot in std::iter::once(&self).chain(others).flat_map(|ages| &ages.slots) {
+        for slot in &self.slots {
             if (first..=last).contains(&slot.span) {
                 counts.iter_mut().zip(&slot.counts).for_each(|(sum, count)| *sum += count);
             }
@@ -139,8 +133,5 @@ mod tests {
         assert!(fresh.p99_ms >= 1_000 && fresh.p99_ms < 1_125, "{fresh:?}");
         assert_eq!(ages.freshness(at(1_070)).count, 8, "what is older than a minute still counts");
         assert_eq!(ages.freshness(at(2_000)), Freshness::default());
-        let mut other = Ages::default();
-        other.record(at(1_031), 3);
-        assert_eq!(ages.merged(&[&other], at(1_070)).count, 9);
     }
 }

@@ -71,12 +71,6 @@ impl Pressure {
         let _reached = states.wait_for(|state| state.level >= level).await;
     }
 
-    /// Waits until less than `level` is asked for. For the doors.
-    pub async fn falls_below(&self, level: Level) {
-        let mut states = self.state.subscribe();
-        let _fell = states.wait_for(|state| state.level < level).await;
-    }
-
     /// Looks at the views after rows came in.
     pub fn observe(&self, live: &dyn LiveView) {
         self.set(level(live.usage(), live.limit()), 0);
@@ -144,7 +138,6 @@ mod tests {
         pressure.reaches(Level::BatchWanted).await;
         pressure.set(Level::Ok, 1);
         pressure.room(seen).await;
-        pressure.falls_below(Level::BatchWanted).await;
         assert_eq!(pressure.level(), Level::Ok);
     }
 }

@@ -55,8 +55,8 @@ pub(crate) struct Extended {
     pub(crate) table_version: u64,
     /// True if anything was committed.
     pub(crate) committed: bool,
-    /// True if the table was sealed before the end was reached: another generation takes over.
-    pub(crate) sealed: bool,
+    /// True if the table was frozen before the end was reached: another generation takes over.
+    pub(crate) frozen: bool,
 }
 
 impl Batch {
@@ -75,10 +75,10 @@ impl Batch {
         let (mut attempts, mut least_end) = (Attempts::new(Backoff::RACE), 0);
         loop {
             done.table_version = table.version();
-            done.sealed = table.successor().is_some();
-            if table.files_end() >= to || done.sealed {
+            done.frozen = table.successor().is_some();
+            if table.files_end() >= to || done.frozen {
                 self.discard(maker, staged.take()).await;
-                done.sealed &= table.files_end() < to;
+                done.frozen &= table.files_end() < to;
                 return Ok(done);
             }
             ours(&maker.dataset, &table.generation, table.semantics()?)?;
@@ -116,14 +116,7 @@ impl Batch {
                         return Ok(done);
                     }
                 }
-                None => {
-                    self.delete_files(&table.root, &work.written).await;
-                    if !attempts.again(self.ambient.random()).await {
-                        let attempts = attempts.failed();
-                        return Err(BatchError::Contended { dataset: maker.dataset.clone(), attempts });
-                    }
-                    progress.remark("another run committed first; planning again");
-                }
+                None => self.lost_race(&table, &work.written, &mut attempts, progress).await?,
             }
             table = self.open_again(&table).await?;
         }
@@ -168,6 +161,26 @@ impl Batch {
         }
         let now = self.open_again(table).await?;
         table.committed_by(&attempt, now.version()).await
+    }
+
+    /// After somebody else committed first: what was `written` is worthless, and the table is read again after a pause.
+    ///
+    /// # Errors
+    /// [`BatchError::Contended`] if there were attempts enough.
+    pub(crate) async fn lost_race(
+        &self,
+        table: &TableHead,
+        written: &[StagedFile],
+        attempts: &mut Attempts,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(), BatchError> {
+        self.delete_files(&table.root, written).await;
+        if !attempts.again(self.ambient.random()).await {
+            let attempts = attempts.failed();
+            return Err(BatchError::Contended { dataset: table.dataset.clone(), attempts });
+        }
+        progress.remark("another run committed first; planning again");
+        Ok(())
     }
 
     async fn piece_work(

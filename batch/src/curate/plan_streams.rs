@@ -22,7 +22,7 @@ impl Chain {
 
 /// What a commit takes in of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct Picked {
     pub(crate) partition: LogPartition,
     /// Records below are covered already.
     pub(crate) from: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Taken {
 ///
 /// The partition of which least was picked is next, so that none starves; `bytes_max` bounds the sum, but for one segment
 /// that has more.
-pub(crate) fn next_piece(chains: &BTreeMap<LogPartition, Chain>, targets: &Coverage, bytes_max: u64) -> Vec<Taken> {
+pub(crate) fn next_piece(chains: &BTreeMap<LogPartition, Chain>, targets: &Coverage, bytes_max: u64) -> Vec<Picked> {
     let wanted = |partition: &LogPartition, segment: &SegmentRef| segment.start < targets.end(partition);
     let mut picked: BTreeMap<&LogPartition, (u64, usize)> = BTreeMap::new();
     let mut total = 0u64;
@@ -58,7 +58,7 @@ pub(crate) fn next_piece(chains: &BTreeMap<LogPartition, Chain>, targets: &Cover
     }
     let taken = picked.into_iter().map(|(partition, (_, count))| {
         let chain = &chains[partition];
-        Taken { partition: partition.clone(), from: chain.from, segments: chain.segments[..count].to_vec() }
+        Picked { partition: partition.clone(), from: chain.from, segments: chain.segments[..count].to_vec() }
     });
     taken.collect()
 }

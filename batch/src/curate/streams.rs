@@ -18,7 +18,7 @@ use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::{Archive, Segment, SegmentError};
 
-use super::plan_streams::{Chain, Taken, next_piece};
+use super::plan_streams::{Chain, Picked, next_piece};
 use crate::curated::table::{Change, TableHead};
 use crate::curated::writer::{StagedFile, TableWriter};
 use crate::error::BatchError;
@@ -105,8 +105,8 @@ pub(crate) struct TakenIn {
     pub(crate) table_version: u64,
     /// True if anything was committed.
     pub(crate) committed: bool,
-    /// True if the table was sealed before the targets were reached: another generation takes over.
-    pub(crate) sealed: bool,
+    /// True if the table was frozen before the targets were reached: another generation takes over.
+    pub(crate) frozen: bool,
 }
 
 /// One partition's part of a commit.
@@ -169,7 +169,7 @@ impl Batch {
                 return Ok(done);
             }
             if table.successor().is_some() {
-                done.sealed = true;
+                done.frozen = true;
                 return Ok(done);
             }
             ours(&maker.dataset, &table.generation, table.semantics()?)?;
@@ -194,12 +194,7 @@ impl Batch {
                 route.passed(&work.parts);
                 done.take(work);
             } else {
-                self.delete_files(&table.root, &work.written).await;
-                if !attempts.again(self.ambient.random()).await {
-                    let attempts = attempts.failed();
-                    return Err(BatchError::Contended { dataset: maker.dataset.clone(), attempts });
-                }
-                progress.remark("another run committed first; planning again");
+                self.lost_race(&table, &work.written, &mut attempts, progress).await?;
             }
             table = self.open_again(&table).await?;
         }
@@ -211,16 +206,16 @@ impl Batch {
         rows: &Arc<StreamRows>,
         table: &TableHead,
         archive: &Archive,
-        piece: Vec<Taken>,
+        piece: Vec<Picked>,
         progress: &Arc<dyn Progress>,
     ) -> Result<Work, BatchError> {
         let mut work = Work::default();
-        let segments = || piece.iter().flat_map(|taken| &taken.segments);
+        let segments = || piece.iter().flat_map(|picked| &picked.segments);
         work.raw_bytes = segments().map(|segment| segment.bytes).sum();
         progress.phase("segments", Some(work.raw_bytes));
         let mut writer = TableWriter::new(maker.table_layout(self, &table.generation));
-        for taken in piece {
-            let part = self.read_segments(rows, table, archive, taken, &mut writer, progress).await?;
+        for picked in piece {
+            let part = self.read_segments(rows, table, archive, picked, &mut writer, progress).await?;
             let totals = table.totals(&part.partition).with(&part.counts);
             if !totals.adds_up() {
                 return Err(does_not_add_up(&part.partition, &part.range, totals.records, &part.counts));
@@ -243,11 +238,11 @@ impl Batch {
         rows: &Arc<StreamRows>,
         table: &TableHead,
         archive: &Archive,
-        taken: Taken,
+        picked: Picked,
         writer: &mut TableWriter,
         progress: &Arc<dyn Progress>,
     ) -> Result<Part, BatchError> {
-        let Taken { partition, from, segments } = taken;
+        let Picked { partition, from, segments } = picked;
         let mut part = Part {
             partition: partition.clone(),
             range: from..from,

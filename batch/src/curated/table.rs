@@ -29,7 +29,7 @@ use tidemark_shared::position::{Coverage, LogPartition};
 use super::writer::StagedFile;
 use crate::error::BatchError;
 
-/// Table property: the generation that takes over. A table that has one is sealed: nobody extends it any more.
+/// Table property: the generation that takes over. A table that has one is frozen: nobody extends it any more.
 const SUCCESSOR_KEY: &str = "tidemark.successor";
 /// Commit metadata: the unique id of the attempt, so that a lost acknowledgement can be told from a lost race.
 const ATTEMPT_KEY: &str = "tidemark.attempt";
@@ -207,7 +207,7 @@ impl TableHead {
         Ok(recent.filter_map(|t| key(&t.path()).ok()).collect())
     }
 
-    /// The generation that takes over, if the table is sealed.
+    /// The generation that takes over, if the table is frozen.
     pub(crate) fn successor(&self) -> Option<&str> {
         self.snapshot.metadata().configuration().get(SUCCESSOR_KEY).map(String::as_str)
     }
@@ -274,19 +274,19 @@ impl TableHead {
         ]
     }
 
-    /// Seals the table in favour of `successor`: no commit that was planned on an earlier version goes through
+    /// Freezes the table in favour of `successor`: no commit that was planned on an earlier version goes through
     /// afterwards, because changed metadata conflicts with all of them.
-    pub(crate) async fn seal(&self, successor: &str) -> Result<Committed, BatchError> {
+    pub(crate) async fn freeze(&self, successor: &str) -> Result<Committed, BatchError> {
         let metadata = self.snapshot.metadata().clone();
-        let sealed = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
-        let sealed = sealed.map_err(|e| self.failed(e.into()))?;
+        let frozen = metadata.add_config_key(SUCCESSOR_KEY.to_owned(), successor.to_owned());
+        let frozen = frozen.map_err(|e| self.failed(e.into()))?;
         let properties = HashMap::from([(SUCCESSOR_KEY.to_owned(), successor.to_owned())]);
         let operation = DeltaOperation::SetTableProperties { properties };
-        self.submit(vec![Action::Metadata(sealed)], self.all_appends(), operation, successor).await
+        self.submit(vec![Action::Metadata(frozen)], self.all_appends(), operation, successor).await
     }
 
     /// A commit that changes nothing but that no commit which was planned before goes through afterwards: neither rows
-    /// nor a seal. `attempt` is unique.
+    /// nor a freeze. `attempt` is unique.
     pub(crate) async fn fence(&self, attempt: &str) -> Result<Committed, BatchError> {
         let mut transactions = self.all_appends();
         transactions.push(Transaction::new(VACUUM_TRANSACTION, signed(self.vacuums() + 1)));

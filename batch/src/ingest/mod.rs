@@ -387,7 +387,7 @@ impl Batch {
             report.generation = Some(generation);
             // A recompute may have switched while we committed to the old generation: then the new one lacks our files.
             let switched = done.committed && self.pointer(&dataset).await?.is_some_and(|(now, _)| now != number);
-            if !done.sealed && !switched {
+            if !done.frozen && !switched {
                 return Ok(());
             }
         }

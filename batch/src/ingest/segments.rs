@@ -46,14 +46,14 @@ impl Batch {
                 None => self.current(definitions).await?,
             };
             let done = self.extend_streams(&maker, table, route, progress).await?;
-            let (committed, sealed) = (done.committed, done.sealed);
+            let (committed, frozen) = (done.committed, done.frozen);
             report.committed |= committed;
             report.table_version = Some(done.table_version);
             report.generation = Some(generation);
             note(done, report);
             // A recompute may have switched while we committed to the old generation: then the new one lacks our segments.
             let switched = committed && self.pointer(&dataset).await?.is_some_and(|(now, _)| now != number);
-            if !sealed && !switched {
+            if !frozen && !switched {
                 return Ok(());
             }
         }

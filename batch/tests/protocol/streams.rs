@@ -318,7 +318,7 @@ async fn h9_a_recompute_includes_files_and_streams_while_they_come_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h9_a_seal_meets_a_run_that_brings_a_partition_it_does_not_know() {
+async fn h9_a_freeze_meets_a_run_that_brings_a_partition_it_does_not_know() {
     let home = Home::new().await;
     apply(&home, TRANSFORM, false).await;
     let stream = Stream::new(&home, 2).await;
@@ -331,7 +331,7 @@ async fn h9_a_seal_meets_a_run_that_brings_a_partition_it_does_not_know() {
         archive.put(&partition, &segment).await.expect("puts");
         run(&other).await;
     };
-    // Version 1 of the old table has the first segment; the seal would be the next one.
+    // Version 1 of the old table has the first segment; the freeze would be the next one.
     let slow = home.hooked("_delta_log/00000000000000000002.json", act.boxed());
     slow.recompute("events", &quiet()).await.expect("catches up");
     let now = transactions(&home).await;

@@ -1,9 +1,8 @@
 //! The dataset of the simulation: its definitions, its records, and what becomes of them, told in plain Rust.
 
 use bytes::Bytes;
+use tidemark_e2e::random::Random;
 use tidemark_shared::dataset::{DATASET_FILE, Sources, TRANSFORM_FILE};
-
-use crate::chance::Chance;
 
 /// Name of the dataset and of its topic.
 pub const DATASET: &str = "orders";
@@ -53,7 +52,7 @@ pub enum Fate {
 
 /// A record of the given id.
 #[must_use]
-pub fn record(id: &str, chance: &mut Chance) -> Bytes {
+pub fn record(id: &str, chance: &mut Random) -> Bytes {
     let kind = if chance.per_mille(700) { "a" } else { "b" };
     let cents = match chance.below(12) {
         0 => "\"many\"".to_owned(),
@@ -93,7 +92,7 @@ pub fn lines(file: &[u8]) -> Vec<(u64, Bytes)> {
 
 /// The content of a file.
 #[must_use]
-pub fn file(name: &str, chance: &mut Chance) -> Vec<u8> {
+pub fn file(name: &str, chance: &mut Random) -> Vec<u8> {
     let mut bytes = Vec::new();
     for number in 0..3 + chance.below(8) {
         bytes.extend_from_slice(&record(&format!("{name}-{number}"), chance));

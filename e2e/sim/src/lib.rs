@@ -5,7 +5,6 @@
 //! The product's own code runs; only what is behind the ports is replaced. See ARCHITECTURE.md for what it can't see.
 
 pub mod actors;
-pub mod chance;
 pub mod clock;
 pub mod data;
 pub mod gate;

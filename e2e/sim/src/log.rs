@@ -159,6 +159,10 @@ impl Log for GatedLog {
         self.handle.call(Call::Retain, format!("{partition} to {limit}"), act, fault).await
     }
 
+    async fn health(&self) -> Result<(), LogError> {
+        self.log.health().await
+    }
+
     async fn close(&self) -> Result<(), LogError> {
         self.log.close().await
     }

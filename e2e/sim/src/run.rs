@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidemark_batch::report::quiet;
+use tidemark_e2e::random::Random;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::error::chain;
 use tidemark_shared::position::Coverage;
@@ -12,7 +13,6 @@ use tidemark_shared::segment::Archive;
 use tidemark_speed::archiver::{Archiver, ArchiverSettings};
 
 use crate::actors::{Actor, CAST, Keeper, ask, index_all};
-use crate::chance::Chance;
 use crate::data::{DATASET, Fate, PARTITIONS, fate};
 use crate::oracle;
 use crate::schedule::{Schedule, Trace};
@@ -47,7 +47,7 @@ pub struct Wanted {
 /// Runs the simulation of a seed. Must be called on a runtime of one thread.
 pub async fn simulate(seed: u64, folder: &Path, wanted: Wanted) -> Outcome {
     let world = Arc::new(World::new(seed, CAST.len(), folder.to_owned(), wanted.plant).await);
-    let steps = 300 + Chance::of(seed, 3).below(900);
+    let steps = 300 + Random::part(seed, 3).below(900);
     let trace = Box::pin(Schedule::new(Arc::clone(&world), wanted.verbose).run(steps)).await;
     let has_found = world.findings.lock().map_or(true, |findings| !findings.is_empty());
     if !has_found {

@@ -6,9 +6,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tidemark_e2e::random::Random;
 
 use crate::actors::{Actor, CAST, Role};
-use crate::chance::Chance;
 use crate::gate::{Call, Verdict};
 use crate::world::World;
 
@@ -62,7 +62,7 @@ struct Slot {
 /// See the module's text.
 pub struct Schedule {
     world: Arc<World>,
-    chance: Chance,
+    chance: Random,
     rates: Rates,
     slots: Vec<Slot>,
     late: Vec<BoxFuture<'static, ()>>,
@@ -73,7 +73,7 @@ impl Schedule {
     /// All actors, none of which has begun.
     #[must_use]
     pub fn new(world: Arc<World>, verbose: bool) -> Self {
-        let mut chance = Chance::of(world.seed, 2);
+        let mut chance = Random::part(world.seed, 2);
         let rates = Rates {
             faults: chance.pick(&[0, 2, 6, 30]),
             deaths: chance.pick(&[0, 1, 3, 8]),

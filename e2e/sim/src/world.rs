@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidemark_batch::{Batch, BatchSettings};
+use tidemark_e2e::random::Random;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::{ErrorKind, Kind, chain};
@@ -18,7 +19,6 @@ use tidemark_speed::indexer::Indexer;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_speed::pressure::Pressure;
 
-use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::data::{self, DATASET, PARTITIONS};
 use crate::gate::{Gate, Handle};
@@ -55,7 +55,7 @@ pub struct Measures {
 
 impl Measures {
     fn of(seed: u64) -> Self {
-        let mut chance = Chance::of(seed, 1);
+        let mut chance = Random::part(seed, 1);
         let batch = BatchSettings {
             threads: 1,
             commit_bytes: chance.pick(&[600, 4_000, 1 << 20]),

@@ -88,7 +88,7 @@ pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> 
     if let Some(server) = &server {
         seal(server, &answers).await?;
     }
-    let master = Master::new(store, stores(), None);
+    let master = Master::new(store, stores());
     let report = Box::pin(audit(&master, &answers)).await?;
     context.report(&report, render::audit)?;
     Ok(verdict(&report))

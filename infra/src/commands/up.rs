@@ -63,6 +63,9 @@ pub struct MoreArgs {
     /// Age of its first record at which a segment is sealed [env: TIDEMARK_SPEED_SEGMENT_AGE_MAX]
     #[arg(long, value_name = "TIME")]
     pub segment_age_max: Option<String>,
+    /// How often definitions that were applied since are looked for [env: TIDEMARK_SPEED_DEFINITIONS_INTERVAL]
+    #[arg(long, value_name = "TIME")]
+    pub definitions_interval: Option<String>,
     /// Largest body of a request [env: TIDEMARK_DOORS_BODY_BYTES_MAX]
     #[arg(long, value_name = "BYTES")]
     pub body_bytes_max: Option<String>,
@@ -106,6 +109,7 @@ impl UpArgs {
             ("--live-bytes-max", &more.live_bytes_max),
             ("--segment-bytes-max", &more.segment_bytes_max),
             ("--segment-age-max", &more.segment_age_max),
+            ("--definitions-interval", &more.definitions_interval),
             ("--body-bytes-max", &more.body_bytes_max),
             ("--body-timeout", &more.body_timeout),
             ("--queries-max", &more.queries_max),

@@ -201,6 +201,14 @@ pub const KEYS: &[Key] = &[
         help: "A segment is sealed when its first record has waited so long. A batch run of `tidemark up` seals all that there is.",
     },
     Key {
+        section: "speed",
+        name: "definitions_interval",
+        flag: Some("--definitions-interval"),
+        default: "1s",
+        shape: Shape::Duration(100),
+        help: "How often `tidemark up` looks for definitions that were applied since: a listing of the store, and a request for each dataset. Records for a dataset that is not known yet make it look at once.",
+    },
+    Key {
         section: "doors",
         name: "http",
         flag: Some("--http"),

@@ -53,6 +53,8 @@ pub struct ServerConfig {
     pub segment_bytes_max: u64,
     /// Age of its first record at which a segment is sealed.
     pub segment_age_max: Duration,
+    /// How often datasets are looked through for new definitions.
+    pub definitions_interval: Duration,
     /// How often the batch layer runs; `None`: only when views fill up.
     pub batch_interval: Option<Duration>,
     /// How often a server removes what nothing names; `None`: never.

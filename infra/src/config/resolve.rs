@@ -111,6 +111,7 @@ fn server(values: &Values) -> ServerConfig {
         live_bytes_max: values.number("live.bytes_max"),
         segment_bytes_max: values.number("speed.segment_bytes_max"),
         segment_age_max: values.duration("speed.segment_age_max"),
+        definitions_interval: values.duration("speed.definitions_interval"),
         batch_interval: values.optional_duration("batch.interval"),
         vacuum_interval: values.optional_duration("batch.vacuum_interval"),
         http: values.address("doors.http"),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tidemark_serving::http::{Backend, IntakeError, Taken};
 use tidemark_serving::merge::SpeedStatus;
 use tidemark_shared::dataset::{Format, registry};
-use tidemark_shared::error::{AnyError, chain};
+use tidemark_shared::error::{AnyError, ErrorKind as _, chain};
 use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_speed::pressure::Level;
@@ -28,6 +28,8 @@ use super::streams::Streams;
 
 /// A record is looked at for its time alone.
 const ONE_RECORD: ReadLimits = ReadLimits { records_max: 1, bytes_max: 1 };
+/// How long a dataset is measured at most: who scrapes waits for no store that is away.
+const MEASURE_MAX: Duration = Duration::from_secs(3);
 /// When a producer that was refused is to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -37,8 +39,6 @@ pub(super) struct Facts {
     pub(super) streams: Arc<Streams>,
     /// Set once everything has started, and unset when the process begins to stop.
     pub(super) ready: AtomicBool,
-    /// Set once the log has failed for good.
-    pub(super) log_failed: AtomicBool,
 }
 
 impl fmt::Debug for Facts {
@@ -59,7 +59,7 @@ impl Facts {
             None => IntakeError::UnknownDataset { dataset },
             Some(applied) if applied.definition.stream.is_none() => IntakeError::NoStream { dataset },
             Some(_) => {
-                self.streams.look_now();
+                self.streams.look_at_definitions();
                 let reason = "its stream is being opened".to_owned();
                 IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
             }
@@ -146,12 +146,7 @@ impl Backend for Facts {
             let reason = "the real-time views are nearly full, and a batch run is making room".to_owned();
             return Err(IntakeError::Busy { dataset: dataset.to_owned(), reason, retry_after: RETRY_AFTER });
         }
-        let appended = stream.append(values, key).await;
-        if let Err(IntakeError::Log(LogError::Failed { .. })) = &appended {
-            // It takes no more before a restart: whoever routes here is to know.
-            self.log_failed.store(true, Ordering::Relaxed);
-        }
-        appended
+        stream.append(values, key).await
     }
 
     async fn seal(&self, dataset: &str) -> Result<Coverage, IntakeError> {
@@ -164,7 +159,7 @@ impl Backend for Facts {
         let (mut datasets, mut failed) = (Vec::new(), Vec::new());
         for stream in self.streams.all() {
             match status::of(&self.parts, &stream).await {
-                Ok(status) => datasets.push(status),
+                Ok(status) => datasets.push(serde_json::to_value(status).expect("a status is plain data")),
                 Err(error) => failed.push(json!({"dataset": stream.dataset, "error": chain(&error)})),
             }
         }
@@ -178,10 +173,29 @@ impl Backend for Facts {
         }))
     }
 
+    async fn measure(&self) {
+        let Parts { live, metrics, tasks, .. } = &self.parts;
+        metrics.process(self.unready().await.is_none(), live.usage(), live.limit());
+        metrics.tasks(&tasks.health());
+        let measures = self.streams.all().into_iter().map(|stream| async move {
+            match tokio::time::timeout(MEASURE_MAX, status::of(&self.parts, &stream)).await {
+                Ok(Ok(status)) => metrics.dataset(&status),
+                Ok(Err(error)) => {
+                    tracing::warn!(dataset = stream.dataset, error = %chain(&error), "the dataset can't be measured");
+                    metrics.measure_failed(&stream.dataset);
+                }
+                Err(_) => metrics.measure_failed(&stream.dataset),
+            }
+        });
+        let _measured: Vec<()> = futures::future::join_all(measures).await;
+    }
+
     async fn unready(&self) -> Option<String> {
-        if self.log_failed.load(Ordering::Relaxed) {
-            return Some("the log has failed and takes no more records: see to the disk, then restart".to_owned());
+        if !self.ready.load(Ordering::Relaxed) {
+            return Some("it starts or stops".to_owned());
         }
-        (!self.ready.load(Ordering::Relaxed)).then(|| "it starts or stops".to_owned())
+        // Whoever routes here is to know, and to know again once it has passed.
+        let error = self.parts.log.health().await.err()?;
+        Some(error.hint().map_or_else(|| chain(&error), |hint| format!("{}; {hint}", chain(&error))))
     }
 }

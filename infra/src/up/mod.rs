@@ -11,7 +11,7 @@
 //! A second Ctrl-C ends the process at once: what was acknowledged is in the log, the rest is made again from it.
 
 mod facts;
-mod message_key;
+mod metrics;
 mod notify;
 mod parts;
 mod runs;
@@ -52,8 +52,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, directory_id};
 use facts::Facts;
+use metrics::Metrics;
 use notify::Notifying;
 use parts::Parts;
 use runs::{Intervals, Runs};
@@ -229,18 +230,17 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let UpRequest { data_dir, store, batch, engine, config, query_timeout, bytes_read_max, ready } = request;
     let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
     check_address(config.http, tokens.as_ref())?;
-    let log = open_log(&config).await.map_err(|error| taken(&data_dir, error))?;
+    let unwritten = |source| UpError::Endpoints { path: data_dir.clone(), source };
+    let directory = directory_id(&data_dir).map_err(unwritten)?;
+    let log = open_log(&config).await.map_err(|error| named(&data_dir, error))?;
     let listener = listen(config.http).await;
     let listener = listener.map_err(|source| UpError::Address { address: config.http, source })?;
     let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
-    let parts = parts(store.clone(), batch, Arc::clone(&log), &config)?;
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::new(&mut registry));
+    let parts = parts(store.clone(), batch, Arc::clone(&log), metrics, &config)?;
     let streams = Arc::new(Streams::new(parts.clone()));
-    let facts = Facts {
-        parts: parts.clone(),
-        streams: Arc::clone(&streams),
-        ready: AtomicBool::new(false),
-        log_failed: AtomicBool::new(false),
-    };
+    let facts = Facts { parts: parts.clone(), streams: Arc::clone(&streams), ready: AtomicBool::new(false) };
     let facts = Arc::new(facts);
     let served = ServedTables::new(
         store.clone(),
@@ -266,15 +266,14 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
         backend: Arc::clone(&facts) as _,
         tokens,
         limits,
-        registry: Registry::default(),
+        registry,
     };
     let stop_door = CancellationToken::new();
     let mut serving = JoinSet::new();
     let _handle = serving.spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
-    let intervals = Intervals { runs: config.batch_interval, vacuums: config.vacuum_interval };
-    let started = start(&parts, &streams, intervals).await;
-    let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}") };
-    let write = || endpoints.write(&data_dir).map_err(|source| UpError::Endpoints { path: data_dir.clone(), source });
+    let started = start(&parts, &streams, &config).await;
+    let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}"), directory };
+    let write = || endpoints.write(&data_dir).map_err(unwritten);
     let ended = started.and_then(|()| write());
     if ended.is_ok() {
         facts.ready.store(true, Ordering::Relaxed);
@@ -305,7 +304,9 @@ fn closed(ended: Option<Result<Drained, tokio::task::JoinError>>) {
 }
 
 /// Opens streams and views, and sets everything going that is not a door.
-async fn start(parts: &Parts, streams: &Arc<Streams>, intervals: Intervals) -> Result<(), UpError> {
+async fn start(parts: &Parts, streams: &Arc<Streams>, config: &ServerConfig) -> Result<(), UpError> {
+    let intervals = Intervals { runs: config.batch_interval, vacuums: config.vacuum_interval };
+    let definitions_interval = config.definitions_interval;
     let found = {
         let (parts, streams) = (parts.clone(), Arc::clone(streams));
         move |stream: Arc<Stream>| -> BoxFuture<'static, ()> {
@@ -317,7 +318,7 @@ async fn start(parts: &Parts, streams: &Arc<Streams>, intervals: Intervals) -> R
     let (streams, found) = (Arc::clone(streams), Arc::new(found));
     let keeper = move || {
         let (streams, found) = (Arc::clone(&streams), Arc::clone(&found));
-        async move { streams.run(found.as_ref()).await.map_err(|error| chain(&error)) }
+        async move { streams.run(definitions_interval, found.as_ref()).await.map_err(|error| chain(&error)) }
     };
     parts.tasks.spawn("keeper".to_owned(), parts.stop_speed.clone(), keeper).await;
     Ok(())
@@ -349,16 +350,22 @@ async fn open_log(config: &ServerConfig) -> Result<Arc<dyn Log>, UpError> {
 }
 
 /// Names the process that has the log open, where it can be found.
-fn taken(data_dir: &Path, error: UpError) -> UpError {
+fn named(data_dir: &Path, error: UpError) -> UpError {
     match (error, Endpoints::find(data_dir)) {
-        (UpError::Log(source @ LogError::Locked { .. }), Some(Endpoints { pid, http })) => {
+        (UpError::Log(source @ LogError::Locked { .. }), Some(Endpoints { pid, http, .. })) => {
             UpError::Running { data_dir: data_dir.to_owned(), pid, http, source }
         }
         (error, _) => error,
     }
 }
 
-fn parts(store: Store, batch: Batch, log: Arc<dyn Log>, config: &ServerConfig) -> Result<Parts, UpError> {
+fn parts(
+    store: Store,
+    batch: Batch,
+    log: Arc<dyn Log>,
+    metrics: Arc<Metrics>,
+    config: &ServerConfig,
+) -> Result<Parts, UpError> {
     if config.live_url != "memory:" {
         return Err(UpError::UnknownLive { url: config.live_url.clone() });
     }
@@ -382,6 +389,7 @@ fn parts(store: Store, batch: Batch, log: Arc<dyn Log>, config: &ServerConfig) -
             ..ArchiverSettings::default()
         },
         tasks: Arc::new(Tasks::new()),
+        metrics,
         moved,
         stop_batch: CancellationToken::new(),
         stop_speed: CancellationToken::new(),

@@ -13,6 +13,7 @@ use tidemark_speed::pressure::Pressure;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::Metrics;
 use super::tasks::Tasks;
 
 /// See the module's text. Cheap to clone.
@@ -27,6 +28,7 @@ pub(super) struct Parts {
     pub(super) ambient: Arc<dyn Ambient>,
     pub(super) archiver: ArchiverSettings,
     pub(super) tasks: Arc<Tasks>,
+    pub(super) metrics: Arc<Metrics>,
     /// Counts what may have moved visible positions or coverage, for those who wait for them.
     pub(super) moved: watch::Sender<u64>,
     /// Stops the batch layer's loops.

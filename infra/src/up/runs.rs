@@ -1,7 +1,7 @@
 //! Runs the batch layer on a dataset: every so often, and when real-time views fill up. From time to time it tidies up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemark_batch::VacuumRequest;
 use tidemark_batch::report::quiet;
@@ -53,11 +53,14 @@ impl Runs {
         let name = format!("batch {}", self.stream.dataset);
         let mut done = Done::default();
         while self.due().await {
+            let begun = Instant::now();
             let ended = self.parts.stop_batch.run_until_cancelled(Box::pin(self.once(&mut done))).await;
+            let Some(ended) = ended else { break };
+            let well_at = ended.is_ok().then(|| self.parts.ambient.now());
+            self.parts.metrics.ran(&self.stream.dataset, begun.elapsed(), well_at);
             match ended {
-                None => break,
-                Some(Ok(())) => self.parts.tasks.works(&name),
-                Some(Err(error)) => {
+                Ok(()) => self.parts.tasks.works(&name),
+                Err(error) => {
                     tracing::error!(dataset = self.stream.dataset, error = %chain(&error), "a batch run failed");
                     self.parts.tasks.fails(&name, chain(&error));
                 }

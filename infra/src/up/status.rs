@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
+use tidemark_shared::counts::Totals;
 use tidemark_shared::error::AnyError;
 use tidemark_speed::freshness::Freshness;
 
@@ -12,8 +12,8 @@ use super::stream::Stream;
 
 /// A dataset with a stream.
 #[derive(Debug, Serialize)]
-struct DatasetStatus {
-    dataset: String,
+pub(super) struct DatasetStatus {
+    pub(super) dataset: String,
     topic: String,
     /// The newest definition.
     definition: String,
@@ -21,8 +21,10 @@ struct DatasetStatus {
     generation: Option<GenerationStatus>,
     /// True if the newest definition makes other rows than the generation's: a recompute activates it.
     pending: bool,
-    freshness: Freshness,
-    partitions: BTreeMap<String, PartitionStatus>,
+    pub(super) freshness: Freshness,
+    pub(super) partitions: BTreeMap<String, PartitionStatus>,
+    /// What the records became that the generation's indexer has made visible.
+    pub(super) totals: Totals,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,32 +36,34 @@ struct GenerationStatus {
 }
 
 #[derive(Debug, Default, Serialize)]
-struct PartitionStatus {
-    log_end: u64,
-    archived: Option<u64>,
-    visible: u64,
-    coverage: u64,
-    lag_records: u64,
-    lag_ms: u64,
+pub(super) struct PartitionStatus {
+    pub(super) log_end: u64,
+    pub(super) archived: Option<u64>,
+    /// Segments that this process has put.
+    pub(super) segments: u64,
+    pub(super) visible: u64,
+    pub(super) coverage: u64,
+    pub(super) lag_records: u64,
+    pub(super) lag_ms: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    lost: Vec<std::ops::Range<u64>>,
+    pub(super) lost: Vec<std::ops::Range<u64>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
 }
 
 /// The status of one stream.
-pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<Value, AnyError> {
+pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, AnyError> {
     let mut partitions: BTreeMap<String, PartitionStatus> = BTreeMap::new();
     for (partition, end) in stream.log_ends().await?.iter() {
         partitions.entry(partition.to_string()).or_default().log_end = end;
     }
     for (partition, archived) in stream.archiver.status() {
         let entry = partitions.entry(partition.to_string()).or_default();
-        (entry.archived, entry.lost) = (archived.archived, archived.lost);
+        (entry.archived, entry.segments, entry.lost) = (archived.archived, archived.segments, archived.lost);
         entry.errors.extend(archived.error);
     }
     let pointers = parts.versions.pointers(&stream.dataset).await.map_err(AnyError::new)?;
-    let (mut generation, mut freshness) = (None, Freshness::default());
+    let (mut generation, mut freshness, mut totals) = (None, Freshness::default(), Totals::default());
     if let Some((_, current)) = pointers.first() {
         let table = parts.versions.newest(&stream.dataset, current).await.map_err(AnyError::new)?;
         let version = table.version();
@@ -76,7 +80,7 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<Value, AnyError
         });
         if let Some(running) = stream.indexer(&current.generation) {
             let view = running.indexer.status().await.map_err(AnyError::new)?;
-            freshness = view.freshness;
+            (freshness, totals) = (view.freshness, view.totals);
             for (partition, indexed) in view.partitions {
                 let entry = partitions.entry(partition).or_default();
                 (entry.visible, entry.lag_records, entry.lag_ms) = (indexed.visible, indexed.lag, indexed.lag_ms);
@@ -85,7 +89,7 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<Value, AnyError
         }
     }
     let definition = stream.definition().version.to_string();
-    let status = DatasetStatus {
+    Ok(DatasetStatus {
         dataset: stream.dataset.clone(),
         topic: stream.topic.name.to_string(),
         pending: generation.as_ref().is_some_and(|current| current.definition != definition),
@@ -93,6 +97,6 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<Value, AnyError
         generation,
         freshness,
         partitions,
-    };
-    Ok(serde_json::to_value(status).expect("a status is plain data"))
+        totals,
+    })
 }

@@ -9,7 +9,7 @@ use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::live::ViewId;
-use tidemark_shared::log::{IdempotencyKey, Partitioner, Record, Routed, Topic, TopicName};
+use tidemark_shared::log::{IdempotencyKey, MessageKeys, Partitioner, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
@@ -133,7 +133,7 @@ impl Stream {
     /// Appends values, each to the partition that its key says.
     pub(super) async fn append(&self, values: Vec<Bytes>, key: Option<&IdempotencyKey>) -> Result<Taken, IntakeError> {
         let definition = self.definition();
-        let keys = super::message_key::MessageKeys::new(&definition.definition);
+        let keys = MessageKeys::new(&definition.definition);
         let timestamp_ms = self.parts.ambient.now().timestamp_millis();
         let keys = keys.of_all(&values);
         let records = values.into_iter().zip(keys).map(|(value, key)| Record {
@@ -147,6 +147,9 @@ impl Stream {
             records.map(|record| Routed { partition: partitioner.next(&record), record }).collect()
         };
         let appended = self.parts.log.append(&self.topic, records, key).await?;
+        if !appended.repeated {
+            self.parts.metrics.appended(&self.dataset, appended.positions.len());
+        }
         let position = |at: &tidemark_shared::log::Position| {
             (LogPartition { source: self.source.clone(), partition: at.partition }, at.offset)
         };

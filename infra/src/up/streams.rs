@@ -2,27 +2,26 @@
 //! for every generation that may answer, and no row in a view that the curated table has long had.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
-use tidemark_serving::merge::Pointer;
+use tidemark_serving::merge::keep::{Kept, wanted};
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::chain;
-use tidemark_shared::live::LivePin;
-use tidemark_shared::position::Coverage;
+use tidemark_shared::live::is_behind;
 use tokio::sync::Notify;
 
 use super::UpError;
 use super::parts::Parts;
 use super::stream::Stream;
 
-/// Longest time between two looks at definitions, pointers and coverage. Work of this process is seen at once.
+/// Longest time between two looks at pointers and coverage, a request each. Work of this process is seen at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// How long rows below the coverage stay, and a view whose generation answers no more: a query that read an older version
-/// before finds them, and needs no second try (H7; which rows an answer has does not depend on it).
+/// How long rows below the coverage stay, and a view whose generation answers no more.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// All streams of the process.
@@ -32,6 +31,8 @@ pub(super) struct Streams {
     /// What is known of definitions: the newest number, and whether it has a stream. `None` before the first look.
     declared: RwLock<Option<BTreeMap<String, Declared>>>,
     look: Notify,
+    /// True if the next look is to be at definitions, too.
+    look_at_definitions: AtomicBool,
 }
 
 /// What a dataset's newest definition is.
@@ -42,18 +43,15 @@ struct Declared {
     stream: bool,
 }
 
-/// What a look at one dataset remembers for the next one.
-#[derive(Default)]
-pub(super) struct Seen {
-    /// Coverages with the time from which on they were known; rows below the newest that is old enough may go.
-    coverages: BTreeMap<String, Vec<(DateTime<Utc>, Coverage)>>,
-    /// Generations that answer no more, since when.
-    retired: BTreeMap<String, DateTime<Utc>>,
-}
-
 impl Streams {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, all: RwLock::default(), declared: RwLock::default(), look: Notify::new() }
+        Self {
+            parts,
+            all: RwLock::default(),
+            declared: RwLock::default(),
+            look: Notify::new(),
+            look_at_definitions: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn get(&self, dataset: &str) -> Option<Arc<Stream>> {
@@ -81,24 +79,37 @@ impl Streams {
         all.get_or_insert_default().insert(dataset.to_owned(), declared);
     }
 
-    /// Asks for a look now.
+    /// Asks for a look at pointers and coverage now.
     pub(super) fn look_now(&self) {
         self.look.notify_one();
     }
 
-    /// Looks at definitions until it is stopped, and tells of streams that are new.
+    /// Asks for a look at definitions now: somebody has met one that is not taken up yet.
+    pub(super) fn look_at_definitions(&self) {
+        self.look_at_definitions.store(true, Ordering::Relaxed);
+        self.look.notify_one();
+    }
+
+    /// Looks at pointers and coverage, and at definitions every `definitions_interval`, until it is stopped; tells of
+    /// streams that are new.
     pub(super) async fn run(
         &self,
+        definitions_interval: Duration,
         found: &(dyn Fn(Arc<Stream>) -> BoxFuture<'static, ()> + Send + Sync),
     ) -> Result<(), UpError> {
-        let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        let mut all_kept: BTreeMap<String, Kept> = BTreeMap::new();
         let stop = self.parts.stop_speed.clone();
+        let mut discovered: Option<Instant> = None;
         while !stop.is_cancelled() {
-            self.discover(found).await?;
+            let asked = self.look_at_definitions.swap(false, Ordering::Relaxed);
+            if asked || discovered.is_none_or(|at| at.elapsed() >= definitions_interval) {
+                self.discover(found).await?;
+                discovered = Some(Instant::now());
+            }
             for stream in self.all() {
-                let seen = seen.entry(stream.dataset.clone()).or_default();
+                let kept = all_kept.entry(stream.dataset.clone()).or_insert_with(|| Kept::new(GRACE));
                 let name = format!("keeper {}", stream.dataset);
-                match self.keep(&stream, seen).await {
+                match self.keep(&stream, kept).await {
                     Ok(()) => self.parts.tasks.works(&name),
                     Err(error) => {
                         tracing::warn!(dataset = stream.dataset, error = %chain(&error), "looking again");
@@ -106,14 +117,16 @@ impl Streams {
                     }
                 }
             }
-            let waited = tokio::time::timeout(LOOK_AGAIN, self.look.notified());
+            let pause = LOOK_AGAIN.min(definitions_interval);
+            let waited = tokio::time::timeout(pause, self.look.notified());
             let _woken = stop.run_until_cancelled(waited).await;
         }
         Ok(())
     }
 
     /// Opens the streams of datasets that were applied since, and hands each to `found` once it is open. One dataset's failure
-    /// keeps no other from its stream, and is tried again at the next look.
+    /// keeps no other from its stream, and is tried again at the next look. Costs a listing of the datasets, and a request
+    /// for each that is known.
     ///
     /// # Errors
     /// If the datasets can't be listed.
@@ -143,9 +156,10 @@ impl Streams {
 
     /// Takes up a dataset's newest definition; its stream, if that is new.
     async fn look_at(&self, dataset: &str) -> Result<Option<Arc<Stream>>, UpError> {
-        let n = registry::numbers(&self.parts.store, dataset).await?.into_iter().max();
         let before = self.declared(dataset);
-        if before.is_some_and(|before| before.n == n) {
+        if let Some(Declared { n: Some(n), .. }) = before
+            && !registry::is_there(&self.parts.store, dataset, n + 1).await?
+        {
             return Ok(None);
         }
         let known = self.get(dataset);
@@ -175,7 +189,7 @@ impl Streams {
                 let stream = Arc::new(Stream::open(&self.parts, applied).await?);
                 // Without a generation nothing could answer, nor without its view.
                 self.parts.batch.ensure_generation(dataset).await?;
-                self.keep(&stream, &mut Seen::default()).await?;
+                self.keep(&stream, &mut Kept::new(GRACE)).await?;
                 let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
                 all.insert(dataset.to_owned(), Arc::clone(&stream));
                 drop(all);
@@ -190,21 +204,21 @@ impl Streams {
     }
 
     /// Brings one dataset's indexers and views in step with its generations.
-    pub(super) async fn keep(&self, stream: &Arc<Stream>, seen: &mut Seen) -> Result<(), UpError> {
+    pub(super) async fn keep(&self, stream: &Arc<Stream>, kept: &mut Kept) -> Result<(), UpError> {
         let pointers = self.parts.versions.pointers(&stream.dataset).await?;
         let Some(newest) = pointers.first().cloned() else { return Ok(()) };
         for (_, generation) in wanted(&pointers, |generation| stream.indexer(generation).is_some()) {
-            self.keep_generation(stream, generation, seen).await?;
+            self.keep_generation(stream, generation, kept).await?;
         }
         let now = self.parts.ambient.now();
-        self.retire(stream, &newest.1.generation, seen, now).await
+        self.retire(stream, &newest.1.generation, kept, now).await
     }
 
     async fn keep_generation(
         &self,
         stream: &Arc<Stream>,
         generation: &CurrentGeneration,
-        seen: &mut Seen,
+        kept: &mut Kept,
     ) -> Result<(), UpError> {
         let table = self.parts.versions.newest(&stream.dataset, generation).await?;
         let coverage = table.version().coverage.clone();
@@ -223,12 +237,10 @@ impl Streams {
             self.parts.tasks.spawn(task, stop, work).await;
         }
         let now = self.parts.ambient.now();
-        let known = seen.coverages.entry(name.clone()).or_default();
-        if known.last().is_none_or(|(_, last)| *last != coverage) {
-            known.push((now, coverage));
+        if kept.covers(name, &coverage, now) {
             self.parts.has_moved();
         }
-        if let Some(drop_below) = old_enough(known, now) {
+        if let Some(drop_below) = kept.drop_below(name, now) {
             let before = self.parts.live.usage();
             self.parts.live.drop_below(&stream.view(name), &drop_below).await?;
             // Who waits for room is woken only by room.
@@ -244,81 +256,23 @@ impl Streams {
         &self,
         stream: &Arc<Stream>,
         newest: &str,
-        seen: &mut Seen,
+        kept: &mut Kept,
         now: DateTime<Utc>,
     ) -> Result<(), UpError> {
         let Some(ahead) = self.parts.live.pin(&stream.view(newest)).await? else { return Ok(()) };
         for (generation, _) in stream.all_indexers().into_iter().filter(|(generation, _)| generation != newest) {
             let old = self.parts.live.pin(&stream.view(&generation)).await?;
-            if old.is_some_and(|old| is_behind(ahead.as_ref(), old.as_ref())) {
+            if old.is_some_and(|old| is_behind(ahead.ranges(), old.ranges())) {
                 continue;
             }
-            let since = *seen.retired.entry(generation.clone()).or_insert(now);
-            if now - since >= chrono::Duration::from_std(GRACE).unwrap_or_default() {
+            if kept.may_go(&generation, now) {
                 stream.close_indexer(&generation).await?;
-                seen.retired.remove(&generation);
-                seen.coverages.remove(&generation);
+                kept.gone(&generation);
             }
         }
         Ok(())
     }
 }
 
-/// The newest generation, and those before that still have an indexer: until the newest's view is not behind theirs, one of
-/// them answers, and need not be the last but one. After a start none has one: then only the newest is built.
-fn wanted(pointers: &[Pointer], has_indexer: impl Fn(&str) -> bool) -> Vec<&Pointer> {
-    let newest = pointers.first().into_iter();
-    newest.chain(pointers.iter().skip(1).filter(|(_, before)| has_indexer(&before.generation))).collect()
-}
-
-fn is_behind(view: &dyn LivePin, old: &dyn LivePin) -> bool {
-    let visible = |partition| view.ranges().get(partition).map_or(0, |range| range.visible);
-    old.ranges().iter().any(|(partition, range)| visible(partition) < range.visible)
-}
-
-/// Takes out of `known` the newest coverage that was known for the grace time, and all before it.
-fn old_enough(known: &mut Vec<(DateTime<Utc>, Coverage)>, now: DateTime<Utc>) -> Option<Coverage> {
-    let grace = chrono::Duration::from_std(GRACE).unwrap_or_default();
-    let count = known.iter().take_while(|(since, _)| now - *since >= grace).count();
-    // The newest stays, so that it is known again.
-    let dropped = count.checked_sub(1)?;
-    let coverage = known[dropped].1.clone();
-    let keep_from = if count == known.len() { dropped } else { count };
-    known.drain(..keep_from);
-    Some(coverage)
-}
-
 #[cfg(test)]
-mod tests {
-    use tidemark_shared::position::LogPartition;
-
-    use super::*;
-
-    fn coverage(end: u64) -> Coverage {
-        [(LogPartition::files(), end)].into_iter().collect()
-    }
-
-    #[test]
-    fn rows_go_when_a_higher_coverage_has_been_known_for_the_grace() {
-        let start = DateTime::<Utc>::UNIX_EPOCH;
-        let at = |seconds: i64| start + chrono::Duration::seconds(seconds);
-        let mut known = vec![(at(0), coverage(1)), (at(1), coverage(2)), (at(5), coverage(3))];
-        assert_eq!(old_enough(&mut known, at(1)), None);
-        assert_eq!(old_enough(&mut known, at(4)), Some(coverage(2)));
-        assert_eq!(known, [(at(5), coverage(3))]);
-        assert_eq!(old_enough(&mut known, at(9)), Some(coverage(3)));
-        assert_eq!(known, [(at(5), coverage(3))], "the newest stays known");
-    }
-
-    #[test]
-    fn a_generation_before_is_kept_up_only_while_it_has_an_indexer() {
-        let pointer = |n, name: &str| (n, CurrentGeneration::new(name, "d", 1));
-        let pointers = [pointer(3, "new"), pointer(2, "skipped"), pointer(1, "old")];
-        let names = |has: &[&str]| -> Vec<String> {
-            let has = |name: &str| has.contains(&name);
-            wanted(&pointers, has).into_iter().map(|(_, generation)| generation.generation.clone()).collect()
-        };
-        assert_eq!(names(&[]), ["new"]);
-        assert_eq!(names(&["old"]), ["new", "old"]);
-    }
-}
+mod tests;

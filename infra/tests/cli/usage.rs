@@ -48,6 +48,19 @@ fn commands_that_do_not_make_a_store_say_that_there_is_none_and_create_nothing()
 }
 
 #[test]
+fn a_log_that_nobody_can_read_stops_no_command() {
+    let full = std::path::Path::new("/dev/full");
+    if !full.exists() {
+        return;
+    }
+    let home = Home::with_rides();
+    let mut command = home.command(&["--log", "trace", "status", "--json"]);
+    command.stderr(std::fs::File::options().write(true).open(full).expect("it can be written to"));
+    let ended = Home::end(&mut command).expect(0);
+    assert_eq!(ended.json()["datasets"][0]["dataset"], "rides");
+}
+
+#[test]
 fn a_program_gets_errors_as_one_document() {
     let home = Home::new();
     let ended = home.run(&["status", "--json"]).expect(2);

@@ -4,7 +4,6 @@ use datafusion::error::DataFusionError;
 use tidemark_shared::dataset::registry::RegistryError;
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::ledger::LedgerError;
-use tidemark_shared::log::LogError;
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::rows::StreamRowsError;
 use tidemark_shared::segment::SegmentError;
@@ -26,9 +25,6 @@ pub enum AuditError {
     /// The definitions can't be read.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The log can't be read.
-    #[error(transparent)]
-    Log(#[from] LogError),
     /// The stream can't be decoded.
     #[error(transparent)]
     Rows(#[from] StreamRowsError),
@@ -100,7 +96,6 @@ impl ErrorKind for AuditError {
             Self::Ledger(error) => error.kind(),
             Self::Segment(error) => error.kind(),
             Self::Registry(error) => error.kind(),
-            Self::Log(error) => error.kind(),
             Self::Rows(error) => error.kind(),
             Self::Transform(error) => error.kind(),
             Self::NoDefinition { .. } => Kind::NotFound,

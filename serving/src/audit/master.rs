@@ -8,10 +8,9 @@ use arrow::datatypes::SchemaRef;
 use tidemark_shared::dataset::Definition;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::ledger::{Ledger, LedgerState};
-use tidemark_shared::log::{Log, LogError, ReadLimits, Topic};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition};
 use tidemark_shared::rows::{StreamRows, table_schema};
-use tidemark_shared::segment::{Archive, StreamSource};
+use tidemark_shared::segment::Archive;
 use tidemark_shared::store::{Store, Stores};
 use tidemark_shared::transform::Transform;
 
@@ -19,14 +18,13 @@ use super::AuditError;
 use super::files::{FileRows, open};
 
 /// Records decoded at once.
-const READ: ReadLimits = ReadLimits { records_max: 16_384, bytes_max: 8 << 20 };
+const RECORDS_MAX: usize = 16_384;
 
-/// Where the truth is: the store with the raw zone, and the log if it can be reached.
+/// Where the truth is: the store with the raw zone. What is in the log alone is archived before an audit.
 #[derive(Clone)]
 pub struct Master {
     store: Store,
     stores: Arc<dyn Stores>,
-    log: Option<Arc<dyn Log>>,
 }
 
 /// One dataset by one definition version, ready to be derived.
@@ -37,16 +35,14 @@ pub(super) struct Derivation {
     pub(super) ledger: LedgerState,
     files: Option<FileRows>,
     stream: Option<StreamRows>,
-    sources: Vec<StreamSource>,
     archive: Archive,
 }
 
 impl Master {
-    /// The master dataset in `store`; `stores` opens other buckets. Without `log`, what was not archived yet can't be
-    /// derived.
+    /// The master dataset in `store`; `stores` opens other buckets. What was not archived yet can't be derived.
     #[must_use]
-    pub fn new(store: Store, stores: Arc<dyn Stores>, log: Option<Arc<dyn Log>>) -> Self {
-        Self { store, stores, log }
+    pub fn new(store: Store, stores: Arc<dyn Stores>) -> Self {
+        Self { store, stores }
     }
 
     /// Prepares to derive `dataset` by definition `version`.
@@ -73,7 +69,6 @@ impl Master {
             ledger: Ledger::new(self.store.clone(), dataset).state().await?,
             files,
             stream,
-            sources: archive.sources().await?,
             archive,
             definition,
         })
@@ -124,50 +119,16 @@ impl Master {
         for segment in segments.iter().take_while(|segment| segment.start < end) {
             let segment = from.archive.read(partition, segment).await?;
             let records: Vec<_> = segment.records.into_iter().filter(|record| record.offset < end).collect();
-            for records in records.chunks(READ.records_max) {
+            for records in records.chunks(RECORDS_MAX) {
                 rows.make(partition, records)?.batches.into_iter().try_for_each(&mut *sink)?;
             }
             at = segment.header.range.end;
-        }
-        if at < end {
-            at = self.derive_from_log(from, rows, partition, at..end, sink).await?;
         }
         if at < end {
             let (dataset, partition) = (from.dataset.clone(), partition.clone());
             return Err(AuditError::Unreachable { dataset, partition, end: at, claimed: end });
         }
         Ok(())
-    }
-
-    /// Tells how far the log could be read.
-    async fn derive_from_log(
-        &self,
-        from: &Derivation,
-        rows: &StreamRows,
-        partition: &LogPartition,
-        range: std::ops::Range<u64>,
-        sink: &mut (dyn FnMut(RecordBatch) -> Result<(), AuditError> + Send),
-    ) -> Result<u64, AuditError> {
-        let mut at = range.start;
-        let source = from.sources.iter().find(|source| source.source == partition.source);
-        let (Some(log), Some(source)) = (&self.log, source) else { return Ok(at) };
-        let topic = Topic { name: source.topic.clone(), id: source.id.clone(), partitions: partition.partition + 1 };
-        while at < range.end {
-            let fetched = match log.read(&topic, partition.partition, at, READ).await {
-                Ok(fetched) => fetched,
-                Err(LogError::Missing { .. } | LogError::Replaced { .. } | LogError::BeyondEnd { .. }) => {
-                    return Ok(at);
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if fetched.next <= at {
-                return Ok(at);
-            }
-            let records: Vec<_> = fetched.records.into_iter().filter(|record| record.offset < range.end).collect();
-            rows.make(partition, &records)?.batches.into_iter().try_for_each(&mut *sink)?;
-            at = fetched.next;
-        }
-        Ok(at)
     }
 }
 

@@ -19,7 +19,7 @@ use super::problem::Problem;
 /// Shortest token: what is shorter can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 /// What everybody may ask: it tells nothing of the data.
-const OPEN: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/docs"];
+pub(super) const OPEN: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/docs"];
 
 /// Tokens that open the door. Only their digests are kept.
 #[derive(Clone)]

@@ -107,6 +107,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Whatever is asked reports.
     async fn status(&self) -> Result<serde_json::Value, AnyError>;
 
+    /// Brings those metrics up to date that are not counted as it happens: positions, lags, fill. Called before they are
+    /// shown, and bounded in time: what can't be had stays as it was.
+    async fn measure(&self) {}
+
     /// Why the process can't answer yet (or any more), for `/readyz`; `None` if it can.
     async fn unready(&self) -> Option<String>;
 }

@@ -78,9 +78,7 @@ pub struct Datasets {
     get, path = "/v1/datasets", tag = "datasets",
     responses(
         (status = 200, description = "All datasets", body = Datasets),
-        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store has no answer", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store has no answer"),
     )
 )]
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Datasets>, Problem> {
@@ -97,11 +95,9 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Datas
     params(("dataset" = String, Path, description = "Name of the dataset")),
     responses(
         (status = 200, description = "The dataset", body = DatasetDetail),
-        (status = 400, description = "`bad_path`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_dataset`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store has no answer", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "`bad_path`"),
+        (status = 404, description = "`unknown_dataset`"),
+        (status = 503, description = "The store has no answer"),
     )
 )]
 pub(super) async fn show(

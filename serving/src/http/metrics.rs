@@ -1,6 +1,7 @@
-//! What the door counts, for `/metrics`.
+//! What the door counts, for `/metrics`: docs/metrics.md.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,10 +9,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
-/// Seconds that divide the histogram of queries: from what an index answers to what a limit ends.
-const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Seconds that divide the histograms of queries: from what an index answers to what a limit ends.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
+/// The code of an answer that nobody read to its end.
+const READER_GONE: &str = "reader_gone";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -30,10 +33,11 @@ struct CodeLabels {
 pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     problems: Family<CodeLabels, Counter>,
-    broken: Family<CodeLabels, Counter>,
-    records: Counter<u64, AtomicU64>,
-    queries: Gauge,
-    query_seconds: Histogram,
+    queries: Counter,
+    query_errors: Family<CodeLabels, Counter>,
+    queries_running: Gauge,
+    query_duration: Histogram,
+    query_first_row: Histogram,
 }
 
 impl Metrics {
@@ -41,18 +45,24 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             problems: Family::default(),
-            broken: Family::default(),
-            records: Counter::default(),
-            queries: Gauge::default(),
-            query_seconds: Histogram::new(SECONDS),
+            queries: Counter::default(),
+            query_errors: Family::default(),
+            queries_running: Gauge::default(),
+            query_duration: Histogram::new(SECONDS),
+            query_first_row: Histogram::new(SECONDS),
         };
-        let of = registry.sub_registry_with_prefix("tidemark_http");
-        of.register("requests", "Requests by route and status", metrics.requests.clone());
-        of.register("problems", "Problem documents by code", metrics.problems.clone());
-        of.register("answers_broken", "Answers that broke off, by the code of the reason", metrics.broken.clone());
-        of.register("records", "Records accepted", metrics.records.clone());
-        of.register("queries_running", "Queries before their first row", metrics.queries.clone());
-        of.register("query_seconds", "Time from a query to its first row", metrics.query_seconds.clone());
+        let of = registry.sub_registry_with_prefix("tidemark");
+        of.register("http_requests", "HTTP requests by method, route and status", metrics.requests.clone());
+        of.register("http_problems", "Problem documents by code, whatever the route", metrics.problems.clone());
+        of.register("queries", "Queries that were begun, refused ones included", metrics.queries.clone());
+        let help = "Queries that were refused or broke off, by code";
+        of.register("query_errors", help, metrics.query_errors.clone());
+        let help = "Queries that wait, run, or are read by who asked";
+        of.register("queries_running", help, metrics.queries_running.clone());
+        let help = "Time from a query to the end of its answer, waiting for its turn included";
+        of.register_with_unit("query_duration", help, Unit::Seconds, metrics.query_duration.clone());
+        let help = "Time from a query to the first row of its answer";
+        of.register_with_unit("query_first_row", help, Unit::Seconds, metrics.query_first_row.clone());
         metrics
     }
 
@@ -65,30 +75,43 @@ impl Metrics {
         let _before = self.problems.get_or_create(&CodeLabels { code: code.to_owned() }).inc();
     }
 
-    pub(super) fn broken(&self, code: &str) {
-        let _before = self.broken.get_or_create(&CodeLabels { code: code.to_owned() }).inc();
-    }
-
-    pub(super) fn records(&self, count: usize) {
-        let _before = self.records.inc_by(count as u64);
-    }
-
-    /// Counts a query as running until it is dropped.
-    pub(super) fn query(&self) -> RunningQuery {
+    /// Counts a query, as running until all have dropped it.
+    pub(super) fn query(&self) -> Arc<RunningQuery> {
         let _before = self.queries.inc();
-        RunningQuery { metrics: self.clone(), begun: Instant::now() }
+        let _before = self.queries_running.inc();
+        Arc::new(RunningQuery { metrics: self.clone(), begun: Instant::now(), ended: AtomicBool::new(false) })
     }
 }
 
-/// A query before its first row.
+/// A query before the end of its answer.
 pub(super) struct RunningQuery {
     metrics: Metrics,
     begun: Instant,
+    /// Whether it is known how it ended. One that is dropped before had nobody who read on.
+    ended: AtomicBool,
+}
+
+impl RunningQuery {
+    pub(super) fn has_first_row(&self) {
+        self.metrics.query_first_row.observe(self.begun.elapsed().as_secs_f64());
+    }
+
+    pub(super) fn answered(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn failed(&self, code: &str) {
+        self.ended.store(true, Ordering::Relaxed);
+        let _before = self.metrics.query_errors.get_or_create(&CodeLabels { code: code.to_owned() }).inc();
+    }
 }
 
 impl Drop for RunningQuery {
     fn drop(&mut self) {
-        let _before = self.metrics.queries.dec();
-        self.metrics.query_seconds.observe(self.begun.elapsed().as_secs_f64());
+        if !self.ended.load(Ordering::Relaxed) {
+            self.failed(READER_GONE);
+        }
+        let _before = self.metrics.queries_running.dec();
+        self.metrics.query_duration.observe(self.begun.elapsed().as_secs_f64());
     }
 }

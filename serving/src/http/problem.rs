@@ -6,6 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tidemark_shared::dataset::is_name;
 use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::log::LogError;
 use tidemark_shared::output::OutputError;
@@ -73,9 +74,6 @@ pub(super) const CODES: &[(&str, u16)] = &[
 
 /// Media type of problem documents.
 pub(super) const PROBLEM: &str = "application/problem+json";
-
-/// Longest name of a dataset.
-const NAME_BYTES_MAX: usize = 128;
 
 /// A problem document.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -172,8 +170,7 @@ fn by_kind(kind: Kind) -> (StatusCode, &'static str) {
 /// The part of a path that names a dataset. What no dataset can be called never reaches the store's keys.
 pub(super) fn dataset_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     let Path(name) = path.map_err(|error| Problem::bad_request("bad_path", error.body_text()))?;
-    let legal = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if legal && (1..=NAME_BYTES_MAX).contains(&name.len()) { Ok(name) } else { Err(unknown_dataset(&name)) }
+    if is_name(&name) { Ok(name) } else { Err(unknown_dataset(&name)) }
 }
 
 /// There is no such dataset.
@@ -234,7 +231,7 @@ fn cut_code(error: &CutError) -> (StatusCode, &'static str) {
         CutError::RealtimeGap { .. } | CutError::NoView { .. } => StatusCode::SERVICE_UNAVAILABLE,
         CutError::NotReached { .. } => StatusCode::GATEWAY_TIMEOUT,
         CutError::TooStale { .. } => StatusCode::PRECONDITION_FAILED,
-        CutError::PinGone { .. } => StatusCode::GONE,
+        CutError::PositionsGone { .. } => StatusCode::GONE,
         CutError::Failed(source) => return by_kind(source.kind()),
     };
     (status, error.code().unwrap_or("internal"))

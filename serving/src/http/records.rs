@@ -81,17 +81,15 @@ impl Accepted {
     request_body(content((Vec<Object> = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"), (String = "application/avro"))),
     responses(
         (status = 200, description = "All of them are durable", body = Accepted),
-        (status = 400, description = "Malformed; nothing was appended", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_dataset`", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body came too slowly", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`no_stream`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body, a record or their number is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not of the stream's format, packed, or in another charset than UTF-8", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`idempotency_key_reused` with other records", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "More comes than can be taken in: see `Retry-After`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The log takes nothing now", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed; nothing was appended"),
+        (status = 404, description = "`unknown_dataset`"),
+        (status = 408, description = "The body came too slowly"),
+        (status = 409, description = "`no_stream`"),
+        (status = 413, description = "The body, a record or their number is too large"),
+        (status = 415, description = "Not of the stream's format, packed, or in another charset than UTF-8"),
+        (status = 422, description = "`idempotency_key_reused` with other records"),
+        (status = 429, description = "More comes than can be taken in: see `Retry-After`"),
+        (status = 503, description = "The log takes nothing now"),
     )
 )]
 pub(super) async fn append(
@@ -114,9 +112,6 @@ pub(super) async fn append(
         _ => records(&bytes, media_type == JSON)?,
     };
     let taken = shared.backend.append(&dataset, values, key.as_ref()).await?;
-    if !taken.repeated {
-        shared.metrics.records(taken.positions.len());
-    }
     Ok(Json(Accepted::new(&dataset, &taken)))
 }
 
@@ -283,13 +278,11 @@ pub struct Sealed {
     params(("dataset" = String, Path, description = "Name of the dataset")),
     responses(
         (status = 200, description = "All is archived", body = Sealed),
-        (status = 400, description = "`bad_path`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_dataset`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`no_stream`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`busy`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Log or store has no answer", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "`bad_path`"),
+        (status = 404, description = "`unknown_dataset`"),
+        (status = 409, description = "`no_stream`"),
+        (status = 429, description = "`busy`"),
+        (status = 503, description = "Log or store has no answer"),
     )
 )]
 pub(super) async fn seal(

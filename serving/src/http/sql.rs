@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use super::Shared;
 use super::accept::{self, Format};
 use super::body;
+use super::metrics::RunningQuery;
 use super::problem::{Problem, sql_code};
 
 /// Header with what the answer covers, as JSON.
@@ -79,20 +80,18 @@ pub struct SqlRequest {
     responses(
         (status = 200, description = "The answer: `{columns, as_of, rows, stats}`, or CSV, NDJSON or an Arrow IPC stream by `Accept`", content(
             (Object = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"), (String = "application/vnd.apache.arrow.stream"))),
-        (status = 400, description = "The request or the statement is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed here", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_table`", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No such format", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body came too slowly", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "`positions_gone`", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "`too_stale`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is no JSON, packed, or in another charset than UTF-8", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`time_limit`, `memory_limit`, `spill_limit`, `bytes_read_limit`, or the values allow no answer or have no form in the format", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many queries", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`realtime_gap`, `realtime_unavailable`, `unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`positions_not_reached`", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The request or the statement is wrong"),
+        (status = 404, description = "`unknown_table`"),
+        (status = 406, description = "No such format"),
+        (status = 408, description = "The body came too slowly"),
+        (status = 410, description = "`positions_gone`"),
+        (status = 412, description = "`too_stale`"),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is no JSON, packed, or in another charset than UTF-8"),
+        (status = 422, description = "`time_limit`, `memory_limit`, `spill_limit`, `bytes_read_limit`, or the values allow no answer or have no form in the format"),
+        (status = 429, description = "Too many queries"),
+        (status = 503, description = "`realtime_gap`, `realtime_unavailable`, `unavailable`"),
+        (status = 504, description = "`positions_not_reached`"),
     )
 )]
 pub(super) async fn sql(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
@@ -104,11 +103,13 @@ pub(super) async fn sql(State(shared): State<Arc<Shared>>, request: Request) -> 
     let asked: SqlRequest = serde_json::from_str(body::text(&bytes)?)
         .map_err(|error| Problem::bad_request("malformed", error.to_string()))?;
     let query = shared.query(asked)?;
-    let permit = shared.permit(query.limits.timeout.unwrap_or(limits.query_timeout_max)).await?;
     let running = shared.metrics.query();
-    let answered = Box::pin(answer(&shared, &query, format, permit)).await;
-    drop(running);
-    answered
+    let within = query.limits.timeout.unwrap_or(limits.query_timeout_max);
+    let answered = async {
+        let permit = shared.permit(within).await?;
+        Box::pin(answer(&shared, &query, format, permit, &running)).await
+    };
+    answered.await.inspect_err(|problem: &Problem| running.failed(problem.code))
 }
 
 impl Shared {
@@ -176,6 +177,7 @@ async fn answer(
     query: &Query,
     format: Format,
     permit: OwnedSemaphorePermit,
+    running: &Arc<RunningQuery>,
 ) -> Result<Response, Problem> {
     let mut answer = shared.engine.query(query).await?;
     check_named(&query.wants, &answer.as_of)?;
@@ -195,16 +197,18 @@ async fn answer(
         }
         None => false,
     };
+    running.has_first_row();
     let as_of = serde_json::to_vec(&answer.as_of).expect("plain data");
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let work = Streaming { answer, writer, pieces, sender, patience: shared.limits.write_timeout };
     // It ends with the answer, at its time limit, or when nobody reads any more: whichever is first.
-    let shared = Arc::clone(shared);
+    let running = Arc::clone(running);
     let mut task = JoinSet::new();
     let _handle = task.spawn(async move {
         let _permit = permit;
-        if let Some(code) = work.run(more).await {
-            shared.metrics.broken(code);
+        match work.run(more).await {
+            Some(code) => running.failed(code),
+            None => running.answered(),
         }
     });
     let mut response = Response::new(Body::from_stream(until_the_end(receiver, task)));

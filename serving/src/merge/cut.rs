@@ -11,7 +11,7 @@ use tidemark_shared::dataset::{Definition, registry};
 use tidemark_shared::error::{AnyError, ErrorKind};
 use tidemark_shared::live::{LivePin, LiveView, ViewId};
 use tidemark_shared::position::Coverage;
-use tidemark_shared::sql::CutError;
+use tidemark_shared::sql::{CutError, Layer};
 use tidemark_shared::store::Store;
 
 use super::decide::{Candidate, Split, served, split};
@@ -22,6 +22,9 @@ use super::versions::Versions;
 const ATTEMPTS_MAX: u32 = 5;
 /// Longest wait for positions before the dataset is looked at anew: another generation may answer by then.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Pause between two looks whether the curated table covers what is waited for. Every batch of real-time rows is a change,
+/// too, and would ask the store for nothing.
+const COVERAGE_AGAIN: Duration = Duration::from_millis(100);
 /// Definitions kept; a dataset has few that answer.
 const DEFINITIONS_MAX: usize = 1_000;
 
@@ -69,6 +72,11 @@ impl Cut {
             Some(Err(_)) | None => self.coverage(),
         }
     }
+
+    /// What a layer's table covers at this moment.
+    pub(super) fn covered_by(&self, layer: Layer) -> &Coverage {
+        if layer == Layer::Batch { self.coverage() } else { self.positions() }
+    }
 }
 
 fn failed(error: impl ErrorKind) -> CutError {
@@ -80,11 +88,12 @@ fn told(error: AnyError) -> CutError {
 }
 
 impl Sources {
-    /// The dataset as it is now, or as soon as it covers `at_least`, if that is within `wait_max`. `None` if nothing was
-    /// curated of it yet.
+    /// The dataset as it is now, or as soon as `layer` covers `at_least`, if that is within `wait_max`. `None` if nothing
+    /// was curated of it yet.
     pub(super) async fn cut(
         &self,
         dataset: &str,
+        layer: Layer,
         at_least: Option<&Coverage>,
         wait_max: Duration,
     ) -> Result<Option<Cut>, CutError> {
@@ -93,25 +102,26 @@ impl Sources {
             let mut changes = self.speed.changes();
             changes.mark_unchanged();
             let Some(cut) = self.attempt(dataset).await? else { return Ok(None) };
-            let Some(wanted) = at_least.filter(|wanted| !cut.positions().includes(wanted)) else {
+            let Some(wanted) = at_least.filter(|wanted| !cut.covered_by(layer).includes(wanted)) else {
                 return Ok(Some(cut));
             };
             let waited = begun.elapsed();
             let Some(left) = wait_max.checked_sub(waited).filter(|left| !left.is_zero()) else {
                 let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-                let reached = cut.positions().clone();
+                let reached = cut.covered_by(layer).clone();
                 return match cut.live {
-                    Some(Err(error)) => Err(error),
+                    Some(Err(error)) if layer != Layer::Batch => Err(error),
                     _ => Err(CutError::NotReached { wanted: wanted.clone(), reached, waited_ms }),
                 };
             };
             // What nobody tells (a sender that is gone) is looked for all the same.
             let waiting = async {
-                if changes.changed().await.is_err() {
+                if layer == Layer::Batch || changes.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             };
-            let _woken = tokio::time::timeout(left.min(LOOK_AGAIN), waiting).await;
+            let again = if layer == Layer::Batch { COVERAGE_AGAIN } else { LOOK_AGAIN };
+            let _woken = tokio::time::timeout(left.min(again), waiting).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use tidemark_shared::live::{LiveRange, live_range};
+use tidemark_shared::live::{LiveRange, is_behind, live_range};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition};
 use tidemark_shared::sql::CutError;
 
@@ -34,11 +34,6 @@ pub fn served(candidates: &[Candidate<'_>], answered: Option<u64>) -> Option<u64
     let views: Vec<(u64, &Ranges)> = views.clone().filter(|(n, _)| *n >= least).collect();
     let is_ahead = |at: usize| views[at + 1..].iter().all(|(_, before)| !is_behind(views[at].1, before));
     (0..views.len()).find(|at| is_ahead(*at)).map(|at| views[at].0)
-}
-
-fn is_behind(view: &Ranges, old: &Ranges) -> bool {
-    let visible = |ranges: &Ranges, partition| ranges.get(partition).map_or(0, |range: &LiveRange| range.visible);
-    old.iter().any(|(partition, range)| visible(view, partition) < range.visible)
 }
 
 /// How a cut divides the log.

@@ -1,13 +1,14 @@
 //! `batch.<dataset>`, `merged.<dataset>` and `live.<dataset>`: the datasets as a server answers for them.
 //!
 //! A statement takes one cut per dataset that it names, however often and in whichever layer ([`cut`]); the engine puts
-//! the cut's parts together. What decides is in [`decide`] and [`pinned`], and does no I/O.
+//! the cut's parts together. What decides is in [`decide`] and [`earlier`], and does no I/O.
 
 pub mod decide;
+pub mod keep;
 
 mod cut;
+mod earlier;
 mod live;
-mod pinned;
 mod speed;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,7 +33,7 @@ use tidemark_shared::sql::{
 use tidemark_shared::store::Store;
 use tokio::sync::OnceCell;
 
-pub use speed::{NoSpeed, SpeedStatus};
+pub use speed::SpeedStatus;
 pub use versions::{POINTERS_MAX, Pointer, VersionCache, VersionError, Versions};
 
 use cut::{Cut, LivePart, Sources};
@@ -120,7 +121,7 @@ impl StatementDatasets for Statement {
             Arc::clone(cuts.entry(dataset.to_owned()).or_default())
         };
         let at_least = self.at_least(dataset);
-        let taken = slot.get_or_try_init(|| self.sources.cut(dataset, at_least.as_ref(), self.wait_max));
+        let taken = slot.get_or_try_init(|| self.sources.cut(dataset, layer, at_least.as_ref(), self.wait_max));
         let Some(cut) = Box::pin(taken).await.map_err(failed)? else { return Ok(None) };
         self.layer(layer, dataset, cut, at_least.as_ref()).await.map(Some).map_err(failed)
     }
@@ -129,9 +130,9 @@ impl StatementDatasets for Statement {
 impl Statement {
     /// What the dataset's cut must cover: what is asked for, and what an earlier answer covered.
     fn at_least(&self, dataset: &str) -> Option<Coverage> {
-        let (asked, pin) = (self.wants.at_least.get(dataset), self.wants.positions.get(dataset));
-        let mut both = asked.or(pin)?.clone();
-        for (partition, end) in pin.into_iter().flat_map(Coverage::iter) {
+        let (asked, earlier) = (self.wants.at_least.get(dataset), self.wants.positions.get(dataset));
+        let mut both = asked.or(earlier)?.clone();
+        for (partition, end) in earlier.into_iter().flat_map(Coverage::iter) {
             if both.end(partition) < end {
                 both.set(partition.clone(), end);
             }
@@ -150,14 +151,14 @@ impl Statement {
             (Layer::Batch, _) | (_, None) => None,
             (_, Some(live)) => Some(live.as_ref().map_err(Clone::clone)?),
         };
-        let positions = if layer == Layer::Batch { cut.coverage() } else { cut.positions() };
+        let positions = cut.covered_by(layer);
         if let Some(wanted) = at_least.filter(|wanted| !positions.includes(wanted)) {
             let (wanted, reached) = (wanted.clone(), positions.clone());
             return Err(CutError::NotReached { wanted, reached, waited_ms: 0 });
         }
-        let pin = self.wants.positions.get(dataset).filter(|pin| *pin != positions);
-        let only = match pin {
-            Some(pin) => Some(self.pinned(dataset, cut, pin, positions).await?),
+        let earlier = self.wants.positions.get(dataset).filter(|earlier| *earlier != positions);
+        let only = match earlier {
+            Some(earlier) => Some(self.only_at(dataset, cut, earlier, positions).await?),
             None => None,
         };
         let version = cut.curated.version();
@@ -174,7 +175,7 @@ impl Statement {
             parts,
             only,
             key: cut.definition.key.clone(),
-            as_of: self.as_of(dataset, cut, pin.unwrap_or(positions)).await?,
+            as_of: self.as_of(dataset, cut, earlier.unwrap_or(positions)).await?,
             files: if curated { version.files.len() as u64 } else { 0 },
             bytes: if curated { version.bytes() } else { 0 },
             rows_batch: if curated { version.rows().unwrap_or(0) } else { 0 },
@@ -182,20 +183,26 @@ impl Statement {
         })
     }
 
-    /// The condition on rows that counted at `pin`.
-    async fn pinned(&self, dataset: &str, cut: &Cut, pin: &Coverage, positions: &Coverage) -> Result<Expr, CutError> {
+    /// The condition on rows that counted at the positions of an earlier answer.
+    async fn only_at(
+        &self,
+        dataset: &str,
+        cut: &Cut,
+        earlier: &Coverage,
+        positions: &Coverage,
+    ) -> Result<Expr, CutError> {
         let version = cut.curated.version();
-        pinned::check_key(cut.definition.key.is_some(), version.layout, pin, positions)?;
-        let (files, covered) = (pin.files_end(), version.coverage.files_end());
+        earlier::check_key(cut.definition.key.is_some(), version.layout, earlier, positions)?;
+        let (files, covered) = (earlier.files_end(), version.coverage.files_end());
         let mut others = std::collections::BTreeSet::new();
         if files < covered {
             let ledger = Ledger::new(self.sources.store.clone(), dataset).state().await.map_err(CutError::failed)?;
-            others = pinned::files_not_counted(&ledger, files, covered).map_err(|file| {
+            others = earlier::files_not_counted(&ledger, files, covered).map_err(|file| {
                 let reason = format!("file {file} was withdrawn or replaced since");
-                CutError::PinGone { positions: pin.clone(), reason }
+                CutError::PositionsGone { positions: earlier.clone(), reason }
             })?;
         }
-        Ok(pinned::below(pin, &others))
+        Ok(earlier::below(earlier, &others))
     }
 
     async fn as_of(&self, dataset: &str, cut: &Cut, positions: &Coverage) -> Result<DatasetAsOf, CutError> {

@@ -38,31 +38,3 @@ pub trait SpeedStatus: fmt::Debug + Send + Sync {
     /// Whatever the archive reports.
     async fn lost(&self, dataset: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError>;
 }
-
-/// No speed layer: no dataset has a stream here.
-#[derive(Debug, Clone, Copy)]
-pub struct NoSpeed;
-
-#[async_trait]
-impl SpeedStatus for NoSpeed {
-    fn has_stream(&self, _: &str) -> bool {
-        false
-    }
-
-    async fn log_ends(&self, _: &str) -> Result<Coverage, AnyError> {
-        Ok(Coverage::new())
-    }
-
-    async fn oldest_beyond(&self, _: &str, _: &Coverage) -> Result<Option<DateTime<Utc>>, AnyError> {
-        Ok(None)
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        // Only a batch run moves anything here, and nobody tells.
-        watch::Sender::new(0).subscribe()
-    }
-
-    async fn lost(&self, _: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
-        Ok(BTreeMap::new())
-    }
-}

@@ -30,7 +30,7 @@ pub const LAYOUT_TRANSACTION: &str = "tidemark/layout";
 pub const VACUUM_TRANSACTION: &str = "tidemark/vacuum";
 
 /// Application id that every commit which takes in segments moves. It is no partition of the log: by it, whoever means
-/// the table as a whole (a seal, a vacuum's fence) meets commits of partitions that he does not know of yet.
+/// the table as a whole (a freeze, a vacuum's fence) meets commits of partitions that he does not know of yet.
 pub const STREAMS_TRANSACTION: &str = "tidemark/streams";
 
 /// Prefixes of what a commit says of log partitions beside their coverage. They are outside of [`PREFIX`], so that nobody

@@ -237,6 +237,15 @@ pub async fn numbers(store: &Store, dataset: &str) -> Result<Vec<u64>, RegistryE
     Ok(numbers)
 }
 
+/// True if the dataset has an `n`-th definition. Numbers follow each other, so whoever knows the latest sees by this one
+/// request whether there is a later one.
+///
+/// # Errors
+/// [`RegistryError::Store`].
+pub async fn is_there(store: &Store, dataset: &str, n: u64) -> Result<bool, RegistryError> {
+    Ok(store.size(&layout::definition(dataset, n)).await?.is_some())
+}
+
 /// The dataset's `n`-th definition.
 ///
 /// # Errors
@@ -285,6 +294,3 @@ fn validated(key: &str, n: u64, stored: Stored) -> Result<Registered, RegistryEr
     }
     Ok(Registered { n, version, semantics, definition, sources })
 }
-
-#[cfg(test)]
-mod tests;

@@ -15,7 +15,7 @@ mod error;
 mod select;
 
 pub use error::LiveError;
-pub use select::live_range;
+pub use select::{is_behind, live_range};
 
 use std::collections::BTreeMap;
 use std::fmt;

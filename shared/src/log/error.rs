@@ -104,7 +104,8 @@ pub enum LogError {
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
-    /// A write or sync failed, so that nothing can be promised any more.
+    /// A write or sync failed, so that nothing can be promised until the log was opened anew: by itself, where the disk was
+    /// full, else by a restart.
     #[error("the log has failed and takes no more records: {reason}")]
     Failed {
         /// What failed.
@@ -164,7 +165,9 @@ impl ErrorKind for LogError {
         let hint = match self {
             Self::Locked { .. } => "use the running process, or stop it first",
             Self::NewerFormat { .. } => "use a release at least as new as the one that wrote it",
-            Self::Failed { .. } => "see to the disk, then start again: what was acknowledged is there",
+            Self::Failed { .. } => {
+                "see to the disk: after a full one it goes on by itself, else start again; what was acknowledged is there"
+            }
             Self::Mismatch { .. } => "add partitions, or use the number that it has",
             Self::KeyReused { .. } => "use a new key for new records",
             _ => return None,

@@ -1,6 +1,6 @@
 //! A log in memory: for tests and simulations of what reads a log, and the second adapter of the contract.
 //!
-//! It can do what a broker does and the embedded log never will: leave holes ([`MemoryLog::skip`]) and lose its end
+//! It can do what a broker does and the embedded log never will: skip offsets ([`MemoryLog::skip`]) and lose its end
 //! ([`MemoryLog::lose_end`]). It runs on one thread as well as on many, and takes time and ids from its [`Ambient`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -330,6 +330,10 @@ impl Log for MemoryLog {
             }
             Ok(found.bounds)
         })
+    }
+
+    async fn health(&self) -> Result<(), LogError> {
+        self.open().map(drop)
     }
 
     async fn close(&self) -> Result<(), LogError> {

@@ -4,7 +4,7 @@
 //!
 //! - An acknowledged record survives a killed process and, on the embedded log, a power cut. It is read under the offset
 //!   that its append was told, and every later record of the partition has a higher one.
-//! - Offsets only grow, but may have holes: transaction markers and aborted or compacted records take some. So a reader
+//! - Offsets only grow, but may skip numbers: transaction markers and aborted or compacted records take some. So a reader
 //!   goes on from [`Fetched::next`], what was *read past*, never from the last record that it saw.
 //! - Below [`Bounds::end`] all is decided: no record comes to be there later. What is above is not shown.
 //! - A topic that was deleted and made again has another [`TopicId`]. Every call on a topic names the incarnation it
@@ -19,6 +19,7 @@ pub mod memory;
 
 mod error;
 mod limits;
+mod message_key;
 mod partitioner;
 mod record;
 mod topic;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use error::LogError;
 pub use limits::{AppendSize, check_append, check_partition, check_partitions};
+pub use message_key::MessageKeys;
 pub use partitioner::{Partitioner, STICKY_BYTES, murmur2, partition_of_key};
 pub use record::{
     Appended, Fetched, Fingerprint, Header, IDEMPOTENCY_LIFETIME, IdempotencyKey, OffsetRecord, Position, ReadLimits,
@@ -51,8 +53,8 @@ pub const RECORD_BYTES_MAX: usize = 1_000_000;
 
 /// A log. All calls may be made from many tasks at once.
 ///
-/// Every method fails with [`LogError::Closed`] after [`Self::close`], [`LogError::Failed`] once the log can't promise
-/// durability any more (reads may go on), and [`LogError::Backend`] if what is behind the log fails. Methods on a topic
+/// Every method fails with [`LogError::Closed`] after [`Self::close`], [`LogError::Failed`] while the log can't promise
+/// durability (reads may go on), and [`LogError::Backend`] if what is behind the log fails. Methods on a topic
 /// also fail with [`LogError::Missing`] and [`LogError::Replaced`]. None of those has done anything, unless it says so.
 #[async_trait]
 pub trait Log: Send + Sync + fmt::Debug {
@@ -134,6 +136,10 @@ pub trait Log: Send + Sync + fmt::Debug {
         retention: &Retention,
         limit: u64,
     ) -> Result<Bounds, LogError>;
+
+    /// Whether records can be appended now: fails as an append would. For who routes to this process; it promises nothing of
+    /// the next append. After a failure that passes, as of a full disk, a log may take records again.
+    async fn health(&self) -> Result<(), LogError>;
 
     /// Takes no more calls, finishes the appends that were begun and lets go of what it holds; another process can open
     /// the log when this returns. Waiters are woken with [`LogError::Closed`]. Closing twice is no error.

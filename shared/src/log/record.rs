@@ -94,7 +94,7 @@ pub struct ReadLimits {
 /// What a read found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// Records in order of offset, all of `from ≤ offset < next`; there may be holes, and there may be none.
+    /// Records in order of offset, all of `from ≤ offset < next`; numbers may be skipped, and there may be none.
     pub records: Vec<OffsetRecord>,
     /// The exclusive end of what was read past: read on from here.
     pub next: u64,

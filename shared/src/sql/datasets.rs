@@ -145,7 +145,7 @@ pub enum CutError {
     },
     /// What an earlier answer was made of is not there any more.
     #[error("the answer at {} can't be given again: {reason}", text(positions))]
-    PinGone {
+    PositionsGone {
         /// The positions asked for.
         positions: Coverage,
         /// Why.
@@ -175,7 +175,7 @@ impl CutError {
             Self::NoView { .. } => "realtime_unavailable",
             Self::NotReached { .. } => "positions_not_reached",
             Self::TooStale { .. } => "too_stale",
-            Self::PinGone { .. } => "positions_gone",
+            Self::PositionsGone { .. } => "positions_gone",
             Self::Failed(_) => return None,
         })
     }
@@ -187,7 +187,7 @@ impl ErrorKind for CutError {
             Self::RealtimeGap { .. } | Self::NoView { .. } | Self::NotReached { .. } | Self::TooStale { .. } => {
                 Kind::Retryable
             }
-            Self::PinGone { .. } => Kind::NotFound,
+            Self::PositionsGone { .. } => Kind::NotFound,
             Self::Failed(source) => source.kind(),
         }
     }

@@ -263,7 +263,11 @@ impl SqlEngine {
             return Ok(opened);
         }
         let state = context.state();
-        for reference in state.resolve_table_references(statement).map_err(SqlError::from_planning)? {
+        let mut references = state.resolve_table_references(statement).map_err(SqlError::from_planning)?;
+        // The layers of a dataset share one moment, and what is curated is the last to cover a position: who waits for
+        // positions waits there first.
+        references.sort_by_key(|reference| reference.schema() != Some(BATCH));
+        for reference in references {
             // `range(10)`: the name of a function that yields rows.
             let is_function = reference.schema().is_none() && state.table_functions().contains_key(reference.table());
             match self.open(reference, &mut opened).await {

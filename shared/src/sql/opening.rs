@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::curated::{CuratedTable, CuratedVersion, STORE_URL};
-use crate::dataset::registry;
+use crate::dataset::{is_name, registry};
 use crate::error::Kind;
 use crate::layout;
 use crate::ledger::entries_above;
@@ -207,7 +207,8 @@ impl SqlEngine {
             return Ok(Some(named.provider));
         }
         let failed = |source| SqlError::Curated { dataset: table.to_owned(), source };
-        if !is_dataset_name(table) {
+        // Other names never reach the store's keys.
+        if !is_name(table) {
             return Ok(None);
         }
         if let Some(datasets) = datasets {
@@ -231,7 +232,7 @@ impl SqlEngine {
         match Layer::named(schema) {
             Some(Layer::Live) => Err(SqlError::NeedsServer { schema: schema.to_owned(), table: table.to_owned() }),
             Some(Layer::Batch) if !unqualified => Ok(()),
-            Some(_) if !is_dataset_name(table) || self.session_tables.get(table).is_some() => Ok(()),
+            Some(_) if !is_name(table) || self.session_tables.get(table).is_some() => Ok(()),
             Some(_) if self.has_stream(table).await? => Err(needs_server()),
             _ => Ok(()),
         }
@@ -439,12 +440,6 @@ fn within_limit(meter: &Meter) -> Result<(), SqlError> {
         (Err(source), None) => Err(SqlError::from_planning(source.into())),
         (Ok(()), None) => Ok(()),
     }
-}
-
-/// Other names never reach the store's keys.
-fn is_dataset_name(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
 }
 
 /// What a statement reads, as far as it is known before it runs.

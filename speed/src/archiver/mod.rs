@@ -85,6 +85,8 @@ pub enum ArchiverStep {
 pub struct ArchiverStatus {
     /// The exclusive end of what is archived, as far as it is known.
     pub archived: Option<u64>,
+    /// Segments that this archiver has put.
+    pub segments: u64,
     /// Offsets that left the log before they were archived, as far as this archiver met them.
     pub lost: Vec<Range<u64>>,
     /// Why the partition has stopped, or what the last attempt failed for.
@@ -201,7 +203,10 @@ impl Archiver {
                 status.lost.push(range.clone());
                 status.error = None;
             }
-            Ok(_) => status.error = None,
+            Ok(step) => {
+                status.segments += u64::from(matches!(step, ArchiverStep::Sealed(..)));
+                status.error = None;
+            }
             Err(ArchiverError::Stopped { .. }) => {}
             Err(error) => {
                 status.error = Some(tidemark_shared::error::chain(error));

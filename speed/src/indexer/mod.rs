@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidemark_shared::ambient::Ambient;
+use tidemark_shared::counts::Totals;
 use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::{Log, ReadLimits, Topic};
@@ -125,6 +126,8 @@ pub struct ViewStatus {
     pub partitions: BTreeMap<String, IndexerStatus>,
     /// Ages of records when they became visible, over the last minute.
     pub freshness: Freshness,
+    /// What the records became that this indexer has made visible.
+    pub totals: Totals,
 }
 
 /// Keeps one view up with the log.
@@ -137,6 +140,7 @@ pub struct Indexer {
     failures: Mutex<BTreeMap<LogPartition, Failure>>,
     newest_ms: Mutex<BTreeMap<LogPartition, i64>>,
     ages: Mutex<Ages>,
+    totals: Mutex<Totals>,
 }
 
 struct Failure {
@@ -165,6 +169,7 @@ impl Indexer {
             failures: Mutex::default(),
             newest_ms: Mutex::default(),
             ages: Mutex::default(),
+            totals: Mutex::default(),
         };
         let mut known = Vec::new();
         for source in indexer.parts.archive.sources().await? {
@@ -271,7 +276,7 @@ impl Indexer {
             };
             partitions.insert(partition.to_string(), status);
         }
-        Ok(ViewStatus { partitions, freshness: lock(&self.ages).freshness(now) })
+        Ok(ViewStatus { partitions, freshness: lock(&self.ages).freshness(now), totals: *lock(&self.totals) })
     }
 }
 

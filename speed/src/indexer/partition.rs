@@ -133,7 +133,17 @@ impl Indexer {
         (partition.next, partition.waiting) = (range.end, None);
         self.parts.pressure.observe(live.as_ref());
         self.note_ages(name, &made.timestamps_ms);
+        self.note_totals(&made);
         Ok(IndexerStep::Applied(range, made.timestamps_ms.len()))
+    }
+
+    /// Counts what the records became that have become visible now.
+    fn note_totals(&self, made: &Made) {
+        let mut totals = lock(&self.totals);
+        totals.records += made.timestamps_ms.len() as u64;
+        totals.accepted += made.batch.rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+        totals.filtered += made.batch.filtered.len() as u64;
+        totals.rejected += made.batch.rejects.len() as u64;
     }
 
     /// Records how old the records were that have become visible now.

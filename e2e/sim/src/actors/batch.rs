@@ -2,11 +2,11 @@
 
 use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchError, IngestRequest};
+use tidemark_e2e::random::Random;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::ErrorKind as _;
 
 use super::Actor;
-use crate::chance::Chance;
 use crate::data::{DATASET, file, sources};
 
 /// What there is to do.
@@ -20,7 +20,7 @@ pub(super) async fn work(actor: Actor) {
     let mut chance = actor.chance();
     let batch = actor.world.batch(Some(&actor.handle));
     let (mut files, mut given) = (0, Vec::new());
-    let mix = Chance::of(actor.world.seed, 4).pick(&MIXES);
+    let mix = Random::part(actor.world.seed, 4).pick(&MIXES);
     while actor.handle.idle().await {
         let faults = actor.handle.faults();
         let (what, done) = match KINDS[chance.weighted(mix.iter().copied())] {
@@ -53,7 +53,7 @@ fn judge(actor: &Actor, what: &str, error: &BatchError, faults: u64) {
     actor.world.judge(what, error, injected || (raced && error.kind() != tidemark_shared::error::Kind::Internal));
 }
 
-async fn ingest(actor: &Actor, batch: &Batch, name: String, chance: &mut Chance) -> Result<(), BatchError> {
+async fn ingest(actor: &Actor, batch: &Batch, name: String, chance: &mut Random) -> Result<(), BatchError> {
     let bytes = file(&name, chance);
     let path = actor.world.folder.join(&name);
     std::fs::write(&path, &bytes).map_err(|source| BatchError::Read { path: name.clone(), source })?;
@@ -73,7 +73,7 @@ async fn withdraw(batch: &Batch, name: String) -> Result<(), BatchError> {
     }
 }
 
-async fn recompute(actor: &Actor, batch: &Batch, chance: &mut Chance) -> Result<(), BatchError> {
+async fn recompute(actor: &Actor, batch: &Batch, chance: &mut Random) -> Result<(), BatchError> {
     let store = actor.world.disk.store(Some(&actor.handle));
     registry::apply(&store, &sources(usize::from(chance.per_mille(500)))).await?;
     batch.recompute(DATASET, &quiet()).await.map(drop)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_e2e::random::Random;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::error::ErrorKind;
 use tidemark_shared::log::{IdempotencyKey, ReadLimits, Record, Retention, Routed};
@@ -10,7 +11,6 @@ use tidemark_shared::segment::Archive;
 use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings};
 
 use super::Actor;
-use crate::chance::Chance;
 use crate::data::{DATASET, PARTITIONS, record};
 
 /// How often an append is repeated whose answer did not come.
@@ -45,7 +45,7 @@ pub(super) async fn produce(actor: Actor) {
     }
 }
 
-fn batch(actor: &Actor, name: &str, chance: &mut Chance) -> (Vec<Routed>, Option<IdempotencyKey>) {
+fn batch(actor: &Actor, name: &str, chance: &mut Random) -> (Vec<Routed>, Option<IdempotencyKey>) {
     let timestamp_ms = actor.world.clock.now().timestamp_millis();
     let count = 1 + chance.below(8);
     let records = (0..count).map(|n| {
@@ -86,7 +86,7 @@ pub(super) async fn archive(actor: Actor) {
     }
 }
 
-async fn archive_on(actor: &Actor, archiver: &Archiver, chance: &mut Chance) {
+async fn archive_on(actor: &Actor, archiver: &Archiver, chance: &mut Random) {
     let world = &actor.world;
     while actor.handle.idle().await {
         let faults = actor.handle.faults();

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tidemark_e2e::random::Random;
 
 pub(crate) use query::ask;
 pub(crate) use serving::{Keeper, index_all};
 
-use crate::chance::Chance;
 use crate::gate::Handle;
 use crate::world::World;
 
@@ -72,8 +72,8 @@ pub struct Actor {
 
 impl Actor {
     /// Its own random numbers, anew in every life.
-    fn chance(&self) -> Chance {
-        Chance::of(self.world.seed, 1_000 + 1_000 * self.number as u64 + u64::from(self.life))
+    fn chance(&self) -> Random {
+        Random::part(self.world.seed, 1_000 + 1_000 * self.number as u64 + u64::from(self.life))
     }
 
     /// What it does until it has nothing more to do, or dies.

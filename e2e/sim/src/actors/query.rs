@@ -93,12 +93,12 @@ pub(super) async fn query(actor: Actor) {
     // Of its own answers: in a process all queries share what the generation is chosen by, and here each querier has its own.
     let (mut earlier, mut reached): (Vec<Coverage>, Coverage) = (Vec::new(), Coverage::new());
     while actor.handle.idle().await {
-        let pin = match chance.per_mille(200) && !earlier.is_empty() {
+        let again = match chance.per_mille(200) && !earlier.is_empty() {
             true => Some(earlier[usize::try_from(chance.below(earlier.len() as u64)).unwrap_or(0)].clone()),
             false => None,
         };
-        if let Some(positions) = ask_once(&actor, &engine, pin.as_ref(), &reached).await {
-            if pin.is_none() {
+        if let Some(positions) = ask_once(&actor, &engine, again.as_ref(), &reached).await {
+            if again.is_none() {
                 reached.clone_from(&positions);
             }
             earlier.push(positions);
@@ -107,22 +107,22 @@ pub(super) async fn query(actor: Actor) {
 }
 
 /// One question; gives the positions of an answer that was right.
-async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<&Coverage>, before: &Coverage) -> Option<Coverage> {
+async fn ask_once(actor: &Actor, engine: &SqlEngine, again: Option<&Coverage>, before: &Coverage) -> Option<Coverage> {
     let (world, faults) = (&actor.world, actor.handle.faults());
     let serving = world.serving();
     let has_view = serving.indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
     let mut wants = Wants::default();
-    wants.positions.extend(pin.cloned().map(|pin| (DATASET.to_owned(), pin)));
+    wants.positions.extend(again.cloned().map(|again| (DATASET.to_owned(), again)));
     let (as_of, rows) = match answer(engine, wants).await {
         Ok(answer) => answer,
         Err(error) => {
-            judge(actor, &error, faults, pin.is_some(), has_view);
+            judge(actor, &error, faults, again.is_some(), has_view);
             return None;
         }
     };
-    let checked = match pin {
-        Some(pin) if *pin != as_of.positions => Err(format!("asked for {pin:?}, got {:?}", as_of.positions)),
-        Some(pin) => oracle::compare(world, &as_of.definition, pin, &rows).await,
+    let checked = match again {
+        Some(again) if *again != as_of.positions => Err(format!("asked for {again:?}, got {:?}", as_of.positions)),
+        Some(again) => oracle::compare(world, &as_of.definition, again, &rows).await,
         None => oracle::check(world, &as_of, &rows, before).await,
     };
     if let Err(wrong) = checked {
@@ -130,17 +130,17 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, pin: Option<&Coverage>, bef
         world.found(format!("answer of {generation} version {}: {wrong}", as_of.table_version));
         return None;
     }
-    world.count(if pin.is_some() { "answer again" } else { "answer" });
+    world.count(if again.is_some() { "answer again" } else { "answer" });
     Some(as_of.positions)
 }
 
 /// A question without an answer: after a fault, before there is a view, or one that can't be answered again.
-fn judge(actor: &Actor, error: &SqlError, faults: u64, pinned: bool, has_view: bool) {
+fn judge(actor: &Actor, error: &SqlError, faults: u64, asked_again: bool, has_view: bool) {
     let world = &actor.world;
     if let SqlError::Cut { source, .. } = error {
         let expected = match source {
             CutError::NoView { .. } => !has_view,
-            CutError::NotReached { .. } | CutError::PinGone { .. } => pinned,
+            CutError::NotReached { .. } | CutError::PositionsGone { .. } => asked_again,
             _ => false,
         };
         if expected {

@@ -1,15 +1,15 @@
 //! The process that answers: it keeps indexers and views in step with generations, as `tidemark up` does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use tidemark_serving::merge::{Pointer, VersionCache, VersionError, Versions};
+use tidemark_serving::merge::keep::{Kept, wanted};
+use tidemark_serving::merge::{VersionCache, VersionError, Versions};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::{AnyError, ErrorKind};
-use tidemark_shared::live::{LivePin, LiveView, ViewId};
+use tidemark_shared::live::{LiveView, ViewId, is_behind};
 use tidemark_shared::log::ReadLimits;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
@@ -22,7 +22,7 @@ use crate::view::GatedView;
 use crate::world::Serving;
 
 /// How long rows below the coverage stay, and a view whose generation answers no more.
-const GRACE_MS: i64 = 400;
+const GRACE: Duration = Duration::from_millis(400);
 
 /// Keeps indexers and views in step.
 pub(super) async fn keep(actor: Actor) {
@@ -46,8 +46,7 @@ pub(crate) struct Keeper {
     serving: Arc<Serving>,
     view: Arc<GatedView>,
     versions: VersionCache,
-    coverages: BTreeMap<String, Vec<(DateTime<Utc>, Coverage)>>,
-    retired: BTreeMap<String, DateTime<Utc>>,
+    kept: Kept,
 }
 
 impl Keeper {
@@ -58,8 +57,7 @@ impl Keeper {
             serving: actor.world.serving(),
             view: actor.world.gated_view(&actor.handle),
             versions: VersionCache::new(store.objects()),
-            coverages: BTreeMap::new(),
-            retired: BTreeMap::new(),
+            kept: Kept::new(GRACE),
         }
     }
 
@@ -71,9 +69,7 @@ impl Keeper {
     pub(crate) async fn look(&mut self) -> Result<(), AnyError> {
         let pointers = self.versions.pointers(DATASET).await.map_err(AnyError::new)?;
         let Some((_, newest)) = pointers.first() else { return Ok(()) };
-        let mut wanted: Vec<&Pointer> = pointers.iter().take(1).collect();
-        wanted.extend(pointers.iter().skip(1).filter(|(_, before)| self.has(&before.generation)));
-        for (_, generation) in wanted {
+        for (_, generation) in wanted(&pointers, |generation| self.has(generation)) {
             self.keep_generation(generation).await?;
         }
         self.retire(&newest.generation).await
@@ -91,14 +87,9 @@ impl Keeper {
             }
         }
         let now = self.actor.world.clock.now();
-        let known = self.coverages.entry(name.clone()).or_default();
-        if known.last().is_none_or(|(_, last)| *last != coverage) {
-            known.push((now, coverage));
-        }
-        let old = known.iter().rev().find(|(since, _)| now - *since >= TimeDelta::milliseconds(GRACE_MS)).cloned();
-        if let Some((since, coverage)) = old {
+        let _moved = self.kept.covers(name, &coverage, now);
+        if let Some(coverage) = self.kept.drop_below(name, now) {
             self.view.drop_below(&view_id(name), &coverage).await.map_err(AnyError::new)?;
-            known.retain(|(other, _)| *other >= since);
             self.serving.pressure.dropped(self.view.as_ref());
             self.actor.world.count("drop");
         }
@@ -136,18 +127,16 @@ impl Keeper {
             self.serving.indexers.lock().map(|indexers| indexers.keys().cloned().collect()).unwrap_or_default();
         for generation in all.into_iter().filter(|generation| generation != newest) {
             let old = self.view.pin(&view_id(&generation)).await.map_err(AnyError::new)?;
-            if old.is_some_and(|old| is_behind(ahead.as_ref(), old.as_ref())) {
+            if old.is_some_and(|old| is_behind(ahead.ranges(), old.ranges())) {
                 continue;
             }
             let now = self.actor.world.clock.now();
-            let since = *self.retired.entry(generation.clone()).or_insert(now);
-            if now - since >= TimeDelta::milliseconds(GRACE_MS) {
+            if self.kept.may_go(&generation, now) {
                 if let Ok(mut indexers) = self.serving.indexers.lock() {
                     indexers.remove(&generation);
                 }
                 self.view.close(&view_id(&generation)).await.map_err(AnyError::new)?;
-                self.retired.remove(&generation);
-                self.coverages.remove(&generation);
+                self.kept.gone(&generation);
                 self.actor.world.count("retire");
             }
         }
@@ -163,11 +152,6 @@ impl ErrorKind for NoDefinition {
     fn kind(&self) -> tidemark_shared::error::Kind {
         tidemark_shared::error::Kind::Corrupt
     }
-}
-
-fn is_behind(view: &dyn LivePin, old: &dyn LivePin) -> bool {
-    let visible = |partition| view.ranges().get(partition).map_or(0, |range| range.visible);
-    old.ranges().iter().any(|(partition, range)| visible(partition) < range.visible)
 }
 
 /// Makes steps of whichever indexer nobody else is at.

@@ -84,6 +84,50 @@ fn a_second_process_on_the_same_data_is_told_of_the_first() {
 }
 
 #[test]
+fn a_copy_of_the_data_does_not_lead_to_the_originals_process() {
+    let shop = Shop::open();
+    let copy = shop.home.folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for part in ["store", "endpoints.json"] {
+        let from = shop.home.tidemark.data_dir().join(part);
+        let copied = std::process::Command::new("cp").arg("-a").args([&from, &copy]).status();
+        assert!(copied.unwrap().success(), "{part}");
+    }
+    let there = shop.home.tidemark.run_json(&["status", "--json"]).unwrap();
+    assert!(there["server"].is_object(), "{there}");
+    let here = tidemark_e2e::platform::Tidemark::new(&copy).unwrap();
+    let status = here.run_json(&["status", "--json"]).unwrap();
+    assert!(status["server"].is_null() && status["datasets"][0]["dataset"] == "orders", "{status}");
+    let refused = here.run(&["produce", "orders", "-"]).unwrap();
+    assert!(refused.code != 0 && refused.stderr.contains("no `tidemark up` runs"), "{}", refused.stderr);
+}
+
+#[test]
+fn definitions_are_looked_for_every_so_often_and_when_records_come() {
+    let home = Home::empty();
+    apply(&home, "orders");
+    let server = Server::start(&home.tidemark, &["--batch-interval", "none", "--definitions-interval", "1h"]).unwrap();
+    apply(&home, "trips");
+    let known = || server.get("/v1/status").unwrap()["datasets"].as_array().unwrap().len();
+    assert_eq!(known(), 1, "nobody has looked");
+    let typed = [("content-type", "application/x-ndjson")];
+    let taken = until("the stream of trips", || {
+        let reply = records(&server, "trips", &typed, b"{}\n");
+        assert!([200, 429].contains(&reply.status), "{}", reply.text);
+        (reply.status == 200).then_some(reply)
+    });
+    assert_eq!((taken.json()["accepted"].clone(), known()), (json!(1), 2));
+    drop(server);
+    let home = Home::empty();
+    let server = Server::start(&home.tidemark, &["--batch-interval", "none"]).unwrap();
+    apply(&home, "orders");
+    until("a look by itself", || {
+        let status = server.get("/v1/status").unwrap();
+        (status["datasets"][0]["dataset"] == "orders").then_some(())
+    });
+}
+
+#[test]
 fn without_tokens_the_door_is_for_this_machine_alone() {
     let home = Home::empty();
     let open = home.tidemark.run(&["up", "--http", "0.0.0.0:0"]).unwrap().expect_code(2).unwrap();

@@ -2,10 +2,12 @@
 
 mod answers;
 mod audit;
+mod disk;
 mod intake;
 mod keyed;
 mod life;
 mod limits;
+mod metrics;
 mod recompute;
 
 use std::collections::BTreeMap;

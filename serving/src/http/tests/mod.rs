@@ -415,6 +415,19 @@ async fn the_description_is_complete_and_the_page_needs_nobody_else() {
         "/v1/status",
     ];
     assert_eq!(paths, wanted);
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let responses = operation["responses"].as_object().expect("responses");
+            let guarded = !["/healthz", "/readyz"].contains(&path.as_str());
+            for status in ["401", "403"] {
+                assert_eq!(responses.contains_key(status), guarded, "{method} {path}: {status}");
+            }
+            for (status, response) in responses.iter().filter(|(status, _)| !status.starts_with('2')) {
+                let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(schema, "#/components/schemas/Problem", "{method} {path}: {status}");
+            }
+        }
+    }
     let page = served.get("/docs").await.text();
     assert!(!page.contains("http://") && !page.contains("https://"), "the page asks another host");
     let manual =

@@ -132,8 +132,27 @@ async fn who_wrote_reads_it_or_is_told_how_far_it_got() {
         }
         other => panic!("{other:?}"),
     }
-    let error = world.ask_wanting("SELECT count(*) FROM batch.orders", &wants(4)).await.expect_err("not curated");
-    assert!(matches!(error, SqlError::Cut { source: CutError::NotReached { .. }, .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_what_is_curated_waits_for_a_batch_run() {
+    let world = six().await;
+    world.curate("g1", [1, 1]).await;
+    let wants = |end| Wants { at_least: [("orders".to_owned(), coverage([0, end]))].into(), ..Wants::default() };
+    let only_batch = "SELECT count(*) FROM batch.orders";
+    // Whichever layer comes first in the text: one moment is taken for both, and must do for both.
+    let both = "SELECT (SELECT count(*) FROM merged.orders) AS m, (SELECT count(*) FROM batch.orders) AS b";
+    for (sql, mark, rows) in [(only_batch, 2, "3"), (both, 3, "6|4")] {
+        let (asked, ends) = (wants(mark), [1, mark]);
+        let (found, ()) = tokio::join!(world.ask_wanting(sql, &asked), world.curate("g1", ends));
+        assert_eq!(found.expect("it is curated").0, rows, "{sql}");
+    }
+    let error = world.ask_wanting(only_batch, &wants(4)).await.expect_err("nobody curates it");
+    let SqlError::Cut { source: CutError::NotReached { wanted, reached, waited_ms }, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((wanted, reached), (coverage([0, 4]), coverage([1, 3])));
+    assert!(waited_ms >= 500, "it gave up after {waited_ms} ms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,11 +178,11 @@ async fn an_answer_is_as_old_as_the_oldest_record_it_lacks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_earlier_answer_is_given_again_wherever_the_mark_is_now() {
     let world = six().await;
-    let pinned = |at: Coverage| Wants { positions: [("orders".to_owned(), at)].into(), ..Wants::default() };
+    let at_positions = |at: Coverage| Wants { positions: [("orders".to_owned(), at)].into(), ..Wants::default() };
     for mark in [[0, 0], [1, 2], [3, 3]] {
         world.curate("g1", mark).await;
         for at in [[0, 0], [1, 0], [2, 3], [3, 3]] {
-            let asked = pinned(coverage(at));
+            let asked = at_positions(coverage(at));
             let (rows, answer) = world
                 .ask_wanting("SELECT count(*), count(*) FILTER (WHERE _partition = 1) FROM orders", &asked)
                 .await
@@ -172,7 +191,8 @@ async fn an_earlier_answer_is_given_again_wherever_the_mark_is_now() {
             assert_eq!(answer.as_of.datasets["orders"].positions, coverage(at));
         }
     }
-    let error = world.ask_wanting("SELECT 1 FROM orders", &pinned(coverage([4, 0]))).await.expect_err("not there yet");
+    let error =
+        world.ask_wanting("SELECT 1 FROM orders", &at_positions(coverage([4, 0]))).await.expect_err("not there yet");
     assert!(matches!(error, SqlError::Cut { source: CutError::NotReached { .. }, .. }), "{error:?}");
 }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fjall::OwnedWriteBatch;
-use tidemark_shared::error::chain;
 use tidemark_shared::log::{Appended, LogError, Position};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::codec::{fill_in, key_of};
+use super::failure::Failure;
 use super::keys::{Keyed, Remembered, expiry_key, stored_key};
 use super::store::LogStore;
 use super::topics::PartitionState;
@@ -161,9 +161,9 @@ impl<'a> Group<'a> {
     }
 
     /// Writes the group, moves the bounds and answers. Fails if the disk does, after everybody was told.
-    pub(super) fn commit(self) -> Result<(), String> {
+    pub(super) fn commit(self) -> Result<(), Failure> {
         let Self { store, batch, moved, answers, budgets, .. } = self;
-        let failed = store.commit(batch).err().map(|error| chain(&error));
+        let failed = store.commit(batch).err().map(|error| Failure::of(&error));
         if failed.is_none() {
             for (partition, to) in moved {
                 partition.live.send_modify(|live| match to {
@@ -173,7 +173,7 @@ impl<'a> Group<'a> {
             }
         }
         let outcome = || match &failed {
-            Some(reason) => Err(LogError::Failed { reason: reason.clone() }),
+            Some(failure) => Err(LogError::Failed { reason: failure.reason.clone() }),
             None => Ok(()),
         };
         for answer in answers {

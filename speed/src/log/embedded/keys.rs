@@ -6,7 +6,7 @@ use fjall::Keyspace;
 use tidemark_shared::log::{Fingerprint, IDEMPOTENCY_LIFETIME, IdempotencyKey, LogError, Position};
 
 use super::codec::{Malformed, get_varint, put_varint};
-use super::failure::{backend, corrupt};
+use super::failure::{Failure, backend, corrupt};
 use super::group::Group;
 
 /// Most old keys that one group takes along.
@@ -102,14 +102,15 @@ pub(super) struct Purge {
 
 impl Purge {
     /// Lets `group` remove what has become too old since. Fails if the disk does.
-    pub(super) fn add_to(&mut self, group: &mut Group<'_>) -> Result<(), String> {
+    pub(super) fn add_to(&mut self, group: &mut Group<'_>) -> Result<(), Failure> {
         let end = ordered(group.now_ms().saturating_sub(lifetime_ms()));
         if end[..] <= self.below[..] {
             return Ok(());
         }
         let mut count = 0;
         for guard in group.store().expiry.range(self.below.clone()..end.to_vec()) {
-            let entry = guard.key().map_err(|error| format!("it can't list old idempotency keys: {error}"))?;
+            let failed = |error| Failure::of(&backend("list old idempotency keys", error));
+            let entry = guard.key().map_err(failed)?;
             group.forget(&entry);
             count += 1;
             if count == PURGE_MAX {

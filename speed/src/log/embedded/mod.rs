@@ -3,7 +3,7 @@
 //! Appends are encoded where they come from, then go through a bounded channel to the one thread that writes
 //! ([`writer`]), which puts all that has gathered into one batch of the journal, syncs it, and answers. Reads go beside
 //! it, on Tokio's blocking threads, and only up to the ends that the writer has announced. An acknowledged record is on
-//! the disk; offsets have no holes.
+//! the disk; no offset is skipped.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -11,6 +11,7 @@
 //! | `store` | what lies in the folder |
 //! | `topics`, `status` | what readers and the writer share |
 //! | `writer`, `group` | the thread, and one round of it |
+//! | `failure`, `reopen` | what goes on once the disk is not full any more |
 //! | `keys` | idempotency keys |
 //! | `read`, `retain` | the other side |
 
@@ -19,6 +20,7 @@ mod failure;
 mod group;
 mod keys;
 mod read;
+mod reopen;
 mod retain;
 mod status;
 mod store;
@@ -107,7 +109,16 @@ impl EmbeddedLog {
         let shared = Arc::new(Shared::new(ambient, topics));
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (purge, writer_shared) = (Purge::default(), Arc::clone(&shared));
-        let writer = Writer { store, shared: writer_shared, commands: receiver, next_number, purge };
+        let reads = Arc::new(Semaphore::new(READS_MAX as usize));
+        let writer = Writer {
+            folder: folder.clone(),
+            store: Some(store),
+            shared: writer_shared,
+            reads: Arc::clone(&reads),
+            commands: receiver,
+            next_number,
+            purge,
+        };
         let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(|| writer.run());
         let thread = thread.map_err(|source| LogError::backend("start its writer", source))?;
         Ok(Self {
@@ -117,7 +128,7 @@ impl EmbeddedLog {
             commands: Mutex::new(Some(commands)),
             writer: Mutex::new(Some(thread)),
             budget: Arc::new(Semaphore::new(BUDGET_KIB as usize)),
-            reads: Arc::new(Semaphore::new(READS_MAX as usize)),
+            reads,
         })
     }
 
@@ -137,7 +148,7 @@ impl EmbeddedLog {
             return outcome;
         }
         self.shared.check_works()?;
-        Err(LogError::Failed { reason: "its writer has ended".to_owned() })
+        Err(LogError::Failed { reason: "its writer has ended, or did not take this in".to_owned() })
     }
 
     fn find(&self, topic: &Topic) -> Result<Arc<TopicState>, LogError> {
@@ -156,7 +167,10 @@ impl EmbeddedLog {
         let keyspace = partition.keyspace();
         // the keyspace of a deleted topic is let go of, too
         topic.check_there()?;
-        let keyspace = keyspace?;
+        let Some(keyspace) = keyspace else {
+            self.shared.check_works()?;
+            return Err(LogError::Failed { reason: "it is being opened again".to_owned() });
+        };
         let outcome = blocking(move || {
             let outcome = work(&keyspace);
             // in this order: who has all permits knows that nobody has the keyspace
@@ -303,6 +317,10 @@ impl Log for EmbeddedLog {
             self.beside(&found, &partition, free).await?;
         }
         Ok(partition.bounds())
+    }
+
+    async fn health(&self) -> Result<(), LogError> {
+        self.shared.check_works()
     }
 
     async fn close(&self) -> Result<(), LogError> {

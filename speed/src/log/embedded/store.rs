@@ -14,6 +14,7 @@
 //! together in one batch of its journal.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +31,11 @@ const FORMAT_KEY: &str = "format";
 const NEXT_KEY: &str = "next";
 const TOPIC_PREFIX: &str = "topic/";
 const START_PREFIX: &[u8] = b"start/";
+
+/// A file that is written to see whether there is space, and removed.
+const PROBE_FILE: &str = "space.probe";
+/// Bytes of it: room for the largest group of appends, and as much for the tables that the database writes beside.
+const PROBE_BYTES: usize = 16 << 20;
 
 /// Bytes of a partition that are held in memory before they become a table: small, for there may be many partitions.
 const MEMTABLE_BYTES: u64 = 16 << 20;
@@ -192,6 +198,21 @@ impl LogStore {
         }
         Ok(())
     }
+}
+
+/// Fails while the disk has no room for more than a few appends.
+pub(super) fn check_space(folder: &Path) -> std::io::Result<()> {
+    let path = folder.join(PROBE_FILE);
+    let written = write_probe(&path);
+    // What is left of it takes up the space that it was to find.
+    written.and(std::fs::remove_file(&path))
+}
+
+fn write_probe(path: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    let chunk = vec![0x5a; 1 << 20];
+    (0..PROBE_BYTES / chunk.len()).try_for_each(|_| file.write_all(&chunk))?;
+    file.sync_all()
 }
 
 /// The tail as the last value has it, and the exclusive end of its offsets. An inner error is of the database.

@@ -113,8 +113,15 @@ async fn appends_that_gathered_share_one_commit() {
         commands.try_send(Command::Append(request)).unwrap_or_else(|_| panic!("the channel is full"));
     }
     drop(commands);
-    let writer =
-        Writer { store, shared: Arc::clone(&shared), commands: receiver, next_number, purge: Purge::default() };
+    let writer = Writer {
+        folder: folder.path().to_owned(),
+        store: Some(store),
+        shared: Arc::clone(&shared),
+        reads: Arc::new(Semaphore::new(READS_MAX as usize)),
+        commands: receiver,
+        next_number,
+        purge: Purge::default(),
+    };
     std::thread::spawn(|| writer.run()).join().unwrap();
     assert_eq!(shared.commits.load(Ordering::Relaxed), 1, "a hundred appends that waited were not one group");
     assert_eq!(budget.available_permits(), 1_000, "memory was not given back");
@@ -133,11 +140,93 @@ async fn a_failed_log_takes_no_more_and_can_be_read() {
     log.shared.fail("the disk is on fire".to_owned());
     let error = log.append(&topic, vec![record("y")], None).await.unwrap_err();
     assert!(matches!(&error, LogError::Failed { reason } if reason.contains("on fire")), "{error:?}");
+    let error = log.health().await.unwrap_err();
+    assert!(matches!(&error, LogError::Failed { reason } if reason.contains("on fire")), "{error:?}");
     let beyond = [Position { partition: 0, offset: 1 }];
     let error = log.wait(&topic, &beyond, Duration::from_secs(3_600)).await.unwrap_err();
     assert!(matches!(error, LogError::Failed { .. }), "{error:?}");
     assert_eq!(log.read(&topic, 0, 0, LIMITS).await.unwrap().records.len(), 1);
     log.close().await.unwrap();
+}
+
+/// A log of three records as a failed write leaves it: its topic, what readers share, its writer, and who gives it commands.
+async fn after_a_failed_write(folder: &Path) -> (Topic, Arc<Shared>, Writer, mpsc::Sender<Command>) {
+    let log = open(folder).await;
+    let topic = log.create_topic(&topic_name(), 1).await.unwrap();
+    log.append(&topic, vec![record("a"), record("b"), record("c")], None).await.unwrap();
+    log.close().await.unwrap();
+    drop(log);
+    let store = LogStore::open(folder).unwrap();
+    let (recovered, next_number) = store.recover().unwrap();
+    // the offsets of the records that were not written were given out all the same
+    recovered[0].partition(0).unwrap().tail().end += 2;
+    let topics = Topics::default();
+    topics.write().insert(topic.name.clone(), Arc::clone(&recovered[0]));
+    let shared = Arc::new(Shared::new(Arc::new(SteppedClock::default()), topics));
+    shared.fail("the disk is full".to_owned());
+    let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+    let writer = Writer {
+        folder: folder.to_owned(),
+        store: Some(store),
+        shared: Arc::clone(&shared),
+        reads: Arc::new(Semaphore::new(READS_MAX as usize)),
+        commands: receiver,
+        next_number,
+        purge: Purge::default(),
+    };
+    (topic, shared, writer, commands)
+}
+
+#[tokio::test]
+async fn once_there_is_space_a_log_goes_on_where_it_was() {
+    let folder = TempDir::new().unwrap();
+    let (topic, shared, mut writer, commands) = after_a_failed_write(folder.path()).await;
+    let state = shared.topics.find(&topic).unwrap();
+    let partition = state.partition(0).unwrap();
+    assert!(partition.live.borrow().stopped && shared.check_works().is_err());
+    let append = |value: &'static str| {
+        let (values, order) = encode(&state, &[record(value)], Storage::default());
+        let (reply, answer) = oneshot::channel();
+        let budget = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let request = AppendRequest { topic: Arc::clone(&state), values, order, key: None, reply, budget };
+        commands.try_send(Command::Append(request)).unwrap_or_else(|_| panic!("the channel is full"));
+        answer
+    };
+    let waited = append("too early");
+    assert!(writer.goes_on());
+    waited.await.expect_err("what came while it was full is turned away");
+    shared.check_works().unwrap();
+    assert_eq!(*partition.live.borrow(), topics::Live { bounds: Bounds { start: 0, end: 3 }, stopped: false });
+    let next = append("d");
+    drop(commands);
+    std::thread::spawn(|| writer.run()).join().unwrap();
+    assert_eq!(next.await.unwrap().unwrap().positions, [Position { partition: 0, offset: 3 }]);
+    partition.let_go();
+    let log = open(folder.path()).await;
+    let read = log.read(&topic, 0, 0, LIMITS).await.unwrap();
+    let values: Vec<_> = read.records.iter().map(|read| read.record.value.clone().unwrap()).collect();
+    assert_eq!(values, ["a", "b", "c", "d"]);
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_lacks_what_it_acknowledged_does_not_go_on() {
+    let folder = TempDir::new().unwrap();
+    let (topic, shared, mut writer, _commands) = after_a_failed_write(folder.path()).await;
+    let partition = shared.topics.find(&topic).unwrap().partition(0).unwrap();
+    partition.live.send_modify(|live| live.bounds.end = 4);
+    assert!(!writer.goes_on());
+    let error = shared.check_works().unwrap_err();
+    assert!(matches!(&error, LogError::Failed { reason } if reason.contains("trips/0")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_log_that_is_closed_waits_for_no_space() {
+    let folder = TempDir::new().unwrap();
+    let (_, shared, mut writer, _commands) = after_a_failed_write(folder.path()).await;
+    shared.close();
+    assert!(!writer.goes_on());
+    assert!(matches!(shared.check_works(), Err(LogError::Closed)));
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tidemark_shared::log::{Bounds, LogError, Topic, TopicId, TopicName, check_partition};
 use tokio::sync::watch;
 
+use super::failure::corrupt;
+
 /// What is stored of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TopicEntry {
@@ -39,7 +41,7 @@ pub(super) struct PartitionState {
     pub(super) live: watch::Sender<Live>,
     /// Where the writer goes on; nobody else looks.
     tail: Mutex<Tail>,
-    /// `None` once the log is closed: a keyspace keeps the folder's lock.
+    /// `None` once the log is closed, and while it is opened anew: a keyspace keeps the folder's lock.
     keyspace: Mutex<Option<KeyspaceHandle>>,
 }
 
@@ -107,6 +109,27 @@ impl TopicState {
         self.wake();
     }
 
+    /// Fails unless all that `known` has acknowledged is here.
+    fn check_holds(&self, known: &Self) -> Result<(), LogError> {
+        let found = self.partitions();
+        for known in known.partitions().iter() {
+            let (before, now) = (known.bounds(), found.get(known.number as usize).map(|found| found.bounds()));
+            if now.is_none_or(|now| now.end < before.end || now.start < before.start) {
+                let what = format!("partition `{}/{}`", self.name, known.number);
+                return Err(corrupt(what, format!("it had {before:?} and has {now:?} since it was opened anew")));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_over(&self, found: &Self) {
+        let mut known = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let found = found.partitions();
+        known.iter().zip(found.iter()).for_each(|(known, found)| known.take_over(found));
+        let more = found.iter().skip(known.len()).cloned().collect::<Vec<_>>();
+        known.extend(more);
+    }
+
     pub(super) fn wake(&self) {
         for partition in self.partitions().iter() {
             partition.live.send_modify(|live| live.stopped = true);
@@ -132,13 +155,22 @@ impl PartitionState {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn keyspace(&self) -> Result<Keyspace, LogError> {
+    pub(super) fn keyspace(&self) -> Option<Keyspace> {
         let keyspace = self.keyspace.lock().unwrap_or_else(PoisonError::into_inner);
-        keyspace.as_ref().map(|handle| handle.0.clone()).ok_or(LogError::Closed)
+        keyspace.as_ref().map(|handle| handle.0.clone())
     }
 
     pub(super) fn let_go(&self) {
         drop(self.keyspace.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Goes on with what the folder was found to hold. Who waits goes on waiting.
+    fn take_over(&self, found: &Self) {
+        let keyspace = found.keyspace.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.keyspace.lock().unwrap_or_else(PoisonError::into_inner) = keyspace;
+        *self.tail() = *found.tail();
+        let bounds = found.bounds();
+        self.live.send_modify(|live| *live = Live { bounds, stopped: false });
     }
 }
 
@@ -164,6 +196,27 @@ impl Topics {
             return Err(LogError::Replaced { topic: topic.name.clone(), expected, found });
         }
         Ok(Arc::clone(found))
+    }
+
+    /// Goes on with what the folder was found to hold once it was opened anew: topics that are known stay the same objects,
+    /// so that whoever has one goes on with it. What was written before a failure and not acknowledged may be there, too.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`], with nothing changed, if something is missing that was acknowledged.
+    pub(super) fn take_over(&self, found: Vec<Arc<TopicState>>) -> Result<(), LogError> {
+        let mut topics = self.write();
+        for (name, known) in topics.iter() {
+            let same = found.iter().find(|found| found.name == *name && found.id == known.id);
+            let missing = || corrupt(format!("topic `{name}`"), "it is gone since the log was opened");
+            same.ok_or_else(missing)?.check_holds(known)?;
+        }
+        for found in found {
+            match topics.get(&found.name) {
+                Some(known) => known.take_over(&found),
+                None => drop(topics.insert(found.name.clone(), found)),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn wake_all(&self) {

@@ -1,14 +1,17 @@
 //! The one thread that writes. It takes what has come in meanwhile as one group, writes it with one sync of the journal,
 //! moves the ends and answers; while it syncs, the next group gathers. So many small appends cost few syncs, and a single
 //! one waits for nobody.
+//!
+//! When the disk is full it takes nothing more, and goes on once there is space ([`super::reopen`]).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidemark_shared::error::chain;
 use tidemark_shared::log::{Appended, LogError, Topic, TopicName};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::failure::Failure;
 use super::group::Group;
 use super::keys::{self, Purge};
 use super::status::Shared;
@@ -55,30 +58,43 @@ pub(super) struct TrimRequest {
 }
 
 pub(super) struct Writer {
-    pub(super) store: LogStore,
+    pub(super) folder: PathBuf,
+    /// `None` only while it is opened anew.
+    pub(super) store: Option<LogStore>,
     pub(super) shared: Arc<Shared>,
+    /// Who has all of it knows that nobody reads.
+    pub(super) reads: Arc<Semaphore>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) next_number: u64,
     pub(super) purge: Purge,
 }
 
 impl Writer {
-    /// Works until the log is closed and all that came before is done, or until a write fails.
+    /// Works until the log is closed and all that came before is done, or until a write fails for good.
     pub(super) fn run(mut self) {
         let _supervised = FailOnPanic(Arc::clone(&self.shared));
         while let Some(command) = self.commands.blocking_recv() {
-            if let Err(reason) = self.round(command) {
-                tracing::error!(reason, "the log takes no more records");
+            if let Err(failure) = self.round(command) {
+                let Failure { reason, may_pass } = failure;
+                tracing::error!(reason, may_pass, "the log takes no more records");
                 // who is still in the channel looks for the reason when it goes
                 self.shared.fail(reason);
-                return;
+                if !may_pass || !self.goes_on() {
+                    return;
+                }
+                tracing::warn!("the log takes records again");
             }
         }
     }
 
+    fn store(&self) -> &LogStore {
+        self.store.as_ref().expect("it is open between two attempts to open it anew")
+    }
+
     /// Does one command, and with an append all others that fit into its group. Fails if the disk does.
-    fn round(&mut self, first: Command) -> Result<(), String> {
-        let mut group = Group::new(&self.store, self.shared.now_ms());
+    fn round(&mut self, first: Command) -> Result<(), Failure> {
+        let store = self.store.as_ref().expect("it is open between two attempts to open it anew");
+        let mut group = Group::new(store, self.shared.now_ms());
         let mut next = Some(first);
         let mut odd = None;
         while let Some(command) = next.take() {
@@ -102,7 +118,7 @@ impl Writer {
         }
     }
 
-    fn change_topics(&mut self, command: Command) -> Result<(), String> {
+    fn change_topics(&mut self, command: Command) -> Result<(), Failure> {
         match command {
             Command::Create { name, partitions, reply } => answer(reply, self.create(&name, partitions)),
             Command::Grow { topic, total, reply } => answer(reply, self.grow(&topic, total)),
@@ -126,8 +142,8 @@ impl Writer {
             created_at: self.shared.ambient.now().to_rfc3339(),
         };
         self.next_number += 1;
-        let made = self.store.partitions(name, &entry, 0)?;
-        self.store.put_topic(name, &entry, self.next_number)?;
+        let made = self.store().partitions(name, &entry, 0)?;
+        self.store().put_topic(name, &entry, self.next_number)?;
         let topic = Arc::new(TopicState::new(name.clone(), &entry, made));
         let described = topic.described();
         self.shared.topics.write().insert(name.clone(), topic);
@@ -147,8 +163,8 @@ impl Writer {
                 partitions: total,
                 created_at: topic.created_at.clone(),
             };
-            let made = self.store.partitions(&topic.name, &entry, found)?;
-            self.store.put_topic(&topic.name, &entry, self.next_number)?;
+            let made = self.store().partitions(&topic.name, &entry, found)?;
+            self.store().put_topic(&topic.name, &entry, self.next_number)?;
             topic.add(made);
         }
         Ok(topic.described())
@@ -160,14 +176,14 @@ impl Writer {
         }
         self.shared.topics.write().remove(&topic.name);
         topic.delete();
-        self.store.remove_topic(topic)
+        self.store().remove_topic(topic)
     }
 }
 
 /// Answers; a failure of the disk is also ours.
-fn answer<T>(reply: Reply<T>, outcome: Result<T, LogError>) -> Result<(), String> {
+fn answer<T>(reply: Reply<T>, outcome: Result<T, LogError>) -> Result<(), Failure> {
     let failed = match &outcome {
-        Err(error @ LogError::Backend { .. }) => Err(chain(error)),
+        Err(error @ LogError::Backend { .. }) => Err(Failure::of(error)),
         _ => Ok(()),
     };
     // who asked may have gone away

@@ -9,14 +9,14 @@ use tidemark_shared::ledger::LedgerState;
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
 use tidemark_shared::sql::CutError;
 
-/// Files below `pin` whose rows are in the table at `covered` but did not count at `pin`.
+/// Files below `earlier` whose rows are in the table at `covered` but did not count at `earlier`.
 ///
 /// # Errors
-/// The number of a file whose rows counted at `pin` and are gone.
-pub(super) fn files_not_counted(ledger: &LedgerState, pin: u64, covered: u64) -> Result<BTreeSet<u64>, u64> {
+/// The number of a file whose rows counted at `earlier` and are gone.
+pub(super) fn files_not_counted(ledger: &LedgerState, earlier: u64, covered: u64) -> Result<BTreeSet<u64>, u64> {
     let mut others = BTreeSet::new();
-    for file in ledger.files().take_while(|file| file.number < pin) {
-        match (file.counts_at(pin), file.counts_at(covered)) {
+    for file in ledger.files().take_while(|file| file.number < earlier) {
+        match (file.counts_at(earlier), file.counts_at(covered)) {
             (true, false) => return Err(file.number),
             (false, true) => drop(others.insert(file.number)),
             _ => {}
@@ -25,18 +25,18 @@ pub(super) fn files_not_counted(ledger: &LedgerState, pin: u64, covered: u64) ->
     Ok(others)
 }
 
-/// Why rows of a dataset with a key can't be told at `pin` from a table that covers more.
-pub(super) fn check_key(has_key: bool, layout: u64, pin: &Coverage, positions: &Coverage) -> Result<(), CutError> {
+/// Why rows of a dataset with a key can't be told at `earlier` from a table that covers more.
+pub(super) fn check_key(has_key: bool, layout: u64, earlier: &Coverage, positions: &Coverage) -> Result<(), CutError> {
     // Until the first commit that removes files, every row that was ever curated is still there.
-    if !has_key || layout == 0 || pin == positions {
+    if !has_key || layout == 0 || earlier == positions {
         return Ok(());
     }
     let reason = "the dataset has a key, and rows that were superseded since may be gone".to_owned();
-    Err(CutError::PinGone { positions: pin.clone(), reason })
+    Err(CutError::PositionsGone { positions: earlier.clone(), reason })
 }
 
-/// The condition that a row's position lies below `pin`, and its file is none of `others`.
-pub(super) fn below(pin: &Coverage, others: &BTreeSet<u64>) -> Expr {
+/// The condition that a row's position lies below `earlier`, and its file is none of `others`.
+pub(super) fn below(earlier: &Coverage, others: &BTreeSet<u64>) -> Expr {
     let column = |name: &str| Expr::Column(Column::from_name(name));
     let signed = |number: u64| lit(i64::try_from(number).unwrap_or(i64::MAX));
     let of = |partition: &LogPartition, end: u64| {
@@ -51,7 +51,7 @@ pub(super) fn below(pin: &Coverage, others: &BTreeSet<u64>) -> Expr {
         let number = column(PARTITION_COLUMN).eq(lit(i64::from(partition.partition)));
         source.and(number).and(column(OFFSET_COLUMN).lt(signed(end)))
     };
-    let all = pin.iter().filter(|(_, end)| *end > 0).map(|(partition, end)| of(partition, end));
+    let all = earlier.iter().filter(|(_, end)| *end > 0).map(|(partition, end)| of(partition, end));
     all.reduce(Expr::or).unwrap_or_else(|| lit(false))
 }
 
@@ -86,19 +86,19 @@ mod tests {
             ("withdrawn before", vec![add(false), withdraw(0), add(false)], 2, 3, Ok(vec![])),
             ("a later file is withdrawn", vec![add(false), add(false), withdraw(1)], 1, 3, Ok(vec![])),
         ];
-        for (case, entries, pin, covered, wanted) in cases {
-            let found = files_not_counted(&LedgerState::replay(&entries), pin, covered);
+        for (case, entries, earlier, covered, wanted) in cases {
+            let found = files_not_counted(&LedgerState::replay(&entries), earlier, covered);
             assert_eq!(found, wanted.map(BTreeSet::from_iter), "{case}");
         }
     }
 
     #[test]
-    fn rows_below_the_pin_are_those_of_its_partitions() {
-        let pin: Coverage = [("files", 3), ("t/0", 9), ("t/1", 0)]
+    fn rows_below_positions_are_those_of_its_partitions() {
+        let earlier: Coverage = [("files", 3), ("t/0", 9), ("t/1", 0)]
             .iter()
             .map(|(p, end)| (p.parse().expect("a partition"), *end))
             .collect();
-        let text = below(&pin, &BTreeSet::from([1])).to_string();
+        let text = below(&earlier, &BTreeSet::from([1])).to_string();
         assert!(text.contains("_partition < Int64(3)") && text.contains("NOT IN ([Int64(1)])"), "{text}");
         assert!(text.contains("_offset < Int64(9)") && !text.contains("Int64(0) AND _offset < Int64(0)"), "{text}");
         assert_eq!(below(&Coverage::new(), &BTreeSet::new()), lit(false));
@@ -106,11 +106,11 @@ mod tests {
 
     #[test]
     fn a_key_forbids_an_earlier_answer_once_files_were_removed() {
-        let pin: Coverage = [(LogPartition::files(), 3)].into_iter().collect();
+        let earlier: Coverage = [(LogPartition::files(), 3)].into_iter().collect();
         let later: Coverage = [(LogPartition::files(), 4)].into_iter().collect();
-        assert!(check_key(true, 1, &pin, &later).is_err());
-        for (has_key, layout, positions) in [(false, 1, &later), (true, 0, &later), (true, 1, &pin)] {
-            assert!(check_key(has_key, layout, &pin, positions).is_ok());
+        assert!(check_key(true, 1, &earlier, &later).is_err());
+        for (has_key, layout, positions) in [(false, 1, &later), (true, 0, &later), (true, 1, &earlier)] {
+            assert!(check_key(has_key, layout, &earlier, positions).is_ok());
         }
     }
 }

@@ -10,14 +10,16 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tidemark_shared::dataset::{Definition, Format};
-use tidemark_shared::decode::{RecordDecoder, normalized};
+
+use crate::dataset::{Definition, Format};
+use crate::decode::{RecordDecoder, normalized};
 
 /// Between the values of a key of several columns.
 const SEPARATOR: u8 = 0x1f;
 
 /// Finds message keys in records.
-pub(super) struct MessageKeys {
+#[derive(Debug)]
+pub struct MessageKeys {
     /// Per column of the key, the names that it goes by in a JSON record, as [`normalized`] makes them.
     columns: Vec<Vec<String>>,
     /// For records of other formats: what makes values of them, and which of its columns are the key.
@@ -26,7 +28,8 @@ pub(super) struct MessageKeys {
 
 impl MessageKeys {
     /// By the stream's `partition_by`, else by the input columns that the dataset's key names.
-    pub(super) fn new(definition: &Definition) -> Self {
+    #[must_use]
+    pub fn new(definition: &Definition) -> Self {
         let by = definition.stream.as_ref().and_then(|stream| stream.partition_by.clone());
         let names = match (by, &definition.key) {
             (Some(column), _) => vec![column],
@@ -47,7 +50,8 @@ impl MessageKeys {
     }
 
     /// The message keys of records, in their order; none for one that lacks a column of it, or is not of the format.
-    pub(super) fn of_all(&self, values: &[Bytes]) -> Vec<Option<Bytes>> {
+    #[must_use]
+    pub fn of_all(&self, values: &[Bytes]) -> Vec<Option<Bytes>> {
         match &self.decoder {
             Some((decoder, columns)) => decoded(decoder, columns, values).unwrap_or_else(|error| {
                 tracing::warn!(%error, "no message keys were found");
@@ -103,7 +107,7 @@ fn decoded(decoder: &RecordDecoder, columns: &[usize], values: &[Bytes]) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use tidemark_shared::dataset::{Sources, parse};
+    use crate::dataset::{Sources, parse};
 
     use super::*;
 

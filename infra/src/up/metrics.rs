@@ -1,0 +1,255 @@
+//! What the process counts and measures beside its door, for `/metrics`: docs/metrics.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tidemark_shared::live::LiveUsage;
+
+use super::status::DatasetStatus;
+use super::tasks::Health;
+
+/// Seconds that divide the histogram of batch runs: from one that finds nothing to a large backlog.
+const RUN_SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDataset {
+    dataset: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPartition {
+    dataset: String,
+    partition: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOutcome {
+    dataset: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQuantile {
+    dataset: String,
+    quantile: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct OfTask {
+    task: String,
+    dataset: String,
+}
+
+type Offsets = Family<OfPartition, Gauge<u64, AtomicU64>>;
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    ready: Gauge,
+    tasks_failing: Family<OfTask, Gauge>,
+    /// Tasks that were ever shown: one that works again is shown as that.
+    tasks_known: Mutex<BTreeSet<OfTask>>,
+    measure_failures: Family<OfDataset, Counter>,
+    appended: Family<OfDataset, Counter>,
+    log_end: Offsets,
+    archived: Offsets,
+    visible: Offsets,
+    covered: Offsets,
+    lost: Offsets,
+    segments: Family<OfDataset, Counter<u64, AtomicU64>>,
+    lag_records: Offsets,
+    lag: Family<OfPartition, Seconds>,
+    freshness: Family<OfQuantile, Seconds>,
+    indexed: Family<OfOutcome, Counter<u64, AtomicU64>>,
+    live_rows: Gauge<u64, AtomicU64>,
+    live_bytes: Gauge<u64, AtomicU64>,
+    live_limit: Gauge<u64, AtomicU64>,
+    runs: Family<OfDataset, Counter>,
+    run_failures: Family<OfDataset, Counter>,
+    run_duration: Family<OfDataset, Histogram, fn() -> Histogram>,
+    run_success: Family<OfDataset, Seconds>,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let run_histogram: fn() -> Histogram = || Histogram::new(RUN_SECONDS);
+        let metrics = Self {
+            ready: Gauge::default(),
+            tasks_failing: Family::default(),
+            tasks_known: Mutex::default(),
+            measure_failures: Family::default(),
+            appended: Family::default(),
+            log_end: Family::default(),
+            archived: Family::default(),
+            visible: Family::default(),
+            covered: Family::default(),
+            lost: Family::default(),
+            segments: Family::default(),
+            lag_records: Family::default(),
+            lag: Family::default(),
+            freshness: Family::default(),
+            indexed: Family::default(),
+            live_rows: Gauge::default(),
+            live_bytes: Gauge::default(),
+            live_limit: Gauge::default(),
+            runs: Family::default(),
+            run_failures: Family::default(),
+            run_duration: Family::new_with_constructor(run_histogram),
+            run_success: Family::default(),
+        };
+        let of = registry.sub_registry_with_prefix("tidemark");
+        metrics.register_process(of);
+        metrics.register_stream(of);
+        metrics.register_runs(of);
+        metrics
+    }
+
+    fn register_process(&self, of: &mut Registry) {
+        of.register("ready", "1 if the process can answer and takes records, as /readyz says", self.ready.clone());
+        let help = "Background tasks whose last attempt failed, or that have stopped";
+        of.register("tasks_failing", help, self.tasks_failing.clone());
+        let help = "Times that a dataset could not be measured: its positions below are older ones then";
+        of.register("measure_failures", help, self.measure_failures.clone());
+        of.register("live_rows", "Rows in all real-time views", self.live_rows.clone());
+        of.register_with_unit("live", "Memory of all real-time views", Unit::Bytes, self.live_bytes.clone());
+        let help = "Memory that all real-time views may take; near it intake slows down";
+        of.register_with_unit("live_limit", help, Unit::Bytes, self.live_limit.clone());
+    }
+
+    fn register_stream(&self, of: &mut Registry) {
+        of.register("log_appended_records", "Records that this process appended to the log", self.appended.clone());
+        of.register("log_end_offset", "Where a partition of the log ends", self.log_end.clone());
+        of.register("archive_end_offset", "Up to where a partition is in the raw zone", self.archived.clone());
+        let help = "Up to where a partition's rows are in the real-time view";
+        of.register("live_visible_offset", help, self.visible.clone());
+        let help = "Up to where the curated table includes a partition: the tide mark";
+        of.register("curated_end_offset", help, self.covered.clone());
+        let help = "Offsets that retention took before they were archived, as far as this process met them";
+        of.register("archive_lost_offsets", help, self.lost.clone());
+        of.register("archive_segments_sealed", "Segments that this process put", self.segments.clone());
+        let help = "Offsets between the end of the log and the visible position";
+        of.register("live_lag_records", help, self.lag_records.clone());
+        let help = "Age of the newest visible record while there is a lag, else 0";
+        of.register_with_unit("live_lag", help, Unit::Seconds, self.lag.clone());
+        let help = "Ages of records when they became visible, over the last minute";
+        of.register_with_unit("live_freshness", help, Unit::Seconds, self.freshness.clone());
+        let help =
+            "What the records became that were made visible for the newest generation: accepted, filtered, rejected";
+        of.register("live_records", help, self.indexed.clone());
+    }
+
+    fn register_runs(&self, of: &mut Registry) {
+        of.register("batch_runs", "Batch runs of this process that ended", self.runs.clone());
+        of.register("batch_run_failures", "Batch runs of this process that failed", self.run_failures.clone());
+        let help = "Time that a batch run took, with sealing before it and tidying after it";
+        of.register_with_unit("batch_run_duration", help, Unit::Seconds, self.run_duration.clone());
+        let help = "When the last batch run ended well, in seconds since 1970";
+        of.register_with_unit("batch_last_success_timestamp", help, Unit::Seconds, self.run_success.clone());
+    }
+
+    pub(super) fn appended(&self, dataset: &str, records: usize) {
+        let _before = self.appended.get_or_create(&of(dataset)).inc_by(records as u64);
+    }
+
+    /// A batch run has ended.
+    pub(super) fn ran(&self, dataset: &str, took: Duration, well_at: Option<DateTime<Utc>>) {
+        let dataset = of(dataset);
+        let _before = self.runs.get_or_create(&dataset).inc();
+        self.run_duration.get_or_create(&dataset).observe(took.as_secs_f64());
+        if let Some(at) = well_at {
+            let _before = self.run_success.get_or_create(&dataset).set(seconds(at.timestamp_millis()));
+        } else {
+            let _before = self.run_failures.get_or_create(&dataset).inc();
+        }
+    }
+
+    pub(super) fn measure_failed(&self, dataset: &str) {
+        let _before = self.measure_failures.get_or_create(&of(dataset)).inc();
+    }
+
+    pub(super) fn process(&self, ready: bool, usage: LiveUsage, limit: Option<LiveUsage>) {
+        let _before = self.ready.set(i64::from(ready));
+        let _before = self.live_rows.set(usage.rows);
+        let _before = self.live_bytes.set(usage.bytes);
+        let _before = self.live_limit.set(limit.map_or(0, |limit| limit.bytes));
+    }
+
+    /// Tasks are named by what they do, the dataset, and what of it: `indexer orders g1`, `catalog of orders`.
+    pub(super) fn tasks(&self, health: &BTreeMap<String, Health>) {
+        let mut failing: BTreeMap<OfTask, i64> = BTreeMap::new();
+        for (name, health) in health {
+            let mut words = name.split(' ').filter(|word| *word != "of").map(str::to_owned);
+            let (task, dataset) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            *failing.entry(OfTask { task, dataset }).or_default() += i64::from(health.error.is_some());
+        }
+        let mut known = self.tasks_known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(failing.keys().cloned());
+        for task in &*known {
+            let _before = self.tasks_failing.get_or_create(task).set(failing.get(task).copied().unwrap_or(0));
+        }
+    }
+
+    pub(super) fn dataset(&self, status: &DatasetStatus) {
+        let dataset = &status.dataset;
+        // There from the start: what is 0 is not unknown.
+        for counted in [&self.appended, &self.measure_failures, &self.runs, &self.run_failures] {
+            drop(counted.get_or_create(&of(dataset)));
+        }
+        let mut segments = 0;
+        for (partition, status) in &status.partitions {
+            let at = OfPartition { dataset: dataset.clone(), partition: partition.clone() };
+            let lost = status.lost.iter().map(|range| range.end - range.start).sum();
+            let offsets = [
+                (&self.log_end, Some(status.log_end)),
+                (&self.archived, status.archived),
+                (&self.visible, Some(status.visible)),
+                (&self.covered, Some(status.coverage)),
+                (&self.lost, Some(lost)),
+                (&self.lag_records, Some(status.lag_records)),
+            ];
+            for (gauge, offset) in offsets.into_iter().filter_map(|(gauge, offset)| Some((gauge, offset?))) {
+                let _before = gauge.get_or_create(&at).set(offset);
+            }
+            let _before = self.lag.get_or_create(&at).set(from_ms(status.lag_ms));
+            segments += status.segments;
+        }
+        show(&self.segments.get_or_create(&of(dataset)), segments);
+        let fresh = [("0.5", status.freshness.p50_ms), ("0.99", status.freshness.p99_ms)];
+        for (quantile, age_ms) in fresh {
+            let of = OfQuantile { dataset: dataset.clone(), quantile };
+            let _before = self.freshness.get_or_create(&of).set(from_ms(age_ms));
+        }
+        let totals = status.totals;
+        let outcomes = [("accepted", totals.accepted), ("filtered", totals.filtered), ("rejected", totals.rejected)];
+        for (outcome, count) in outcomes {
+            show(&self.indexed.get_or_create(&OfOutcome { dataset: dataset.clone(), outcome }), count);
+        }
+    }
+}
+
+fn of(dataset: &str) -> OfDataset {
+    OfDataset { dataset: dataset.to_owned() }
+}
+
+/// Shows what is counted elsewhere. Where that began anew, as with another generation's indexer, the counter does, too.
+fn show(counter: &Counter<u64, AtomicU64>, count: u64) {
+    counter.inner().store(count, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn from_ms(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
+}
+
+fn seconds(ms: i64) -> f64 {
+    u64::try_from(ms).map_or(0.0, from_ms)
+}

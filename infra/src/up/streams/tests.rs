@@ -1,0 +1,61 @@
+use std::path::Path;
+
+use prometheus_client::registry::Registry;
+use tidemark_batch::{Batch, BatchSettings};
+use tidemark_shared::ambient::System;
+use tidemark_shared::dataset::Sources;
+use tidemark_shared::log::Log;
+use tidemark_shared::store::{IfMissing, Store};
+use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
+use tidemark_testing::faulty::{Call, Faulty};
+
+use super::*;
+use crate::config::{Flags, resolve};
+use crate::up::metrics::Metrics;
+
+fn sources(name: &str, description: &str) -> Sources {
+    let toml = format!(
+        "name = \"{name}\"\ndescription = \"{description}\"\ncolumns = [{{ name = \"id\", type = \"string\" }}]\n\
+         [stream]\nformat = \"json\"\n"
+    );
+    [("dataset.toml", toml), ("transform.sql", "SELECT id FROM input".to_owned())]
+        .map(|(name, text)| (name.to_owned(), text))
+        .into()
+}
+
+/// The streams of a process on `store`, whose loops do not run.
+async fn streams(store: Store, folder: &Path) -> Streams {
+    let config = resolve(None, &|_| None, &Flags::default(), folder).expect("defaults are valid").server;
+    let log = EmbeddedLog::open(&folder.join("log"), Storage::default(), Arc::new(System)).await.expect("a log");
+    let log: Arc<dyn Log> = Arc::new(log);
+    let batch = Batch::new(store.clone(), crate::context::stores(), None, BatchSettings::default());
+    let metrics = Arc::new(Metrics::new(&mut Registry::default()));
+    Streams::new(crate::up::parts(store, batch, log, metrics, &config).expect("embedded parts"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_at_definitions_costs_a_listing_and_a_request_for_each_dataset() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    for name in ["a", "b", "c"] {
+        registry::apply(&store, &sources(name, "a text")).await.expect("applied");
+    }
+    let faulty = Faulty::new(store.objects(), Vec::new());
+    let streams = streams(store.decorated(|_| faulty.store()), folder.path()).await;
+    let found = |_: Arc<Stream>| -> BoxFuture<'static, ()> { Box::pin(async {}) };
+    streams.discover(&found).await.expect("all are taken up");
+    assert_eq!(streams.all().len(), 3);
+
+    let before = faulty.made().len();
+    streams.discover(&found).await.expect("nothing is new");
+    let made: Vec<(Call, String)> =
+        faulty.made().drain(before..).map(|(call, path)| (call, path.to_string())).collect();
+    let head = |name: &str| (Call::Get, format!("definitions/{name}/00000002.json"));
+    assert_eq!(made, [(Call::List, "definitions".to_owned()), head("a"), head("b"), head("c")]);
+
+    registry::apply(&store, &sources("b", "another text")).await.expect("applied");
+    streams.discover(&found).await.expect("it is taken up");
+    let description = |name: &str| streams.get(name).expect("it is open").definition().definition.description.clone();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!((description("a"), description("b")), (text("a text"), text("another text")));
+}
