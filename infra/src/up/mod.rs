@@ -158,6 +158,9 @@ pub enum UpError {
     /// The engine can't be made.
     #[error(transparent)]
     Engine(Box<SqlError>),
+    /// The door ended while it was to be open.
+    #[error("the HTTP door failed")]
+    Door,
     /// The batch layer failed.
     #[error(transparent)]
     Batch(Box<tidemark_batch::BatchError>),
@@ -175,6 +178,7 @@ impl ErrorKind for UpError {
             Self::UnknownLog { .. } | Self::UnknownLive { .. } | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
             Self::Address { .. } | Self::Endpoints { .. } | Self::Opening { .. } => Kind::Retryable,
             Self::NoDefinition { .. } => Kind::Corrupt,
+            Self::Door => Kind::Internal,
             Self::Log(error) | Self::Running { source: error, .. } => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Version(error) => error.kind(),
@@ -194,7 +198,21 @@ impl ErrorKind for UpError {
             Self::Unguarded(_) => Some("name a file of tokens with --tokens-file, or bind to 127.0.0.1".to_owned()),
             Self::Log(error) | Self::Running { source: error, .. } => error.hint(),
             Self::Batch(error) => error.hint(),
-            _ => None,
+            Self::Registry(error) => error.hint(),
+            Self::Version(error) => error.hint(),
+            Self::Curated(error) => error.hint(),
+            Self::Archiver(error) => error.hint(),
+            Self::Indexer(error) => error.hint(),
+            Self::Live(error) => error.hint(),
+            Self::Rows(error) => error.hint(),
+            Self::Engine(error) => error.hint(),
+            Self::Endpoints { .. } => Some("check that the data directory can be written".to_owned()),
+            Self::UnknownLog { .. }
+            | Self::UnknownLive { .. }
+            | Self::Tokens(_)
+            | Self::Opening { .. }
+            | Self::NoDefinition { .. }
+            | Self::Door => None,
         }
     }
 }
@@ -274,14 +292,17 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let started = start(&parts, &streams, &config).await;
     let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}"), directory };
     let write = || endpoints.write(&data_dir).map_err(unwritten);
-    let ended = started.and_then(|()| write());
+    let mut ended = started.and_then(|()| write());
     if ended.is_ok() {
         facts.ready.store(true, Ordering::Relaxed);
         ready(&endpoints);
         tokio::select! {
             () = stop.cancelled() => tracing::info!("stopping"),
             // It ends before it is told to only if it failed.
-            _ = serving.join_next() => tracing::error!("the door failed; stopping"),
+            failed = serving.join_next() => {
+                closed(failed);
+                ended = Err(UpError::Door);
+            }
         }
     }
     facts.ready.store(false, Ordering::Relaxed);

@@ -139,10 +139,22 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, n
             Some(Problem::new(StatusCode::FORBIDDEN, "host_not_allowed", detail))
         }
     };
+    let refused = refused.or_else(|| {
+        let detail = "a web page of another site asks nothing here";
+        is_foreign(request.headers()).then(|| Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail))
+    });
     match refused {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     }
+}
+
+/// True for what a browser sends for a page that was not served here.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or_default());
+    let Some(origin) = text(header::ORIGIN) else { return false };
+    let of_origin = origin.split_once("://").map(|(_, authority)| authority);
+    of_origin.is_none() || of_origin != text(header::HOST)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -169,6 +181,24 @@ mod tests {
         let path = folder.path().join("tokens");
         std::fs::write(&path, text).expect("writes");
         (folder, path)
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_told_from_our_own() {
+        for (origin, host, foreign) in [
+            (None, "localhost:8410", false),
+            (Some("http://localhost:8410"), "localhost:8410", false),
+            (Some("http://localhost:3000"), "localhost:8410", true),
+            (Some("https://example.org"), "localhost:8410", true),
+            (Some("null"), "localhost:8410", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a host"));
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().expect("an origin"));
+            }
+            assert_eq!(is_foreign(&headers), foreign, "{origin:?}");
+        }
     }
 
     #[test]

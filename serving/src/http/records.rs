@@ -289,5 +289,14 @@ pub(super) async fn seal(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Sealed>, Problem> {
-    Ok(Json(Sealed { archived: shared.backend.seal(&dataset_of(path)?).await? }))
+    let dataset = dataset_of(path)?;
+    let within = shared.limits.query_timeout;
+    match tokio::time::timeout(within, shared.backend.seal(&dataset)).await {
+        Ok(archived) => Ok(Json(Sealed { archived: archived? })),
+        Err(_) => {
+            let detail =
+                format!("not all was archived within {} ms; the rest is as soon as it can be", within.as_millis());
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(1))
+        }
+    }
 }

@@ -57,7 +57,8 @@ pub(super) struct Cut {
     pub(super) curated: Arc<CuratedTable>,
     /// `None` for a dataset without a stream. What is curated answers for itself even where there is an error.
     pub(super) live: Option<Result<LivePart, CutError>>,
-    pub(super) log_end: Option<Coverage>,
+    /// Likewise.
+    pub(super) log_end: Option<Result<Coverage, CutError>>,
 }
 
 impl Cut {
@@ -152,7 +153,7 @@ impl Sources {
                 continue;
             }
             let definition = self.definition(dataset, &generation.definition).await?;
-            let log_end = Some(self.speed.log_ends(dataset).await.map_err(told)?);
+            let log_end = Some(self.speed.log_ends(dataset).await.map_err(told));
             return Ok(Some(Cut { at, definition, curated, live: Some(live), log_end }));
         }
     }

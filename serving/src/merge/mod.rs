@@ -175,7 +175,7 @@ impl Statement {
             parts,
             only,
             key: cut.definition.key.clone(),
-            as_of: self.as_of(dataset, cut, earlier.unwrap_or(positions)).await?,
+            as_of: self.as_of(layer, dataset, cut, earlier.unwrap_or(positions)).await?,
             files: if curated { version.files.len() as u64 } else { 0 },
             bytes: if curated { version.bytes() } else { 0 },
             rows_batch: if curated { version.rows().unwrap_or(0) } else { 0 },
@@ -205,14 +205,25 @@ impl Statement {
         Ok(earlier::below(earlier, &others))
     }
 
-    async fn as_of(&self, dataset: &str, cut: &Cut, positions: &Coverage) -> Result<DatasetAsOf, CutError> {
+    async fn as_of(
+        &self,
+        layer: Layer,
+        dataset: &str,
+        cut: &Cut,
+        positions: &Coverage,
+    ) -> Result<DatasetAsOf, CutError> {
         let mut as_of = DatasetAsOf::from(cut.curated.version().as_ref());
         as_of.positions = positions.clone();
         as_of.at = Some(cut.at);
-        let Some(log_end) = &cut.log_end else {
+        let log_end = match &cut.log_end {
             // Without a stream nothing is in a log that is not in the answer.
-            as_of.age_ms = Some(0);
-            return Ok(as_of);
+            None => {
+                as_of.age_ms = Some(0);
+                return Ok(as_of);
+            }
+            // What is curated answers while nobody knows how far the log is, unless that is what was asked.
+            Some(Err(_)) if layer == Layer::Batch && self.wants.staleness_max.is_none() => return Ok(as_of),
+            Some(log_end) => log_end.as_ref().map_err(Clone::clone)?,
         };
         let told = |error| CutError::Failed(Arc::new(error));
         let speed = &self.sources.speed;

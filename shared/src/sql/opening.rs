@@ -167,7 +167,7 @@ impl SqlEngine {
 
     /// Whether there is a definition of a dataset of that name, as far as can be told.
     async fn is_applied(&self, name: &str) -> bool {
-        if !is_dataset_name(name) {
+        if !is_name(name) {
             return false;
         }
         let mut listed = self.objects.list(Some(&layout::definitions(name)));
