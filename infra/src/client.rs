@@ -158,7 +158,10 @@ impl Server {
     /// [`ClientError::NotRunning`].
     pub async fn need(url: Option<&str>, context: &Context) -> Result<Self, ClientError> {
         let begun = tokio::time::Instant::now();
+        // Nothing tells when the file appears.
+        let mut looks = tokio::time::interval(START_LOOK);
         loop {
+            let _now = looks.tick().await;
             if let Some(found) = Self::find(url, context)? {
                 return Ok(found);
             }
@@ -166,8 +169,6 @@ impl Server {
             if begun.elapsed() > START_MAX || !data_dir.is_dir() {
                 return Err(ClientError::NotRunning { data_dir: data_dir.display().to_string() });
             }
-            // Nothing tells when the file appears.
-            tokio::time::sleep(START_LOOK).await;
         }
     }
 

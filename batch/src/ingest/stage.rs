@@ -287,7 +287,7 @@ impl Batch {
         let entry = &mut report.files[line];
         entry.number = Some(number);
         entry.counts = judged.counts;
-        entry.notes = judged.notes;
+        entry.notes.extend(judged.notes);
         entry.outcome = match judged.verdict {
             Verdict::Passed => FileOutcome::Added { bad_file: judged.bad_file, replaced },
             Verdict::Held { .. } if group.request.accept => {

@@ -111,8 +111,8 @@ fn attention(dataset: &str, file: &FileReport) -> String {
                 let [rule, wanted, found] = [&breach.rule, &breach.wanted, &breach.found].map(|part| clean(part));
                 text.push_str(&format!("  {rule}: wanted {wanted}, found {found}\n"));
             }
+            text.push_str(&format!("  what it refused:     tidemark rejects {} --held\n", quoted(dataset)));
             text + &ways_on(dataset, &file.name)
-                + &format!("  what was refused:    tidemark rejects {} --held\n\n", quoted(dataset))
         }
         FileOutcome::AlreadyThere { held: true } => {
             format!("{name} is still held, its rows do not count:\n{}", ways_on(dataset, &file.name))

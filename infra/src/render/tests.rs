@@ -51,6 +51,7 @@ c.csv  2.0 kB        0         0         0         0  refused
 
 b.csv is held, its rows do not count:
   max_reject_ratio: wanted at most 0.05, found 0.14
+  what it refused:     tidemark rejects trips --held
   let its rows count:  tidemark ingest trips --accept b.csv
   or take it out:      tidemark ingest trips --withdraw b.csv
 

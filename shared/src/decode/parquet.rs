@@ -1,6 +1,6 @@
 //! Parquet: what is its own about reading it. Positions are row numbers.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -16,7 +16,7 @@ use super::caught::caught;
 use super::columnar::ColumnarPlan;
 use super::input::{Guarded, GuardedReader};
 use super::pieces::{BATCH_ROWS, Groups, Piece};
-use super::thrift::lists_booleans;
+use super::thrift::{is_odd_page_header, lists_booleans};
 
 /// Rows decoded by one thread: what bounds memory where a file is one big row group.
 const PIECE_ROWS: u64 = 4 * BATCH_ROWS as u64;
@@ -36,7 +36,7 @@ impl ChunkReader for Guarded {
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
         let reader = self.reader(start).filled()?;
         if start != end_of_footer(self) {
-            refuse_booleans(&mut BufReader::new(reader.clone()), "a page header")?;
+            refuse(is_odd_page_header(&mut BufReader::new(reader.clone())), "a page header")?;
         }
         Ok(BufReader::new(reader))
     }
@@ -45,7 +45,7 @@ impl ChunkReader for Guarded {
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let bytes = self.read(start, length).map_err(|error| ParquetError::External(Box::new(error)))?;
         if start + length as u64 == end_of_footer(self) {
-            refuse_booleans(&mut bytes.as_ref(), "the footer")?;
+            refuse(lists_booleans(&mut bytes.as_ref()), "the footer")?;
         }
         Ok(bytes)
     }
@@ -56,9 +56,11 @@ fn end_of_footer(file: &Guarded) -> u64 {
     file.len().saturating_sub(FOOTER_SIZE as u64)
 }
 
-fn refuse_booleans(reader: &mut impl Read, what: &str) -> Result<(), ParquetError> {
-    if lists_booleans(reader) {
-        return Err(ParquetError::General(format!("{what} is damaged: it holds a list of booleans")));
+fn refuse(is_odd: bool, what: &str) -> Result<(), ParquetError> {
+    if is_odd {
+        return Err(ParquetError::General(format!(
+            "{what} is damaged: it has a list or another value where none can be"
+        )));
     }
     Ok(())
 }
