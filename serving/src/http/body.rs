@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_body_is_plain_utf8_of_a_known_type() {
-        let cases: [(&[(HeaderName, &str)], Result<&str, &str>); 10] = [
+        type Given<'a> = &'a [(HeaderName, &'a str)];
+        let cases: [(Given<'_>, Result<&str, &str>); 10] = [
             (&[(header::CONTENT_TYPE, "application/json")], Ok("application/json")),
             (&[(header::CONTENT_TYPE, "Application/JSON ; charset=\"UTF-8\"")], Ok("application/json")),
             (&[(header::CONTENT_TYPE, "text/csv; header=present; charset=us-ascii")], Ok("text/csv")),

@@ -205,7 +205,7 @@ fn streams_of_csv_and_avro_are_fed_in_their_formats() {
     let csv: (&str, &str) = ("content-type", "text/csv; header=present");
     let taken = records(&shop.server, "lines", &[csv], b"id;n\n\"a\nb\";1\n\n\"a\nb\";02\nx;y\n").json();
     assert_eq!(taken["accepted"], 3, "{taken}");
-    let file = shop.home.file("more.csv", "\"a\nb\";4\n".to_owned());
+    let file = shop.home.file("more.csv", "\"a\nb\";4\n");
     let produced = shop.home.tidemark.run_json(&["produce", "lines", &file, "--json"]).unwrap();
     let mut token = taken["at_least"].clone();
     for (partition, end) in super::entries(&produced["at_least"]["lines"]) {

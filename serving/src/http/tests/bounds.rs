@@ -71,7 +71,8 @@ async fn every_value_has_a_form_in_every_format() {
 async fn bodies_come_as_they_are_and_requests_say_whom_they_ask() {
     let served = plainly().await;
     let sql = b"{\"sql\": \"SELECT 1\"}";
-    let cases: [(&[(&str, &str)], u16, &str); 5] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Headers<'_>, u16, &str); 5] = [
         (&[("content-type", "application/json"), ("content-encoding", "gzip")], 415, "unsupported_encoding"),
         (&[("content-type", "application/json; charset=utf-16")], 415, "unsupported_encoding"),
         (&[("content-type", "application/json; charset=utf-8"), ("content-encoding", "identity")], 200, ""),
