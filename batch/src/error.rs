@@ -264,6 +264,15 @@ impl BatchError {
     }
 }
 
+/// How what is damaged at `at` comes back, if it is something curated.
+fn made_anew(at: &str) -> Option<String> {
+    let dataset = at.strip_prefix("curated/")?.split('/').next()?;
+    Some(format!(
+        "all of `curated/{dataset}` can be made again from the raw zone: stop `tidemark up`, move that folder of the store \
+         away, then run `tidemark batch run {dataset}`"
+    ))
+}
+
 impl ErrorKind for BatchError {
     fn kind(&self) -> Kind {
         match self {
@@ -334,9 +343,9 @@ impl ErrorKind for BatchError {
             Self::OtherSemantics { dataset, .. } => Some(format!(
                 "use the release that made it, or a later one; or `tidemark batch recompute {dataset}` with this one"
             )),
-            Self::Delta { .. } | Self::Object { .. } => match self.cause() {
+            Self::Delta { table: at, .. } | Self::Object { key: at, .. } => match self.cause() {
                 Some(cause) => cause.hint(),
-                None => Some("`tidemark batch recompute` builds the table anew from the raw files".to_owned()),
+                None => made_anew(at),
             },
             Self::Definition { source, .. } => source.hint(),
             Self::Ledger(error) => error.hint(),
@@ -384,16 +393,16 @@ mod tests {
 
     #[test]
     fn a_library_that_tells_of_the_store_does_not_hide_why() {
-        let delta = |source| BatchError::Delta { table: "t".to_owned(), source: Box::new(source) };
-        let object = |source| BatchError::Object { key: "k".to_owned(), source };
+        let delta = |source| BatchError::Delta { table: "curated/t/g/table".to_owned(), source: Box::new(source) };
+        let object = |source| BatchError::Object { key: "curated/t/g/rejects/0.parquet".to_owned(), source };
         let denied = object_store::Error::PermissionDenied { path: "p".to_owned(), source: "test".into() };
         let gone = object_store::Error::NotFound { path: "p".to_owned(), source: "test".into() };
         for (error, kind, hint) in [
             (delta(store(io::ErrorKind::StorageFull).into()), Kind::Exhausted, Some("free some space")),
             (delta(store(io::ErrorKind::ConnectionReset).into()), Kind::Retryable, None),
             (delta(denied.into()), Kind::Retryable, Some("check the permissions")),
-            (delta(DeltaTableError::generic("no protocol")), Kind::Corrupt, Some("batch recompute")),
-            (object(ParquetError::EOF("cut".to_owned())), Kind::Corrupt, Some("batch recompute")),
+            (delta(DeltaTableError::generic("no protocol")), Kind::Corrupt, Some("`tidemark batch run t`")),
+            (object(ParquetError::EOF("cut".to_owned())), Kind::Corrupt, Some("`tidemark batch run t`")),
             (object(ParquetError::External(Box::new(gone))), Kind::Corrupt, None),
             (object(ParquetError::External(Box::new(store(io::ErrorKind::TimedOut)))), Kind::Retryable, None),
         ] {

@@ -48,6 +48,22 @@ async fn a_damaged_object_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_table_comes_back_as_its_hint_says() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv", "b.csv"]).await.expect("ingests");
+    let before = home.published().await;
+    damage(&home, "_delta_log/");
+    let error = home.batch().recompute("events", &quiet()).await.expect_err("what answered can't be read");
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    let hint = error.hint().expect("a way on");
+    assert!(hint.contains("`curated/events`") && hint.contains("`tidemark batch run events`"), "{hint}");
+    std::fs::rename(home.path("store/curated/events"), home.path("aside")).expect("a writable folder");
+    home.batch().run("events", &quiet()).await.expect("makes it anew");
+    assert_eq!(home.published().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_under_the_log_is_told_as_one() {
     let home = Home::new().await;
     home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");

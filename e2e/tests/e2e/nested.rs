@@ -1,4 +1,5 @@
-//! Columns of every kind, nested ones among them: the table opens in Python, and answers are those of a scan.
+//! Columns of every kind, nested ones among them: the table opens in Python, and answers are those of a scan, whichever
+//! reader passes files by.
 
 use crate::support::{Home, python};
 
@@ -53,4 +54,78 @@ fn nested_columns_are_read_by_python_and_their_nulls_are_found() {
     }
     let status = home.tidemark.run_json(&["status", "kinds", "--json"]).unwrap();
     assert_eq!(status["datasets"][0]["rows"], 3);
+}
+
+const DOUBLES: &str = r#"
+name = "doubles"
+columns = [
+    { name = "id", type = "int64", required = true },
+    { name = "f", type = "float64" },
+    { name = "nothing", type = "float64" },
+    { name = "seen", type = "timestamp" },
+]
+[files]
+format = "csv"
+"#;
+
+/// Rows for each condition: through the statistics of the log (PyArrow's dataset), and of all rows.
+const FILTER: &str = "\
+import os, sys
+import duckdb
+from deltalake import DeltaTable
+table = DeltaTable(sys.argv[1])
+duck = duckdb.connect()
+duck.register('pruned', table.to_pyarrow_dataset())
+duck.register('whole', table.to_pyarrow_table())
+count = lambda name, condition: duck.execute(f'SELECT count(*) FROM {name} WHERE {condition}').fetchall()[0][0]
+for condition in sys.argv[2:]:
+    print(count('pruned', condition), count('whole', condition), flush=True)
+os._exit(0)  # PyArrow's threads can abort the interpreter while it shuts down
+";
+
+/// Files with nulls, without a value, with a number that is none and with a time that has no text in the log.
+#[test]
+fn no_reader_passes_a_file_by_that_has_what_is_asked_for() {
+    let home = Home::empty();
+    std::fs::create_dir(home.folder.path().join("doubles")).unwrap();
+    home.file("doubles/dataset.toml", DOUBLES);
+    home.file("doubles/transform.sql", "SELECT id, f, nothing, seen FROM input");
+    let path = |name: &str| home.folder.path().join(name).to_string_lossy().into_owned();
+    home.tidemark.run(&["dataset", "apply", &path("doubles")]).unwrap().expect_code(0).unwrap();
+    for (name, rows) in [
+        ("a.csv", "1,1.5,,2019-01-01 00:00:00\n2,,,\n3,-0.0,,2020-01-01 00:00:00\n"),
+        ("b.csv", "4,nan,,2019-01-01 00:00:00\n5,7.5,,9999-12-31 23:59:59\n"),
+        ("c.csv", "6,inf,,2019-01-01 00:00:00\n7,,,2019-06-01 00:00:00\n"),
+    ] {
+        let file = home.file(name, format!("id,f,nothing,seen\n{rows}"));
+        home.tidemark.run(&["ingest", "doubles", &file]).unwrap().expect_code(0).unwrap();
+    }
+    let conditions = [
+        ("f IS NULL", 2),
+        ("f IS NOT NULL", 5),
+        ("nothing IS NULL", 7),
+        ("nothing IS NOT NULL", 0),
+        ("f = 1.5", 1),
+        ("f > 1", 4),
+        ("f = 0", 1),
+        ("f < 100", 3),
+        ("isnan(f)", 1),
+        ("seen < TIMESTAMP '2019-02-01'", 3),
+        ("seen > TIMESTAMP '2030-01-01'", 1),
+        ("seen IS NULL", 1),
+    ];
+    let output = python()
+        .args(["-c", FILTER])
+        .arg(home.table_of("doubles"))
+        .args(conditions.map(|(condition, _)| condition))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), conditions.len(), "{text}");
+    for ((condition, rows), line) in conditions.into_iter().zip(lines) {
+        assert_eq!(line, format!("{rows} {rows}"), "{condition}");
+        assert_eq!(home.number(&format!("SELECT count(*) FROM batch.doubles WHERE {condition}")), rows, "{condition}");
+    }
 }

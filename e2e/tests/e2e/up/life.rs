@@ -87,10 +87,11 @@ fn a_second_process_on_the_same_data_is_told_of_the_first() {
 fn a_copy_of_the_data_does_not_lead_to_the_originals_process() {
     let shop = Shop::open();
     let copy = shop.home.folder.path().join("copy");
-    std::fs::create_dir(&copy).unwrap();
-    for part in ["store", "endpoints.json"] {
+    std::fs::create_dir_all(copy.join("store")).unwrap();
+    // What the process writes meanwhile comes and goes, the definitions stay.
+    for (part, to) in [("store/definitions", "store"), ("endpoints.json", ".")] {
         let from = shop.home.tidemark.data_dir().join(part);
-        let copied = std::process::Command::new("cp").arg("-a").args([&from, &copy]).status();
+        let copied = std::process::Command::new("cp").arg("-a").args([&from, &copy.join(to)]).status();
         assert!(copied.unwrap().success(), "{part}");
     }
     let there = shop.home.tidemark.run_json(&["status", "--json"]).unwrap();
