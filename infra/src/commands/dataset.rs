@@ -249,7 +249,7 @@ async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     let dataset = &loaded.definition.name;
     let active =
         current(&store.objects(), dataset).await.map_err(BatchError::from)?.map(|(_, current)| current.definition);
-    let needs_recompute = applied.rows_changed && active.is_some_and(|active| active != applied.version.as_str());
+    let needs_recompute = active.is_some_and(|active| active != applied.version.as_str());
     let report = AppliedReport {
         needs_recompute,
         dataset: loaded.definition.name,

@@ -189,6 +189,9 @@ fn a_definition_that_is_active_already_needs_no_recompute() {
     home.define(TOML, "SELECT id, fare * 2 AS fare, day FROM input\n");
     let ended = home.run(&["dataset", "apply", "rides"]).expect(0);
     assert!(ended.out.contains("until: tidemark batch recompute rides"), "{ended:?}");
+    home.define(&TOML.replace("Rides of a day", "Rides"), "SELECT id, fare * 2 AS fare, day FROM input\n");
+    let ended = home.run(&["dataset", "apply", "rides"]).expect(0);
+    assert!(ended.out.contains("until: tidemark batch recompute rides"), "other rows wait still: {ended:?}");
     home.define(TOML, SQL);
     let ended = home.run(&["dataset", "apply", "rides"]).expect(0);
     assert!(ended.out.contains("nothing to recompute"), "{ended:?}");
