@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
 use tidemark_shared::dataset::registry;
-use tidemark_shared::layout;
 use tidemark_shared::ledger::{Entry, LedgerFile, LedgerState, Standing, Verdict};
 use tidemark_shared::position::{Coverage, FILES_SOURCE};
 
@@ -195,9 +194,7 @@ impl Batch {
             dataset: dataset.to_owned(),
             pending_definition: Some(version).filter(|v| active.as_ref().is_some_and(|a| a != v)),
             active_definition: active,
-            table_location: pointer
-                .as_ref()
-                .map(|p| self.store.url().join(layout::table(dataset, &p.generation).as_ref()).to_string()),
+            table_location: pointer.as_ref().map(|p| self.table_location(dataset, &p.generation)),
             generation: pointer.map(|p| p.generation),
             table_version: table.as_ref().map(TableHead::version),
             ledger_end: state.end(),

@@ -34,6 +34,11 @@ impl Batch {
         }
     }
 
+    /// Where other programs find a generation's table.
+    pub(crate) fn table_location(&self, dataset: &str, generation: &str) -> String {
+        self.store.url().join(layout::table(dataset, generation).as_ref()).to_string()
+    }
+
     /// Brings the dataset's table in the catalog up to the generation that answers.
     ///
     /// The catalog is looked at before the pointer: whoever registers a later pointer in between makes ours a conflict,
@@ -50,7 +55,7 @@ impl Batch {
             };
             let Some((_, pointer)) = self.pointer(&dataset).await? else { return Ok(()) };
             let maker = self.maker(definitions, &pointer.definition).await?;
-            let location = self.store.url().join(layout::table(&dataset, &pointer.generation).as_ref()).to_string();
+            let location = self.table_location(&dataset, &pointer.generation);
             let input = table_input(&maker, &pointer.generation, &location);
             match put_table(catalog.as_ref(), known, input).await {
                 Ok(()) => return Ok(()),

@@ -75,7 +75,7 @@ fn runtime() -> Result<Runtime, CliError> {
     Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build().map_err(failed_to_start)
 }
 
-fn failed_to_start(source: std::io::Error) -> CliError {
+pub(crate) fn failed_to_start(source: std::io::Error) -> CliError {
     CliError::File { action: "start threads in", path: "this process".into(), source }
 }
 

@@ -121,7 +121,7 @@ fn bodies(path: &Path, by_line: bool) -> Result<mpsc::Receiver<Result<Vec<u8>, C
     let spawned = std::thread::Builder::new().name("records".to_owned()).spawn(read);
     match spawned {
         Ok(_) => Ok(receiver),
-        Err(source) => Err(CliError::File { action: "start threads in", path: "this process".into(), source }),
+        Err(source) => Err(crate::failed_to_start(source)),
     }
 }
 
