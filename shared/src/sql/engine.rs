@@ -129,7 +129,9 @@ impl SqlEngine {
     ) -> Result<Self, SqlError> {
         let spill = match &config.spill_folder {
             _ if config.spill_bytes_max == 0 => None,
-            Some(folder) => Some(SpillFolder::new(Some(folder)).map_err(|error| SqlError::from_planning(error.into()))?),
+            Some(folder) => {
+                Some(SpillFolder::new(Some(folder)).map_err(|error| SqlError::from_planning(error.into()))?)
+            }
             // Where none can be made, only a statement that needs one is refused.
             None => SpillFolder::new(None).ok(),
         };
