@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::curated::{CuratedReader, DecimalAsDouble, STORE_URL, TextAsNumber};
+use crate::dataset::KnownDefinitions;
 use crate::store::{Store, Stores};
 use datafusion::catalog::MemoryCatalogProvider;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -103,7 +104,7 @@ pub struct SqlEngine {
     pub(super) curated: CuratedReader,
     pub(super) catalog: Arc<dyn CatalogTables>,
     pub(super) datasets: Option<Arc<dyn DatasetTables>>,
-    pub(super) definitions: Option<Store>,
+    pub(super) definitions: Option<KnownDefinitions>,
     pub(super) stores: Option<Arc<dyn Stores>>,
     pub(super) runtime: Arc<RuntimeEnv>,
     pub(super) session_tables: Arc<SessionTables>,
@@ -184,7 +185,7 @@ impl SqlEngine {
     /// it then shows one row per key.
     #[must_use]
     pub fn with_definitions(mut self, store: Store) -> Self {
-        self.definitions = Some(store);
+        self.definitions = Some(KnownDefinitions::new(store));
         self
     }
 
