@@ -1,10 +1,12 @@
 //! Applied definitions: their numbers, races, damage, and a store that fails.
 
+use std::sync::Arc;
+
 use object_store::ObjectStoreExt as _;
 use serde_json::json;
 use tempfile::TempDir;
 use tidemark_shared::dataset::registry::{apply, by_version, get, is_there, latest, list, numbers, version_of};
-use tidemark_shared::dataset::{SEMANTICS, Sources};
+use tidemark_shared::dataset::{KnownDefinitions, SEMANTICS, Sources};
 use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_shared::layout;
 use tidemark_shared::store::{IfMissing, Store};
@@ -31,6 +33,21 @@ async fn a_lost_acknowledgement_is_no_lost_race() {
     let applied = apply(&faulty, &sources("SELECT id FROM input", 1)).await.expect("applied");
     assert_eq!((applied.n, applied.changed, applied.rows_changed), (1, true, true));
     assert_eq!(numbers(&store, "orders").await.expect("listed"), [1]);
+}
+
+#[tokio::test]
+async fn a_definition_that_is_known_is_not_read_again() {
+    let (_folder, store) = store();
+    let applied = apply(&store, &sources("SELECT id FROM input", 1)).await.expect("applied");
+    let known = KnownDefinitions::new(store.clone());
+    let version = applied.version.as_str();
+    let first = known.get("orders", version).await.expect("read").expect("applied");
+    assert!(known.get("orders", "0000000000000000").await.expect("listed").is_none(), "no such version");
+    store.objects().delete(&layout::definition("orders", 1)).await.expect("deleted");
+    let again = known.get("orders", version).await.expect("known").expect("known");
+    assert!(Arc::ptr_eq(&first, &again));
+    let other = KnownDefinitions::new(store);
+    assert!(other.get("orders", version).await.expect("listed").is_none(), "nobody else knows it");
 }
 
 #[tokio::test]
