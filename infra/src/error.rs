@@ -16,6 +16,7 @@ use tidemark_shared::store::StoreError;
 use crate::client::ClientError;
 use crate::commands::sql::SqlCommandError;
 use crate::config::ConfigError;
+use crate::units::counted;
 use crate::up::UpError;
 
 /// Why a command failed.
@@ -48,6 +49,21 @@ pub enum CliError {
     /// The running process could not be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Some of a file's records were appended, then it went wrong.
+    #[error(
+        "{} appended, up to line {} of the file; then, lines counted from line {line}: {source}",
+        counted(*accepted, "record"), line - 1
+    )]
+    Appended {
+        /// Records that were.
+        accepted: u64,
+        /// The token for them.
+        at_least: String,
+        /// The first line that was not.
+        line: u64,
+        /// What went wrong.
+        source: Box<CliError>,
+    },
     /// The process can't start.
     #[error(transparent)]
     Up(Box<UpError>),
@@ -157,6 +173,11 @@ impl ErrorKind for CliError {
             Self::Catalog(error) => error.kind(),
             Self::Sql(error) => error.kind(),
             Self::Client(error) => error.kind(),
+            // Something was touched, so that this is no wrong usage any more.
+            Self::Appended { source, .. } => match source.kind() {
+                Kind::Invalid | Kind::NotFound => Kind::Unprocessable,
+                kind => kind,
+            },
             Self::Up(error) => error.kind(),
             Self::Audit(error) => error.kind(),
             Self::NoStore { .. } | Self::UnknownDataset { .. } | Self::UnknownVersion { .. } => Kind::NotFound,
@@ -179,6 +200,10 @@ impl ErrorKind for CliError {
             Self::Catalog(error) => error.hint(),
             Self::Sql(error) => error.hint(),
             Self::Client(error) => error.hint(),
+            Self::Appended { at_least, line, .. } => Some(format!(
+                "send the rest once it is right, `tail -n +{line} FILE | tidemark produce DATASET -`; the token of what was \
+                 appended is {at_least}"
+            )),
             Self::Up(error) => error.hint(),
             Self::Audit(error) => error.hint(),
             Self::NoStore { .. } => Some(

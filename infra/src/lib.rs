@@ -34,8 +34,7 @@ use exit::Exit;
 const STACK_BYTES: usize = 16 << 20;
 /// How long work that was cut short may take to end. What it leaves half-done, the next run finishes.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
-/// How long a statement that was stopped may take to let go of what it spilled. It leaves nothing else half-done, and some
-/// of its steps, such as a join of few keys, give way only after minutes.
+/// The same for a statement, which leaves nothing half-done: what it spilled goes with its engine.
 const STATEMENT_SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 /// Carries out one invocation and tells how it ended.
@@ -62,7 +61,6 @@ pub fn run(cli: &Cli) -> Exit {
             Command::Sql(_) => STATEMENT_SHUTDOWN_MAX,
             _ => SHUTDOWN_MAX,
         };
-        tidemark_shared::sql::shut_down(within);
         runtime.shutdown_timeout(within);
         ended
     });

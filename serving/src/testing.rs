@@ -1,4 +1,4 @@
-//! A real-time view for tests of what reads one: batches in a list.
+//! For tests of what reads them: a real-time view, which is batches in a list, and versions that are looked for too early.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,9 +12,46 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use tidemark_shared::counts::Counts;
+use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId};
 use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN};
 use tidemark_shared::reject::Reject;
+
+use crate::merge::{Pointer, VersionCache, VersionError, Versions};
+
+/// Versions of curated tables; the next one that is asked for may be older than what was committed since.
+#[derive(Debug)]
+pub(crate) struct TestVersions {
+    inner: VersionCache,
+    held: Mutex<Option<Arc<CuratedTable>>>,
+}
+
+impl TestVersions {
+    pub(crate) fn new(inner: VersionCache) -> Self {
+        Self { inner, held: Mutex::default() }
+    }
+
+    /// Gives the version of now to who asks next.
+    pub(crate) async fn hold(&self, dataset: &str, generation: &CurrentGeneration) {
+        let table = self.inner.newest(dataset, generation).await.expect("a version");
+        *self.held.lock().expect("held") = Some(table);
+    }
+}
+
+#[async_trait]
+impl Versions for TestVersions {
+    async fn pointers(&self, dataset: &str) -> Result<Vec<Pointer>, VersionError> {
+        self.inner.pointers(dataset).await
+    }
+
+    async fn newest(&self, dataset: &str, generation: &CurrentGeneration) -> Result<Arc<CuratedTable>, VersionError> {
+        let held = self.held.lock().expect("held").take();
+        match held {
+            Some(table) => Ok(table),
+            None => self.inner.newest(dataset, generation).await,
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Held {

@@ -242,6 +242,15 @@ struct AppliedReport {
     needs_recompute: bool,
 }
 
+/// How records come into a dataset that is new.
+fn next(definition: &Definition) -> String {
+    let name = &definition.name;
+    let files = definition.files.as_ref().map(|_| format!("next: tidemark ingest {name} PATH\n"));
+    let stream =
+        definition.stream.as_ref().map(|_| format!("next: tidemark produce {name} FILE, while `tidemark up` runs\n"));
+    files.into_iter().chain(stream).collect()
+}
+
 async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     let loaded = load_folder(args)?;
     let store = context.store(IfMissing::Create).await?;
@@ -252,7 +261,7 @@ async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
     let needs_recompute = active.is_some_and(|active| active != applied.version.as_str());
     let report = AppliedReport {
         needs_recompute,
-        dataset: loaded.definition.name,
+        dataset: dataset.clone(),
         number: applied.n,
         version: applied.version.to_string(),
         changed: applied.changed,
@@ -263,8 +272,8 @@ async fn apply(args: &FolderArgs, context: &Context) -> Result<Exit, CliError> {
         match (report.changed, report.needs_recompute, *number) {
             (false, _, _) => format!("{dataset} is unchanged: definition {number}, version {version}\n"),
             (true, _, 1) => format!(
-                "{dataset} is applied: definition {number}, version {version}\n\
-                 next: tidemark ingest {dataset} PATH\n"
+                "{dataset} is applied: definition {number}, version {version}\n{}",
+                next(&loaded.definition)
             ),
             (true, true, _) => format!(
                 "{dataset} is applied: definition {number}, version {version}\n\

@@ -76,11 +76,19 @@ pub async fn run(args: &ProduceArgs, context: &Context) -> Result<Exit, CliError
     let mut bodies = bodies(&args.file, media_type == NDJSON)?;
     let mut produced = Produced::default();
     while let Some(body) = bodies.recv().await {
-        match send(&server, &args.dataset, media_type, &body?).await {
+        let sent = match body {
+            Ok(body) => {
+                send(&server, &args.dataset, media_type, &body.bytes).await.map_err(|error| (error.into(), body.line))
+            }
+            Err((error, line)) => Err((error, line)),
+        };
+        match sent {
             Ok(answer) => produced.take(answer),
-            Err(error) => {
-                context.remark(&format!("{} records were appended before", produced.accepted));
-                return Err(error.into());
+            Err((error, _)) if produced.accepted == 0 => return Err(error),
+            Err((source, line)) => {
+                let Produced { accepted, at_least } = produced;
+                let at_least = serde_json::to_string(&at_least).expect("a token is plain data");
+                return Err(CliError::Appended { accepted, at_least, line, source: Box::new(source) });
             }
         }
     }
@@ -104,15 +112,26 @@ impl Produced {
     }
 }
 
+/// What one request brings.
+struct Body {
+    bytes: Vec<u8>,
+    /// Number of the file's line that it begins with.
+    line: u64,
+}
+
+/// A body; or why there is none, and with which line it would have begun.
+type NextBody = Result<Body, (CliError, u64)>;
+
 /// Requests' bodies, read ahead on a thread of its own: a signal ends the command while standard input is silent, and does
 /// not wait for its next line.
-fn bodies(path: &Path, by_line: bool) -> Result<mpsc::Receiver<Result<Vec<u8>, CliError>>, CliError> {
+fn bodies(path: &Path, by_line: bool) -> Result<mpsc::Receiver<NextBody>, CliError> {
     let (mut lines, path) = (open(path)?, path.to_owned());
     let (sender, receiver) = mpsc::channel(1);
     let read = move || {
+        let mut passed = 0;
         loop {
-            let body = if by_line { next_body(&mut lines, &path) } else { whole_body(&mut lines, &path) };
-            let (is_end, failed) = (body.as_ref().is_ok_and(Vec::is_empty), body.is_err());
+            let body = if by_line { next_body(&mut lines, &path, &mut passed) } else { whole_body(&mut lines, &path) };
+            let (is_end, failed) = (body.as_ref().is_ok_and(|body| body.bytes.is_empty()), body.is_err());
             if is_end || sender.blocking_send(body).is_err() || failed {
                 return;
             }
@@ -133,34 +152,37 @@ fn open(path: &Path) -> Result<Lines, CliError> {
     Ok(BufReader::with_capacity(REQUEST_BYTES, Box::new(std::fs::File::open(path).map_err(failed)?)))
 }
 
-/// The next lines, whole ones only; blank ones are left out. Lines that have come are not kept for those that have not: what
-/// writes one a second sees each appended.
-fn next_body(lines: &mut Lines, path: &Path) -> Result<Vec<u8>, CliError> {
-    let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
-    let (mut body, mut count) = (Vec::new(), 0);
-    while body.len() < REQUEST_BYTES && count < REQUEST_LINES {
-        let before = body.len();
+/// The next lines, whole ones only; blank ones before them are left out. Lines that have come are not kept for those that
+/// have not: what writes one a second sees each appended. `passed` counts the lines read.
+fn next_body(lines: &mut Lines, path: &Path, passed: &mut u64) -> NextBody {
+    let (mut bytes, mut count, mut line) = (Vec::new(), 0, *passed + 1);
+    while bytes.len() < REQUEST_BYTES && count < REQUEST_LINES {
+        let before = bytes.len();
         if before > 0 && lines.buffer().is_empty() {
             break;
         }
-        let read = lines.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut body).map_err(failed)?;
+        let read = lines.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut bytes);
+        let failed = |source| (CliError::File { action: "read", path: path.to_owned(), source }, line);
+        let read = read.map_err(failed)?;
         if read == 0 {
             break;
         }
+        *passed += 1;
         if read as u64 > LINE_BYTES_MAX {
-            let message = format!("{}: a line is longer than {LINE_BYTES_MAX} bytes", path.display());
-            return Err(CliError::Argument { message, hint: Some("a record has at most 1 MB".to_owned()) });
+            let message = format!("{}: line {passed} is longer than {LINE_BYTES_MAX} bytes", path.display());
+            return Err((CliError::Argument { message, hint: Some("a record has at most 1 MB".to_owned()) }, line));
         }
-        if body[before..].iter().all(u8::is_ascii_whitespace) {
-            body.truncate(before);
+        if before == 0 && bytes.iter().all(u8::is_ascii_whitespace) {
+            bytes.clear();
+            line = *passed + 1;
             continue;
         }
-        if body.last() != Some(&b'\n') {
-            body.push(b'\n');
+        if bytes.last() != Some(&b'\n') {
+            bytes.push(b'\n');
         }
         count += 1;
     }
-    Ok(body)
+    Ok(Body { bytes, line })
 }
 
 /// What the stream's records are sent as. Where that can't be found out, sending them will say why.
@@ -174,16 +196,16 @@ async fn media_type(server: &Server, dataset: &str) -> &'static str {
 }
 
 /// All there is: where records of text end, only the definition says, and an Avro container is one record.
-fn whole_body(lines: &mut Lines, path: &Path) -> Result<Vec<u8>, CliError> {
-    let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
-    let mut body = Vec::new();
-    let read = lines.by_ref().take(BODY_BYTES_MAX + 1).read_to_end(&mut body).map_err(failed)?;
+fn whole_body(lines: &mut Lines, path: &Path) -> NextBody {
+    let failed = |source| (CliError::File { action: "read", path: path.to_owned(), source }, 1);
+    let mut bytes = Vec::new();
+    let read = lines.by_ref().take(BODY_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if read as u64 > BODY_BYTES_MAX {
         let message = format!("{}: more than {BODY_BYTES_MAX} bytes", path.display());
         let hint = "records of this format go in one request: split the file, or bring it by `tidemark ingest`";
-        return Err(CliError::Argument { message, hint: Some(hint.to_owned()) });
+        return Err((CliError::Argument { message, hint: Some(hint.to_owned()) }, 1));
     }
-    Ok(body)
+    Ok(Body { bytes, line: 1 })
 }
 
 async fn send(server: &Server, dataset: &str, media_type: &str, body: &[u8]) -> Result<Answer, ClientError> {

@@ -24,8 +24,8 @@ type Groups = BTreeMap<Row, Vec<Number>>;
 pub(super) struct Prefixes<'a> {
     template: &'a Template,
     cuts: &'a Cuts,
-    /// Digits behind the point, by aggregate.
-    scales: Vec<i8>,
+    /// Types of the answer's numbers, by aggregate.
+    types: Vec<DataType>,
     /// Per partition, what all rows below each of its cuts make.
     streams: BTreeMap<LogPartition, Vec<Groups>>,
     files: BTreeMap<u64, Groups>,
@@ -46,8 +46,7 @@ impl<'a> Prefixes<'a> {
         let columns: Vec<String> = named.chain(aggregates).collect();
         let by: Vec<String> = (1..=keys.len()).map(|index| index.to_string()).collect();
         let sql = format!("SELECT {} FROM {TABLE} GROUP BY {}", columns.join(", "), by.join(", "));
-        let mut prefixes =
-            Self { template, cuts, scales: Vec::new(), streams: BTreeMap::new(), files: BTreeMap::new() };
+        let mut prefixes = Self { template, cuts, types: Vec::new(), streams: BTreeMap::new(), files: BTreeMap::new() };
         let mut steps: BTreeMap<LogPartition, BTreeMap<usize, Groups>> = BTreeMap::new();
         for batch in derived.ask(&sql).await? {
             prefixes.take(&batch, &mut steps)?;
@@ -81,7 +80,8 @@ impl<'a> Prefixes<'a> {
         let groups = (first..first + count).map(texts).collect::<Result<Vec<_>, _>>()?;
         let numbers = (first + count..batch.num_columns()).map(|index| number_column(batch, index));
         let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-        self.scales = numbers.iter().map(|(scale, _)| *scale).collect();
+        self.types =
+            (first + count..batch.num_columns()).map(|index| batch.column(index).data_type().clone()).collect();
         for row in 0..batch.num_rows() {
             let cell = |column: &arrow::array::ArrayRef| {
                 column.is_valid(row).then(|| column.as_string_view().value(row).to_owned())
@@ -89,7 +89,7 @@ impl<'a> Prefixes<'a> {
             let key: Row = groups.iter().map(cell).collect();
             let values: Vec<Number> = numbers
                 .iter()
-                .map(|(_, column)| {
+                .map(|column| {
                     let column = column.as_primitive::<Decimal128Type>();
                     column.is_valid(row).then(|| column.value(row))
                 })
@@ -129,8 +129,7 @@ impl<'a> Prefixes<'a> {
             let empty = |aggregate: &Aggregate| (*aggregate == Aggregate::Count).then_some(0);
             sums.insert(Vec::new(), self.template.aggregates.iter().map(empty).collect());
         }
-        let scale = |index: usize| self.scales.get(index).copied().unwrap_or(0);
-        let text = |(index, number): (usize, &Number)| number.map(|number| decimal(number, scale(index)));
+        let text = |(index, number): (usize, &Number)| number.map(|number| number_of(number, self.types.get(index)));
         let row = |(key, numbers): (Row, Vec<Number>)| -> Row {
             key.into_iter().chain(numbers.iter().enumerate().map(text)).collect()
         };
@@ -138,13 +137,23 @@ impl<'a> Prefixes<'a> {
     }
 }
 
-fn number_column(batch: &RecordBatch, index: usize) -> Result<(i8, arrow::array::ArrayRef), AuditError> {
+fn number_column(batch: &RecordBatch, index: usize) -> Result<arrow::array::ArrayRef, AuditError> {
     let column = batch.column(index);
     let scale = match column.data_type() {
         DataType::Decimal128(_, scale) => *scale,
         _ => 0,
     };
-    Ok((scale, cast(column, &DataType::Decimal128(DIGITS, scale))?))
+    Ok(cast(column, &DataType::Decimal128(DIGITS, scale))?)
+}
+
+/// A sum as an answer of this type has it: sums of whole numbers wrap around, in each of its parts and so in all.
+fn number_of(number: i128, of: Option<&DataType>) -> String {
+    match of {
+        Some(DataType::Int64) => (number as i64).to_string(),
+        Some(DataType::UInt64) => (number as u64).to_string(),
+        Some(DataType::Decimal128(_, scale)) => decimal(number, *scale),
+        _ => number.to_string(),
+    }
 }
 
 fn add(aggregates: &[Aggregate], into: &mut Groups, more: &Groups) {
@@ -176,4 +185,23 @@ fn decimal(number: i128, scale: i8) -> String {
     let digits = format!("{digits:0>width$}", width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     format!("{sign}{whole}.{fraction}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_told_as_answers_have_them() {
+        let whole = i128::from(i64::MAX) + 2;
+        for (number, of, wanted) in [
+            (whole, DataType::Int64, "-9223372036854775807"),
+            (whole, DataType::UInt64, "9223372036854775809"),
+            (whole, DataType::Decimal128(38, 0), "9223372036854775809"),
+            (-5, DataType::Decimal128(38, 2), "-0.05"),
+            (7, DataType::Int64, "7"),
+        ] {
+            assert_eq!(number_of(number, Some(&of)), wanted, "{of}");
+        }
+    }
 }

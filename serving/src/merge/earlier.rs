@@ -1,5 +1,6 @@
 //! Answers at the positions of an earlier one: every row carries its position, so the rows are still told apart; unless
-//! what made them is gone.
+//! what made them is gone. The curated table keeps every row that a newer one of its key supersedes, compacted or not, so
+//! that a dataset with a key is no exception.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,6 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, lit};
 use tidemark_shared::ledger::LedgerState;
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
-use tidemark_shared::sql::CutError;
 
 /// Files below `earlier` whose rows are in the table at `covered` but did not count at `earlier`.
 ///
@@ -23,16 +23,6 @@ pub(super) fn files_not_counted(ledger: &LedgerState, earlier: u64, covered: u64
         }
     }
     Ok(others)
-}
-
-/// Why rows of a dataset with a key can't be told at `earlier` from a table that covers more.
-pub(super) fn check_key(has_key: bool, layout: u64, earlier: &Coverage, positions: &Coverage) -> Result<(), CutError> {
-    // Until the first commit that removes files, every row that was ever curated is still there.
-    if !has_key || layout == 0 || earlier == positions {
-        return Ok(());
-    }
-    let reason = "the dataset has a key, and rows that were superseded since may be gone".to_owned();
-    Err(CutError::PositionsGone { positions: earlier.clone(), reason })
 }
 
 /// The condition that a row's position lies below `earlier`, and its file is none of `others`.
@@ -102,15 +92,5 @@ mod tests {
         assert!(text.contains("_partition < Int64(3)") && text.contains("NOT IN ([Int64(1)])"), "{text}");
         assert!(text.contains("_offset < Int64(9)") && !text.contains("Int64(0) AND _offset < Int64(0)"), "{text}");
         assert_eq!(below(&Coverage::new(), &BTreeSet::new()), lit(false));
-    }
-
-    #[test]
-    fn a_key_forbids_an_earlier_answer_once_files_were_removed() {
-        let earlier: Coverage = [(LogPartition::files(), 3)].into_iter().collect();
-        let later: Coverage = [(LogPartition::files(), 4)].into_iter().collect();
-        assert!(check_key(true, 1, &earlier, &later).is_err());
-        for (has_key, layout, positions) in [(false, 1, &later), (true, 0, &later), (true, 1, &earlier)] {
-            assert!(check_key(has_key, layout, &earlier, positions).is_ok());
-        }
     }
 }

@@ -152,6 +152,10 @@ impl Statement {
             (Layer::Batch, _) | (_, None) => None,
             (_, Some(live)) => Some(live.as_ref().map_err(Clone::clone)?),
         };
+        if let (Layer::Live, Some(earlier)) = (layer, self.wants.positions.get(dataset)) {
+            let reason = format!("what of it `live.{dataset}` shows depends on what was curated at the time");
+            return Err(CutError::PositionsGone { positions: earlier.clone(), reason });
+        }
         let positions = cut.covered_by(layer);
         if let Some(wanted) = at_least.filter(|wanted| !positions.includes(wanted)) {
             let (wanted, reached) = (wanted.clone(), positions.clone());
@@ -159,7 +163,7 @@ impl Statement {
         }
         let earlier = self.wants.positions.get(dataset).filter(|earlier| *earlier != positions);
         let only = match earlier {
-            Some(earlier) => Some(self.only_at(dataset, cut, earlier, positions).await?),
+            Some(earlier) => Some(self.only_at(dataset, cut, earlier).await?),
             None => None,
         };
         let version = cut.curated.version();
@@ -185,15 +189,8 @@ impl Statement {
     }
 
     /// The condition on rows that counted at the positions of an earlier answer.
-    async fn only_at(
-        &self,
-        dataset: &str,
-        cut: &Cut,
-        earlier: &Coverage,
-        positions: &Coverage,
-    ) -> Result<Expr, CutError> {
+    async fn only_at(&self, dataset: &str, cut: &Cut, earlier: &Coverage) -> Result<Expr, CutError> {
         let version = cut.curated.version();
-        earlier::check_key(cut.definition.key.is_some(), version.layout, earlier, positions)?;
         let (files, covered) = (earlier.files_end(), version.coverage.files_end());
         let mut others = std::collections::BTreeSet::new();
         if files < covered {

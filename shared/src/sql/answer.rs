@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::as_of::AsOf;
 use super::error::{SqlError, is_of_a_file, one_line};
 use super::meter::Meter;
-use super::watch::Refusal;
+use super::watch::{Refusal, Waiting};
 use super::workers::Place;
 
 /// What a statement took.
@@ -85,10 +85,12 @@ pub(super) struct RowsMade {
     batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
     /// Owns the task.
     work: JoinSet<()>,
+    /// Where it is at work.
+    place: Place,
 }
 
 impl RowsMade {
-    pub(super) fn start(mut stream: SendableRecordBatchStream, place: &Place) -> Self {
+    pub(super) fn start(mut stream: SendableRecordBatchStream, place: Place) -> Self {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let mut work = JoinSet::new();
         let making = async move {
@@ -99,11 +101,11 @@ impl RowsMade {
                 }
             }
         };
-        let _handle = match place {
-            Place::Here => work.spawn(making),
-            Place::Workers(workers) => work.spawn_on(making, workers),
+        let _handle = match place.handle() {
+            None => work.spawn(making),
+            Some(workers) => work.spawn_on(making, workers),
         };
-        Self { batches, work }
+        Self { batches, work, place }
     }
 
     async fn next(&mut self) -> Option<Result<RecordBatch, DataFusionError>> {
@@ -113,7 +115,10 @@ impl RowsMade {
         // The task is over; had it panicked, the rows so far would look like all of them.
         match self.work.join_next().await {
             Some(Err(error)) => Some(Err(DataFusionError::ExecutionJoin(Box::new(error)))),
-            Some(Ok(())) | None => None,
+            Some(Ok(())) | None => {
+                self.place.done();
+                None
+            }
         }
     }
 }
@@ -134,6 +139,7 @@ pub struct Answer {
     pub(super) space: Space,
     pub(super) totals: Totals,
     pub(super) rows: u64,
+    pub(super) _waiting: Waiting,
 }
 
 impl std::fmt::Debug for Answer {

@@ -212,16 +212,16 @@ impl SqlEngine {
     pub async fn query(&self, query: &Query) -> Result<Answer, SqlError> {
         let deadline = Deadline { started: Instant::now(), timeout: query.limits.timeout };
         let watch = Arc::new(Watch::new(deadline.started, deadline.timeout, self.value_bytes_max()));
-        let _waiting = Waiting(Arc::clone(&watch));
-        deadline.limit(Box::pin(self.answer(query, deadline, &watch))).await?
+        deadline.limit(Box::pin(self.answer(query, deadline, Waiting(watch)))).await?
     }
 
-    async fn answer(&self, query: &Query, deadline: Deadline, watch: &Arc<Watch>) -> Result<Answer, SqlError> {
-        let place = Place::of_caller();
+    async fn answer(&self, query: &Query, deadline: Deadline, waiting: Waiting) -> Result<Answer, SqlError> {
+        let watch = &waiting.0;
         let SqlConfig { memory_bytes_max, spill_bytes_max, .. } = self.config;
         let space = Space { memory_bytes_max, spill_bytes_max };
         let meter = Arc::new(Meter::new(query.limits.bytes_read_max));
         let failed = |error| running_error(error, &meter, space);
+        let place = Place::of_caller().await.map_err(failed)?;
         let text = query.sql.clone();
         let statement = if text.len() > PARSED_AT_ONCE_BYTES_MAX {
             place.plan(async move { parse(&text) }).await.map_err(failed)??
@@ -250,12 +250,13 @@ impl SqlEngine {
             as_of: reads.as_of,
             notes: reads.notes,
             is_query,
-            rows_made: RowsMade::start(begun.stream, &place),
+            rows_made: RowsMade::start(begun.stream, place),
             deadline,
             meter,
             space,
             totals: reads.totals,
             rows: 0,
+            _waiting: waiting,
         })
     }
 

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::common::plan_err;
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 
 use super::answer::{Space, running_error};
 use super::error::SqlError;
+use super::joins::yielding;
 use super::literals::check_literals;
 use super::meter::Meter;
 use super::notes::texts_that_match_nothing;
@@ -32,6 +34,9 @@ pub(super) struct Planning {
     pub(super) meter: Arc<Meter>,
     pub(super) space: Space,
 }
+
+/// Aggregates that give all that they were given.
+const LISTS: [&str; 2] = ["array_agg", "string_agg"];
 
 /// A statement that has begun to run.
 pub(super) struct Begun {
@@ -57,11 +62,12 @@ impl Planning {
             None => SqlError::from_planning(error),
         };
         check_columns(plan).map_err(failed)?;
+        check_windows(plan).map_err(failed)?;
         let optimized = state.optimize(plan).map_err(failed)?;
         check_literals(&optimized)?;
         let physical = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(failed)?;
         self.watch.planned();
-        let stream = yielding(Arc::clone(&physical))
+        let stream = yielding(Arc::clone(&physical), &self.watch)
             .and_then(|physical| execute_stream(physical, self.context.task_ctx()))
             .map_err(|error| running_error(error, &self.meter, self.space))?;
         Ok(Begun { physical, stream, notes: texts_that_match_nothing(plan).into_iter().collect() })
@@ -96,18 +102,26 @@ impl Rules {
     }
 }
 
-/// Makes joins give way: one that turns few rows into very many, or very many into none, would otherwise run on without
-/// a point at which it can be cancelled. So they do at each batch that they take in or give out.
-fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let give_way = |node| Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>;
-    let wrapped = plan.transform_up(|node| {
-        if !node.name().ends_with("JoinExec") {
-            return Ok(Transformed::no(node));
+/// Refuses aggregates that make a value as large as their window, at each row: what they come to grows with the square of
+/// the rows, and no pool of memory counts it.
+fn check_windows(plan: &LogicalPlan) -> DfResult<()> {
+    let refused = |expr: &Expr| match expr {
+        Expr::WindowFunction(window) if LISTS.contains(&window.fun.name()) => plan_err!(
+            "{} makes a value of all rows of its window at each row: group by the window's columns instead, and join",
+            window.fun.name()
+        ),
+        _ => Ok(TreeNodeRecursion::Continue),
+    };
+    let walked = plan.apply_with_subqueries(|node| match node {
+        LogicalPlan::Window(window) => {
+            for expr in &window.window_expr {
+                let _walked = expr.apply(refused)?;
+            }
+            Ok(TreeNodeRecursion::Continue)
         }
-        let join = node.map_children(|input| Ok(Transformed::yes(give_way(input))))?;
-        Ok(Transformed::yes(give_way(join.data)))
-    })?;
-    Ok(wrapped.data)
+        _ => Ok(TreeNodeRecursion::Continue),
+    });
+    walked.map(drop)
 }
 
 /// The plan of a statement that has no rows.

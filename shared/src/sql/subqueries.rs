@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema as _, JoinType, Result, Spans};
+use datafusion::common::{Column, DFSchema, ExprSchema as _, JoinType, Result, Spans, plan_err};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
@@ -74,10 +74,25 @@ impl AnalyzerRule for NotIn {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let taken_apart = |plan| match plan {
             LogicalPlan::Filter(filter) => take_apart(filter),
-            other => Ok(Transformed::no(other)),
+            other => no_membership(&other).map(|()| Transformed::no(other)),
         };
         Ok(plan.transform_up_with_subqueries(taken_apart)?.data)
     }
+}
+
+/// Refuses a condition over a subquery where it would be a value: no rule makes a join of it there, and one that is moved
+/// into a filter afterwards would be taken for a condition whose null is false.
+fn no_membership(node: &LogicalPlan) -> Result<()> {
+    for expr in node.expressions() {
+        let is_one = |expr: &Expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)));
+        if expr.exists(is_one)? {
+            return plan_err!(
+                "a condition over a subquery (IN, EXISTS, ANY, ALL) may stand in WHERE and HAVING only: elsewhere, join \
+                 with the subquery, or count its rows, `(SELECT count(*) FROM … WHERE …) > 0`"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn take_apart(Filter { predicate, input, .. }: Filter) -> Result<Transformed<LogicalPlan>> {

@@ -28,6 +28,7 @@ mod files;
 mod fresh;
 mod layers;
 mod notes;
+mod stopping;
 mod subqueries;
 
 struct Fixture {
@@ -271,27 +272,6 @@ async fn memory_is_bounded_by_spilling_or_an_error() {
     assert!(matches!(stopped, SqlError::OutOfMemory { limit_bytes: 41_943_040, .. }), "{stopped:?}");
     assert_eq!(stopped.kind(), Kind::Exhausted);
     assert_eq!(std::fs::read_dir(&spill).expect("lists").count(), 0, "folders go with their engines");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_answer_stops_reading() {
-    let fixture = Fixture::new().await;
-    let engine = fixture.engine(SqlConfig { threads: Some(1), ..SqlConfig::default() });
-    let mut answer = engine.query(&ask("SELECT id, note FROM trips")).await.expect("starts");
-    let first = answer.next().await.expect("reads").expect("has rows");
-    assert!(first.num_rows() > 0);
-    let meter = Arc::clone(&answer.meter);
-    drop(answer);
-    // A read that was under way may end, and counts; then nobody is left to read.
-    let forgotten = async {
-        while Arc::strong_count(&meter) > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), forgotten).await.expect("the dropped statement lives on");
-    let read = meter.bytes();
-    let (_, whole) = rows(&engine, &ask("SELECT id, note FROM trips")).await.expect("answers");
-    assert!(read < whole.stats().bytes_read, "{read} of {}", whole.stats().bytes_read);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

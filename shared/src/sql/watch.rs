@@ -120,7 +120,8 @@ impl Watch {
         }
     }
 
-    fn check(&self) -> Result<(), Refusal> {
+    /// Fails once the statement's time is over, or nobody waits for it any more.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
         let late = self.until.is_some_and(|until| Instant::now() >= until);
         if late || self.gone.load(Ordering::Relaxed) {
             return Err(Refusal::Stopped { limit_ms: self.timeout.map_or(0, |timeout| timeout.as_millis()) });
@@ -129,7 +130,7 @@ impl Watch {
     }
 }
 
-/// Ends planning when whoever waits for it goes.
+/// Ends planning, and the joins of a running statement, when whoever waits for it goes.
 #[derive(Debug)]
 pub(super) struct Waiting(pub(super) Arc<Watch>);
 

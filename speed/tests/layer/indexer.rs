@@ -187,6 +187,7 @@ async fn offsets_without_records_are_passed() {
 /// H7: a full view drops nothing; the indexer waits, asks for room, and goes on when rows went.
 #[tokio::test]
 async fn h7_a_full_view_waits_for_room() {
+    const FULL_MAX: Duration = Duration::from_secs(60);
     let world = World::new(1).await;
     let live = memory(&world, 64 << 10);
     let parts = parts(&world, &live);
@@ -206,7 +207,8 @@ async fn h7_a_full_view_waits_for_room() {
     loop {
         // what is left while there is much of it does not fit
         if floor < 1_000 {
-            pressure.reaches(Level::SlowDown).await;
+            let full = tokio::time::timeout(FULL_MAX, pressure.reaches(Level::SlowDown)).await;
+            full.expect("a view that keeps all its rows gets full");
             fills += 1;
         }
         let visible = live.pin(&view()).await.unwrap().unwrap().ranges()[&name(0)].visible;

@@ -144,6 +144,24 @@ fn a_pipe_that_falls_silent_keeps_nobody_from_leaving() {
 }
 
 #[test]
+fn what_was_appended_before_a_bad_line_is_told_with_the_way_on() {
+    let shop = Shop::open();
+    let good = orders(0..10_000);
+    let file = shop.home.file("half.ndjson", &format!("\n{good}{{broken\n{}", orders(10_000..10_001)));
+    let ended = shop.home.tidemark.run(&["produce", "orders", &file]).unwrap().expect_code(1).unwrap();
+    let told =
+        "error: 10,000 records appended, up to line 10001 of the file; then, lines counted from line 10002: line 1: ";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    assert!(ended.stderr.contains("`tail -n +10002 FILE | tidemark produce DATASET -`"), "{}", ended.stderr);
+    let token = ended.stderr.split_once("the token of what was appended is ").unwrap().1.trim();
+    let token: serde_json::Value = serde_json::from_str(token).unwrap();
+    let answer = answered(&shop.server, &json!({"sql": SUMS, "at_least": token}));
+    assert_eq!(answer["rows"], sums(10_000));
+    let file = shop.home.file("bad.ndjson", "{broken\n");
+    shop.home.tidemark.run(&["produce", "orders", &file]).unwrap().expect_code(2).unwrap();
+}
+
+#[test]
 fn statements_that_come_by_a_pipe_are_answered_by_the_server() {
     let shop = Shop::open();
     let token = shop.take(0..7).to_string();

@@ -28,8 +28,8 @@ use tidemark_shared::sql::{Answer, Limits, NoCatalogTables, Query, SqlConfig, Sq
 use tidemark_shared::store::{IfMissing, Store};
 use tokio::sync::watch;
 
-use crate::merge::{ServedTables, SpeedStatus, VersionCache};
-use crate::testing::TestLive;
+use crate::merge::{ServedTables, SpeedStatus, VersionCache, Versions};
+use crate::testing::{TestLive, TestVersions};
 
 pub(crate) const PLAIN: &str = "";
 pub(crate) const KEYED: &str = "[key]\ncolumns = [\"id\"]\nversion_by = \"v\"\ndelete_when = \"gone\"\n";
@@ -115,6 +115,7 @@ pub(crate) struct World {
     clock: Arc<Clock>,
     log: Arc<TestLog>,
     live: Arc<TestLive>,
+    versions: Arc<TestVersions>,
     rows: StreamRows,
     definition: String,
     partition_columns: Vec<String>,
@@ -142,10 +143,10 @@ impl World {
         let clock = Arc::new(Clock(Mutex::new(DateTime::UNIX_EPOCH)));
         let log = Arc::new(TestLog { records: Mutex::default(), changes: watch::Sender::new(0) });
         let live = Arc::new(TestLive::default());
-        let versions = Arc::new(VersionCache::new(store.objects()));
+        let versions = Arc::new(TestVersions::new(VersionCache::new(store.objects())));
         let served = ServedTables::new(
             store.clone(),
-            versions,
+            Arc::clone(&versions) as Arc<dyn Versions>,
             Arc::clone(&live) as Arc<dyn LiveView>,
             Arc::clone(&log) as Arc<dyn SpeedStatus>,
             Arc::clone(&clock) as Arc<dyn Ambient>,
@@ -160,6 +161,7 @@ impl World {
             clock,
             log,
             live,
+            versions,
             rows: StreamRows::compile(&definition).expect("it compiles"),
             definition: applied.version.as_str().to_owned(),
             partition_columns: columns.iter().map(|column| (*column).to_owned()).collect(),
@@ -246,6 +248,11 @@ impl World {
     pub(crate) async fn drop_below(&self, generation: &str, floors: [u64; 2]) {
         let view = ViewId { dataset: "orders".to_owned(), generation: generation.to_owned() };
         self.live.drop_below(&view, &coverage(floors)).await.expect("drops");
+    }
+
+    /// The next question looks for a version before what is committed from here on.
+    pub(crate) async fn look_before_commits(&self, generation: &str) {
+        self.versions.hold("orders", &CurrentGeneration::new(generation, &self.definition, 1)).await;
     }
 
     /// Lets rows of the view that is pinned go, once `pins` more were taken.
