@@ -26,6 +26,7 @@ mod stream;
 mod tests;
 mod text;
 mod thrift;
+mod thrift_fields;
 pub(crate) mod values;
 
 use std::io;

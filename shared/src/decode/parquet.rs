@@ -16,7 +16,7 @@ use super::caught::caught;
 use super::columnar::ColumnarPlan;
 use super::input::{Guarded, GuardedReader};
 use super::pieces::{BATCH_ROWS, Groups, Piece};
-use super::thrift::{is_odd_page_header, lists_booleans};
+use super::thrift::{is_odd_footer, is_odd_page_header};
 
 /// Rows decoded by one thread: what bounds memory where a file is one big row group.
 const PIECE_ROWS: u64 = 4 * BATCH_ROWS as u64;
@@ -45,7 +45,7 @@ impl ChunkReader for Guarded {
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let bytes = self.read(start, length).map_err(|error| ParquetError::External(Box::new(error)))?;
         if start + length as u64 == end_of_footer(self) {
-            refuse(lists_booleans(&mut bytes.as_ref()), "the footer")?;
+            refuse(is_odd_footer(&mut bytes.as_ref()), "the footer")?;
         }
         Ok(bytes)
     }

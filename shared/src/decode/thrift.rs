@@ -2,25 +2,34 @@
 //! booleans by counting to 2³¹, for in its eyes they take no bytes, and a page header of ten bytes keeps a core busy for
 //! seconds. No structure of the format has such a list in a footer or a page header.
 //!
+//! The reader takes a field that it knows for what it should be, whatever the bytes say it is. So one that says otherwise
+//! is told as well: behind it the reader would be at other bytes than this walk.
+//!
 //! Source: <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>.
 
 use std::io::{self, Read};
 
+use super::thrift_fields::{FILE_METADATA, Kind, Known, PAGE_HEADER};
+
 /// Structures within structures, at most; Parquet's reader goes as deep.
 const DEPTH_MAX: u32 = 64;
 
-const STOP: u8 = 0;
-const TRUE: u8 = 1;
+pub(super) const STOP: u8 = 0;
+pub(super) const TRUE: u8 = 1;
 const FALSE: u8 = 2;
-const INTEGER: u8 = 5;
-const LONG: u8 = 6;
-const BINARY: u8 = 8;
+pub(super) const BYTE: u8 = 3;
+pub(super) const SHORT: u8 = 4;
+pub(super) const INTEGER: u8 = 5;
+pub(super) const LONG: u8 = 6;
+pub(super) const DOUBLE: u8 = 7;
+pub(super) const BINARY: u8 = 8;
+const LIST: u8 = 9;
 const STRUCTURE: u8 = 12;
 
 /// Why a walk ended before the structure did.
 enum Stopped {
     /// A list, set or map whose elements are booleans; or what may hide one.
-    Booleans,
+    Odd,
     /// The bytes end, or are no such structure: Parquet's reader says it better.
     Unreadable,
 }
@@ -31,59 +40,15 @@ impl From<io::Error> for Stopped {
     }
 }
 
-/// Whether a footer that `reader` is at holds a list of booleans. Reads no further than its end.
-pub(crate) fn lists_booleans(reader: &mut impl Read) -> bool {
-    matches!(Walk { reader, lists: true }.structure(&[], DEPTH_MAX), Err(Stopped::Booleans))
+/// Whether a footer that `reader` is at holds what Parquet's reader would count through. Reads no further than its end.
+pub(crate) fn is_odd_footer(reader: &mut impl Read) -> bool {
+    matches!(Walk { reader, lists: true }.structure(FILE_METADATA, DEPTH_MAX), Err(Stopped::Odd))
 }
 
-/// Whether a page header that `reader` is at holds what Parquet's reader would count through. It takes a field that it knows
-/// for what it should be, whatever the header says it is: so one that is something else is told as well, and as no page
-/// header has lists, any list is. Reads no further than its end.
+/// The same of a page header. As none has lists, any list is odd. Reads no further than its end.
 pub(crate) fn is_odd_page_header(reader: &mut impl Read) -> bool {
-    matches!(Walk { reader, lists: false }.structure(PAGE_HEADER, DEPTH_MAX), Err(Stopped::Booleans))
+    matches!(Walk { reader, lists: false }.structure(PAGE_HEADER, DEPTH_MAX), Err(Stopped::Odd))
 }
-
-/// A field that is known: number, kind, and the fields of a structure.
-struct Known(i64, u8, &'static [Known]);
-
-/// Source: `parquet.thrift`, `PageHeader` and what it consists of.
-const PAGE_HEADER: &[Known] = &[
-    Known(1, INTEGER, &[]),
-    Known(2, INTEGER, &[]),
-    Known(3, INTEGER, &[]),
-    Known(4, INTEGER, &[]),
-    Known(5, STRUCTURE, DATA_PAGE),
-    Known(6, STRUCTURE, &[]),
-    Known(7, STRUCTURE, &[Known(1, INTEGER, &[]), Known(2, INTEGER, &[]), Known(3, TRUE, &[])]),
-    Known(8, STRUCTURE, DATA_PAGE_2),
-];
-const DATA_PAGE: &[Known] = &[
-    Known(1, INTEGER, &[]),
-    Known(2, INTEGER, &[]),
-    Known(3, INTEGER, &[]),
-    Known(4, INTEGER, &[]),
-    Known(5, STRUCTURE, STATISTICS),
-];
-const DATA_PAGE_2: &[Known] = &[
-    Known(1, INTEGER, &[]),
-    Known(2, INTEGER, &[]),
-    Known(3, INTEGER, &[]),
-    Known(4, INTEGER, &[]),
-    Known(5, INTEGER, &[]),
-    Known(6, INTEGER, &[]),
-    Known(7, TRUE, &[]),
-    Known(8, STRUCTURE, STATISTICS),
-];
-const STATISTICS: &[Known] = &[
-    Known(1, BINARY, &[]),
-    Known(2, BINARY, &[]),
-    Known(3, LONG, &[]),
-    Known(4, LONG, &[]),
-    Known(5, BINARY, &[]),
-    Known(6, BINARY, &[]),
-    Known(7, TRUE, &[]),
-    Known(8, TRUE, &[]),
-];
 
 struct Walk<'a, R> {
     reader: &'a mut R,
@@ -106,26 +71,47 @@ impl<R: Read> Walk<'_, R> {
                 0 => zigzag(self.number()?),
                 difference => number + i64::from(difference),
             };
-            let known = known.iter().find(|known| known.0 == number);
-            if known.is_some_and(|known| known.1 != kind && !(is_boolean(known.1) && is_boolean(kind))) {
-                return Err(Stopped::Booleans);
+            if !(0..=i64::from(i16::MAX)).contains(&number) {
+                return Err(Stopped::Odd);
             }
-            match known {
-                Some(Known(_, STRUCTURE, fields)) => self.structure(fields, depth)?,
-                _ if is_boolean(kind) => {}
-                _ => self.value(kind, depth)?,
+            match known.iter().find(|known| known.0 == number) {
+                Some(Known(_, known)) => self.known(known, kind, depth)?,
+                None if is_boolean(kind) => {}
+                None => self.value(kind, depth)?,
             }
+        }
+    }
+
+    /// The value of a known field that says it is of `kind`.
+    fn known(&mut self, known: &Kind, kind: u8, depth: u32) -> Result<(), Stopped> {
+        match (known, kind) {
+            (Kind::Boolean, TRUE | FALSE) => Ok(()),
+            (Kind::Plain(plain), kind) if *plain == kind => self.value(kind, depth),
+            (Kind::Structure(fields), STRUCTURE) => self.structure(fields, depth),
+            (Kind::List(of), LIST) => {
+                let (length, of_kind) = self.list_header()?;
+                let is_as_known = match **of {
+                    Kind::Plain(plain) => of_kind == plain,
+                    Kind::Structure(_) => of_kind == STRUCTURE,
+                    Kind::Boolean | Kind::List(_) => false,
+                };
+                if length > 0 && !is_as_known {
+                    return Err(Stopped::Odd);
+                }
+                (0..length).try_for_each(|_| self.known(of, of_kind, depth))
+            }
+            _ => Err(Stopped::Odd),
         }
     }
 
     fn value(&mut self, kind: u8, depth: u32) -> Result<(), Stopped> {
         match kind {
-            3 => self.byte().map(drop),
-            4 | INTEGER | LONG => self.number().map(drop),
-            7 => self.skip(8),
+            BYTE => self.byte().map(drop),
+            SHORT | INTEGER | LONG => self.number().map(drop),
+            DOUBLE => self.skip(8),
             BINARY => self.number().and_then(|length| self.skip(length)),
-            9..=11 if !self.lists => Err(Stopped::Booleans),
-            9 | 10 => self.list(depth),
+            LIST..=11 if !self.lists => Err(Stopped::Odd),
+            LIST | 10 => self.list(depth),
             11 => self.map(depth),
             STRUCTURE => self.structure(&[], depth),
             13 => self.skip(16),
@@ -135,9 +121,15 @@ impl<R: Read> Walk<'_, R> {
 
     fn list(&mut self, depth: u32) -> Result<(), Stopped> {
         let depth = depth.checked_sub(1).ok_or(Stopped::Unreadable)?;
+        let (length, kind) = self.list_header()?;
+        self.elements(length, &[kind], depth)
+    }
+
+    /// How many elements a list has, and of which kind.
+    fn list_header(&mut self) -> Result<(u64, u8), Stopped> {
         let header = self.byte()?;
         let length = if header >> 4 == 15 { self.number()? } else { u64::from(header >> 4) };
-        self.elements(length, &[header & 0x0f], depth)
+        Ok((length, header & 0x0f))
     }
 
     fn map(&mut self, depth: u32) -> Result<(), Stopped> {
@@ -153,7 +145,7 @@ impl<R: Read> Walk<'_, R> {
     /// Each element takes a byte at least, so this ends where the bytes do.
     fn elements(&mut self, length: u64, kinds: &[u8], depth: u32) -> Result<(), Stopped> {
         if length > 0 && kinds.iter().any(|kind| is_boolean(*kind)) {
-            return Err(Stopped::Booleans);
+            return Err(Stopped::Odd);
         }
         for _ in 0..length {
             for kind in kinds {
@@ -199,24 +191,32 @@ fn is_boolean(kind: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_odd_page_header, lists_booleans};
+    use super::{is_odd_footer, is_odd_page_header};
 
     /// Two thousand million and some, as a number of the protocol.
     const MANY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x07];
 
-    fn listed(bytes: &[&[u8]]) -> bool {
-        lists_booleans(&mut bytes.concat().as_slice())
+    fn odd(bytes: &[&[u8]]) -> bool {
+        is_odd_footer(&mut bytes.concat().as_slice())
     }
 
     #[test]
     fn booleans_in_a_list_a_set_or_a_map_are_seen_wherever_they_stand() {
-        assert!(listed(&[&[0x19, 0xf1], &MANY, &[0]]), "a list of true");
-        assert!(listed(&[&[0x1a, 0xf2], &MANY, &[0]]), "a set of false");
-        assert!(listed(&[&[0x1b], &MANY, &[0x15, 0]]), "a map of booleans");
-        assert!(listed(&[&[0x09, 0x90, 0x03, 0x21]]), "a field number in full, a short list");
-        let nested = [0x18, 2, b'a', b'b', 0x15, 0x80, 0x01, 0x17, 0, 0, 0, 0, 0, 0, 0, 0, 0x1c, 0x11, 0x19, 0xf1];
-        assert!(listed(&[&nested, &MANY]), "in a structure, after other fields");
-        assert!(listed(&[&[0x19, 0x1c, 0x19, 0xf1], &MANY]), "in a list of structures");
+        assert!(odd(&[&[0x09, 0x28, 0xf1], &MANY, &[0]]), "a list of true");
+        assert!(odd(&[&[0x0a, 0x28, 0xf2], &MANY, &[0]]), "a set of false");
+        assert!(odd(&[&[0x0b, 0x28], &MANY, &[0x15, 0]]), "a map of booleans");
+        let nested =
+            [0x08, 0x28, 2, b'a', b'b', 0x15, 0x80, 0x01, 0x17, 0, 0, 0, 0, 0, 0, 0, 0, 0x1c, 0x11, 0x19, 0xf1];
+        assert!(odd(&[&nested, &MANY]), "in a structure, after other fields");
+        assert!(odd(&[&[0x09, 0x28, 0x1c, 0x19, 0xf1], &MANY]), "in a list of structures");
+    }
+
+    #[test]
+    fn a_known_field_is_what_it_should_be() {
+        assert!(odd(&[&[0x15, 0, 0x1c]]), "a schema that is one structure");
+        assert!(odd(&[&[0x15, 0, 0x19, 0x15, 2]]), "a schema of numbers");
+        assert!(odd(&[&[0x49, 0x1c, 0x16, 0]]), "a row group whose columns are a number");
+        assert!(odd(&[&[0x05, 0x80, 0x80, 0x08, 2]]), "a number of a field that the reader would cut");
     }
 
     #[test]
@@ -236,15 +236,13 @@ mod tests {
 
     #[test]
     fn what_the_format_has_passes() {
-        assert!(
-            !listed(&[&[0x15, 0, 0x15, 0x20, 0x11, 0x22, 0x19, 0x25, 2, 4, 0x1b, 0, 0]]),
-            "numbers, booleans, a list"
-        );
-        assert!(!listed(&[&[0x19, 0x01, 0]]), "an empty list, whatever it is of");
-        assert!(!listed(&[&[0x1b, 1, 0x85, 1, b'k', 4, 0]]), "a map");
-        assert!(!listed(&[&[0x19, 0xf5], &MANY]), "a list that the bytes end in");
-        assert!(!listed(&[&[0x18], &MANY, b"short"]), "a text that the bytes end in");
-        assert!(!listed(&[&[0x1c; 1000]]), "structures without end");
-        assert!(!listed(&[&[0xff; 40]]), "no structure at all");
+        let plain = [0x15, 4, 0x19, 0x0c, 0x16, 0, 0x19, 0x0c, 0x28, 1, b'w'];
+        assert!(!odd(&[&plain, &[0x01, 0x28, 0x19, 0x25, 2, 4, 0x1b, 0, 0]]), "fields that are not known yet");
+        assert!(!odd(&[&[0x15, 4, 0x19, 0x01, 0]]), "an empty list, whatever it is of");
+        assert!(!odd(&[&[0x0b, 0x28, 1, 0x85, 1, b'k', 4, 0]]), "a map");
+        assert!(!odd(&[&[0x09, 0x28, 0xf5], &MANY]), "a list that the bytes end in");
+        assert!(!odd(&[&[0x08, 0x28], &MANY, b"short"]), "a text that the bytes end in");
+        assert!(!odd(&[&[0x0c, 0x28], &[0x1c; 1000]]), "structures without end");
+        assert!(!odd(&[&[0xff; 40]]), "no structure at all");
     }
 }

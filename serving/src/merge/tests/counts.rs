@@ -51,7 +51,9 @@ async fn same_from_log_and_files(world: &World, pins: &[[u64; 2]]) {
     let none = std::iter::once(Wants::default());
     let pinned = |at: &[u64; 2]| Wants { positions: [("orders".to_owned(), coverage(*at))].into(), ..Wants::default() };
     for wants in none.chain(pins.iter().map(pinned)) {
-        for (sql, _) in CASES {
+        // what is live has no earlier answer
+        let has_answer = |sql: &str| wants.positions.is_empty() || !sql.contains("live.");
+        for (sql, _) in CASES.iter().filter(|(sql, _)| has_answer(sql)) {
             let asked = sql.replace("{n}", "count(*)");
             let (counted, _) = world.ask_wanting(&asked, &wants).await.expect(sql);
             let (read, _) = world.ask_wanting(&sql.replace("{n}", ROW_BY_ROW), &wants).await.expect(sql);
