@@ -147,7 +147,7 @@ fn a_pipe_that_falls_silent_keeps_nobody_from_leaving() {
 fn what_was_appended_before_a_bad_line_is_told_with_the_way_on() {
     let shop = Shop::open();
     let good = orders(0..10_000);
-    let file = shop.home.file("half.ndjson", &format!("\n{good}{{broken\n{}", orders(10_000..10_001)));
+    let file = shop.home.file("half.ndjson", format!("\n{good}{{broken\n{}", orders(10_000..10_001)));
     let ended = shop.home.tidemark.run(&["produce", "orders", &file]).unwrap().expect_code(1).unwrap();
     let told =
         "error: 10,000 records appended, up to line 10001 of the file; then, lines counted from line 10002: line 1: ";

@@ -148,3 +148,21 @@ async fn planning_without_a_pause_ends_with_the_time_limit() {
     let (found, _) = rows(&engine, &ask("SELECT count(*) FROM trips")).await.expect("others go on");
     assert_eq!(found, "12000");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_a_window_at_each_of_its_rows_is_refused() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    for sql in [
+        "SELECT array_agg(id) OVER () FROM trips",
+        "SELECT count(*) FROM (SELECT string_agg(note, ',') OVER (ORDER BY id) AS all_notes FROM trips)",
+    ] {
+        let refused = refused_soon(&engine, sql).await;
+        assert!(
+            matches!(&refused, SqlError::Plan { message } if message.contains("of all rows of its window")),
+            "{refused:?}"
+        );
+    }
+    let (counted, _) = rows(&engine, &ask("SELECT cardinality(array_agg(id)) FROM trips")).await.expect("one list");
+    assert_ne!(counted, "0");
+}

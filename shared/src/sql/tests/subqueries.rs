@@ -59,6 +59,32 @@ async fn nulls_count_in_conditions_over_subqueries_as_sql_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_over_a_subquery_is_no_value_of_a_column() {
+    let fixture = Fixture::new().await;
+    let engine = sets(&fixture).await;
+    for sql in [
+        // A filter that is pushed into the select list would lose the nulls of `c`.
+        "SELECT id FROM (SELECT id, x NOT IN (SELECT v FROM holey) AS c FROM outside) t WHERE c IS TRUE",
+        "WITH t AS (SELECT id, x IN (SELECT v FROM plain) AS c FROM outside) SELECT id FROM t WHERE c IS UNKNOWN",
+        "SELECT id, EXISTS (SELECT 1 FROM plain WHERE v = x) FROM outside",
+        "SELECT a.id FROM outside a JOIN outside b ON a.x > ALL (SELECT v FROM plain) AND a.id = b.id",
+    ] {
+        let refused = error(&engine, sql).await;
+        let SqlError::Plan { message } = &refused else { panic!("{sql}: {refused:?}") };
+        assert!(
+            message.starts_with("a condition over a subquery (IN, EXISTS, ANY, ALL) may stand in WHERE"),
+            "{message}"
+        );
+    }
+    let counted = "SELECT id FROM outside WHERE (SELECT count(*) FROM plain WHERE v = x) > 1 ORDER BY id";
+    let (found, _) = rows(&engine, &ask(counted)).await.expect("as the message says");
+    assert_eq!(found, "2\n5");
+    let having = "SELECT x FROM outside GROUP BY x HAVING count(*) IN (SELECT k FROM holey) ORDER BY x";
+    let (found, _) = rows(&engine, &ask(having)).await.expect("a filter");
+    assert_eq!(found, "1\n2\n3\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_condition_over_few_values_compares_no_pairs_of_rows() {
     let fixture = Fixture::new().await;
     let engine = fixture.engine(SqlConfig { threads: Some(2), ..SqlConfig::default() });
