@@ -56,13 +56,15 @@ pub(crate) fn describe(
     // `rd_kafka_DescribeTopics`; each object is destroyed once, by its guard, and the event after what was read from it.
     unsafe {
         let rk = client.native_ptr();
-        let topics = Guard::of(sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()), |found| {
-            sys::rd_kafka_TopicCollection_destroy(found);
-        })?;
+        let topics =
+            Guard::of(sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()), |found| {
+                sys::rd_kafka_TopicCollection_destroy(found);
+            })?;
         let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         let options = Guard::of(options, |found| sys::rd_kafka_AdminOptions_destroy(found))?;
         let mut message = [0; MESSAGE_BYTES];
-        let set = sys::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout_ms, message.as_mut_ptr(), MESSAGE_BYTES);
+        let set =
+            sys::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout_ms, message.as_mut_ptr(), MESSAGE_BYTES);
         checked(set)?;
         let queue = Guard::of(sys::rd_kafka_queue_new(rk), |found| sys::rd_kafka_queue_destroy(found))?;
         sys::rd_kafka_DescribeTopics(rk, topics.0, options.0, queue.0);

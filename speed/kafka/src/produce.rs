@@ -219,7 +219,9 @@ pub(crate) fn refused(code: RDKafkaErrorCode, records: &[Routed]) -> LogError {
         RDKafkaErrorCode::InvalidTimestamp => {
             "the topic does not take the time that one has (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`)"
         }
-        RDKafkaErrorCode::InvalidRecord => "the topic does not take one of them, as one without a key in a compacted topic",
+        RDKafkaErrorCode::InvalidRecord => {
+            "the topic does not take one of them, as one without a key in a compacted topic"
+        }
         code => return failed("append records", code),
     };
     LogError::Invalid { what: format!("an append of records of up to {largest} bytes"), reason: reason.to_owned() }

@@ -267,7 +267,13 @@ impl Reader {
     }
 
     /// Moves to `from`, of a partition that has `bounds`.
-    pub(crate) fn seek(&mut self, topic: &Topic, partition: u32, from: u64, bounds: Bounds) -> Result<(), RDKafkaErrorCode> {
+    pub(crate) fn seek(
+        &mut self,
+        topic: &Topic,
+        partition: u32,
+        from: u64,
+        bounds: Bounds,
+    ) -> Result<(), RDKafkaErrorCode> {
         self.reset();
         self.id = topic.id.clone();
         (self.next, self.passed, self.bounds) = (from, from, bounds);

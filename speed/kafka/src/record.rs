@@ -66,7 +66,9 @@ mod tests {
     #[test]
     fn somebody_elses_headers_stay() {
         let header = |value: &'static str| Header { name: TIME_HEADER.to_owned(), value: Some(Bytes::from(value)) };
-        for headers in [vec![header("5")], vec![header("x")], vec![header("-1"), Header { name: "a".to_owned(), value: None }]] {
+        for headers in
+            [vec![header("5")], vec![header("x")], vec![header("-1"), Header { name: "a".to_owned(), value: None }]]
+        {
             let mut read = Record { headers: headers.clone(), timestamp_ms: 17, ..Record::default() };
             restore_time(&mut read);
             assert_eq!((read.headers, read.timestamp_ms), (headers, 17));

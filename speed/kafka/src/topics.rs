@@ -70,11 +70,9 @@ impl Topics {
     pub(crate) async fn expect(&self, topic: &Topic) -> Result<Topic, LogError> {
         match self.current(&topic.name).await? {
             None => Err(LogError::Missing { topic: topic.name.clone() }),
-            Some(found) if found.id != topic.id => Err(LogError::Replaced {
-                topic: topic.name.clone(),
-                expected: topic.id.clone(),
-                found: found.id,
-            }),
+            Some(found) if found.id != topic.id => {
+                Err(LogError::Replaced { topic: topic.name.clone(), expected: topic.id.clone(), found: found.id })
+            }
             Some(found) => Ok(found),
         }
     }
@@ -177,9 +175,10 @@ fn topic_of(name: &TopicName, described: Result<Option<Described>, RDKafkaErrorC
         Ok(None) => Ok(None),
         Ok(Some(Described { id: None, .. })) => Err(LogError::Invalid {
             what: format!("the broker of topic `{name}`"),
-            reason: "it tells no topic ids, so that a topic made again could not be told from the old one (Apache Kafka \
+            reason:
+                "it tells no topic ids, so that a topic made again could not be told from the old one (Apache Kafka \
                      does from 2.8 on)"
-                .to_owned(),
+                    .to_owned(),
         }),
         Ok(Some(Described { id: Some(id), partitions })) => {
             Ok(Some(Topic { name: name.clone(), id: TopicId::new(&id), partitions }))

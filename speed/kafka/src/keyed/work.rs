@@ -8,9 +8,7 @@ use bytes::Bytes;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
-use tidemark_shared::log::{
-    Appended, Fingerprint, LogError, OffsetRecord, Position, Record, Routed, Topic, TopicName,
-};
+use tidemark_shared::log::{Appended, Fingerprint, LogError, OffsetRecord, Position, Record, Routed, Topic, TopicName};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -54,7 +52,8 @@ impl From<LogError> for Trouble {
 
 /// Works until nobody can ask any more.
 pub(super) fn run(parts: Arc<Parts>, topic: Topic, runtime: &Handle, mut requests: mpsc::Receiver<Request>) {
-    let mut work = Work { parts, topic, runtime: runtime.clone(), owner: None, keys: None, index: Index::default(), next: 0 };
+    let mut work =
+        Work { parts, topic, runtime: runtime.clone(), owner: None, keys: None, index: Index::default(), next: 0 };
     while let Some(first) = requests.blocking_recv() {
         let mut bytes = size(&first);
         let mut group = vec![first];

@@ -117,9 +117,7 @@ impl Log for KafkaLog {
         check_partitions(&topic.name, total)?;
         let found = self.parts.topics.expect(topic).await?;
         match found.partitions {
-            now if now > total => {
-                Err(LogError::Mismatch { topic: topic.name.clone(), expected: total, found: now })
-            }
+            now if now > total => Err(LogError::Mismatch { topic: topic.name.clone(), expected: total, found: now }),
             now if now == total => Ok(found),
             _ => self.parts.grow(&found, total).await,
         }

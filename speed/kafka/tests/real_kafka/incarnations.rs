@@ -103,7 +103,8 @@ async fn real_kafka_records_leave_by_the_time_that_they_have() {
         routed.record.timestamp_ms = now - hours * 3_600_000;
         routed
     };
-    let records = vec![hours_ago(5, "a"), hours_ago(4, "b"), hours_ago(1, "c"), hours_ago(3, "late"), hours_ago(0, "d")];
+    let records =
+        vec![hours_ago(5, "a"), hours_ago(4, "b"), hours_ago(1, "c"), hours_ago(3, "late"), hours_ago(0, "d")];
     log.append(&topic, records, None).await.unwrap();
     let older = |hours: u64| Retention { age_max: Some(Duration::from_secs(hours * 3_600)), bytes_max: None };
     let start = |retention: Retention, limit| {

@@ -3,8 +3,8 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tidemark_shared::log::{Header, LogError};
 
 use super::support::{client, open, read_on, topic, values};
