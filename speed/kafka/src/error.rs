@@ -1,7 +1,19 @@
 //! What librdkafka says went wrong, in the words of the port.
 
+use std::time::Duration;
+
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tidemark_shared::backoff::Backoff;
 use tidemark_shared::log::LogError;
+
+/// Of what passes by itself within moments: how often, and for how long, it is looked for whether it has.
+pub(crate) const SETTLING: Backoff = Backoff {
+    first: Duration::from_millis(4),
+    pause_max: Duration::from_millis(100),
+    attempts_max: 10_000,
+    time_max: Duration::from_secs(10),
+    attempts_min: 2,
+};
 
 /// A failure of the broker or on the way to it, by its code.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +43,7 @@ pub(crate) fn client_failed(operation: &'static str, error: KafkaError) -> LogEr
 /// True if the broker does not know the topic or partition: it is gone, or another broker has not heard of it yet.
 pub(crate) fn is_unknown(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicId
-            | Code::InconsistentTopicId
-    )
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId)
 }
 
 /// True for what passes by itself within moments while a cluster changes.

@@ -98,7 +98,8 @@ unsafe fn described(topic: *const sys::rd_kafka_TopicDescription_t) -> Result<Op
         let mut partitions = 0;
         let _partitions = sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
         let id = text(sys::rd_kafka_Uuid_base64str(sys::rd_kafka_TopicDescription_topic_id(topic)));
-        let id = Some(id).filter(|id| !id.is_empty() && id != NO_ID);
+        // as Kafka's own tools show it
+        let id = Some(id.replace('+', "-").replace('/', "_")).filter(|id| !id.is_empty() && id != NO_ID);
         Ok(Some(Described { id, partitions: u32::try_from(partitions).unwrap_or(u32::MAX) }))
     }
 }
@@ -245,7 +246,7 @@ unsafe fn headers(message: *const sys::rd_kafka_message_t) -> Result<Vec<Header>
         let mut list = ptr::null_mut();
         match checked(sys::rd_kafka_message_headers(message, &raw mut list)) {
             Ok(()) => {}
-            Err(RDKafkaErrorCode::NoEntity) => return Ok(Vec::new()),
+            Err(RDKafkaErrorCode::NoEnt) => return Ok(Vec::new()),
             Err(code) => return Err(code),
         }
         let mut headers = Vec::new();

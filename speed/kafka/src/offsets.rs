@@ -1,24 +1,22 @@
 //! Where partitions begin and end, as their leaders say.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::backoff::Attempts;
 use tidemark_shared::log::{Bounds, LogError, Topic};
 use tokio::sync::Semaphore;
 
 use crate::clients::{Events, blocking};
-use crate::error::{failed, is_passing};
+use crate::error::{SETTLING, failed, is_passing};
 use crate::topics::Topics;
 
 /// Longest wait for leaders' answers to one request.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// How long it is tried again while leaders change, or a new topic is on its way to the brokers.
-const SETTLE_MAX: Duration = Duration::from_secs(10);
-/// Between two of those attempts.
-const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// Most requests at once.
 const REQUESTS_MAX: usize = 16;
 
@@ -37,13 +35,14 @@ pub(crate) enum Ask {
 pub(crate) struct Offsets {
     consumer: Arc<BaseConsumer<Events>>,
     topics: Arc<Topics>,
+    ambient: Arc<dyn Ambient>,
     permits: Semaphore,
 }
 
 impl Offsets {
     /// With a client that reads committed records: the end is the last stable offset then.
-    pub(crate) fn new(consumer: Arc<BaseConsumer<Events>>, topics: Arc<Topics>) -> Self {
-        Self { consumer, topics, permits: Semaphore::new(REQUESTS_MAX) }
+    pub(crate) fn new(consumer: Arc<BaseConsumer<Events>>, topics: Arc<Topics>, ambient: Arc<dyn Ambient>) -> Self {
+        Self { consumer, topics, ambient, permits: Semaphore::new(REQUESTS_MAX) }
     }
 
     /// The offsets of `partitions`, in their order. Tries again while a cluster settles, as long as the topic is there. The
@@ -56,18 +55,28 @@ impl Offsets {
             return Ok(Vec::new());
         }
         let _permit = self.permits.acquire().await.map_err(|_| LogError::Closed)?;
-        let begun = Instant::now();
+        let mut attempts = Attempts::new(SETTLING);
         loop {
             let (consumer, name, numbers) = (Arc::clone(&self.consumer), topic.name.clone(), partitions.to_vec());
-            let code = match blocking(move || request(&consumer, name.as_str(), &numbers, ask)).await? {
+            let answer = blocking(move || {
+                let answer = request(&consumer, name.as_str(), &numbers, ask);
+                if answer.as_ref().is_err_and(|code| is_passing(*code)) {
+                    // what the client remembers of the topic is of another time
+                    drop(consumer.fetch_metadata(Some(name.as_str()), ANSWER_MAX));
+                }
+                answer
+            });
+            let code = match answer.await? {
                 Ok(offsets) => return Ok(offsets),
                 Err(code) => code,
             };
-            if !is_passing(code) || begun.elapsed() >= SETTLE_MAX {
+            if is_passing(code) {
+                let _there = self.topics.expect(topic).await?;
+            }
+            // leaders change, or a new topic is on its way to the brokers
+            if !is_passing(code) || !attempts.again(self.ambient.random()).await {
                 return Err(failed("ask for the bounds of partitions", code));
             }
-            let _there = self.topics.expect(topic).await?;
-            tokio::time::sleep(SETTLE_PAUSE).await;
         }
     }
 

@@ -1,36 +1,34 @@
 //! What the parts of a log share: settings, clients, and what can be done to topics with them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tidemark_shared::ambient::Ambient;
+use tidemark_shared::backoff::Attempts;
 use tidemark_shared::log::{LogError, Topic, TopicName};
 
 use crate::clients::Events;
-use crate::error::{client_failed, failed, is_unknown};
+use crate::error::{SETTLING, client_failed, failed, is_unknown};
 use crate::offsets::Offsets;
 use crate::settings::KafkaSettings;
 use crate::topics::Topics;
 
 /// Longest wait for the controller.
 const OPERATION_MAX: Duration = Duration::from_secs(10);
-/// How long what the controller did is looked for at the brokers.
-const SETTLE_MAX: Duration = Duration::from_secs(15);
-/// Between two looks.
-const SETTLE_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module's text.
 pub(crate) struct Parts {
     pub(crate) settings: KafkaSettings,
     pub(crate) ambient: Arc<dyn Ambient>,
     pub(crate) admin: Arc<AdminClient<Events>>,
-    /// Reads no partition of the log; asks for offsets, and reads what the log remembers for itself.
-    pub(crate) consumer: Arc<BaseConsumer<Events>>,
+    /// Reads what the log remembers for itself.
+    pub(crate) looker: Arc<BaseConsumer<Events>>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) offsets: Offsets,
 }
@@ -41,11 +39,15 @@ impl Parts {
         settings.check()?;
         let admin = AdminClient::from_config_and_context(&settings.admin(), Events);
         let admin = Arc::new(admin.map_err(|error| client_failed("make a client", error))?);
-        let consumer = BaseConsumer::from_config_and_context(&settings.reader(), Events);
-        let consumer = Arc::new(consumer.map_err(|error| client_failed("make a client", error))?);
+        let client = |config: &ClientConfig| {
+            let made = BaseConsumer::from_config_and_context(config, Events);
+            made.map(Arc::new).map_err(|error| client_failed("make a client", error))
+        };
+        // Who asks for offsets reads nothing: a broker answers nobody's question while it keeps his request for records.
+        let (asker, looker) = (client(&settings.reader())?, client(&settings.looker())?);
         let topics = Arc::new(Topics::start(Arc::clone(&admin))?);
-        let offsets = Offsets::new(Arc::clone(&consumer), Arc::clone(&topics));
-        Ok(Self { settings, ambient, admin, consumer, topics, offsets })
+        let offsets = Offsets::new(asker, Arc::clone(&topics), Arc::clone(&ambient));
+        Ok(Self { settings, ambient, admin, looker, topics, offsets })
     }
 
     /// Makes a topic, unless there is one of that name, and waits until it can be used.
@@ -125,13 +127,12 @@ impl Parts {
         name: &TopicName,
         settled: impl Fn(&Option<Topic>) -> bool,
     ) -> Result<Option<Topic>, LogError> {
-        let begun = Instant::now();
+        let mut attempts = Attempts::new(SETTLING);
         loop {
             let now = self.topics.current(name).await?;
-            if settled(&now) || begun.elapsed() >= SETTLE_MAX {
+            if settled(&now) || !attempts.again(self.ambient.random()).await {
                 return Ok(now);
             }
-            tokio::time::sleep(SETTLE_PAUSE).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Appending: records on their way to the broker, and what it says of them.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,16 +10,20 @@ use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
-use tidemark_shared::log::{LogError, Position, Routed};
+use tidemark_shared::log::{LogError, Position, Routed, Topic, TopicId};
 use tokio::sync::oneshot;
 
-use crate::clients::Events;
+use crate::clients::{Events, blocking};
 use crate::error::{client_failed, failed};
 use crate::record::headers_and_time;
 use crate::settings::KafkaSettings;
 
 /// How long the thread that hands deliveries on looks for one before it looks whether it is to end.
 const POLL: Duration = Duration::from_millis(100);
+/// Longest wait for what the broker says of a topic.
+const METADATA_MAX: Duration = Duration::from_secs(5);
+/// Most topics of which it is remembered what a producer knows.
+const KNOWN_MAX: usize = 10_000;
 /// Longest wait for deliveries.
 const DELIVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -85,7 +90,7 @@ impl Batch {
             && let Some(done) = state.done.take()
         {
             // who waited may be gone
-            drop(done.send(()));
+            let _told = done.send(());
         }
     }
 
@@ -97,6 +102,11 @@ impl Batch {
             None if state.left > 0 => Err(RDKafkaErrorCode::MessageTimedOut),
             None => Ok(state.positions.clone()),
         }
+    }
+
+    /// True once the broker has said of each record what became of it.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.state().left == 0
     }
 
     fn state(&self) -> MutexGuard<'_, Outcome> {
@@ -135,6 +145,34 @@ pub(crate) fn send(
     Ok((batch, done))
 }
 
+/// Which partitions a producer knows of: it refuses records for others before it asks the broker whether there are more now.
+#[derive(Debug, Default)]
+pub(crate) struct Known(HashMap<TopicId, u32>);
+
+impl Known {
+    /// True if the producer may not know of all these records' partitions.
+    pub(crate) fn lacks(&self, topic: &Topic, records: &[Routed]) -> bool {
+        let known = self.0.get(&topic.id).copied().unwrap_or(0);
+        records.iter().any(|routed| routed.partition >= known)
+    }
+
+    /// Lets the producer ask the broker. Blocks.
+    pub(crate) fn learn(producer: &BaseProducer<Deliveries>, topic: &Topic) -> Result<u32, LogError> {
+        let metadata = producer.client().fetch_metadata(Some(topic.name.as_str()), METADATA_MAX);
+        let metadata = metadata.map_err(|error| client_failed("describe a topic", error))?;
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        Ok(u32::try_from(partitions).unwrap_or(u32::MAX))
+    }
+
+    /// Notes what it learned.
+    pub(crate) fn note(&mut self, topic: &Topic, partitions: u32) {
+        if self.0.len() >= KNOWN_MAX {
+            self.0.clear();
+        }
+        self.0.insert(topic.id.clone(), partitions);
+    }
+}
+
 /// Appends without keys. The client is made when it is first needed, and anew after a failure that it can't go on from.
 pub(crate) struct Plain {
     settings: KafkaSettings,
@@ -144,7 +182,14 @@ pub(crate) struct Plain {
 /// A producer, and the thread that hands on what the broker says.
 struct Client {
     producer: Arc<BaseProducer<Deliveries>>,
+    known: Mutex<Known>,
     stop: Arc<AtomicBool>,
+}
+
+impl Client {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Plain {
@@ -153,9 +198,14 @@ impl Plain {
     }
 
     /// Appends records; returns when the broker has them, or says why it has not.
-    pub(crate) async fn append(&self, topic: &str, records: &[Routed]) -> Result<Vec<Position>, LogError> {
+    pub(crate) async fn append(&self, topic: &Topic, records: &[Routed]) -> Result<Vec<Position>, LogError> {
         let client = self.client()?;
-        let (batch, done) = send(&client.producer, topic, records)?;
+        if client.known().lacks(topic, records) {
+            let (producer, asked) = (Arc::clone(&client.producer), topic.clone());
+            let partitions = blocking(move || Known::learn(&producer, &asked)).await??;
+            client.known().note(topic, partitions);
+        }
+        let (batch, done) = send(&client.producer, topic.name.as_str(), records)?;
         // librdkafka's own limit is shorter: this one is only there so that nothing can wait for ever
         let _told = tokio::time::timeout(DELIVERY_MAX, done).await;
         batch.positions().map_err(|code| {
@@ -183,7 +233,7 @@ impl Plain {
         let thread = std::thread::Builder::new().name("kafka-deliveries".to_owned()).spawn(poll);
         // it ends by itself within one poll of being told to
         let _thread = thread.map_err(|source| LogError::backend("start a thread", source))?;
-        let client = Arc::new(Client { producer, stop });
+        let client = Arc::new(Client { producer, known: Mutex::default(), stop });
         *held = Some(Arc::clone(&client));
         Ok(client)
     }

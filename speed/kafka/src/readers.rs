@@ -70,7 +70,11 @@ impl Readers {
         let place = (topic.name.clone(), partition);
         loop {
             let returned = self.returned.notified();
-            if let Some(reader) = self.try_checkout(&mut self.open()?, &place, &topic.id, from)? {
+            let found = {
+                let mut state = self.open()?;
+                self.try_checkout(&mut state, &place, &topic.id, from)?
+            };
+            if let Some(reader) = found {
                 return Ok(Held { readers: self, place, reader: Some(reader), waits: false });
             }
             returned.await;

@@ -222,8 +222,17 @@ impl KafkaSettings {
             // what one partition may have waiting for its reader
             .set("queued.max.messages.kbytes", "4096")
             .set("queued.min.messages", "100000")
+            // what a reader that moves waits for at most: a broker answers a client's requests one after the other
+            .set("fetch.wait.max.ms", "100")
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.error.backoff.ms", "100");
+        config
+    }
+
+    /// Of the client that reads a record here and there, and waits for none that is not there yet.
+    pub(crate) fn looker(&self) -> ClientConfig {
+        let mut config = self.reader();
+        config.set("fetch.wait.max.ms", "5");
         config
     }
 

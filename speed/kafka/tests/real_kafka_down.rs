@@ -29,7 +29,10 @@ fn server(script: &str) {
 
 fn record(value: &str) -> Routed {
     let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    Routed { partition: 0, record: Record { value, timestamp_ms: 1, ..Record::default() } }
+    // of this moment: a broker lets old records go by the time that they have
+    let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_millis();
+    let timestamp_ms = i64::try_from(now).expect("it is before 292277026596");
+    Routed { partition: 0, record: Record { value, timestamp_ms, ..Record::default() } }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

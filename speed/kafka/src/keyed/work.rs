@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::log::{Appended, Fingerprint, LogError, OffsetRecord, Position, Record, Routed, Topic, TopicName};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use crate::error::{client_failed, failed};
 use crate::native::{PartitionStream, Taken};
 use crate::offsets::Ask;
 use crate::parts::Parts;
-use crate::produce::{Deliveries, refused, send};
+use crate::produce::{Batch, Deliveries, Known, refused, send};
 
 /// Most appends in one transaction.
 const GROUP_MAX: usize = 64;
@@ -29,10 +30,17 @@ const GROUP_BYTES: usize = 16 << 20;
 const ATTEMPTS_MAX: usize = 20;
 /// Longest wait of each step of a transaction.
 const STEP_MAX: Duration = Duration::from_secs(10);
+/// How long it is waited for what the broker says before it is looked whether that was all.
+const POLL: Duration = Duration::from_millis(1);
 /// How long records that are committed are waited for until readers see them: an open transaction of somebody else's
 /// producer may hide them for longer.
-const VISIBLE_MAX: Duration = Duration::from_secs(2);
-const VISIBLE_PAUSE: Duration = Duration::from_millis(2);
+const VISIBLE: Backoff = Backoff {
+    first: Duration::from_millis(2),
+    pause_max: Duration::from_millis(20),
+    attempts_max: 10_000,
+    time_max: Duration::from_secs(2),
+    attempts_min: 2,
+};
 /// How long an entry that must be there is waited for.
 const ENTRY_MAX: Duration = Duration::from_secs(10);
 
@@ -52,8 +60,16 @@ impl From<LogError> for Trouble {
 
 /// Works until nobody can ask any more.
 pub(super) fn run(parts: Arc<Parts>, topic: Topic, runtime: &Handle, mut requests: mpsc::Receiver<Request>) {
-    let mut work =
-        Work { parts, topic, runtime: runtime.clone(), owner: None, keys: None, index: Index::default(), next: 0 };
+    let mut work = Work {
+        parts,
+        topic,
+        runtime: runtime.clone(),
+        owner: None,
+        known: Known::default(),
+        keys: None,
+        index: Index::default(),
+        next: 0,
+    };
     while let Some(first) = requests.blocking_recv() {
         let mut bytes = size(&first);
         let mut group = vec![first];
@@ -76,6 +92,8 @@ struct Work {
     runtime: Handle,
     /// The producer that has the transactional id, as far as is known.
     owner: Option<BaseProducer<Deliveries>>,
+    /// What that producer knows.
+    known: Known,
     /// The topic of keys.
     keys: Option<Topic>,
     index: Index,
@@ -178,12 +196,15 @@ impl Work {
         }
         self.index.check_room(new.len())?;
         let (Some(owner), Some(keys)) = (&self.owner, &self.keys) else { return Err(Trouble::TakeOver) };
+        if new.iter().any(|request| self.known.lacks(&self.topic, &request.records)) {
+            self.known.note(&self.topic, Known::learn(owner, &self.topic)?);
+        }
         owner.begin_transaction().map_err(|error| trouble(owner, error))?;
         let mut batches = Vec::with_capacity(new.len());
         for request in new {
             batches.push(send(owner, self.topic.name.as_str(), &request.records)?.0);
         }
-        owner.flush(STEP_MAX).map_err(|error| trouble(owner, error))?;
+        wait_for(owner, &batches);
         let mut appended = Vec::with_capacity(new.len());
         for (batch, request) in batches.iter().zip(new) {
             let positions = batch.positions().map_err(|code| not_delivered(code, &request.records))?;
@@ -198,7 +219,7 @@ impl Work {
         };
         let entries: Vec<Routed> = new.iter().zip(&appended).map(entry).collect();
         let (batch, _) = send(owner, keys.name.as_str(), &entries)?;
-        owner.flush(STEP_MAX).map_err(|error| trouble(owner, error))?;
+        wait_for(owner, std::slice::from_ref(&batch));
         let places = batch.positions().map_err(|code| not_delivered(code, &entries))?;
         owner.commit_transaction(STEP_MAX).map_err(|_| Trouble::TakeOver)?;
         for (request, place) in new.iter().zip(&places) {
@@ -217,16 +238,17 @@ impl Work {
             *end = (*end).max(position.offset + 1);
         }
         let partitions: Vec<u32> = ends.keys().copied().collect();
-        let begun = Instant::now();
-        while begun.elapsed() < VISIBLE_MAX {
-            let found = self.runtime.block_on(self.parts.offsets.of(&self.topic, &partitions, Ask::End));
-            match found {
-                Ok(found) if found.iter().zip(ends.values()).all(|(found, wanted)| found >= wanted) => return,
-                Ok(_) => self.runtime.block_on(tokio::time::sleep(VISIBLE_PAUSE)),
-                // they are appended all the same
-                Err(_) => return,
+        self.runtime.block_on(async {
+            let mut attempts = Attempts::new(VISIBLE);
+            loop {
+                // where they can't be seen they are appended all the same
+                let Ok(found) = self.parts.offsets.of(&self.topic, &partitions, Ask::End).await else { return };
+                let all = found.iter().zip(ends.values()).all(|(found, wanted)| found >= wanted);
+                if all || !attempts.again(self.parts.ambient.random()).await {
+                    return;
+                }
             }
-        }
+        });
     }
 
     /// Has the transactional id, and knows all keys that were used under it before.
@@ -241,6 +263,7 @@ impl Work {
         owner.init_transactions(STEP_MAX).map_err(|error| trouble(&owner, error))?;
         self.read_keys(&keys)?;
         self.keys = Some(keys);
+        self.known = Known::default();
         self.owner = Some(owner);
         Ok(())
     }
@@ -310,7 +333,7 @@ impl Work {
     }
 
     fn stream(&self, keys: &Topic, from: u64) -> Result<PartitionStream, LogError> {
-        let stream = PartitionStream::start(Arc::clone(&self.parts.consumer), keys.name.as_str(), 0, from);
+        let stream = PartitionStream::start(Arc::clone(&self.parts.looker), keys.name.as_str(), 0, from);
         stream.map_err(|code| failed("read idempotency keys", code))
     }
 
@@ -328,6 +351,14 @@ impl Work {
                 return Err(failed("read idempotency keys", RDKafkaErrorCode::OperationTimedOut));
             }
         }
+    }
+}
+
+/// Waits until the broker has said of all records what became of them.
+fn wait_for(owner: &BaseProducer<Deliveries>, batches: &[Arc<Batch>]) {
+    let begun = Instant::now();
+    while !batches.iter().all(|batch| batch.is_decided()) && begun.elapsed() < STEP_MAX {
+        owner.poll(POLL);
     }
 }
 

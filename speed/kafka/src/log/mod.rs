@@ -183,7 +183,7 @@ impl Log for KafkaLog {
         let _budget = self.budget.acquire_many(kib.min(BUDGET_KIB)).await.map_err(|_| LogError::Closed)?;
         let outcome = match key {
             None => {
-                let positions = self.plain.append(topic.name.as_str(), &records).await;
+                let positions = self.plain.append(topic, &records).await;
                 positions.map(|positions| Appended { positions, repeated: false })
             }
             Some(key) => self.keyed.append(topic, records, key).await,

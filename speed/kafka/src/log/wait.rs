@@ -2,11 +2,11 @@
 //! comes is read from there next.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tidemark_shared::log::{LogError, Position, ReadLimits, Topic};
+use tokio::time::Instant;
 
 use super::KafkaLog;
 use crate::offsets::Ask;
@@ -62,14 +62,13 @@ impl KafkaLog {
                 return Ok(());
             }
             let mut parked = self.park(topic, beyond).await?;
-            let look_again = tokio::time::sleep(LOOK_AGAIN);
-            tokio::pin!(look_again);
+            let look_again = Instant::now() + LOOK_AGAIN;
             loop {
                 let came: Vec<_> = parked.iter().filter_map(|reader| reader.came()).collect();
                 let mut failed = false;
                 for reader in &mut parked {
                     match reader.fill(ANY) {
-                        Ok(true) => return Ok(()),
+                        Ok(true) => return self.parts.topics.expect(topic).await.map(drop),
                         Ok(false) => {}
                         // what it is, the broker is asked
                         Err(_) => failed = true,
@@ -79,10 +78,14 @@ impl KafkaLog {
                     break;
                 }
                 let mut woken: FuturesUnordered<_> = came.iter().map(|came| came.notified()).collect();
-                tokio::select! {
-                    Some(()) = woken.next() => {}
-                    _ = changes.changed() => break,
-                    () = &mut look_again => break,
+                let woken = async {
+                    tokio::select! {
+                        Some(()) = woken.next() => true,
+                        _ = changes.changed() => false,
+                    }
+                };
+                if !tokio::time::timeout_at(look_again, woken).await.unwrap_or(false) {
+                    break;
                 }
             }
         }

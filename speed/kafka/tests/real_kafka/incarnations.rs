@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidemark_shared::log::{Log, LogError, Position, Retention, Topic};
 use tokio::task::JoinSet;
 
-use super::support::{ALL, append, open, read_on, record, topic, values};
+use super::support::{ALL, append, now_ms, open, read_on, record, topic, values};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const EVERYTHING: Retention = Retention { age_max: None, bytes_max: Some(0) };
@@ -97,7 +97,7 @@ async fn real_kafka_retention_that_passes_a_reader_is_an_error_and_no_later_reco
 async fn real_kafka_records_leave_by_the_time_that_they_have() {
     let log = open();
     let topic = topic(&log, "age", 1).await;
-    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let now = now_ms();
     let hours_ago = |hours: i64, value: &str| {
         let mut routed = record(0, value);
         routed.record.timestamp_ms = now - hours * 3_600_000;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemark_shared::log::{IdempotencyKey, Log, LogError};
+use tidemark_shared::log::{IdempotencyKey, LogError};
 use tokio::task::JoinSet;
 
 use super::support::{append, open, read_on, record, topic, values};

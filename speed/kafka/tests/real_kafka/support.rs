@@ -40,7 +40,13 @@ pub(crate) async fn topic(log: &Arc<dyn Log>, test: &str, partitions: u32) -> To
 
 pub(crate) fn record(partition: u32, value: &str) -> Routed {
     let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    Routed { partition, record: Record { value, timestamp_ms: 1_700_000_000_000, ..Record::default() } }
+    Routed { partition, record: Record { value, timestamp_ms: now_ms(), ..Record::default() } }
+}
+
+/// Of this moment: a broker lets old records go by the time that they have.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_millis())
+        .expect("it is before 292277026596")
 }
 
 pub(crate) async fn append(log: &Arc<dyn Log>, topic: &Topic, values: &[&str]) -> Vec<u64> {
