@@ -16,7 +16,7 @@ use crate::error::{SETTLING, failed, is_passing};
 use crate::topics::Topics;
 
 /// Longest wait for leaders' answers to one request.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Most requests at once.
 const REQUESTS_MAX: usize = 16;
 

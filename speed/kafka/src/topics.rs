@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::error::RDKafkaErrorCode;
@@ -16,22 +16,46 @@ use crate::native::{Described, describe};
 /// Most questions that wait.
 const QUESTIONS_MAX: usize = 1_024;
 /// Longest wait for the broker's answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// After a failure nobody asks for so long: who comes meanwhile fails at once instead of waiting, too.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// What was heard of a broker so long ago says nothing of whether it is there.
+const FRESH: Duration = Duration::from_secs(2);
+
+const DESCRIBE: &str = "describe a topic";
 
 type Answer = Result<Option<Topic>, LogError>;
+type Description = Result<Option<Described>, RDKafkaErrorCode>;
 
 /// A question: what is the topic of that name now?
 struct Question {
     name: TopicName,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Description>,
 }
 
 /// What is known of topics.
 pub(crate) struct Topics {
     questions: Mutex<Option<mpsc::Sender<Question>>>,
-    known: Arc<Mutex<HashMap<TopicName, Topic>>>,
+    known: Mutex<HashMap<TopicName, Topic>>,
+    pulse: Arc<Mutex<Pulse>>,
     /// Counts what may end a wait: a topic is another, or the log is closed.
     changes: watch::Sender<u64>,
+}
+
+/// When the broker answered last, and when it failed to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pulse {
+    answered: Option<Instant>,
+    failed: Option<(Instant, RDKafkaErrorCode)>,
+}
+
+impl Pulse {
+    fn beats<T>(&mut self, found: &Result<T, RDKafkaErrorCode>) {
+        match found {
+            Ok(_) => *self = Self { answered: Some(Instant::now()), failed: None },
+            Err(code) => self.failed = Some((Instant::now(), *code)),
+        }
+    }
 }
 
 impl Topics {
@@ -41,24 +65,32 @@ impl Topics {
     /// [`LogError::Backend`] if there is no thread to be had.
     pub(crate) fn start(admin: Arc<AdminClient<Events>>) -> Result<Self, LogError> {
         let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
-        let known = Arc::new(Mutex::new(HashMap::new()));
+        let pulse: Arc<Mutex<Pulse>> = Arc::default();
+        let heard = Arc::clone(&pulse);
         let thread = std::thread::Builder::new().name("kafka-topics".to_owned());
         // it ends when the sender is dropped
         let _thread = thread
-            .spawn(move || answer_all(&admin, receiver))
+            .spawn(move || answer_all(&admin, receiver, &heard))
             .map_err(|source| LogError::backend("start a thread", source))?;
-        Ok(Self { questions: Mutex::new(Some(questions)), known, changes: watch::Sender::new(0) })
+        let known = Mutex::default();
+        Ok(Self { questions: Mutex::new(Some(questions)), known, pulse, changes: watch::Sender::new(0) })
     }
 
     /// The topic as the broker describes it from now on: the question is asked after this call.
     pub(crate) async fn current(&self, name: &TopicName) -> Answer {
         let (answer, answered) = oneshot::channel();
         let questions = self.questions().clone().ok_or(LogError::Closed)?;
+        if let Some((at, code)) = self.pulse().failed
+            && at.elapsed() < ASK_AGAIN
+        {
+            return Err(failed(DESCRIBE, code));
+        }
         let question = Question { name: name.clone(), answer };
         if questions.send(question).await.is_err() {
             return Err(LogError::Closed);
         }
-        let found = answered.await.map_err(|_| LogError::Closed)??;
+        let described = answered.await.map_err(|_| LogError::Closed)?;
+        let found = topic_of(name, described)?;
         self.note(name, found.as_ref());
         Ok(found)
     }
@@ -77,11 +109,13 @@ impl Topics {
         }
     }
 
-    /// The incarnation as it was when somebody asked last; asks, if that was another or nobody did.
+    /// The incarnation as it was when somebody asked last; asks, if that was another or long ago. So who begins something while
+    /// the broker is away is told soon.
     pub(crate) async fn known(&self, topic: &Topic) -> Result<Topic, LogError> {
         let known = self.table().get(&topic.name).cloned();
+        let fresh = self.pulse().answered.is_some_and(|at| at.elapsed() < FRESH);
         match known {
-            Some(known) if known.id == topic.id => Ok(known),
+            Some(known) if known.id == topic.id && fresh => Ok(known),
             _ => self.expect(topic).await,
         }
     }
@@ -139,39 +173,44 @@ impl Topics {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn pulse(&self) -> MutexGuard<'_, Pulse> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn table(&self) -> MutexGuard<'_, HashMap<TopicName, Topic>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Answers until nobody can ask any more: all that wait, by one request.
-fn answer_all(admin: &AdminClient<Events>, mut questions: mpsc::Receiver<Question>) {
+fn answer_all(admin: &AdminClient<Events>, mut questions: mpsc::Receiver<Question>, pulse: &Mutex<Pulse>) {
     while let Some(first) = questions.blocking_recv() {
-        let mut asked: HashMap<TopicName, Vec<oneshot::Sender<Answer>>> = HashMap::new();
+        let mut asked: HashMap<TopicName, Vec<oneshot::Sender<Description>>> = HashMap::new();
         let mut next = Some(first);
         while let Some(Question { name, answer }) = next {
             asked.entry(name).or_default().push(answer);
             next = questions.try_recv().ok();
         }
-        let asked: Vec<(TopicName, Vec<oneshot::Sender<Answer>>)> = asked.into_iter().collect();
+        let asked: Vec<(TopicName, Vec<oneshot::Sender<Description>>)> = asked.into_iter().collect();
         let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
         let found = describe(admin.inner(), &names, ANSWER_MAX);
-        for (at, (name, waiting)) in asked.into_iter().enumerate() {
+        pulse.lock().unwrap_or_else(PoisonError::into_inner).beats(&found);
+        for (at, (_, waiting)) in asked.into_iter().enumerate() {
             for answer in waiting {
                 let described = match &found {
                     Ok(found) => found.get(at).cloned().unwrap_or(Err(RDKafkaErrorCode::BadMessage)),
                     Err(code) => Err(*code),
                 };
                 // who asked may be gone
-                drop(answer.send(topic_of(&name, described)));
+                drop(answer.send(described));
             }
         }
     }
 }
 
-fn topic_of(name: &TopicName, described: Result<Option<Described>, RDKafkaErrorCode>) -> Answer {
+fn topic_of(name: &TopicName, described: Description) -> Answer {
     match described {
-        Err(code) => Err(failed("describe a topic", code)),
+        Err(code) => Err(failed(DESCRIBE, code)),
         Ok(None) => Ok(None),
         Ok(Some(Described { id: None, .. })) => Err(LogError::Invalid {
             what: format!("the broker of topic `{name}`"),
