@@ -44,14 +44,28 @@ sys.exit(correlation != 1 or brokers < 1)
 PY
 }
 
+# A certificate of its own for the listener with TLS and SASL.
+kafka_certificate() {
+  [ -s "$data/kafka/keystore.pem" ] && return
+  need openssl "install OpenSSL's command"
+  mkdir -p "$data/kafka"
+  openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
+    -keyout "$data/kafka/key.pem" -out "$data/kafka/ca.pem" 2>/dev/null
+  cat "$data/kafka/key.pem" "$data/kafka/ca.pem" >"$data/kafka/keystore.pem"
+}
+
 kafka_config() {
   cat <<CONF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$2
-listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
-advertised.listeners=PLAINTEXT://127.0.0.1:$1
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2,SECURE://127.0.0.1:$3
+advertised.listeners=PLAINTEXT://127.0.0.1:$1,SECURE://127.0.0.1:$3
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=$data/kafka/keystore.pem
+sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$access_key="$secret_key";
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs=$data/kafka/log
@@ -74,20 +88,25 @@ CONF
 }
 
 write_env_kafka() {
-  echo "export TIDEMARK_TEST_KAFKA=127.0.0.1:$1 TIDEMARK_TEST_KAFKA_DATA=$data" >>"$data/env"
+  cat >>"$data/env" <<ENV
+export TIDEMARK_TEST_KAFKA=127.0.0.1:$1 TIDEMARK_TEST_KAFKA_DATA=$data
+export TIDEMARK_TEST_KAFKA_SECURE=127.0.0.1:$2 TIDEMARK_TEST_KAFKA_CA=$data/kafka/ca.pem
+export TIDEMARK_TEST_KAFKA_USER=$access_key TIDEMARK_TEST_KAFKA_PASSWORD=$secret_key
+ENV
 }
 
 kafka_up() {
-  alive kafka && { write_env_kafka "$(cat "$data/kafka.port")"; return; }
+  alive kafka && { write_env_kafka $(cat "$data/kafka.port"); return; }
   need java "install Java 17 or newer, or start a Docker engine"
-  local java=java lib port controller logging
+  local java=java lib port secure controller logging
   [ -z "${JAVA_HOME:-}" ] || java=$JAVA_HOME/bin/java
   lib=$(kafka_lib)
   mkdir -p "$data/kafka"
   # One that is started again on what it left keeps its address: clients look for it there.
-  [ -s "$data/kafka.port" ] || { free_port >"$data/kafka.port"; free_port >"$data/kafka/controller.port"; }
-  port=$(cat "$data/kafka.port") controller=$(cat "$data/kafka/controller.port")
-  kafka_config "$port" "$controller" >"$data/kafka/server.properties"
+  [ -s "$data/kafka.port" ] || echo "$(free_port) $(free_port) $(free_port)" >"$data/kafka.port"
+  read -r port secure controller <"$data/kafka.port"
+  kafka_certificate
+  kafka_config "$port" "$controller" "$secure" >"$data/kafka/server.properties"
   logging=$data/kafka/log4j2.properties
   printf '%s\n' 'appender.out.type=Console' 'appender.out.name=out' 'appender.out.layout.type=PatternLayout' \
     'appender.out.layout.pattern=[%d] %p %m (%c)%n' 'rootLogger.level=WARN' 'rootLogger.appenderRef.out.ref=out' >"$logging"
@@ -100,5 +119,5 @@ kafka_up() {
     -Dlog4j2.configurationFile="$logging" kafka.Kafka "$data/kafka/server.properties" >>"$data/kafka.log" 2>&1 </dev/null &
   echo $! >"$data/kafka.pid"
   wait_for kafka 90 kafka_answers "$port"
-  write_env_kafka "$port"
+  write_env_kafka "$port" "$secure"
 }

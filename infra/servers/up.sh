@@ -35,17 +35,19 @@ compose_up() {
   if [ ! -s "$data/compose" ]; then
     echo "tidemark-test-$$" >"$data/compose"
     # Kafka tells clients its address, so that it must know it.
-    echo "export S3_ACCESS_KEY=$access_key S3_SECRET_KEY=$secret_key KAFKA_PORT=$(free_port)" >"$data/compose.env"
+    echo "export S3_ACCESS_KEY=$access_key S3_SECRET_KEY=$secret_key KAFKA_PORT=$(free_port) KAFKA_SECURE_PORT=$(free_port)" \
+      "KAFKA_SECRETS=$data/kafka" >"$data/compose.env"
   fi
   project=$(cat "$data/compose")
   . "$data/compose.env"
+  kafka_certificate
   docker compose -f "$here/compose.yml" -p "$project" up -d --wait "$@" >&2
   port_of() { docker compose -f "$here/compose.yml" -p "$project" port "$1" "$2" | sed 's/.*://'; }
   for service in "$@"; do
     case $service in
       s3) local port; port=$(port_of s3 9000); wait_for s3 60 s3_answers "$port"; write_env_s3 "$port" minio ;;
       postgres) write_env_postgres "$(port_of postgres 5432)" ;;
-      kafka) wait_for kafka 60 kafka_answers "$KAFKA_PORT"; write_env_kafka "$KAFKA_PORT" ;;
+      kafka) wait_for kafka 60 kafka_answers "$KAFKA_PORT"; write_env_kafka "$KAFKA_PORT" "$KAFKA_SECURE_PORT" ;;
       *) die "no such server: $service" ;;
     esac
   done

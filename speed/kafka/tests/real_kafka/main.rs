@@ -5,5 +5,6 @@ mod contract;
 mod incarnations;
 mod keys;
 mod others;
+mod secure;
 mod support;
 mod transactions;
