@@ -69,7 +69,8 @@ listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.pla
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs=$data/kafka/log
-auto.create.topics.enable=false
+# Kafka's own default: that a client asks for a topic must not make one
+auto.create.topics.enable=true
 default.replication.factor=1
 min.insync.replicas=1
 offsets.topic.replication.factor=1

@@ -174,6 +174,8 @@ impl KafkaSettings {
         config.set_log_level(RDKafkaLogLevel::Warning);
         config
             .set("client.id", "tidemark")
+            // a topic that somebody deletes is not to come back because somebody else asks for it
+            .set("allow.auto.create.topics", "false")
             .set("socket.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.ms", "50")
@@ -217,7 +219,6 @@ impl KafkaSettings {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
-            .set("allow.auto.create.topics", "false")
             .set("check.crcs", "true")
             // what one partition may have waiting for its reader
             .set("queued.max.messages.kbytes", "4096")
