@@ -12,6 +12,7 @@
 
 mod facts;
 mod log;
+mod measured;
 mod metrics;
 mod notify;
 mod parts;
@@ -55,6 +56,7 @@ use crate::config::ServerConfig;
 use crate::endpoints::{Endpoints, directory_id};
 use facts::Facts;
 pub use log::LogSettingsError;
+use measured::Measured;
 use metrics::Metrics;
 use notify::Notifying;
 use parts::Parts;
@@ -255,7 +257,8 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(&mut registry));
-    let parts = parts(store.clone(), batch, Arc::clone(&log), metrics, &config)?;
+    let log: Arc<dyn Log> = Arc::new(Measured::new(log, Arc::clone(&metrics)));
+    let parts = parts(store.clone(), batch, log, metrics, &config)?;
     let streams = Arc::new(Streams::new(parts.clone()));
     let facts = Facts { parts: parts.clone(), streams: Arc::clone(&streams), ready: AtomicBool::new(false) };
     let facts = Arc::new(facts);
