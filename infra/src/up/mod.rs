@@ -349,19 +349,19 @@ async fn start(parts: &Parts, streams: &Arc<Streams>, config: &ServerConfig) -> 
 
 /// Sets archiver and batch runs of a stream going.
 async fn start_stream(parts: &Parts, streams: &Arc<Streams>, intervals: Intervals, stream: Arc<Stream>) {
-    let (archiver, stop) = (Arc::clone(&stream.archiver), parts.stop_speed.clone());
+    let (archiver, stop) = (Arc::clone(&stream.archiver), stream.stop.clone());
     let archive = move || {
         let (archiver, stop) = (Arc::clone(&archiver), stop.clone());
         async move { archiver.run(&stop).await.map_err(|error| chain(&error)) }
     };
-    parts.tasks.spawn(format!("archiver {}", stream.dataset), parts.stop_speed.clone(), archive).await;
-    let name = format!("batch {}", stream.dataset);
+    parts.tasks.spawn(format!("archiver {}", stream.dataset), stream.stop.clone(), archive).await;
+    let (name, stop_batch) = (format!("batch {}", stream.dataset), stream.stop_batch.clone());
     let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), intervals });
     let run = move || {
         let runs = Arc::clone(&runs);
         async move { runs.run().await.map_err(|error| chain(&error)) }
     };
-    parts.tasks.spawn(name, parts.stop_batch.clone(), run).await;
+    parts.tasks.spawn(name, stop_batch, run).await;
 }
 
 /// Opens the log. Where its lock does not keep a second process from the same data, the first one's endpoints do.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use tidemark_serving::http::{IntakeError, Taken};
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry::{self, Registered};
-use tidemark_shared::error::{AnyError, ErrorKind as _, Kind};
+use tidemark_shared::error::{AnyError, ErrorKind as _, Kind, chain};
 use tidemark_shared::live::ViewId;
 use tidemark_shared::log::{IdempotencyKey, LogError, MessageKeys, Partitioner, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
@@ -39,6 +39,10 @@ pub(super) struct Stream {
     partitioner: Mutex<Partitioner>,
     pub(super) indexers: Mutex<BTreeMap<String, Running>>,
     heard: Mutex<Heard>,
+    /// Stops its archiver and indexers.
+    pub(super) stop: CancellationToken,
+    /// Stops its batch runs.
+    pub(super) stop_batch: CancellationToken,
     parts: Parts,
 }
 
@@ -91,6 +95,8 @@ impl Stream {
             definition: RwLock::new(Arc::new(applied)),
             indexers: Mutex::default(),
             heard: Mutex::default(),
+            stop: parts.stop_speed.child_token(),
+            stop_batch: parts.stop_batch.child_token(),
             parts: parts.clone(),
         })
     }
@@ -133,7 +139,7 @@ impl Stream {
             pressure: Arc::clone(&self.parts.pressure),
         };
         let indexer = Arc::new(Indexer::open(parts, coverage, IndexerSettings::default()).await?);
-        let running = Running { indexer, stop: self.parts.stop_speed.child_token() };
+        let running = Running { indexer, stop: self.stop.child_token() };
         let mut indexers = self.indexers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(indexers.entry(generation.generation.clone()).or_insert(running).clone())
     }
@@ -146,6 +152,24 @@ impl Stream {
         self.parts.live.close(&self.view(generation)).await?;
         self.parts.pressure.dropped(self.parts.live.as_ref());
         Ok(())
+    }
+
+    /// True if somebody has made the topic again. One that is deleted is not yet.
+    pub(super) async fn is_replaced(&self) -> Result<bool, UpError> {
+        let found = tokio::time::timeout(ANSWER_MAX, self.parts.log.topic(&self.topic.name)).await;
+        let found = found.unwrap_or_else(|waited| Err(LogError::backend("describe a topic in time", waited)))?;
+        Ok(found.is_some_and(|found| found.id != self.topic.id))
+    }
+
+    /// Ends the work on an incarnation that is gone. What was read of it is archived; views keep its rows.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.stop_batch.cancel();
+        // the topic is gone: it only seals what it has
+        if let Err(error) = self.archiver.flush().await {
+            let (dataset, error) = (&self.dataset, chain(&error));
+            tracing::warn!(dataset, error, "the stream's topic was made again: the old one ends here");
+        }
     }
 
     /// Appends values, each to the partition that its key says.
