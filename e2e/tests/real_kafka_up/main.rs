@@ -40,13 +40,24 @@ undecided.abort_transaction(30)
 print(json.dumps(ends))
 "#;
 
-fn python(topic: &str, from: u64, to: u64) -> Value {
+/// Deletes a topic and makes it again.
+const MADE_AGAIN: &str = r#"
+import os, sys
+from confluent_kafka.admin import AdminClient, NewTopic
+topic = sys.argv[1]
+admin = AdminClient({"bootstrap.servers": os.environ["TIDEMARK_TEST_KAFKA"]})
+admin.delete_topics([topic], operation_timeout=30)[topic].result(30)
+while topic in admin.list_topics(timeout=30).topics:
+    pass
+admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(30)
+"#;
+
+fn python(program: &str, args: &[&str]) -> String {
     let interpreter = repository().join(".venv/bin/python");
-    let (from, to) = (from.to_string(), to.to_string());
-    let output = Command::new(interpreter).args(["-c", PYTHON, topic, &from, &to]).output();
+    let output = Command::new(interpreter).args(["-c", program]).args(args).output();
     let output = output.expect("run `make setup-python`");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("one document")
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The token of whoever wants to see what a producer of his own has appended.
@@ -72,7 +83,8 @@ fn real_kafka_records_by_http_and_by_a_clients_own_producer_are_in_one_answer() 
         assert_eq!(reply.status, 200, "repeated: {repeated}: {}", reply.text);
     }
     shop.batch_run(&server);
-    let ends = python(&shop.topic, 400, 1_000);
+    let ends = python(PYTHON, &[&shop.topic, "400", "1000"]);
+    let ends = serde_json::from_str(&ends).expect("one document");
     let document = json!({"sql": SUMS, "at_least": token(&shop.topic, &ends)});
     let all = answered(&server, &document);
     assert_eq!(all["rows"], sums(1_000), "{all}");
@@ -87,6 +99,33 @@ fn real_kafka_records_by_http_and_by_a_clients_own_producer_are_in_one_answer() 
     shop.batch_run(&server);
     let curated = answered(&server, &json!({"sql": "SELECT count(*) AS n, sum(cents) AS cents FROM batch.orders"}));
     assert_eq!(curated["rows"], sums(1_000), "{curated}");
+    shop.audit();
+    assert_eq!(server.stop().expect("it drains"), Some(0));
+}
+
+#[test]
+fn real_kafka_a_topic_that_is_made_again_goes_on_as_a_new_source() {
+    let shop = Shop::open("again");
+    let server = shop.start();
+    let first = server.produce("orders", orders(0..100).as_bytes()).expect("it takes records");
+    assert_eq!(answered(&server, &json!({"sql": SUMS, "at_least": first["at_least"]}))["rows"], sums(100));
+    shop.batch_run(&server);
+    python(MADE_AGAIN, &[&shop.topic]);
+    let begun = Instant::now();
+    let taken = loop {
+        let headers = [("content-type", "application/x-ndjson"), ("idempotency-key", "again")];
+        let body = orders(100..150);
+        let reply = server.ask("POST", "/v1/datasets/orders/records", &headers, body.as_bytes()).expect("it answers");
+        if reply.status == 200 {
+            break reply.json();
+        }
+        assert!(begun.elapsed() < PATIENCE, "it takes no records: {}", reply.text);
+    };
+    let sources = taken["at_least"]["orders"].to_string();
+    assert!(sources.contains(&format!("{}~2/", shop.topic)), "offsets of two topics have one name: {taken}");
+    let all = answered(&server, &json!({"sql": SUMS, "at_least": taken["at_least"]}));
+    assert_eq!(all["rows"], sums(150), "{all}");
+    shop.batch_run(&server);
     shop.audit();
     assert_eq!(server.stop().expect("it drains"), Some(0));
 }
