@@ -22,6 +22,8 @@ MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# One build for all benchmarks: the dependencies of every other build, and our own crates optimized.
+BENCH_BUILD = cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,11 +62,11 @@ deny: ## The same deny.toml by cargo-deny, where it is installed
 	cargo deny check bans licenses sources
 
 bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, against DuckDB in the same run
-	cargo build --workspace --bins $(CARGO_FLAGS) $(foreach crate,shared stores batch,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+	$(BENCH_BUILD)
 	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/debug/tidemark
 
 bench-speed: setup ## Produce to visible, freshness, merged against batch, memory; the questions need bench-batch's trips
-	cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+	$(BENCH_BUILD)
 	python3 e2e/bench/speed.py --tidemark $(TARGET)/debug/tidemark --index-speed $(TARGET)/debug/examples/index_speed
 
 mutants: setup ## Break every invariant of the hand-off on purpose and see that a test notices

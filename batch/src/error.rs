@@ -164,6 +164,16 @@ pub enum BatchError {
         /// What is wrong.
         what: String,
     },
+    /// The object of a file's rejects is gone.
+    #[error("dataset `{dataset}` has lost the rejects of file `{name}`: {key} is missing")]
+    RejectsLost {
+        /// Dataset.
+        dataset: String,
+        /// Name in the ledger.
+        name: String,
+        /// Where they were.
+        key: String,
+    },
     /// Counting went wrong: a defect of ours, found before anything was published.
     #[error("file {name}: {records} records, but {accepted} accepted + {filtered} filtered + {rejected} rejected")]
     DoesNotAddUp {
@@ -291,7 +301,7 @@ impl ErrorKind for BatchError {
                 Some(cause) => cause.kind(),
             },
             Self::OtherSemantics { .. } => Kind::Unsupported,
-            Self::RawLost { .. } | Self::Damaged { .. } => Kind::Corrupt,
+            Self::RawLost { .. } | Self::RejectsLost { .. } | Self::Damaged { .. } => Kind::Corrupt,
             Self::DoesNotAddUp { .. } | Self::Panicked { .. } | Self::Arrow(_) | Self::Parquet(_) => Kind::Internal,
             Self::Cancelled => Kind::Exhausted,
             Self::Store(error) => error.kind(),
@@ -333,6 +343,9 @@ impl ErrorKind for BatchError {
             Self::RawLost { dataset, name, .. } => Some(format!(
                 "restore that version, or give the file up: `tidemark ingest {dataset} --withdraw '{name}'`"
             )),
+            Self::RejectsLost { dataset, .. } => {
+                Some(format!("`tidemark batch recompute {dataset}` makes them again from the raw zone"))
+            }
             Self::SourceChanged { .. } => Some("run the same command again once nobody writes the file".to_owned()),
             Self::CopyVacuumed { .. } | Self::Abandoned { .. } => {
                 Some("run the same command again; let vacuums spare what is younger than the longest run".to_owned())

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
 use tidemark_shared::dataset::registry;
+use tidemark_shared::layout;
 use tidemark_shared::ledger::{Entry, LedgerFile, LedgerState, Standing, Verdict};
 use tidemark_shared::position::{Coverage, FILES_SOURCE};
 
@@ -25,7 +26,7 @@ impl Batch {
         let mut rows = Vec::new();
         let Some((table, files)) = self.with_rejects(dataset, query).await? else { return Ok(rows) };
         for (file, held) in files {
-            self.push_rejects(dataset, &table.generation, &file, held, query, limit, &mut rows).await?;
+            self.push_rejects(&table, &file, held, query, limit, &mut rows).await?;
             if rows.len() >= limit {
                 return Ok(rows);
             }
@@ -47,8 +48,8 @@ impl Batch {
     ) -> Result<BTreeMap<String, u64>, BatchError> {
         let mut counts = Counts::default();
         let Some((table, files)) = self.with_rejects(dataset, query).await? else { return Ok(counts.rejected) };
-        for (file, _) in files {
-            if let Some(rejects) = FileRejects::open(&self.store, dataset, &table.generation, file.number).await? {
+        for (file, held) in files {
+            if let Some(rejects) = self.file_rejects(&table, &file, held).await? {
                 counts.add(&rejects.counts);
             }
         }
@@ -122,20 +123,36 @@ impl Batch {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of `rejects`, cut out of it for length")]
+    /// The rejects of `file`. Every file whose rows count has an object, be it without a reject: one that is gone took
+    /// rejects with it, and is no file without any (H8).
+    async fn file_rejects(
+        &self,
+        table: &TableHead,
+        file: &LedgerFile,
+        held: bool,
+    ) -> Result<Option<FileRejects>, BatchError> {
+        let (dataset, generation) = (&table.dataset, &table.generation);
+        let found = FileRejects::open(&self.store, dataset, generation, file.number).await?;
+        if found.is_none() && !held {
+            return Err(BatchError::RejectsLost {
+                dataset: dataset.clone(),
+                name: file.file.name.clone(),
+                key: layout::file_rejects(dataset, generation, file.number).to_string(),
+            });
+        }
+        Ok(found)
+    }
+
     async fn push_rejects(
         &self,
-        dataset: &str,
-        generation: &str,
+        table: &TableHead,
         file: &LedgerFile,
         held: bool,
         query: &RejectQuery,
         limit: usize,
         rows: &mut Vec<RejectRow>,
     ) -> Result<(), BatchError> {
-        let Some(rejects) = FileRejects::open(&self.store, dataset, generation, file.number).await? else {
-            return Ok(());
-        };
+        let Some(rejects) = self.file_rejects(table, file, held).await? else { return Ok(()) };
         if wanted_none(query, &rejects.counts) {
             return Ok(());
         }

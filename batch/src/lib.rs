@@ -8,6 +8,7 @@ mod compact;
 mod curate;
 mod curated;
 mod error;
+mod files;
 mod gate;
 mod generation;
 mod ingest;

@@ -17,12 +17,9 @@ use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
 use crate::failpoint;
 use crate::generation::{Current, Definitions, Maker, whole_ledger};
-use crate::rejects::{FileRejects, absent};
+use crate::rejects::{FOOTERS_MAX, FileRejects, absent};
 use crate::report::{Counts, IngestReport, Progress, RecomputeReport};
 use crate::service::Batch;
-
-/// Footers of rejects that are read at once.
-const FOOTERS_MAX: usize = 16;
 
 impl Batch {
     /// Builds a new generation by the newest definition and switches to it.

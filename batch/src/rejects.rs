@@ -38,6 +38,8 @@ const SPOOL_BYTES: usize = 16 << 20;
 /// Rejects that are gathered before they are encoded, in records and in bytes.
 const GATHER_RECORDS: usize = 8_192;
 const GATHER_BYTES: usize = 8 << 20;
+/// Footers that are read side by side.
+pub(crate) const FOOTERS_MAX: usize = 16;
 /// Rejects that are taken out of a row group at once.
 const READ_RECORDS: usize = 1_024;
 

@@ -205,6 +205,59 @@ pub struct VacuumReport {
     pub dry_run: bool,
 }
 
+/// How a file of the ledger stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileStanding {
+    /// Its rows count.
+    Included,
+    /// Its rows will count once the batch layer has run.
+    Waiting,
+    /// The gate holds it.
+    Held,
+    /// It was withdrawn.
+    Withdrawn,
+    /// Another file of its name took its place.
+    Replaced,
+}
+
+impl FileStanding {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Included => "included",
+            Self::Waiting => "waiting",
+            Self::Held => "held",
+            Self::Withdrawn => "withdrawn",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// A file of the ledger, as people and scripts see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FileRow {
+    /// Its number in the ledger, which is the partition of its rows' positions.
+    pub number: u64,
+    /// Its name in the ledger.
+    pub name: String,
+    /// How it stands.
+    pub standing: FileStanding,
+    /// The ledger's entry that withdrew or replaced it.
+    pub gone_at: Option<u64>,
+    /// Its bytes.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, in lower-case hex.
+    pub sha256: String,
+    /// Its format.
+    pub format: String,
+    /// Where its bytes are: a key of the store, or the URL of a version of an object.
+    pub location: String,
+    /// What became of its records, where it is included or held.
+    pub counts: Option<Counts>,
+}
+
 /// A published reject, as people and scripts see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RejectRow {

@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -93,7 +94,7 @@ class Tidemark:
         ends = []
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for line in child.stderr:
-            if " rows in " in line:
+            if re.match(r"[0-9,]+ rows? in ", line):
                 ends.append(time.perf_counter())
         if child.wait() != 0 or len(ends) != 2 * len(queries):
             raise SystemExit(f"{' '.join(command)}: exit code {child.returncode}, {len(ends)} answers")

@@ -9,6 +9,7 @@ use crate::commands::audit::AuditArgs;
 use crate::commands::batch::BatchCommand;
 use crate::commands::dataset::DatasetCommand;
 use crate::commands::debug::DebugCommand;
+use crate::commands::files::FilesArgs;
 use crate::commands::ingest::IngestArgs;
 use crate::commands::produce::ProduceArgs;
 use crate::commands::rejects::RejectsArgs;
@@ -110,6 +111,8 @@ pub enum Command {
     Batch(BatchCommand),
     /// Ask curated tables, and files in place, in SQL
     Sql(Box<SqlArgs>),
+    /// Show the files that were taken in, how they stand, and what became of their records
+    Files(FilesArgs),
     /// Show rejected records with position, reason and bytes
     Rejects(RejectsArgs),
     /// Derive answers again from the master dataset, and compare
@@ -135,6 +138,7 @@ impl Command {
             Self::Produce(_)
             | Self::Audit(_)
             | Self::Dataset(_)
+            | Self::Files(_)
             | Self::Rejects(_)
             | Self::Status(_)
             | Self::Config

@@ -48,6 +48,26 @@ async fn a_damaged_object_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rejects_that_are_gone_are_not_shown_as_none() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv"]).await.expect("ingests");
+    let before = home.published().await;
+    let objects = files(&home.path("store/curated"));
+    let rejects = objects.iter().find(|path| path.to_string_lossy().contains("rejects/files/"));
+    std::fs::remove_file(rejects.expect("the file's rejects")).expect("an object");
+    let all = RejectQuery::default();
+    for lost in [
+        batch.rejects("events", &all).await.expect_err("they are gone"),
+        batch.reject_reasons("events", &all).await.expect_err("they are gone"),
+    ] {
+        assert!(matches!(&lost, BatchError::RejectsLost { name, .. } if name.ends_with("a.csv")), "{lost}");
+    }
+    batch.recompute("events", &quiet()).await.expect("recomputes");
+    assert_eq!(home.published().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_table_comes_back_as_its_hint_says() {
     let home = Home::new().await;
     let batch = home.batch();

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod config;
 pub mod dataset;
 pub mod debug;
+pub mod files;
 pub mod ingest;
 pub mod produce;
 pub mod query;
@@ -31,6 +32,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, CliError>
         Command::Ingest(args) => ingest::run(args, context).await,
         Command::Batch(command) => batch::run(command, context).await,
         Command::Sql(args) => query::run(args, context).await,
+        Command::Files(args) => files::run(args, context).await,
         Command::Rejects(args) => rejects::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Config => config::run(context),

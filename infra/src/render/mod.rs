@@ -7,6 +7,7 @@ use tidemark_batch::report::{Counts, RecomputeReport, RejectRow, VacuumReport, r
 use crate::units::{counted, format_bytes, format_count, format_duration, format_elapsed};
 
 mod audit;
+mod files;
 mod ingest;
 mod server;
 mod status;
@@ -16,6 +17,7 @@ mod tests;
 mod upkeep;
 
 pub use audit::audit;
+pub use files::files;
 pub use ingest::ingest;
 pub use server::server;
 pub use status::status;

@@ -101,6 +101,32 @@ fn exit_codes_tell_a_held_a_bad_and_a_refused_file() {
 }
 
 #[test]
+fn files_are_listed_with_how_they_stand_and_what_became_of_their_records() {
+    let home = Home::with_rides();
+    let none = home.run(&["files", "rides"]).expect(0);
+    assert_eq!((none.out.as_str(), none.err.as_str()), ("", "no file\n"));
+    home.write("good.csv", "id,fare,day\n1,2,mon\n2,x,mon\n");
+    home.write("held.csv", "id,fare,day\n1,2,mon\n,3,mon\n,4,mon\n");
+    home.run(&["ingest", "rides", "good.csv"]).expect(0);
+    home.run(&["ingest", "rides", "held.csv"]).expect(1);
+    home.write("good.csv", "id,fare,day\n1,3,mon\n");
+    home.run(&["ingest", "rides", "good.csv", "--replace"]).expect(0);
+    let listed = home.run(&["files", "rides"]).expect(0).out;
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["number", "standing", "bytes", "records", "accepted", "filtered", "rejected", "name"]);
+    assert_eq!(lines[1], ["0", "replaced", "28", "B", "-", "-", "-", "-", "good.csv"]);
+    assert_eq!(lines[2], ["1", "held", "34", "B", "3", "1", "0", "2", "held.csv"]);
+    assert_eq!(lines[3], ["2", "included", "20", "B", "1", "1", "0", "0", "good.csv"]);
+    let held = home.run(&["files", "rides", "--standing", "held", "--json"]).expect(0).json();
+    let files = held["files"].as_array().unwrap();
+    assert_eq!(
+        (files.len(), &files[0]["name"], &files[0]["counts"]["rejected"]["missing"]),
+        (1, &"held.csv".into(), &2.into())
+    );
+    home.run(&["files", "tides"]).expect(2);
+}
+
+#[test]
 fn what_is_copied_counts_once_in_the_progress() {
     let home = Home::with_rides();
     let text = "id,fare,day\n1,2,mon\n";

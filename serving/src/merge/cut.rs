@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
-use tidemark_shared::dataset::{Definition, registry};
+use tidemark_shared::dataset::{Definition, KnownDefinitions};
 use tidemark_shared::error::{AnyError, ErrorKind};
 use tidemark_shared::live::{LivePin, LiveView, ViewId};
 use tidemark_shared::position::Coverage;
@@ -25,8 +25,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Pause between two looks whether the curated table covers what is waited for. Every batch of real-time rows is a change,
 /// too, and would ask the store for nothing.
 const COVERAGE_AGAIN: Duration = Duration::from_millis(100);
-/// Definitions kept; a dataset has few that answer.
-const DEFINITIONS_MAX: usize = 1_000;
 
 /// What cuts are taken of.
 pub(super) struct Sources {
@@ -35,7 +33,7 @@ pub(super) struct Sources {
     pub(super) live: Arc<dyn LiveView>,
     pub(super) speed: Arc<dyn SpeedStatus>,
     pub(super) ambient: Arc<dyn Ambient>,
-    pub(super) definitions: Mutex<BTreeMap<(String, String), Arc<Definition>>>,
+    pub(super) definitions: KnownDefinitions,
     /// By dataset, the highest pointer that answered.
     pub(super) answered: Mutex<BTreeMap<String, u64>>,
 }
@@ -203,19 +201,8 @@ impl Sources {
     }
 
     async fn definition(&self, dataset: &str, version: &str) -> Result<Arc<Definition>, CutError> {
-        let key = (dataset.to_owned(), version.to_owned());
-        if let Some(known) = self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Arc::clone(known));
-        }
-        let registered = registry::by_version(&self.store, dataset, version).await.map_err(failed)?;
-        let missing = || failed(NoDefinition { dataset: key.0.clone(), version: key.1.clone() });
-        let definition = Arc::new(registered.ok_or_else(missing)?.definition);
-        let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
-        if definitions.len() >= DEFINITIONS_MAX {
-            definitions.clear();
-        }
-        definitions.insert(key, Arc::clone(&definition));
-        Ok(definition)
+        let known = self.definitions.get(dataset, version).await.map_err(failed)?;
+        known.ok_or_else(|| failed(NoDefinition { dataset: dataset.to_owned(), version: version.to_owned() }))
     }
 }
 

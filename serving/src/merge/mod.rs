@@ -24,6 +24,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::Expr;
 use object_store::path::Path;
 use tidemark_shared::ambient::Ambient;
+use tidemark_shared::dataset::KnownDefinitions;
 use tidemark_shared::ledger::Ledger;
 use tidemark_shared::live::LiveView;
 use tidemark_shared::position::Coverage;
@@ -65,7 +66,7 @@ impl ServedTables {
         speed: Arc<dyn SpeedStatus>,
         ambient: Arc<dyn Ambient>,
     ) -> Self {
-        let (definitions, answered) = (Mutex::default(), Mutex::default());
+        let (definitions, answered) = (KnownDefinitions::new(store.clone()), Mutex::default());
         let sources = Sources { store, versions, live, speed, ambient, definitions, answered };
         Self { sources: Arc::new(sources), wait_max: WAIT_MAX }
     }

@@ -5,6 +5,7 @@
 
 mod check;
 mod draft;
+mod known;
 mod load;
 pub mod model;
 mod nearest;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 pub use check::{DATASET_FILE, SOURCE_BYTES_MAX, TRANSFORM_FILE, parse};
 pub use draft::{DraftError, draft};
+pub use known::KnownDefinitions;
 pub use load::{Loaded, load};
 pub use model::*;
 pub use nearest::nearest;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::curated::{CuratedReader, DecimalAsDouble, STORE_URL, TextAsNumber};
+use crate::dataset::KnownDefinitions;
 use crate::store::{Store, Stores};
 use datafusion::catalog::MemoryCatalogProvider;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -28,6 +29,7 @@ use super::meter::{Meter, MeteredRegistry, Reading};
 use super::opening::Opened;
 use super::params::Param;
 use super::planning::{Planning, Rules, no_rows};
+use super::spill::SpillFolder;
 use super::statement::parse;
 use super::subqueries::SetComparisons;
 use super::watch::{Waiting, Watch};
@@ -102,11 +104,12 @@ pub struct SqlEngine {
     pub(super) curated: CuratedReader,
     pub(super) catalog: Arc<dyn CatalogTables>,
     pub(super) datasets: Option<Arc<dyn DatasetTables>>,
-    pub(super) definitions: Option<Store>,
+    pub(super) definitions: Option<KnownDefinitions>,
     pub(super) stores: Option<Arc<dyn Stores>>,
     pub(super) runtime: Arc<RuntimeEnv>,
     pub(super) session_tables: Arc<SessionTables>,
     pub(super) config: SqlConfig,
+    _spill: Option<SpillFolder>,
 }
 
 impl fmt::Debug for SqlEngine {
@@ -125,9 +128,17 @@ impl SqlEngine {
         catalog: Arc<dyn CatalogTables>,
         config: SqlConfig,
     ) -> Result<Self, SqlError> {
-        let mode = match &config.spill_folder {
+        let spill = match &config.spill_folder {
+            _ if config.spill_bytes_max == 0 => None,
+            Some(folder) => {
+                Some(SpillFolder::new(Some(folder)).map_err(|error| SqlError::from_planning(error.into()))?)
+            }
+            // Where none can be made, only a statement that needs one is refused.
+            None => SpillFolder::new(None).ok(),
+        };
+        let mode = match &spill {
             _ if config.spill_bytes_max == 0 => DiskManagerMode::Disabled,
-            Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
+            Some(folder) => folder.mode(),
             None => DiskManagerMode::OsTmpDirectory,
         };
         let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes_max);
@@ -151,6 +162,7 @@ impl SqlEngine {
             runtime,
             session_tables: Arc::default(),
             config,
+            _spill: spill,
         })
     }
 
@@ -173,7 +185,7 @@ impl SqlEngine {
     /// it then shows one row per key.
     #[must_use]
     pub fn with_definitions(mut self, store: Store) -> Self {
-        self.definitions = Some(store);
+        self.definitions = Some(KnownDefinitions::new(store));
         self
     }
 

@@ -25,6 +25,7 @@ mod notes;
 mod opening;
 mod params;
 mod planning;
+mod spill;
 mod statement;
 mod subqueries;
 #[cfg(test)]

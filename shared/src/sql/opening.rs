@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::curated::{CuratedTable, CuratedVersion, STORE_URL};
-use crate::dataset::{is_name, registry};
+use crate::dataset::is_name;
 use crate::error::Kind;
 use crate::layout;
 use crate::ledger::entries_above;
@@ -282,11 +282,11 @@ impl SqlEngine {
         version: &CuratedVersion,
         provider: Arc<dyn TableProvider>,
     ) -> Result<Arc<dyn TableProvider>, SqlError> {
-        let Some(store) = &self.definitions else { return Ok(provider) };
+        let Some(definitions) = &self.definitions else { return Ok(provider) };
         let (dataset, definition) = (&version.dataset, &version.generation.definition);
         let failed = |source| SqlError::Cut { dataset: dataset.clone(), source: CutError::failed(source) };
-        let registered = registry::by_version(store, dataset, definition).await.map_err(failed)?;
-        let Some(key) = registered.and_then(|registered| registered.definition.key) else { return Ok(provider) };
+        let definition = definitions.get(dataset, definition).await.map_err(failed)?;
+        let Some(key) = definition.and_then(|definition| definition.key.clone()) else { return Ok(provider) };
         let opened = OpenedDataset {
             schema: provider.schema(),
             parts: vec![provider],

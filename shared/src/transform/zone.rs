@@ -1,6 +1,8 @@
 //! Local times of a zone: which of them do not exist, and which instant the others mean.
 
+use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::array::{Array, BooleanArray, PrimitiveArray};
 use arrow::compute::{max, min};
@@ -22,25 +24,36 @@ const STEP: i64 = 43_200;
 /// tables end before the last.
 const YEARS: Range<i32> = 1840..2101;
 
-/// A zone, with all its gaps of local time known in advance, so that a batch pays for them only where they are.
-#[derive(Debug, Clone)]
+/// Half-open ranges of local microseconds that a zone skips, ascending.
+type Gaps = Arc<[Range<i64>]>;
+
+/// Gaps of the zones that were asked for. To find those of one takes a look at each half day of centuries: milliseconds,
+/// which a definition that is only read, or a batch of few records, must not pay again and again.
+static GAPS: LazyLock<Mutex<HashMap<Tz, Gaps>>> = LazyLock::new(Mutex::default);
+
+/// A zone's local times. All its gaps are found before the first batch, so that one pays for them only where they are.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct LocalTime {
     zone: Tz,
-    /// Half-open ranges of local microseconds that the zone skips, ascending.
-    gaps: Vec<Range<i64>>,
 }
 
 impl LocalTime {
     pub(super) fn new(zone: Tz) -> Self {
-        Self { zone, gaps: gaps(zone) }
+        Self { zone }
+    }
+
+    fn gaps(self) -> Gaps {
+        let mut known = GAPS.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(self.zone).or_insert_with(|| gaps(self.zone)))
     }
 
     /// True for the rows whose local time does not exist; `None` where all do. Nulls are false.
-    pub(super) fn nonexistent(&self, local: &PrimitiveArray<TimestampMicrosecondType>) -> Option<BooleanArray> {
+    pub(super) fn nonexistent(self, local: &PrimitiveArray<TimestampMicrosecondType>) -> Option<BooleanArray> {
         let (least, greatest) = (min(local)?, max(local)?);
-        let first = self.gaps.partition_point(|gap| gap.end <= least);
-        let end = self.gaps.partition_point(|gap| gap.start <= greatest);
-        let near = self.gaps.get(first..end).filter(|near| !near.is_empty())?;
+        let gaps = self.gaps();
+        let first = gaps.partition_point(|gap| gap.end <= least);
+        let end = gaps.partition_point(|gap| gap.start <= greatest);
+        let near = gaps.get(first..end).filter(|near| !near.is_empty())?;
         let skipped = |micros: i64| {
             let after = near.partition_point(|gap| gap.start <= micros);
             after > 0 && micros < near[after - 1].end
@@ -52,7 +65,7 @@ impl LocalTime {
     }
 
     /// The instant of a local time, in microseconds since 1970-01-01 UTC; the first of two; `None` for a skipped one.
-    pub(super) fn instant(&self, micros: i64) -> Option<i64> {
+    pub(super) fn instant(self, micros: i64) -> Option<i64> {
         let local = DateTime::from_timestamp_micros(micros)?.naive_utc();
         match self.zone.from_local_datetime(&local) {
             MappedLocalTime::Single(instant) => Some(instant.timestamp_micros()),
@@ -120,7 +133,7 @@ fn zone_problem(function: &Function) -> Option<SqlProblem> {
     problem.map(|problem| problem.at(zone.span()))
 }
 
-fn gaps(zone: Tz) -> Vec<Range<i64>> {
+fn gaps(zone: Tz) -> Gaps {
     let seconds = |year| {
         NaiveDate::from_ymd_opt(year, 1, 1).expect("a year within chrono's range").and_time(chrono::NaiveTime::MIN)
     };
@@ -140,7 +153,7 @@ fn gaps(zone: Tz) -> Vec<Range<i64>> {
         }
         (at, offset) = (next, next_offset);
     }
-    gaps
+    gaps.into()
 }
 
 /// The first second in `(low, high]` from which on `changed` holds.
@@ -190,7 +203,7 @@ mod tests {
         for zone in [Tz::America__New_York, Tz::Europe__Berlin, Tz::Asia__Kathmandu, Tz::Australia__Lord_Howe, Tz::UTC]
         {
             let known = LocalTime::new(zone);
-            for gap in &known.gaps {
+            for gap in known.gaps().iter() {
                 for (at, exists) in [(gap.start - 1, true), (gap.start, false), (gap.end - 1, false), (gap.end, true)] {
                     assert_eq!(known.instant(at).is_some(), exists, "{zone} {at}");
                 }

@@ -1,6 +1,6 @@
 //! The process itself: its door, its end, and a second one beside it.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -11,6 +11,22 @@ use super::{SUMS, Shop, answered, apply, orders, records, sums, until};
 use crate::support::Home;
 
 const TOKEN: &str = "correct horse battery staple";
+
+/// A request that the server has begun to answer and that waits for its body: the server says when it does.
+fn under_way(server: &Server, path: &str, content_type: &str, body_bytes: usize) -> TcpStream {
+    const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {content_type}\r\n\
+         content-length: {body_bytes}\r\nexpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut told = vec![0; CONTINUE.len()];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(told, CONTINUE, "{}", String::from_utf8_lossy(&told));
+    stream
+}
 
 #[test]
 fn a_termination_drains_and_a_second_one_ends_at_once() {
@@ -26,16 +42,7 @@ fn a_termination_drains_and_a_second_one_ends_at_once() {
     assert_eq!(answered(&server, &json!({"sql": SUMS}))["stats"]["rows_batch"], 10);
 
     // A request whose body does not come keeps the door from closing.
-    let address = server.url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!(
-        "POST /v1/sql HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    until("the request", || {
-        let metrics = server.ask("GET", "/metrics", &[], b"").unwrap();
-        (metrics.status == 200).then_some(())
-    });
+    let _stream = under_way(&server, "/v1/sql", "application/json", 99);
     server.signal("TERM").unwrap();
     let endpoints = shop.home.tidemark.data_dir().join("endpoints.json");
     until("the end of the endpoints file", || (!endpoints.exists()).then_some(()));
@@ -48,23 +55,17 @@ fn a_termination_drains_and_a_second_one_ends_at_once() {
 #[test]
 fn a_request_under_way_ends_while_the_process_drains() {
     let shop = Shop::open();
-    let address = shop.server.url.strip_prefix("http://").unwrap().to_owned();
-    let mut stream = TcpStream::connect(&address).unwrap();
     let body = orders(0..5);
     let (first, rest) = body.split_at(20);
-    let head = format!(
-        "POST /v1/datasets/orders/records HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/x-ndjson\r\n\
-         content-length: {}\r\n\r\n{first}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
+    let mut stream = under_way(&shop.server, "/v1/datasets/orders/records", "application/x-ndjson", body.len());
+    stream.write_all(first.as_bytes()).unwrap();
     shop.take(5..6);
     shop.server.signal("TERM").unwrap();
     let endpoints = shop.home.tidemark.data_dir().join("endpoints.json");
     until("the end of the endpoints file", || (!endpoints.exists()).then_some(()));
     stream.write_all(rest.as_bytes()).unwrap();
     let mut answer = String::new();
-    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"accepted\":5"), "{answer}");
     assert_eq!(shop.server.ended().unwrap(), Some(0));
     let server = Server::start(&shop.home.tidemark, &["--batch-interval", "none"]).unwrap();
