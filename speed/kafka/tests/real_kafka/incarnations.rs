@@ -120,7 +120,7 @@ async fn real_kafka_records_leave_by_the_time_that_they_have() {
 
 async fn close(logs: &[Arc<dyn Log>]) {
     for log in logs {
-        log.close().await.unwrap();
+        log.close().await.expect("close");
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::support::{append, open, read_on, record, topic, values};
 
 fn key(text: &str) -> IdempotencyKey {
-    IdempotencyKey::new(text).unwrap()
+    IdempotencyKey::new(text).expect("a legal key")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -17,35 +17,35 @@ struct Transactions {
 impl Transactions {
     fn new(topic: &Topic) -> Self {
         let mut config = client();
-        let producer: BaseProducer = config.set("transactional.id", topic.name.as_str()).create().unwrap();
-        producer.init_transactions(STEP).unwrap();
+        let producer: BaseProducer = config.set("transactional.id", topic.name.as_str()).create().expect("a producer");
+        producer.init_transactions(STEP).expect("init");
         Self { producer, topic: topic.clone() }
     }
 
     /// Sends values in a transaction that stays open.
     fn begin(&self, values: &[&str]) {
-        self.producer.begin_transaction().unwrap();
+        self.producer.begin_transaction().expect("begin");
         for value in values {
             let record: BaseRecord<'_, (), str> = BaseRecord::to(self.topic.name.as_str()).payload(*value).partition(0);
-            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+            self.producer.send(record).map_err(|(error, _)| error).expect("send");
         }
-        self.producer.flush(STEP).unwrap();
+        self.producer.flush(STEP).expect("flush");
     }
 
     fn commit(&self) {
-        self.producer.commit_transaction(STEP).unwrap();
+        self.producer.commit_transaction(STEP).expect("commit");
     }
 
     fn abort(&self) {
-        self.producer.abort_transaction(STEP).unwrap();
+        self.producer.abort_transaction(STEP).expect("abort");
     }
 }
 
 /// Waits until the log ends there: marks come a moment after the transaction.
 async fn until_end(log: &std::sync::Arc<dyn Log>, topic: &Topic, end: u64) {
     let beyond = [Position { partition: 0, offset: end - 1 }];
-    assert!(log.wait(topic, &beyond, STEP).await.unwrap(), "the log did not come to {end}");
-    assert_eq!(log.bounds(topic).await.unwrap()[0].end, end);
+    assert!(log.wait(topic, &beyond, STEP).await.expect("wait"), "the log did not come to {end}");
+    assert_eq!(log.bounds(topic).await.expect("bounds")[0].end, end);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
