@@ -20,7 +20,6 @@
 //! - It appends by name: a topic that somebody deletes and makes again *while* records are on their way gets them, and the
 //!   caller is told [`LogError::Replaced`] nevertheless.
 //! - A record's time can't be 0 or before 1970: such a time goes in a header of ours ([`record`]), which readers here take off.
-//! - Records that somebody compressed with zstd can't be read: this build of librdkafka lacks it, and the read fails.
 //! - While a process that died in the middle of an append with a key has its transaction open, readers get no later
 //!   records of those partitions: for 10 s, or until another append with a key ends it.
 //!

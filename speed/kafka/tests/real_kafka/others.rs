@@ -13,7 +13,7 @@ async fn real_kafka_whatever_compresses_a_record_it_is_read_as_it_was() {
     let log = open();
     let topic = topic(&log, "compressed", 1).await;
     let time = super::support::now_ms() - 1_000;
-    let codecs = ["none", "gzip", "snappy", "lz4"];
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
     for codec in codecs {
         let producer: BaseProducer = client().set("compression.type", codec).create().unwrap();
         let headers = OwnedHeaders::new()
