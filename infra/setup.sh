@@ -2,8 +2,9 @@
 # Installs what a bare Debian or Ubuntu lacks for building and checking Tidemark, and only that; says what it installs.
 # Quick and silent where nothing is missing.
 #
-#   infra/setup.sh            a C compiler: five Rust crates bring C or assembly of their own (zstd-sys, libsqlite3-sys,
-#                             aws-lc-sys, ring, liblzma-sys); none needs cmake, perl or a system library
+#   infra/setup.sh            compilers for C and C++, make and perl: eight Rust crates bring C or assembly of their own
+#                             (zstd-sys, libsqlite3-sys, aws-lc-sys, ring, liblzma-sys, libz-sys; rdkafka-sys by make,
+#                             with C++; openssl-src, for librdkafka alone, by perl); none needs cmake or a system library
 #   infra/setup.sh python     also .venv with the packages of e2e/requirements.txt, which only checks and benchmarks use
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,6 +31,10 @@ missing=()
 if ! command -v cc >/dev/null || ! printf '#include <stdlib.h>\nint main(void){return 0;}\n' | cc -xc - -o /dev/null 2>/dev/null; then
   missing+=(gcc libc6-dev)
 fi
+command -v c++ >/dev/null || missing+=(g++)
+command -v make >/dev/null || missing+=(make)
+# what there is of perl without its own package lacks these
+perl -MIPC::Cmd -MFindBin -MFile::Compare -e 1 2>/dev/null || missing+=(perl)
 if [ "${1:-}" = python ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
   missing+=(python3-venv)
 fi

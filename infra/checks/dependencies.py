@@ -24,6 +24,7 @@ APART = {
     "tidemark-batch": ["tidemark-speed", "tidemark-serving", "tidemark"],
     "tidemark-speed": ["tidemark-batch", "tidemark-serving", "tidemark"],
     "tidemark-serving": ["tidemark-batch", "tidemark-speed", "tidemark"],
+    "tidemark-kafka": ["tidemark-batch", "tidemark-speed", "tidemark-serving", "tidemark"],
     "tidemark-shared": [
         "tidemark-batch",
         "tidemark-speed",
@@ -95,9 +96,9 @@ def singles(packages: dict, used: set[str]) -> list[str]:
     return lines
 
 
-def deny_rules() -> tuple[set[str], set[tuple[str, str]], list[str], list[str]]:
-    """Allowed licences, exceptions (crate, licence), banned crates, allowed registries. deny.toml is simple enough to need no TOML parser, which
-    Python has only from 3.11 on."""
+def deny_rules() -> tuple[set[str], set[tuple[str, str]], dict[str, list[str]], list[str]]:
+    """Allowed licences, exceptions (crate, licence), banned crates with those that may use them all the same, allowed registries. deny.toml is
+    simple enough to need no TOML parser, which Python has only from 3.11 on."""
     text = re.sub(r"#.*", "", (ROOT / "deny.toml").read_text())
 
     def strings(key: str) -> list[str]:
@@ -112,7 +113,10 @@ def deny_rules() -> tuple[set[str], set[tuple[str, str]], list[str], list[str]]:
         for licences, crate in re.findall(r'\{ allow = \[([^\]]+)\], crate = "([^"]+)" \}', text)
         for licence in re.findall(r'"([^"]+)"', licences)
     }
-    banned = re.findall(r'crate = "([^"]+)"', bans.group(1))
+    banned = {
+        crate: re.findall(r'"([^"]+)"', wrappers)
+        for crate, wrappers in re.findall(r'\{ crate = "([^"]+)"(?:, wrappers = \[([^\]]*)\])?', bans.group(1))
+    }
     return set(strings("allow")), exceptions, banned, strings("allow-registry")
 
 
@@ -146,13 +150,18 @@ def licence_ok(expression: str, allowed: set[str]) -> bool:
     return any_of(0)[0]
 
 
-def licences_and_sources(packages: dict, used: set[str]) -> list[str]:
+def licences_and_sources(packages: dict, edges: dict, used: set[str]) -> list[str]:
     allowed, exceptions, banned, registries = deny_rules()
     lines = []
     for package in sorted((packages[i] for i in used), key=lambda p: p["name"]):
         name = f"{package['name']} {package['version']}"
         if package["name"] in banned:
-            lines.append(f"{name} is banned by deny.toml")
+            users = sorted({packages[i]["name"] for i in used if package["id"] in edges.get(i, [])})
+            lines += [
+                f"{name} is banned by deny.toml, and {user} uses it"
+                for user in users
+                if user not in banned[package["name"]]
+            ]
         own = {licence for crate, licence in exceptions if crate == package["name"]}
         if not licence_ok(package["license"] or "none", allowed | own):
             lines.append(f"{name}: licence {package['license']} is not among those of deny.toml")
@@ -167,7 +176,7 @@ def main() -> int:
     packages, edges = tree(data)
     members = data["workspace_members"]
     used = set(members).union(*(reachable(i, edges) for i in members))
-    lines = layers(packages, edges, members) + singles(packages, used) + licences_and_sources(packages, used)
+    lines = layers(packages, edges, members) + singles(packages, used) + licences_and_sources(packages, edges, used)
     for line in lines:
         print(f"dependencies: {line}", file=sys.stderr)
     if not lines:

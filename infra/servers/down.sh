@@ -9,8 +9,9 @@ parse_data "$@"
 data=$(cd "$data" && pwd)
 
 if [ -s "$data/compose" ]; then
+  . "$data/compose.env"
   docker compose -f "$here/compose.yml" -p "$(cat "$data/compose")" down -v >&2
-  rm -f "$data/compose"
+  rm -f "$data/compose" "$data/compose.env"
 fi
 
 # stop NAME SIGNAL: politely, then by force.
@@ -24,6 +25,7 @@ stop() {
   rm -f "$data/$1.pid"
 }
 stop s3 TERM
+stop kafka TERM
 # Where the start was cut short, only the server's own file has its id.
 [ -s "$data/postgres.pid" ] || head -n 1 "$data/postgres/cluster/postmaster.pid" >"$data/postgres.pid" 2>/dev/null || true
 # A "fast" shutdown: clients are thrown out.

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Starts test servers and writes DIR/env, a file to source, with their addresses.
 #
-#   up.sh --data DIR [s3] [postgres]         both if none is named
+#   up.sh --data DIR [s3] [postgres] [kafka]         all if none is named
 #
 # Docker Compose where an engine answers (TIDEMARK_DOCKER=no prevents that), with MinIO, else plain processes: S3 is
-# versitygw, or MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's. Stop them with down.sh --data DIR.
+# versitygw, or MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's; Kafka's jars come by Maven. Those that
+# run are left as they are. Stop them with down.sh --data DIR; kill.sh kills one.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
+. "$here/kafka.sh"
 parse_data "$@"
-[ ${#rest[@]} -gt 0 ] || rest=(s3 postgres)
+[ ${#rest[@]} -gt 0 ] || rest=(s3 postgres kafka)
 need python3 "install Python 3"
 mkdir -p "$data"; data=$(cd "$data" && pwd)
 : >"$data/env"
@@ -30,15 +32,22 @@ write_env_postgres() {
 
 compose_up() {
   local project service
-  project=tidemark-test-$$
-  echo "$project" >"$data/compose"
-  S3_ACCESS_KEY=$access_key S3_SECRET_KEY=$secret_key \
-    docker compose -f "$here/compose.yml" -p "$project" up -d --wait "$@" >&2
+  if [ ! -s "$data/compose" ]; then
+    echo "tidemark-test-$$" >"$data/compose"
+    # Kafka tells clients its address, so that it must know it.
+    echo "export S3_ACCESS_KEY=$access_key S3_SECRET_KEY=$secret_key KAFKA_PORT=$(free_port) KAFKA_SECURE_PORT=$(free_port)" \
+      "KAFKA_SECRETS=$data/kafka" >"$data/compose.env"
+  fi
+  project=$(cat "$data/compose")
+  . "$data/compose.env"
+  kafka_certificate
+  docker compose -f "$here/compose.yml" -p "$project" up -d --wait "$@" >&2
   port_of() { docker compose -f "$here/compose.yml" -p "$project" port "$1" "$2" | sed 's/.*://'; }
   for service in "$@"; do
     case $service in
       s3) local port; port=$(port_of s3 9000); wait_for s3 60 s3_answers "$port"; write_env_s3 "$port" minio ;;
       postgres) write_env_postgres "$(port_of postgres 5432)" ;;
+      kafka) wait_for kafka 60 kafka_answers "$KAFKA_PORT"; write_env_kafka "$KAFKA_PORT" "$KAFKA_SECURE_PORT" ;;
       *) die "no such server: $service" ;;
     esac
   done
@@ -147,7 +156,8 @@ else
     case $server in
       s3) s3_up ;;
       postgres) postgres_up ;;
-      *) die "no such server: $server (s3, postgres)" ;;
+      kafka) kafka_up ;;
+      *) die "no such server: $server (s3, postgres, kafka)" ;;
     esac
   done
 fi

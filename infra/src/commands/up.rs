@@ -33,7 +33,7 @@ pub struct UpArgs {
     /// How often what nothing names is removed, once it is a day old; `none`: never [env: TIDEMARK_BATCH_VACUUM_INTERVAL]
     #[arg(long, value_name = "TIME")]
     pub vacuum_interval: Option<String>,
-    /// Log: embedded:PATH [env: TIDEMARK_LOG_URL] [default: the data folder's log]
+    /// Log: embedded:PATH or kafka://HOST:PORT,HOST2:PORT [env: TIDEMARK_LOG_URL] [default: the data folder's log]
     #[arg(long, value_name = "URL")]
     pub log_url: Option<String>,
     /// Real-time views: memory: [env: TIDEMARK_LIVE_URL]

@@ -67,19 +67,27 @@ impl FileLayer {
     fn take<'d>(&mut self, document: &'d Document<'d>, tree: &'d DeTable<'d>) {
         let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).filter(|name| !name.is_empty()).collect();
         sections.dedup();
-        let known: Vec<&str> = names_in("").chain(sections.iter().copied()).collect();
+        let outermost = sections.iter().copied().filter(|section| !section.contains('.'));
+        let known: Vec<&str> = names_in("").chain(outermost).collect();
         let top = Section::new(document, "", tree, 0, &known);
         self.values.extend(names_in("").filter_map(|name| Some((name.to_owned(), top.text(name)?))));
-        for section in sections {
-            let later = if section == "doors" { LATER_DOORS } else { &[] };
-            let known: Vec<&str> = names_in(section).chain(later.iter().copied()).collect();
-            let Some(table) = top.section(section, &known) else { continue };
+        let mut tables: BTreeMap<&str, Section<'d>> = BTreeMap::new();
+        for section in &sections {
+            let later = if *section == "doors" { LATER_DOORS } else { &[] };
+            let inner = sections.iter().filter_map(|other| other.strip_prefix(section)?.strip_prefix('.'));
+            let known: Vec<&str> = names_in(section).chain(later.iter().copied()).chain(inner).collect();
+            let table = match section.rsplit_once('.') {
+                None => top.section(section, &known),
+                Some((outer, name)) => tables.get(outer).and_then(|outer| outer.section(name, &known)),
+            };
+            let Some(table) = table else { continue };
             for name in later.iter().filter(|name| table.has(name)) {
                 let (path, line) = (self.path.display(), document.line(table.place(name)));
                 self.warnings.push(format!("{path}:{line}: [doors] {name} does nothing: this build lacks that door"));
             }
             let values = names_in(section).filter_map(|name| Some((format!("{section}.{name}"), table.text(name)?)));
             self.values.extend(values);
+            tables.insert(section, table);
         }
     }
 }

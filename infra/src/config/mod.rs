@@ -38,11 +38,62 @@ pub struct SqlLimits {
     pub bytes_read_max: Option<u64>,
 }
 
+/// A text that nobody is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text, for whom it is meant.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// `[log.kafka]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub security_protocol: String,
+    /// Authorities of brokers' certificates.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate.
+    pub certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: String,
+    /// The user.
+    pub username: Option<String>,
+    /// His password.
+    pub password: Option<Secret>,
+    /// Where his password stands, if not above.
+    pub password_file: Option<PathBuf>,
+    /// Replicas of topics that are made; `None`: the brokers decide.
+    pub replication_factor: Option<u16>,
+    /// Further properties.
+    pub properties_file: Option<PathBuf>,
+}
+
 /// What `tidemark up` starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// The log: `embedded:` and an absolute path.
+    /// The log: `embedded:` and an absolute path, or `kafka://` and brokers.
     pub log_url: String,
+    /// How Kafka is reached, where the log is there.
+    pub kafka: KafkaConfig,
     /// What the log keeps beyond what must be kept.
     pub retention: Retention,
     /// The real-time views: `memory:`.

@@ -8,8 +8,14 @@ use tidemark_batch::{BatchSettings, GRACE_MAX};
 use tidemark_shared::log::Retention;
 
 use super::keys::{KEYS, Key, Shape};
-use super::{Config, ConfigError, Effective, FileLayer, Flags, Origin, ServerConfig, SqlLimits, masked};
+use super::{
+    Config, ConfigError, Effective, FileLayer, Flags, KafkaConfig, Origin, Secret, ServerConfig, SqlLimits, masked,
+};
 use crate::units::{format_duration, parse_bytes, parse_duration};
+
+/// How the URL of a log on Kafka begins.
+const KAFKA: &str = "kafka:";
+const RETENTION_BYTES: &str = "log.retention_bytes";
 
 /// A value read from its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +26,8 @@ enum Value {
     Nothing,
     Duration(Duration),
     Address(SocketAddr),
+    Text(String),
+    Secret(Secret),
 }
 
 /// A value's text, before it is read.
@@ -47,6 +55,9 @@ pub fn resolve(
         let mut given = given(key, file, env, flags);
         if given.origin == Origin::Default {
             given.text = given.text.replace("<data_dir>", &data_dir.to_string_lossy());
+            if key.path() == RETENTION_BYTES && is_kafka(&values) {
+                given.text = "none".to_owned();
+            }
         }
         // The default data directory lies beside the file that says nothing of it.
         let base = match given.origin {
@@ -66,7 +77,8 @@ pub fn resolve(
         let shown = match &value {
             Value::Path(path) => path.display().to_string(),
             Value::Url(url) => masked(url),
-            Value::Number(_) | Value::Nothing | Value::Duration(_) | Value::Address(_) => given.text,
+            Value::Secret(_) => "***".to_owned(),
+            Value::Number(_) | Value::Nothing | Value::Duration(_) | Value::Address(_) | Value::Text(_) => given.text,
         };
         effective.push(Effective { key, shown, origin: given.origin });
         values.push(value);
@@ -103,6 +115,7 @@ pub fn resolve(
 fn server(values: &Values) -> ServerConfig {
     ServerConfig {
         log_url: values.url("log.url"),
+        kafka: kafka(values),
         retention: Retention {
             age_max: values.optional_duration("log.retention_age"),
             bytes_max: values.optional_number("log.retention_bytes"),
@@ -120,6 +133,32 @@ fn server(values: &Values) -> ServerConfig {
         body_timeout: values.duration("doors.body_timeout"),
         queries_max: usize::try_from(values.number("doors.queries_max")).unwrap_or(usize::MAX),
     }
+}
+
+fn kafka(values: &Values) -> KafkaConfig {
+    let replicas = u16::try_from(values.number("log.kafka.replication_factor")).unwrap_or(u16::MAX);
+    let password = match values.get("log.kafka.password") {
+        Value::Secret(secret) => Some(secret.clone()),
+        _ => None,
+    };
+    KafkaConfig {
+        security_protocol: values.optional_text("log.kafka.security_protocol").unwrap_or_default(),
+        ca_file: values.optional_path("log.kafka.ca_file"),
+        certificate_file: values.optional_path("log.kafka.certificate_file"),
+        key_file: values.optional_path("log.kafka.key_file"),
+        sasl_mechanism: values.optional_text("log.kafka.sasl_mechanism").unwrap_or_default(),
+        username: values.optional_text("log.kafka.username"),
+        password,
+        password_file: values.optional_path("log.kafka.password_file"),
+        replication_factor: Some(replicas).filter(|replicas| *replicas > 0),
+        properties_file: values.optional_path("log.kafka.properties_file"),
+    }
+}
+
+/// True if the log, whose URL comes before this among the values, is on Kafka.
+fn is_kafka(values: &[Value]) -> bool {
+    let url = KEYS.iter().position(|key| key.path() == "log.url").and_then(|index| values.get(index));
+    matches!(url, Some(Value::Url(url)) if url.starts_with(KAFKA))
 }
 
 /// The text that counts for `key`.
@@ -166,7 +205,13 @@ fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
         Shape::Bytes(min, max) => within(parse_bytes(text)?, min, max),
         Shape::BytesOrNone(_) if text == "none" => Ok(Value::Nothing),
         Shape::BytesOrNone(min) => within(parse_bytes(text)?, min, u64::MAX),
-        Shape::DurationOrNone(_) | Shape::FileOrNone if text == "none" => Ok(Value::Nothing),
+        Shape::DurationOrNone(_) | Shape::FileOrNone | Shape::TextOrNone | Shape::SecretOrNone if text == "none" => {
+            Ok(Value::Nothing)
+        }
+        Shape::TextOrNone => Ok(Value::Text(text.to_owned())),
+        Shape::SecretOrNone => Ok(Value::Secret(Secret::new(text))),
+        Shape::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
+        Shape::Choice(words) => Err(format!("`{text}` is none of {}", words.join(", "))),
         Shape::FileOrNone if text.is_empty() => Err("the path is empty".to_owned()),
         Shape::FileOrNone => Ok(Value::Path(base.join(text))),
         Shape::Address => address(text).map(Value::Address),
@@ -224,6 +269,13 @@ fn warnings(file: Option<&FileLayer>, effective: &[Effective]) -> Vec<String> {
 
 /// Rules across values.
 fn validate(config: Config) -> Result<Config, ConfigError> {
+    if config.server.log_url.starts_with(KAFKA) && config.server.retention.bytes_max.is_some() {
+        let problem = format!(
+            "`{RETENTION_BYTES}` can't be kept on Kafka, which tells nobody how large a partition is: set the topic's own \
+             `retention.bytes`"
+        );
+        return Err(ConfigError { problems: vec![problem] });
+    }
     if config.batch.grace < config.sql.timeout {
         let (grace, timeout) = (format_duration(config.batch.grace), format_duration(config.sql.timeout));
         let problem = format!(
@@ -278,6 +330,13 @@ impl Values {
     fn optional_path(&self, path: &str) -> Option<PathBuf> {
         match self.get(path) {
             Value::Path(path) => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    fn optional_text(&self, path: &str) -> Option<String> {
+        match self.get(path) {
+            Value::Text(text) => Some(text.clone()),
             _ => None,
         }
     }

@@ -71,7 +71,9 @@ fn paths_of_the_file_are_relative_to_its_folder_and_urls_derive_from_the_data_di
 
 #[test]
 fn every_setting_has_a_flag_and_one_out_of_bounds_names_it() {
-    assert!(KEYS.iter().all(|key| key.flag.is_some()), "{KEYS:?}");
+    // how to reach a broker is no matter of one call, and its secrets not for a command line
+    let flagged = |key: &Key| key.flag.is_some() != (key.section == "log.kafka");
+    assert!(KEYS.iter().all(flagged), "{KEYS:?}");
     let flags = Flags::from([("--grace", "2h".to_owned()), ("--threads", "3".to_owned())]);
     let config = from(Some("[batch]\nthreads = 2\n"), &[], &flags).expect("valid");
     assert_eq!((config.batch.grace, config.batch.threads), (Duration::from_secs(7_200), 3));
@@ -194,6 +196,28 @@ fn secrets_are_masked() {
     let config = from(None, &env, &Flags::default()).expect("valid");
     assert_eq!(config.catalog_url, "postgres://u:hidden@h/db");
     assert!(config.effective.iter().all(|value| !value.shown.contains("hidden")));
+}
+
+#[test]
+fn a_log_on_kafka_has_settings_of_its_own_and_its_topics_keep_what_they_say() {
+    let text = "[log]\nurl = \"kafka://a:1,b:2\"\n[log.kafka]\nsecurity_protocol = \"sasl_ssl\"\nca_file = \"ca.pem\"\n\
+                username = \"u\"\nreplication_factor = 3\n";
+    let env = [("TIDEMARK_LOG_KAFKA_PASSWORD", "hidden")];
+    let config = from(Some(text), &env, &Flags::default()).expect("valid");
+    let server = &config.server;
+    assert_eq!(server.log_url, "kafka://a:1,b:2");
+    assert_eq!(server.kafka.security_protocol, "sasl_ssl");
+    assert_eq!(server.kafka.ca_file.as_deref(), Some(Path::new("/srv/ca.pem")));
+    assert_eq!((server.kafka.username.as_deref(), server.kafka.replication_factor), (Some("u"), Some(3)));
+    assert_eq!(server.kafka.password.as_ref().map(Secret::reveal), Some("hidden"));
+    assert!(!format!("{config:?}").contains("hidden"), "a password is shown");
+    assert_eq!(server.retention, Retention::default(), "others read a topic, too");
+    let wrong = problems("[log.kafka]\nsecurity_protocol = \"tls\"\nuser = \"u\"\n");
+    assert!(wrong[0].starts_with("/srv/tidemark.toml:3: unknown key `user` in [log.kafka]"), "{wrong:?}");
+    let wrong = problems("[log.kafka]\nsecurity_protocol = \"tls\"\n");
+    assert!(wrong[0].ends_with("`tls` is none of plaintext, ssl, sasl_plaintext, sasl_ssl"), "{wrong:?}");
+    let wrong = problems("[log]\nurl = \"kafka://a:1\"\nretention_bytes = \"2GiB\"\n");
+    assert!(wrong[0].contains("can't be kept on Kafka"), "{wrong:?}");
 }
 
 #[test]

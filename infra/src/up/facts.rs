@@ -104,8 +104,13 @@ impl SpeedStatus for Facts {
 
     async fn oldest_beyond(&self, dataset: &str, positions: &Coverage) -> Result<Option<DateTime<Utc>>, AnyError> {
         let Some(stream) = self.streams.get(dataset) else { return Ok(None) };
+        let (ends, heard) = stream.heard().await?;
+        if heard.is_some() {
+            // Nobody knows what came since the log was heard of last: an answer is as old as that.
+            return Ok(heard);
+        }
         let mut oldest: Option<i64> = None;
-        for (partition, end) in stream.log_ends().await?.iter() {
+        for (partition, end) in ends.iter() {
             let from = positions.end(partition);
             if from < end
                 && let Some(at) = self.age_of_next(&stream, partition, from).await?

@@ -20,6 +20,15 @@ use super::tasks::Health;
 /// Seconds that divide the histogram of batch runs: from one that finds nothing to a large backlog.
 const RUN_SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
+/// Seconds that divide the histogram of calls to the log: from one in this process to one that gives up.
+const CALL_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCall {
+    call: &'static str,
+    outcome: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDataset {
     dataset: String,
@@ -61,6 +70,7 @@ pub(super) struct Metrics {
     tasks_known: Mutex<BTreeSet<OfTask>>,
     measure_failures: Family<OfDataset, Counter>,
     appended: Family<OfDataset, Counter>,
+    log_calls: Family<OfCall, Histogram, fn() -> Histogram>,
     log_end: Offsets,
     archived: Offsets,
     visible: Offsets,
@@ -83,12 +93,14 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let run_histogram: fn() -> Histogram = || Histogram::new(RUN_SECONDS);
+        let call_histogram: fn() -> Histogram = || Histogram::new(CALL_SECONDS);
         let metrics = Self {
             ready: Gauge::default(),
             tasks_failing: Family::default(),
             tasks_known: Mutex::default(),
             measure_failures: Family::default(),
             appended: Family::default(),
+            log_calls: Family::new_with_constructor(call_histogram),
             log_end: Family::default(),
             archived: Family::default(),
             visible: Family::default(),
@@ -128,6 +140,8 @@ impl Metrics {
 
     fn register_stream(&self, of: &mut Registry) {
         of.register("log_appended_records", "Records that this process appended to the log", self.appended.clone());
+        let help = "Time that a call to the log took: append, read, bounds; ok or failed";
+        of.register_with_unit("log_call_duration", help, Unit::Seconds, self.log_calls.clone());
         of.register("log_end_offset", "Where a partition of the log ends", self.log_end.clone());
         of.register("archive_end_offset", "Up to where a partition is in the raw zone", self.archived.clone());
         let help = "Up to where a partition's rows are in the real-time view";
@@ -159,6 +173,12 @@ impl Metrics {
 
     pub(super) fn appended(&self, dataset: &str, records: usize) {
         let _before = self.appended.get_or_create(&of(dataset)).inc_by(records as u64);
+    }
+
+    /// A call to the log has ended.
+    pub(super) fn log_called(&self, call: &'static str, well: bool, took: Duration) {
+        let outcome = if well { "ok" } else { "failed" };
+        self.log_calls.get_or_create(&OfCall { call, outcome }).observe(took.as_secs_f64());
     }
 
     /// A batch run has ended.

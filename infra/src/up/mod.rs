@@ -11,6 +11,8 @@
 //! A second Ctrl-C ends the process at once: what was acknowledged is in the log, the rest is made again from it.
 
 mod facts;
+mod log;
+mod measured;
 mod metrics;
 mod notify;
 mod parts;
@@ -45,7 +47,6 @@ use tidemark_shared::store::Store;
 use tidemark_speed::archiver::{ArchiverError, ArchiverSettings};
 use tidemark_speed::indexer::IndexerError;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
-use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 use tidemark_speed::pressure::Pressure;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -54,6 +55,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ServerConfig;
 use crate::endpoints::{Endpoints, directory_id};
 use facts::Facts;
+pub use log::LogSettingsError;
+use measured::Measured;
 use metrics::Metrics;
 use notify::Notifying;
 use parts::Parts;
@@ -68,12 +71,9 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// Why the process can't start, or a part of it can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
-    /// The log's URL names no adapter of this build.
-    #[error("`log.url` is {url}: this build has `embedded:` only")]
-    UnknownLog {
-        /// The URL.
-        url: String,
-    },
+    /// The log can't be opened by its settings.
+    #[error(transparent)]
+    LogSettings(#[from] LogSettingsError),
     /// The real-time view's URL names no adapter of this build.
     #[error("`live.url` is {url}: this build has `memory:` only")]
     UnknownLive {
@@ -175,7 +175,8 @@ impl From<tidemark_batch::BatchError> for UpError {
 impl ErrorKind for UpError {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnknownLog { .. } | Self::UnknownLive { .. } | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
+            Self::UnknownLive { .. } | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
+            Self::LogSettings(error) => error.kind(),
             Self::Address { .. } | Self::Endpoints { .. } | Self::Opening { .. } => Kind::Retryable,
             Self::NoDefinition { .. } => Kind::Corrupt,
             Self::Door => Kind::Internal,
@@ -197,6 +198,7 @@ impl ErrorKind for UpError {
             Self::Address { .. } => Some("give another one with --http; port 0 takes any free one".to_owned()),
             Self::Unguarded(_) => Some("name a file of tokens with --tokens-file, or bind to 127.0.0.1".to_owned()),
             Self::Log(error) | Self::Running { source: error, .. } => error.hint(),
+            Self::LogSettings(error) => error.hint(),
             Self::Batch(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Version(error) => error.hint(),
@@ -207,8 +209,7 @@ impl ErrorKind for UpError {
             Self::Rows(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Endpoints { .. } => Some("check that the data directory can be written".to_owned()),
-            Self::UnknownLog { .. }
-            | Self::UnknownLive { .. }
+            Self::UnknownLive { .. }
             | Self::Tokens(_)
             | Self::Opening { .. }
             | Self::NoDefinition { .. }
@@ -250,13 +251,14 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     check_address(config.http, tokens.as_ref())?;
     let unwritten = |source| UpError::Endpoints { path: data_dir.clone(), source };
     let directory = directory_id(&data_dir).map_err(unwritten)?;
-    let log = open_log(&config).await.map_err(|error| named(&data_dir, error))?;
+    let log = open_log(&data_dir, &config).await.map_err(|error| named(&data_dir, error))?;
     let listener = listen(config.http).await;
     let listener = listener.map_err(|source| UpError::Address { address: config.http, source })?;
     let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(&mut registry));
-    let parts = parts(store.clone(), batch, Arc::clone(&log), metrics, &config)?;
+    let log: Arc<dyn Log> = Arc::new(Measured::new(log, Arc::clone(&metrics)));
+    let parts = parts(store.clone(), batch, log, metrics, &config)?;
     let streams = Arc::new(Streams::new(parts.clone()));
     let facts = Facts { parts: parts.clone(), streams: Arc::clone(&streams), ready: AtomicBool::new(false) };
     let facts = Arc::new(facts);
@@ -347,27 +349,34 @@ async fn start(parts: &Parts, streams: &Arc<Streams>, config: &ServerConfig) -> 
 
 /// Sets archiver and batch runs of a stream going.
 async fn start_stream(parts: &Parts, streams: &Arc<Streams>, intervals: Intervals, stream: Arc<Stream>) {
-    let (archiver, stop) = (Arc::clone(&stream.archiver), parts.stop_speed.clone());
+    let (archiver, stop) = (Arc::clone(&stream.archiver), stream.stop.clone());
     let archive = move || {
         let (archiver, stop) = (Arc::clone(&archiver), stop.clone());
         async move { archiver.run(&stop).await.map_err(|error| chain(&error)) }
     };
-    parts.tasks.spawn(format!("archiver {}", stream.dataset), parts.stop_speed.clone(), archive).await;
-    let name = format!("batch {}", stream.dataset);
+    parts.tasks.spawn(format!("archiver {}", stream.dataset), stream.stop.clone(), archive).await;
+    let (name, stop_batch) = (format!("batch {}", stream.dataset), stream.stop_batch.clone());
     let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), intervals });
     let run = move || {
         let runs = Arc::clone(&runs);
         async move { runs.run().await.map_err(|error| chain(&error)) }
     };
-    parts.tasks.spawn(name, parts.stop_batch.clone(), run).await;
+    parts.tasks.spawn(name, stop_batch, run).await;
 }
 
-async fn open_log(config: &ServerConfig) -> Result<Arc<dyn Log>, UpError> {
-    let Some(folder) = config.log_url.strip_prefix("embedded:") else {
-        return Err(UpError::UnknownLog { url: config.log_url.clone() });
-    };
-    let log = EmbeddedLog::open(folder.as_ref(), Storage::default(), Arc::new(System)).await?;
-    Ok(Arc::new(log))
+/// Opens the log. Where its lock does not keep a second process from the same data, the first one's endpoints do.
+async fn open_log(data_dir: &Path, config: &ServerConfig) -> Result<Arc<dyn Log>, UpError> {
+    if !log::is_exclusive(config)
+        && let Some(Endpoints { pid, http, .. }) = Endpoints::find(data_dir)
+    {
+        let source = LogError::Locked { path: data_dir.to_owned() };
+        return Err(UpError::Running { data_dir: data_dir.to_owned(), pid, http, source });
+    }
+    match log::open(config).await {
+        Ok(log) => Ok(log),
+        Err(LogSettingsError::Log(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Names the process that has the log open, where it can be found.

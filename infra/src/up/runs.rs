@@ -54,7 +54,7 @@ impl Runs {
         let mut done = Done::default();
         while self.due().await {
             let begun = Instant::now();
-            let ended = self.parts.stop_batch.run_until_cancelled(Box::pin(self.once(&mut done))).await;
+            let ended = self.stream.stop_batch.run_until_cancelled(Box::pin(self.once(&mut done))).await;
             let Some(ended) = ended else { break };
             let well_at = ended.is_ok().then(|| self.parts.ambient.now());
             self.parts.metrics.ran(&self.stream.dataset, begun.elapsed(), well_at);
@@ -87,7 +87,7 @@ impl Runs {
                 () = room => {}
             }
         };
-        self.parts.stop_batch.run_until_cancelled(wait).await.is_some()
+        self.stream.stop_batch.run_until_cancelled(wait).await.is_some()
     }
 
     /// Seals what the log has, takes it in, and from time to time tidies up.

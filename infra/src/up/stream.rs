@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use tidemark_serving::http::{IntakeError, Taken};
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry::{self, Registered};
-use tidemark_shared::error::AnyError;
+use tidemark_shared::error::{AnyError, ErrorKind as _, Kind, chain};
 use tidemark_shared::live::ViewId;
-use tidemark_shared::log::{IdempotencyKey, MessageKeys, Partitioner, Record, Routed, Topic, TopicName};
+use tidemark_shared::log::{IdempotencyKey, LogError, MessageKeys, Partitioner, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
@@ -19,6 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::UpError;
 use super::parts::Parts;
+
+/// How long the log is asked for its ends before those are taken that it told last: an answer waits for no log that is away.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// For so long it is not asked again then.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 pub(super) struct Stream {
@@ -31,7 +38,21 @@ pub(super) struct Stream {
     pub(super) definition: RwLock<Arc<Registered>>,
     partitioner: Mutex<Partitioner>,
     pub(super) indexers: Mutex<BTreeMap<String, Running>>,
+    heard: Mutex<Heard>,
+    /// Stops its archiver and indexers.
+    pub(super) stop: CancellationToken,
+    /// Stops its batch runs.
+    pub(super) stop_batch: CancellationToken,
     parts: Parts,
+}
+
+/// What the log told of its ends.
+#[derive(Default)]
+struct Heard {
+    /// The last that it told, and when.
+    ends: Option<(Coverage, DateTime<Utc>)>,
+    /// When it did not answer, if it has not since.
+    failed: Option<Instant>,
 }
 
 /// An indexer at work.
@@ -73,6 +94,9 @@ impl Stream {
             archiver: Arc::new(archiver),
             definition: RwLock::new(Arc::new(applied)),
             indexers: Mutex::default(),
+            heard: Mutex::default(),
+            stop: parts.stop_speed.child_token(),
+            stop_batch: parts.stop_batch.child_token(),
             parts: parts.clone(),
         })
     }
@@ -115,7 +139,7 @@ impl Stream {
             pressure: Arc::clone(&self.parts.pressure),
         };
         let indexer = Arc::new(Indexer::open(parts, coverage, IndexerSettings::default()).await?);
-        let running = Running { indexer, stop: self.parts.stop_speed.child_token() };
+        let running = Running { indexer, stop: self.stop.child_token() };
         let mut indexers = self.indexers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(indexers.entry(generation.generation.clone()).or_insert(running).clone())
     }
@@ -128,6 +152,24 @@ impl Stream {
         self.parts.live.close(&self.view(generation)).await?;
         self.parts.pressure.dropped(self.parts.live.as_ref());
         Ok(())
+    }
+
+    /// True if somebody has made the topic again. One that is deleted is not yet.
+    pub(super) async fn is_replaced(&self) -> Result<bool, UpError> {
+        let found = tokio::time::timeout(ANSWER_MAX, self.parts.log.topic(&self.topic.name)).await;
+        let found = found.unwrap_or_else(|waited| Err(LogError::backend("describe a topic in time", waited)))?;
+        Ok(found.is_some_and(|found| found.id != self.topic.id))
+    }
+
+    /// Ends the work on an incarnation that is gone. What was read of it is archived; views keep its rows.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.stop_batch.cancel();
+        // the topic is gone: it only seals what it has
+        if let Err(error) = self.archiver.flush().await {
+            let (dataset, error) = (&self.dataset, chain(&error));
+            tracing::warn!(dataset, error, "the stream's topic was made again: the old one ends here");
+        }
     }
 
     /// Appends values, each to the partition that its key says.
@@ -156,10 +198,39 @@ impl Stream {
         Ok(Taken { positions: appended.positions.iter().map(position).collect(), repeated: appended.repeated })
     }
 
-    /// The exclusive end of each partition of the log.
+    /// The exclusive end of each partition of the log. While the log is away, those that it told last.
     pub(super) async fn log_ends(&self) -> Result<Coverage, AnyError> {
-        let bounds = self.parts.log.bounds(&self.topic).await.map_err(AnyError::new)?;
-        let partition = |number| LogPartition { source: self.source.clone(), partition: number };
-        Ok((0..).zip(bounds).map(|(number, bounds)| (partition(number), bounds.end)).collect())
+        self.heard().await.map(|(ends, _)| ends)
+    }
+
+    /// The ends of the log, and while it is away, when it told them.
+    pub(super) async fn heard(&self) -> Result<(Coverage, Option<DateTime<Utc>>), AnyError> {
+        let remembered = |heard: &Heard| heard.ends.clone().map(|(ends, at)| (ends, Some(at)));
+        {
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if heard.failed.is_some_and(|at| at.elapsed() < ASK_AGAIN)
+                && let Some(known) = remembered(&heard)
+            {
+                return Ok(known);
+            }
+        }
+        let at = self.parts.ambient.now();
+        let asked = tokio::time::timeout(ANSWER_MAX, self.parts.log.bounds(&self.topic)).await;
+        let asked = asked.unwrap_or_else(|waited| Err(LogError::backend("tell its ends in time", waited)));
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match asked {
+            Ok(bounds) => {
+                let partition = |number| LogPartition { source: self.source.clone(), partition: number };
+                let ends: Coverage =
+                    (0..).zip(bounds).map(|(number, bounds)| (partition(number), bounds.end)).collect();
+                *heard = Heard { ends: Some((ends.clone(), at)), failed: None };
+                Ok((ends, None))
+            }
+            Err(error) if error.kind() == Kind::Retryable => {
+                heard.failed = Some(Instant::now());
+                remembered(&heard).ok_or_else(|| AnyError::new(error))
+            }
+            Err(error) => Err(AnyError::new(error)),
+        }
     }
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use tidemark_serving::merge::keep::{Kept, wanted};
 use tidemark_shared::curated::CurrentGeneration;
-use tidemark_shared::dataset::registry;
+use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::error::chain;
 use tidemark_shared::live::is_behind;
 use tokio::sync::Notify;
@@ -104,6 +104,7 @@ impl Streams {
             let asked = self.look_at_definitions.swap(false, Ordering::Relaxed);
             if asked || discovered.is_none_or(|at| at.elapsed() >= definitions_interval) {
                 self.discover(found).await?;
+                self.renew(found).await;
                 discovered = Some(Instant::now());
             }
             for stream in self.all() {
@@ -152,6 +153,39 @@ impl Streams {
         }
         self.declared.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
         Ok(())
+    }
+
+    /// Looks whether topics were made again: the stream of one goes on with the new incarnation, whose offsets begin anew under
+    /// a name of their own, and the old one ends where it was read to. A topic that is deleted is waited for; what works on
+    /// it says so meanwhile.
+    pub(super) async fn renew(&self, found: &(dyn Fn(Arc<Stream>) -> BoxFuture<'static, ()> + Send + Sync)) {
+        for old in self.all() {
+            let dataset = &old.dataset;
+            match self.renewed(&old).await {
+                Ok(None) => {}
+                Ok(Some(stream)) => {
+                    tracing::error!(dataset, source = %stream.source, "the stream's topic was made again");
+                    found(stream).await;
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(dataset, error, "whether the stream's topic is the same could not be told");
+                    self.parts.tasks.fails(&format!("stream {dataset}"), error);
+                }
+            }
+        }
+    }
+
+    async fn renewed(&self, old: &Arc<Stream>) -> Result<Option<Arc<Stream>>, UpError> {
+        if !old.is_replaced().await? {
+            return Ok(None);
+        }
+        old.end().await;
+        let stream = Arc::new(Stream::open(&self.parts, Registered::clone(&old.definition())).await?);
+        self.keep(&stream, &mut Kept::new(GRACE)).await?;
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(old.dataset.clone(), Arc::clone(&stream));
+        Ok(Some(stream))
     }
 
     /// Takes up a dataset's newest definition; its stream, if that is new.

@@ -148,13 +148,33 @@ impl Archiver {
     /// [`ArchiverError`] of the first partition that could not be archived; the others are.
     pub async fn flush(&self) -> Result<Coverage, ArchiverError> {
         let (mut archived, mut failure) = (Coverage::new(), None);
-        for (partition, bounds) in (0..).zip(self.log.bounds(&self.topic).await?) {
+        let bounds = match self.log.bounds(&self.topic).await {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                let error = error.into();
+                self.seal_the_rest(&error).await;
+                return Err(error);
+            }
+        };
+        for (partition, bounds) in (0..).zip(bounds) {
             match self.flush_partition(partition, bounds.end).await {
                 Ok(end) => archived.set(self.log_partition(partition), end),
                 Err(error) => drop(failure.get_or_insert(error)),
             }
         }
         failure.map_or(Ok(archived), Err)
+    }
+
+    /// Where the topic is gone, seals what was gathered of it.
+    async fn seal_the_rest(&self, error: &ArchiverError) {
+        if !run::is_topic_gone(error) {
+            return;
+        }
+        let known: Vec<u32> = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        for partition in known {
+            // it finds no log and seals what it has; the status says what became of that
+            let _step = self.step(partition).await;
+        }
     }
 
     async fn flush_partition(&self, partition: u32, to: u64) -> Result<u64, ArchiverError> {

@@ -109,7 +109,10 @@ impl Archiver {
             Err(LogError::Gone { start, .. }) if partition.range().is_empty() => {
                 return self.put_lost(number, partition, start).await;
             }
-            Err(LogError::Gone { .. }) => {
+            // the rest of them has left the log, or the topic is gone: nobody else has what was gathered
+            Err(LogError::Gone { .. } | LogError::Missing { .. } | LogError::Replaced { .. })
+                if !partition.range().is_empty() =>
+            {
                 let reason = self.due(partition, true, true).unwrap_or(Seal::CutOff);
                 return self.put(number, partition, reason).await;
             }

@@ -52,6 +52,7 @@ impl Archiver {
     /// Waits before another attempt, unless `error` ends the work.
     async fn again(&self, error: ArchiverError, retries: &mut Retries) -> Result<(), ArchiverError> {
         if ends_all(&error) || !may_heal(error.kind()) {
+            self.seal_the_rest(&error).await;
             return Err(error);
         }
         tracing::warn!(topic = %self.topic.name, error = %tidemark_shared::error::chain(&error), "archiving is tried again");
@@ -91,7 +92,12 @@ impl Archiver {
     }
 }
 
+/// True if the topic that is archived is no more.
+pub(super) fn is_topic_gone(error: &ArchiverError) -> bool {
+    matches!(error, ArchiverError::Log(LogError::Missing { .. } | LogError::Replaced { .. }))
+}
+
 /// True for failures after which no partition can go on.
 fn ends_all(error: &ArchiverError) -> bool {
-    matches!(error, ArchiverError::Log(LogError::Closed | LogError::Missing { .. } | LogError::Replaced { .. }))
+    is_topic_gone(error) || matches!(error, ArchiverError::Log(LogError::Closed))
 }

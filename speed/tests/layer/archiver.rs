@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_shared::log::{Log, Record, Retention, Routed};
+use tidemark_shared::log::{Log, LogError, Record, Retention, Routed};
 use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings, ArchiverStep, Seal};
 use tidemark_testing::faulty::{Call, Fault, Rule};
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,34 @@ async fn h10_an_archiver_goes_on_where_the_archive_ends() {
     let second = archiver(&world, small()).await;
     assert_eq!(second.flush().await.unwrap().end(&name(0)), 30);
     check_archive(&world, 30, &[]).await;
+}
+
+/// H1: a topic that somebody deletes, or makes again, takes nothing with it that was read.
+#[tokio::test]
+async fn h1_what_was_gathered_of_a_topic_that_is_gone_is_sealed() {
+    for made_again in [false, true] {
+        let world = World::new(1).await;
+        world.produce(0, 0..7).await;
+        let archiver = archiver(&world, small()).await;
+        assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(7));
+        world.log.delete_topic(&world.topic).await.unwrap();
+        let error = match made_again {
+            true => {
+                let new = world.log.create_topic(&world.topic.name, 1).await.unwrap();
+                let record = Record { value: Some(order(0)), ..Record::default() };
+                world.log.append(&new, vec![Routed { partition: 0, record }; 9], None).await.unwrap();
+                archiver.run(&CancellationToken::new()).await.expect_err("there is nothing to archive any more")
+            }
+            false => archiver.flush().await.expect_err("there is nothing to archive any more"),
+        };
+        let gone = match &error {
+            ArchiverError::Log(LogError::Replaced { .. }) => made_again,
+            ArchiverError::Log(LogError::Missing { .. }) => !made_again,
+            _ => false,
+        };
+        assert!(gone, "{error:?}");
+        check_archive(&world, 7, &[]).await;
+    }
 }
 
 /// H1: of two archivers one wins each segment, and the other goes on where the winner ended.

@@ -59,3 +59,41 @@ async fn a_look_at_definitions_costs_a_listing_and_a_request_for_each_dataset() 
     let text = |text: &str| Some(text.to_owned());
     assert_eq!((description("a"), description("b")), (text("a text"), text("another text")));
 }
+
+/// What was read of the old incarnation is archived; the new one's offsets begin anew, as another source.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_made_again_is_a_new_source() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let streams = streams(store, folder.path()).await;
+    let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&begun);
+    let found = move |_: Arc<Stream>| -> BoxFuture<'static, ()> {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {})
+    };
+    streams.discover(&found).await.expect("it is taken up");
+    let old = streams.get("a").expect("it is open");
+    let value = || vec![bytes::Bytes::from_static(b"{\"id\": \"x\"}")];
+    let taken = old.append(value(), None).await.expect("it takes records");
+    let (partition, offset) = taken.positions[0].clone();
+    old.archiver.step(partition.partition).await.expect("it reads");
+
+    let log = Arc::clone(&streams.parts.log);
+    log.delete_topic(&old.topic).await.expect("deleted");
+    streams.renew(&found).await;
+    assert!(Arc::ptr_eq(&old, &streams.get("a").expect("it waits")), "a topic that is deleted was made again");
+    log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
+    streams.renew(&found).await;
+    let new = streams.get("a").expect("it is open");
+    assert_ne!(new.topic.id, old.topic.id);
+    assert_eq!((old.source.to_string(), new.source.to_string()), ("a".to_owned(), "a~2".to_owned()));
+    assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), Some(offset + 1));
+    assert!(old.stop.is_cancelled() && old.stop_batch.is_cancelled() && !new.stop.is_cancelled());
+    let taken = new.append(value(), None).await.expect("it takes records");
+    assert_eq!((&taken.positions[0].0.source, taken.positions[0].1), (&new.source, 0));
+    streams.renew(&found).await;
+    assert!(Arc::ptr_eq(&new, &streams.get("a").expect("it is open")));
+    assert_eq!(begun.load(Ordering::Relaxed), 2, "one stream was begun, then another");
+}

@@ -1,0 +1,417 @@
+//! The thread that appends with keys to one topic.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, Producer as _};
+use tidemark_shared::backoff::{Attempts, Backoff};
+use tidemark_shared::log::{Appended, Fingerprint, LogError, OffsetRecord, Position, Record, Routed, Topic, TopicName};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::entry::Entry;
+use super::index::Index;
+use super::{KEYS_PREFIX, Request};
+use crate::error::{client_failed, failed};
+use crate::native::{PartitionStream, Taken};
+use crate::offsets::Ask;
+use crate::parts::Parts;
+use crate::produce::{Batch, Deliveries, Known, refused, send};
+
+/// Most appends in one transaction.
+const GROUP_MAX: usize = 64;
+/// Bytes of records after which a transaction takes no more appends.
+const GROUP_BYTES: usize = 16 << 20;
+/// How often an append is tried while others take the id over.
+const ATTEMPTS_MAX: usize = 20;
+/// Longest wait of each step of a transaction.
+const STEP_MAX: Duration = Duration::from_secs(10);
+/// How long it is waited for what the broker says before it is looked whether that was all.
+const POLL: Duration = Duration::from_millis(1);
+/// How long records that are committed are waited for until readers see them: an open transaction of somebody else's
+/// producer may hide them for longer.
+const VISIBLE: Backoff = Backoff {
+    first: Duration::from_millis(2),
+    pause_max: Duration::from_millis(20),
+    attempts_max: 10_000,
+    time_max: Duration::from_secs(2),
+    attempts_min: 2,
+};
+/// How long an entry that must be there is waited for.
+const ENTRY_MAX: Duration = Duration::from_secs(10);
+
+/// Why a group of appends did not go.
+enum Trouble {
+    /// The id was taken over, or it is not known whether the transaction was committed: take it over and look.
+    TakeOver,
+    /// Nothing was appended.
+    Refused(LogError),
+}
+
+impl From<LogError> for Trouble {
+    fn from(error: LogError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Works until nobody can ask any more.
+pub(super) fn run(parts: Arc<Parts>, topic: Topic, runtime: &Handle, mut requests: mpsc::Receiver<Request>) {
+    let mut work = Work {
+        parts,
+        topic,
+        runtime: runtime.clone(),
+        owner: None,
+        known: Known::default(),
+        keys: None,
+        index: Index::default(),
+        next: 0,
+    };
+    while let Some(first) = requests.blocking_recv() {
+        let mut bytes = size(&first);
+        let mut group = vec![first];
+        while group.len() < GROUP_MAX && bytes < GROUP_BYTES {
+            let Ok(next) = requests.try_recv() else { break };
+            bytes += size(&next);
+            group.push(next);
+        }
+        work.group(group);
+    }
+}
+
+fn size(request: &Request) -> usize {
+    request.records.iter().map(|routed| routed.record.bytes()).sum()
+}
+
+struct Work {
+    parts: Arc<Parts>,
+    topic: Topic,
+    runtime: Handle,
+    /// The producer that has the transactional id, as far as is known.
+    owner: Option<BaseProducer<Deliveries>>,
+    /// What that producer knows.
+    known: Known,
+    /// The topic of keys.
+    keys: Option<Topic>,
+    index: Index,
+    /// How far the topic of keys was read.
+    next: u64,
+}
+
+impl Work {
+    /// Answers all of them.
+    fn group(&mut self, group: Vec<Request>) {
+        let mut waiting = VecDeque::from([group]);
+        while let Some(group) = waiting.pop_front() {
+            // a key that comes twice at once: the second time it is a repetition
+            let mut seen = HashSet::new();
+            let (group, again): (Vec<Request>, Vec<Request>) =
+                group.into_iter().partition(|request| seen.insert(request.key.clone()));
+            if !again.is_empty() {
+                waiting.push_back(again);
+            }
+            match self.attempts(&group) {
+                Ok(answers) => {
+                    for (request, answer) in group.into_iter().zip(answers) {
+                        // who asked may be gone
+                        drop(request.answer.send(answer));
+                    }
+                }
+                // what is wrong with one of them is not the others' fault
+                Err(LogError::Invalid { .. }) if group.len() > 1 => {
+                    waiting.extend(group.into_iter().map(|request| vec![request]));
+                }
+                Err(error) => refuse(group, error),
+            }
+        }
+    }
+
+    fn attempts(&mut self, group: &[Request]) -> Result<Vec<Result<Appended, LogError>>, LogError> {
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt(group) {
+                Ok(answers) => return Ok(answers),
+                Err(Trouble::TakeOver) => self.owner = None,
+                Err(Trouble::Refused(error)) => {
+                    self.give_up();
+                    return Err(error);
+                }
+            }
+        }
+        Err(failed("append records with a key: others do so all the time", RDKafkaErrorCode::Fenced))
+    }
+
+    /// Ends what was begun. Where that fails, who takes over next does it: until then, readers get nothing later.
+    fn give_up(&mut self) {
+        if let Some(owner) = self.owner.take()
+            && let Err(error) = owner.abort_transaction(STEP_MAX)
+        {
+            tracing::debug!(topic = %self.topic.name, %error, "a transaction was not aborted");
+        }
+    }
+
+    fn attempt(&mut self, group: &[Request]) -> Result<Vec<Result<Appended, LogError>>, Trouble> {
+        self.take_over()?;
+        let now_ms = self.parts.ambient.now().timestamp_millis();
+        self.index.forget(now_ms);
+        let mut answers: Vec<Option<Result<Appended, LogError>>> = Vec::with_capacity(group.len());
+        for request in group {
+            answers.push(match self.index.find(request.key.as_str()) {
+                Some(offset) => self.repeated(request, offset)?,
+                None => None,
+            });
+        }
+        let new: Vec<&Request> =
+            group.iter().zip(&answers).filter(|(_, answer)| answer.is_none()).map(|(request, _)| request).collect();
+        let mut appended = self.append(&new, now_ms)?.into_iter();
+        let answered = |answer: Option<_>| {
+            answer.unwrap_or_else(|| {
+                let positions = appended.next().expect("each new one was appended");
+                Ok(Appended { positions, repeated: false })
+            })
+        };
+        Ok(answers.into_iter().map(answered).collect())
+    }
+
+    /// What the first call with the key was told; `None` if the entry is another key's.
+    fn repeated(&self, request: &Request, offset: u64) -> Result<Option<Result<Appended, LogError>>, LogError> {
+        let read = self.entry_at(offset)?;
+        if read.record.key.as_deref() != Some(request.key.as_str().as_bytes()) {
+            return Ok(None);
+        }
+        let entry = Entry::decode(read.record.value.as_deref().unwrap_or_default())?;
+        if entry.fingerprint != Fingerprint::of(&request.records) {
+            let (topic, key) = (self.topic.name.clone(), request.key.to_string());
+            return Ok(Some(Err(LogError::KeyReused { topic, key })));
+        }
+        Ok(Some(Ok(Appended { positions: entry.positions, repeated: true })))
+    }
+
+    /// Appends records and keys in one transaction. The positions are in the order of `new`.
+    fn append(&mut self, new: &[&Request], now_ms: i64) -> Result<Vec<Vec<Position>>, Trouble> {
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.index.check_room(new.len())?;
+        let (Some(owner), Some(keys)) = (&self.owner, &self.keys) else { return Err(Trouble::TakeOver) };
+        if new.iter().any(|request| self.known.lacks(&self.topic, &request.records)) {
+            self.known.note(&self.topic, Known::learn(owner, &self.topic)?);
+        }
+        owner.begin_transaction().map_err(|error| trouble(owner, error))?;
+        let mut batches = Vec::with_capacity(new.len());
+        for request in new {
+            batches.push(send(owner, self.topic.name.as_str(), &request.records)?.0);
+        }
+        wait_for(owner, &batches);
+        let mut appended = Vec::with_capacity(new.len());
+        for (batch, request) in batches.iter().zip(new) {
+            let positions = batch.positions().map_err(|code| not_delivered(code, &request.records))?;
+            appended.push(positions);
+        }
+        let entry = |(request, positions): (&&Request, &Vec<Position>)| {
+            let fingerprint = Fingerprint::of(&request.records);
+            let value = Entry { at_ms: now_ms, fingerprint, positions: positions.clone() }.encode();
+            let key = Some(Bytes::copy_from_slice(request.key.as_str().as_bytes()));
+            let record = Record { key, value: Some(value.into()), headers: Vec::new(), timestamp_ms: wall_ms() };
+            Routed { partition: 0, record }
+        };
+        let entries: Vec<Routed> = new.iter().zip(&appended).map(entry).collect();
+        let (batch, _) = send(owner, keys.name.as_str(), &entries)?;
+        wait_for(owner, std::slice::from_ref(&batch));
+        let places = batch.positions().map_err(|code| not_delivered(code, &entries))?;
+        owner.commit_transaction(STEP_MAX).map_err(|_| Trouble::TakeOver)?;
+        for (request, place) in new.iter().zip(&places) {
+            self.index.insert(request.key.as_str(), now_ms, place.offset);
+            self.next = self.next.max(place.offset + 1);
+        }
+        self.wait_until_visible(&appended);
+        Ok(appended)
+    }
+
+    /// A transaction is done before its marks are in all partitions: whoever reads at once is to find the records.
+    fn wait_until_visible(&self, appended: &[Vec<Position>]) {
+        let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+        for position in appended.iter().flatten() {
+            let end = ends.entry(position.partition).or_default();
+            *end = (*end).max(position.offset + 1);
+        }
+        let partitions: Vec<u32> = ends.keys().copied().collect();
+        self.runtime.block_on(async {
+            let mut attempts = Attempts::new(VISIBLE);
+            loop {
+                // where they can't be seen they are appended all the same
+                let Ok(found) = self.parts.offsets.of(&self.topic, &partitions, Ask::End).await else { return };
+                let all = found.iter().zip(ends.values()).all(|(found, wanted)| found >= wanted);
+                if all || !attempts.again(self.parts.ambient.random()).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Has the transactional id, and knows all keys that were used under it before.
+    fn take_over(&mut self) -> Result<(), Trouble> {
+        if self.owner.is_some() {
+            return Ok(());
+        }
+        let keys = self.keys_topic()?;
+        let settings = self.parts.settings.transactional(keys.name.as_str());
+        let owner = BaseProducer::from_config_and_context(&settings, Deliveries);
+        let owner = owner.map_err(|error| client_failed("make a producer", error))?;
+        owner.init_transactions(STEP_MAX).map_err(|error| trouble(&owner, error))?;
+        self.read_keys(&keys)?;
+        self.keys = Some(keys);
+        self.known = Known::default();
+        self.owner = Some(owner);
+        Ok(())
+    }
+
+    /// The topic of keys, made if there is none.
+    fn keys_topic(&mut self) -> Result<Topic, LogError> {
+        let name = TopicName::new(&format!("{KEYS_PREFIX}{}", self.topic.id))?;
+        // twice as long as keys count
+        let retention = ("retention.ms", "172800000");
+        let config = [("cleanup.policy", "delete"), retention];
+        let found = self.runtime.block_on(async {
+            match self.parts.topics.current(&name).await? {
+                Some(found) => Ok(found),
+                None => self.parts.make(&name, 1, &config).await,
+            }
+        })?;
+        if self.keys.as_ref().is_none_or(|keys| keys.id != found.id) {
+            (self.index, self.next) = (Index::default(), 0);
+        }
+        Ok(found)
+    }
+
+    /// Reads the topic of keys on to its end. Nobody adds to it meanwhile: whoever could is fenced.
+    fn read_keys(&mut self, keys: &Topic) -> Result<(), LogError> {
+        let bounds = self.runtime.block_on(self.parts.offsets.bounds_of(keys, 0))?;
+        let from = self.next.max(bounds.start);
+        if from >= bounds.end {
+            self.next = from;
+            return Ok(());
+        }
+        let mut stream = self.stream(keys, from)?;
+        let mut passed = from;
+        let mut last = Instant::now();
+        while passed < bounds.end {
+            let taken = self.come(&mut stream, last)?;
+            last = Instant::now();
+            for taken in taken {
+                match taken {
+                    Taken::Record(OffsetRecord { offset, record }) => {
+                        passed = offset + 1;
+                        let at_ms = Entry::time_of(record.value.as_deref().unwrap_or_default())?;
+                        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+                        self.index.insert(&key, at_ms, offset);
+                    }
+                    Taken::End(end) => passed = passed.max(end),
+                    Taken::Failed(code) => return Err(failed("read idempotency keys", code)),
+                }
+            }
+        }
+        self.next = passed;
+        Ok(())
+    }
+
+    fn entry_at(&self, offset: u64) -> Result<OffsetRecord, LogError> {
+        let keys = self.keys.as_ref().ok_or(LogError::Closed)?;
+        let mut stream = self.stream(keys, offset)?;
+        let begun = Instant::now();
+        loop {
+            for taken in self.come(&mut stream, begun)? {
+                match taken {
+                    Taken::Record(read) if read.offset >= offset => return Ok(read),
+                    Taken::Record(_) | Taken::End(_) => {}
+                    Taken::Failed(code) => return Err(failed("read an idempotency key", code)),
+                }
+            }
+        }
+    }
+
+    fn stream(&self, keys: &Topic, from: u64) -> Result<PartitionStream, LogError> {
+        let stream = PartitionStream::start(Arc::clone(&self.parts.looker), keys.name.as_str(), 0, from);
+        stream.map_err(|code| failed("read idempotency keys", code))
+    }
+
+    /// What comes next; fails if nothing does for too long.
+    fn come(&self, stream: &mut PartitionStream, since: Instant) -> Result<Vec<Taken>, LogError> {
+        loop {
+            let taken = stream.take(GROUP_MAX);
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+            let left = ENTRY_MAX.saturating_sub(since.elapsed());
+            let came = Arc::clone(stream.came());
+            let waited = self.runtime.block_on(async { tokio::time::timeout(left, came.notified()).await });
+            if waited.is_err() {
+                return Err(failed("read idempotency keys", RDKafkaErrorCode::OperationTimedOut));
+            }
+        }
+    }
+}
+
+/// Waits until the broker has said of all records what became of them.
+fn wait_for(owner: &BaseProducer<Deliveries>, batches: &[Arc<Batch>]) {
+    let begun = Instant::now();
+    while !batches.iter().all(|batch| batch.is_decided()) && begun.elapsed() < STEP_MAX {
+        owner.poll(POLL);
+    }
+}
+
+/// What a failure of a transaction's step means.
+fn trouble(owner: &BaseProducer<Deliveries>, error: KafkaError) -> Trouble {
+    let code = error.rdkafka_error_code();
+    let fenced = matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch
+                | RDKafkaErrorCode::UnknownProducerId
+                | RDKafkaErrorCode::InvalidProducerIdMapping
+                | RDKafkaErrorCode::InvalidTransactionalState
+        )
+    );
+    if fenced || owner.client().fatal_error().is_some() {
+        return Trouble::TakeOver;
+    }
+    Trouble::Refused(client_failed("append records with a key", error))
+}
+
+/// What it means that records of a transaction were not delivered.
+fn not_delivered(code: RDKafkaErrorCode, records: &[Routed]) -> Trouble {
+    use RDKafkaErrorCode as Code;
+    match code {
+        // the transaction has failed, or its owner has changed
+        Code::Fenced
+        | Code::Fatal
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::UnknownProducerId
+        | Code::PurgeQueue
+        | Code::PurgeInflight
+        | Code::InvalidTransactionalState => Trouble::TakeOver,
+        code => Trouble::Refused(refused(code, records)),
+    }
+}
+
+/// Answers all of them with a failure.
+fn refuse(group: Vec<Request>, error: LogError) {
+    let said = tidemark_shared::error::chain(&error);
+    let mut first = Some(error);
+    for request in group {
+        let error = first.take().unwrap_or_else(|| LogError::backend("append records with a key", said.clone()));
+        // who asked may be gone
+        drop(request.answer.send(Err(error)));
+    }
+}
+
+/// Entries leave the topic of keys by the broker's clock, whatever clock decides how long keys count.
+fn wall_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(1)
+}

@@ -1,0 +1,126 @@
+//! Reading by position.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+use tidemark_shared::log::{Bounds, Fetched, LogError, ReadLimits, Topic};
+
+use super::KafkaLog;
+use crate::error::failed;
+use crate::readers::Reader;
+
+/// How long records that are known to be there are waited for.
+const FETCH_MAX: Duration = Duration::from_secs(10);
+
+impl KafkaLog {
+    pub(super) async fn read_from(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Result<Fetched, LogError> {
+        self.parts.topics.known_with(topic, partition).await?;
+        let mut reader = self.readers.checkout(topic, partition, from).await?;
+        let fetched = self.fetch(&mut reader, topic, partition, from, limits).await;
+        match fetched {
+            Ok(mut fetched) => {
+                // records of another incarnation would stand under this one's name
+                if let Err(error) = self.parts.topics.expect(topic).await {
+                    reader.reset();
+                    return Err(error);
+                }
+                fetched.bounds.end = fetched.bounds.end.max(fetched.next);
+                Ok(fetched)
+            }
+            Err(error) => {
+                reader.reset();
+                drop(reader);
+                Err(self.explained(topic, error).await)
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        reader: &mut Reader,
+        topic: &Topic,
+        partition: u32,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Result<Fetched, LogError> {
+        if !reader.stands_at(&topic.id, from) {
+            self.stand_at(reader, topic, partition, from).await?;
+        }
+        let begun = Instant::now();
+        loop {
+            match reader.fill(limits) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(code) => return Err(self.unreadable(topic, partition, from, code).await),
+            }
+            let end = self.parts.offsets.end(topic, partition).await?;
+            reader.heard_of_end(end);
+            if from == end {
+                return Ok(Fetched { records: Vec::new(), next: from, bounds: Bounds { end, ..reader.bounds() } });
+            }
+            if from > end {
+                return Err(LogError::BeyondEnd { topic: topic.name.clone(), partition, from, end });
+            }
+            // what is there is on its way
+            let Some(came) = reader.came() else { return Err(failed("read records", RDKafkaErrorCode::State)) };
+            let left = FETCH_MAX.saturating_sub(begun.elapsed());
+            if tokio::time::timeout(left, came.notified()).await.is_err() {
+                return Err(failed("read records", RDKafkaErrorCode::OperationTimedOut));
+            }
+        }
+        let mut fetched = reader.cut(limits);
+        if reader.is_at_known_end() {
+            let end = self.parts.offsets.end(topic, partition).await?;
+            reader.heard_of_end(end);
+            fetched.bounds.end = reader.bounds().end;
+        }
+        Ok(fetched)
+    }
+
+    /// Moves a reader to `from`.
+    ///
+    /// # Errors
+    /// [`LogError::Gone`], [`LogError::BeyondEnd`].
+    pub(super) async fn stand_at(
+        &self,
+        reader: &mut Reader,
+        topic: &Topic,
+        partition: u32,
+        from: u64,
+    ) -> Result<(), LogError> {
+        let bounds = self.parts.offsets.bounds_of(topic, partition).await?;
+        check_within(topic, partition, from, bounds)?;
+        reader.seek(topic, partition, from, bounds).map_err(|code| failed("read records", code))
+    }
+
+    /// Why records can't be read from `from` on.
+    async fn unreadable(&self, topic: &Topic, partition: u32, from: u64, code: RDKafkaErrorCode) -> LogError {
+        if matches!(code, RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) {
+            let bounds = match self.parts.offsets.bounds_of(topic, partition).await {
+                Ok(bounds) => bounds,
+                Err(error) => return error,
+            };
+            if let Err(error) = check_within(topic, partition, from, bounds) {
+                return error;
+            }
+        }
+        failed("read records", code)
+    }
+}
+
+fn check_within(topic: &Topic, partition: u32, from: u64, Bounds { start, end }: Bounds) -> Result<(), LogError> {
+    let topic = topic.name.clone();
+    if from < start {
+        return Err(LogError::Gone { topic, partition, from, start });
+    }
+    if from > end {
+        return Err(LogError::BeyondEnd { topic, partition, from, end });
+    }
+    Ok(())
+}

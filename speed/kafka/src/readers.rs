@@ -1,0 +1,363 @@
+//! Who reads partitions. A reader stands at an offset, and the broker sends it what comes next before anybody asks. Archiver
+//! and indexers read a partition at places of their own, so that a partition has a few readers; one goes on with whoever asks
+//! for the offset at which it stands, and moves only if none does.
+//!
+//! A client of librdkafka has one reader of a partition: the readers of a partition are spread over so many clients, the
+//! *lanes*, and a lane serves all partitions. So the number of connections and threads does not grow with partitions.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::RDKafkaErrorCode;
+use tidemark_shared::log::{Bounds, Fetched, LogError, OffsetRecord, ReadLimits, Topic, TopicId, TopicName};
+use tokio::sync::Notify;
+
+use crate::clients::Events;
+use crate::error::client_failed;
+use crate::native::{PartitionStream, Taken};
+use crate::settings::KafkaSettings;
+
+/// Most readers of a partition: an archiver, indexers of two generations, and whoever looks at single records.
+const LANES_MAX: usize = 5;
+/// Of those, so many may wait for more: one is always left for who reads.
+const WAITERS_MAX: usize = LANES_MAX - 1;
+/// A reader that nobody used for so long is let go, with what waits for it.
+const IDLE_MAX: Duration = Duration::from_secs(120);
+/// How often that is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(20);
+/// Most that is taken from a client's queue at once.
+const TAKE_MAX: usize = 1_000;
+
+type Place = (TopicName, u32);
+
+/// All readers.
+pub(crate) struct Readers {
+    settings: KafkaSettings,
+    state: Mutex<State>,
+    returned: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    lanes: Vec<Arc<BaseConsumer<Events>>>,
+    places: HashMap<Place, AtPlace>,
+    swept: Option<Instant>,
+}
+
+#[derive(Default)]
+struct AtPlace {
+    /// Lanes whose reader is made, at work or not.
+    taken: BTreeSet<usize>,
+    idle: Vec<Reader>,
+    /// How many of those at work wait for more.
+    waiting: usize,
+}
+
+impl Readers {
+    pub(crate) fn new(settings: KafkaSettings) -> Self {
+        Self { settings, state: Mutex::default(), returned: Notify::new() }
+    }
+
+    /// A reader of the partition, best one that stands at `from`; waits while all are at work.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`], [`LogError::Invalid`] if librdkafka does not take the settings.
+    pub(crate) async fn checkout(&self, topic: &Topic, partition: u32, from: u64) -> Result<Held<'_>, LogError> {
+        let place = (topic.name.clone(), partition);
+        loop {
+            let returned = self.returned.notified();
+            let found = {
+                let mut state = self.open()?;
+                self.try_checkout(&mut state, &place, &topic.id, from)?
+            };
+            if let Some(reader) = found {
+                return Ok(Held { readers: self, place, reader: Some(reader), waits: false });
+            }
+            returned.await;
+        }
+    }
+
+    /// A reader for one who waits for more beyond `from`, if there is one to spare.
+    ///
+    /// # Errors
+    /// As of [`Self::checkout`].
+    pub(crate) fn spare(&self, topic: &Topic, partition: u32, from: u64) -> Result<Option<Held<'_>>, LogError> {
+        let place = (topic.name.clone(), partition);
+        let mut state = self.open()?;
+        if state.places.entry(place.clone()).or_default().waiting >= WAITERS_MAX {
+            return Ok(None);
+        }
+        let Some(reader) = self.try_checkout(&mut state, &place, &topic.id, from)? else { return Ok(None) };
+        state.places.entry(place.clone()).or_default().waiting += 1;
+        Ok(Some(Held { readers: self, place, reader: Some(reader), waits: true }))
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, State>, LogError> {
+        let state = self.state();
+        if state.closed { Err(LogError::Closed) } else { Ok(state) }
+    }
+
+    fn try_checkout(
+        &self,
+        state: &mut State,
+        place: &Place,
+        id: &TopicId,
+        from: u64,
+    ) -> Result<Option<Reader>, LogError> {
+        let at = state.places.entry(place.clone()).or_default();
+        if let Some(found) = at.idle.iter().position(|reader| reader.stands_at(id, from)) {
+            return Ok(Some(at.idle.swap_remove(found)));
+        }
+        // the one of an incarnation that is gone, or which was not used for longest
+        let reusable = |at: &AtPlace| {
+            let gone = at.idle.iter().position(|reader| reader.id != *id);
+            gone.or_else(|| (0..at.idle.len()).min_by_key(|found| at.idle[*found].used))
+        };
+        let all = at.taken.len() >= LANES_MAX;
+        if (all || at.idle.iter().any(|reader| reader.id != *id))
+            && let Some(found) = reusable(at)
+        {
+            return Ok(Some(at.idle.swap_remove(found)));
+        }
+        if all {
+            return Ok(None);
+        }
+        let lane = (0..LANES_MAX).find(|lane| !at.taken.contains(lane)).expect("fewer than all are taken");
+        at.taken.insert(lane);
+        match self.lane(state, lane) {
+            Ok(consumer) => Ok(Some(Reader::new(lane, consumer, id.clone()))),
+            Err(error) => {
+                state.places.entry(place.clone()).or_default().taken.remove(&lane);
+                Err(error)
+            }
+        }
+    }
+
+    fn lane(&self, state: &mut State, lane: usize) -> Result<Arc<BaseConsumer<Events>>, LogError> {
+        while state.lanes.len() <= lane {
+            let made = BaseConsumer::from_config_and_context(&self.settings.reader(), Events);
+            state.lanes.push(Arc::new(made.map_err(|error| client_failed("make a reader", error))?));
+        }
+        Ok(Arc::clone(&state.lanes[lane]))
+    }
+
+    fn give_back(&self, place: &Place, mut reader: Reader, waits: bool) {
+        reader.used = Instant::now();
+        let mut gone = Vec::new();
+        {
+            let mut state = self.state();
+            if state.closed {
+                gone.push(reader);
+            } else {
+                let at = state.places.entry(place.clone()).or_default();
+                at.waiting -= usize::from(waits);
+                at.idle.push(reader);
+                if state.swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
+                    state.swept = Some(Instant::now());
+                    gone = sweep(&mut state);
+                }
+            }
+        }
+        // to stop a reader takes a moment
+        drop(gone);
+        self.returned.notify_waiters();
+    }
+
+    /// Records below `start` have gone: idle readers that stand there are of no use.
+    pub(crate) fn retained(&self, topic: &Topic, partition: u32, start: u64) {
+        if let Some(at) = self.state().places.get_mut(&(topic.name.clone(), partition)) {
+            for reader in at.idle.iter_mut().filter(|reader| reader.next < start) {
+                reader.reset();
+            }
+        }
+    }
+
+    /// Lets no more readers out, and hands over what there is, which takes a moment to drop. Those at work follow when they are
+    /// given back.
+    pub(crate) fn take_all(&self) -> impl Send + 'static {
+        let all = {
+            let mut state = self.state();
+            state.closed = true;
+            // readers before the clients that they are of
+            (std::mem::take(&mut state.places), std::mem::take(&mut state.lanes))
+        };
+        self.returned.notify_waiters();
+        all
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // a panic inside leaves at most a reader too few
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes out those that nobody used for long.
+fn sweep(state: &mut State) -> Vec<Reader> {
+    let mut gone = Vec::new();
+    for at in state.places.values_mut() {
+        let (old, young) = at.idle.drain(..).partition(|reader| reader.used.elapsed() >= IDLE_MAX);
+        at.idle = young;
+        let old: Vec<Reader> = old;
+        for reader in &old {
+            at.taken.remove(&reader.lane);
+        }
+        gone.extend(old);
+    }
+    state.places.retain(|_, at| !at.taken.is_empty());
+    gone
+}
+
+/// A reader that somebody has; it goes back when it is dropped.
+pub(crate) struct Held<'r> {
+    readers: &'r Readers,
+    place: Place,
+    reader: Option<Reader>,
+    waits: bool,
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        self.reader.as_ref().expect("only dropping takes it")
+    }
+}
+
+impl std::ops::DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Reader {
+        self.reader.as_mut().expect("only dropping takes it")
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.readers.give_back(&self.place, reader, self.waits);
+        }
+    }
+}
+
+/// Reads one partition.
+pub(crate) struct Reader {
+    lane: usize,
+    consumer: Arc<BaseConsumer<Events>>,
+    id: TopicId,
+    stream: Option<PartitionStream>,
+    /// The offset from which it gives records.
+    next: u64,
+    /// What has come, of `[next, passed)`.
+    records: VecDeque<OffsetRecord>,
+    bytes: usize,
+    /// The exclusive end of what was read past.
+    passed: u64,
+    /// As far as is known. Bounds move only up, so that each is a bound of what they are.
+    bounds: Bounds,
+    used: Instant,
+}
+
+impl Reader {
+    fn new(lane: usize, consumer: Arc<BaseConsumer<Events>>, id: TopicId) -> Self {
+        let (records, bounds) = (VecDeque::new(), Bounds::default());
+        Self { lane, consumer, id, stream: None, next: 0, records, bytes: 0, passed: 0, bounds, used: Instant::now() }
+    }
+
+    /// True if the next record that it gives is the first one from `from` on.
+    pub(crate) fn stands_at(&self, id: &TopicId, from: u64) -> bool {
+        self.stream.is_some() && self.id == *id && self.next == from
+    }
+
+    /// Moves to `from`, of a partition that has `bounds`.
+    pub(crate) fn seek(
+        &mut self,
+        topic: &Topic,
+        partition: u32,
+        from: u64,
+        bounds: Bounds,
+    ) -> Result<(), RDKafkaErrorCode> {
+        self.reset();
+        self.id = topic.id.clone();
+        (self.next, self.passed, self.bounds) = (from, from, bounds);
+        let stream = PartitionStream::start(Arc::clone(&self.consumer), topic.name.as_str(), partition, from)?;
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// Stands nowhere: what it had is of no use.
+    pub(crate) fn reset(&mut self) {
+        self.stream = None;
+        self.records.clear();
+        self.bytes = 0;
+    }
+
+    /// Takes in what has come, until that is enough for `limits`; true if there is anything to give.
+    ///
+    /// # Errors
+    /// What the broker refuses.
+    pub(crate) fn fill(&mut self, limits: ReadLimits) -> Result<bool, RDKafkaErrorCode> {
+        while self.records.len() <= limits.records_max && self.bytes <= limits.bytes_max {
+            let Some(stream) = &mut self.stream else { break };
+            let taken = stream.take(TAKE_MAX.min(limits.records_max.max(1).saturating_sub(self.records.len()) + 1));
+            if taken.is_empty() {
+                break;
+            }
+            for taken in taken {
+                match taken {
+                    Taken::Record(read) if read.offset >= self.passed => {
+                        self.passed = read.offset + 1;
+                        self.bytes += read.record.bytes();
+                        self.records.push_back(read);
+                    }
+                    // a batch begins below where it is read from
+                    Taken::Record(_) => {}
+                    Taken::End(end) => self.passed = self.passed.max(end),
+                    Taken::Failed(code) => {
+                        self.reset();
+                        return Err(code);
+                    }
+                }
+            }
+        }
+        self.bounds.end = self.bounds.end.max(self.passed);
+        Ok(self.passed > self.next)
+    }
+
+    /// Gives what it has, within `limits`.
+    pub(crate) fn cut(&mut self, limits: ReadLimits) -> Fetched {
+        let mut bytes = 0;
+        let mut count = 0;
+        for read in self.records.iter().take(limits.records_max.max(1)) {
+            bytes += read.record.bytes();
+            if count > 0 && bytes > limits.bytes_max {
+                break;
+            }
+            count += 1;
+        }
+        let records: Vec<OffsetRecord> = self.records.drain(..count).collect();
+        self.bytes -= records.iter().map(|read| read.record.bytes()).sum::<usize>();
+        self.next = self.records.front().map_or(self.passed, |read| read.offset);
+        Fetched { records, next: self.next, bounds: self.bounds }
+    }
+
+    /// True if more than it has may be there already.
+    pub(crate) fn is_at_known_end(&self) -> bool {
+        self.next >= self.bounds.end
+    }
+
+    /// The broker says that the partition reaches so far.
+    pub(crate) fn heard_of_end(&mut self, end: u64) {
+        self.bounds.end = self.bounds.end.max(end);
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Told when something comes while it has nothing.
+    pub(crate) fn came(&self) -> Option<Arc<Notify>> {
+        self.stream.as_ref().map(|stream| Arc::clone(stream.came()))
+    }
+}

@@ -1,0 +1,326 @@
+//! How Kafka is reached, and what every client of it is told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use tidemark_shared::log::LogError;
+
+/// Properties that decide what this log promises: nobody else sets them.
+const OURS: &[&str] = &[
+    "acks",
+    "allow.auto.create.topics",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "check.crcs",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "isolation.level",
+    "metadata.broker.list",
+    "request.required.acks",
+    "retries",
+    "message.send.max.retries",
+    "transactional.id",
+    "transaction.timeout.ms",
+];
+
+/// How a connection is protected, in Kafka's own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Security {
+    /// Neither encrypted nor authenticated.
+    #[default]
+    Plaintext,
+    /// TLS; the broker may ask for a certificate of ours.
+    Ssl,
+    /// SASL without encryption.
+    SaslPlaintext,
+    /// SASL over TLS.
+    SaslSsl,
+}
+
+impl Security {
+    /// By Kafka's name of it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Plaintext, Self::Ssl, Self::SaslPlaintext, Self::SaslSsl].into_iter().find(|found| found.name() == name)
+    }
+
+    /// Kafka's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Ssl => "ssl",
+            Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslSsl => "sasl_ssl",
+        }
+    }
+
+    fn is_encrypted(self) -> bool {
+        matches!(self, Self::Ssl | Self::SaslSsl)
+    }
+}
+
+/// Who we are to the broker.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`.
+    pub mechanism: String,
+    /// The user's name.
+    pub username: String,
+    /// The password; never shown.
+    pub password: String,
+}
+
+/// How Kafka is reached.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct KafkaSettings {
+    /// `host:port`, with commas between several.
+    pub brokers: String,
+    /// How connections are protected.
+    pub security: Security,
+    /// Certificates of the authorities that a broker's certificate may come from; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate, where the broker asks for one.
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+    /// Who we are, with SASL.
+    pub sasl: Option<Sasl>,
+    /// Replicas of topics that are made; `None`: as many as the broker makes by itself.
+    pub replication: Option<u16>,
+    /// Further properties of librdkafka; none of those that the log's promises hang on.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Sasl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sasl")
+            .field("mechanism", &self.mechanism)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // values of further properties may be secret
+        let names: Vec<&String> = self.properties.keys().collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("security", &self.security)
+            .field("sasl", &self.sasl)
+            .field("properties", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The brokers of `kafka://host:port,host2:port`; a port that is not given is 9092.
+///
+/// # Errors
+/// What is wrong with the URL.
+pub fn brokers_of(url: &str) -> Result<String, String> {
+    let Some(rest) = url.strip_prefix("kafka://") else { return Err("it does not begin with `kafka://`".to_owned()) };
+    let mut brokers = Vec::new();
+    for broker in rest.trim_end_matches('/').split(',') {
+        let (host, port) = match broker.rsplit_once(':') {
+            // an IPv6 address without a port ends in a bracket
+            Some((host, port)) if !broker.ends_with(']') => (host, port),
+            _ => (broker, "9092"),
+        };
+        if host.is_empty() || host.contains(['/', '@', ' ']) {
+            return Err(format!("`{broker}` is not `host:port`"));
+        }
+        if port.parse::<u16>().is_err() {
+            return Err(format!("`{port}` is not a port"));
+        }
+        brokers.push(format!("{host}:{port}"));
+    }
+    Ok(brokers.join(","))
+}
+
+/// Properties out of a text with one `name=value` a line; `#` begins a comment line.
+///
+/// # Errors
+/// What is wrong with which line; never a value, which may be secret.
+pub fn properties_of(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut properties = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((name, value)) = line.split_once('=') else {
+            return Err(format!("line {number} is not `name=value`"));
+        };
+        let name = name.trim();
+        if OURS.contains(&name) {
+            return Err(format!("line {number}: `{name}` is not open to settings, for the log's promises hang on it"));
+        }
+        properties.insert(name.to_owned(), value.trim().to_owned());
+    }
+    Ok(properties)
+}
+
+impl KafkaSettings {
+    /// Properties of every client.
+    fn common(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        config
+            .set("client.id", "tidemark")
+            // a topic that somebody deletes is not to come back because somebody else asks for it
+            .set("allow.auto.create.topics", "false")
+            .set("socket.timeout.ms", "10000")
+            .set("socket.keepalive.enable", "true")
+            .set("reconnect.backoff.ms", "50")
+            // it is back within moments once the broker is
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("topic.metadata.refresh.interval.ms", "30000");
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers).set("security.protocol", self.security.name());
+        let mut file = |name: &str, path: &Option<PathBuf>| {
+            if let Some(path) = path {
+                config.set(name, path.to_string_lossy());
+            }
+        };
+        file("ssl.ca.location", &self.ca_file);
+        file("ssl.certificate.location", &self.certificate_file);
+        file("ssl.key.location", &self.key_file);
+        if self.security.is_encrypted() && self.ca_file.is_none() && !self.properties.contains_key("ssl.ca.location") {
+            // TLS is linked in, and knows of no folder by itself
+            config.set("ssl.ca.location", "probe");
+        }
+        if let Some(sasl) = &self.sasl {
+            config.set("sasl.mechanisms", &sasl.mechanism);
+            config.set("sasl.username", &sasl.username).set("sasl.password", &sasl.password);
+        }
+        config
+    }
+
+    /// Of the client that asks for topics and makes them.
+    pub(crate) fn admin(&self) -> ClientConfig {
+        self.common()
+    }
+
+    /// Of clients that read: by position, committed records, and told when they come to the end.
+    pub(crate) fn reader(&self) -> ClientConfig {
+        let mut config = self.common();
+        config
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("check.crcs", "true")
+            // what one partition may have waiting for its reader
+            .set("queued.max.messages.kbytes", "4096")
+            .set("queued.min.messages", "100000")
+            // what a reader that moves waits for at most: a broker answers a client's requests one after the other
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("fetch.error.backoff.ms", "100");
+        config
+    }
+
+    /// Of the client that reads a record here and there, and waits for none that is not there yet.
+    pub(crate) fn looker(&self) -> ClientConfig {
+        let mut config = self.reader();
+        config.set("fetch.wait.max.ms", "5");
+        config
+    }
+
+    /// Of clients that append.
+    pub(crate) fn producer(&self) -> ClientConfig {
+        let mut config = self.common();
+        if !self.properties.contains_key("compression.type") {
+            config.set("compression.type", "lz4");
+        }
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "1")
+            .set("message.max.bytes", "1048576")
+            .set("queue.buffering.max.messages", "2000000")
+            .set("queue.buffering.max.kbytes", "262144")
+            // then the caller is told; it may come again
+            .set("message.timeout.ms", "10000");
+        config
+    }
+
+    /// Of the client that appends with keys, as `id`: who opens another one of that id ends this one's work.
+    pub(crate) fn transactional(&self, id: &str) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("transactional.id", id).set("transaction.timeout.ms", "10000").set("message.timeout.ms", "8000");
+        config
+    }
+
+    /// # Errors
+    /// [`LogError::Invalid`] for settings that contradict each other.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        let wants_sasl = matches!(self.security, Security::SaslPlaintext | Security::SaslSsl);
+        let reason = match (&self.sasl, wants_sasl) {
+            (None, true) => "it asks for a user's name and password",
+            (Some(_), false) => "a user's name and password are given, which it does not use",
+            _ => return Ok(()),
+        };
+        let what = format!("kafka security protocol `{}`", self.security.name());
+        Err(LogError::Invalid { what, reason: reason.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_come_out_of_a_url() {
+        for (url, brokers) in [
+            ("kafka://a:1", "a:1"),
+            ("kafka://a:1,b:2/", "a:1,b:2"),
+            ("kafka://a", "a:9092"),
+            ("kafka://[::1]:1,[::1]", "[::1]:1,[::1]:9092"),
+        ] {
+            assert_eq!(brokers_of(url).as_deref(), Ok(brokers));
+        }
+        for url in ["kafka://", "kafka://a:x", "kafka://a:1,", "kafka://user@a:1", "embedded:x", "kafka://a/b:1"] {
+            assert!(brokers_of(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn properties_are_lines_and_some_are_not_open() {
+        let read = properties_of("# a comment\n\n linger.ms = 5\nsasl.password=a=b\n").unwrap();
+        assert_eq!(read.get("linger.ms").map(String::as_str), Some("5"));
+        assert_eq!(read.get("sasl.password").map(String::as_str), Some("a=b"));
+        let refused = properties_of("a=b\nacks=1\n").unwrap_err();
+        assert!(refused.starts_with("line 2: `acks`"), "{refused}");
+        let refused = properties_of("hidden\n").unwrap_err();
+        assert!(!refused.contains("hidden"), "{refused}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let sasl = Sasl { mechanism: "PLAIN".to_owned(), username: "u".to_owned(), password: "hidden".to_owned() };
+        let properties = BTreeMap::from([("ssl.key.password".to_owned(), "hidden".to_owned())]);
+        let settings = KafkaSettings { sasl: Some(sasl), properties, ..KafkaSettings::default() };
+        assert!(!format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_user_goes_with_sasl_and_only_with_it() {
+        let sasl = Sasl { mechanism: "PLAIN".to_owned(), username: "u".to_owned(), password: "p".to_owned() };
+        let with = |security, sasl| KafkaSettings { security, sasl, ..KafkaSettings::default() }.check();
+        assert!(with(Security::Plaintext, None).is_ok());
+        assert!(with(Security::SaslSsl, Some(sasl.clone())).is_ok());
+        assert!(with(Security::SaslSsl, None).is_err());
+        assert!(with(Security::Ssl, Some(sasl)).is_err());
+    }
+}
