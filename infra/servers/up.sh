@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Starts test servers and writes DIR/env, a file to source, with their addresses.
 #
-#   up.sh --data DIR [s3] [postgres]         both if none is named
+#   up.sh --data DIR [s3] [postgres] [opensearch]         all if none is named
 #
 # Docker Compose where an engine answers (TIDEMARK_DOCKER=no prevents that), with MinIO, else plain processes: S3 is
-# versitygw, or MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's. Stop them with down.sh --data DIR.
+# versitygw, or MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's; OpenSearch comes from Maven Central.
+# Stop them with down.sh --data DIR.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
+. "$here/opensearch.sh"
 parse_data "$@"
-[ ${#rest[@]} -gt 0 ] || rest=(s3 postgres)
+[ ${#rest[@]} -gt 0 ] || rest=(s3 postgres opensearch)
 need python3 "install Python 3"
 mkdir -p "$data"; data=$(cd "$data" && pwd)
 : >"$data/env"
@@ -39,6 +41,7 @@ compose_up() {
     case $service in
       s3) local port; port=$(port_of s3 9000); wait_for s3 60 s3_answers "$port"; write_env_s3 "$port" minio ;;
       postgres) write_env_postgres "$(port_of postgres 5432)" ;;
+      opensearch) write_env_opensearch "$(port_of opensearch 9200)" ;;
       *) die "no such server: $service" ;;
     esac
   done
@@ -147,7 +150,8 @@ else
     case $server in
       s3) s3_up ;;
       postgres) postgres_up ;;
-      *) die "no such server: $server (s3, postgres)" ;;
+      opensearch) opensearch_up ;;
+      *) die "no such server: $server (s3, postgres, opensearch)" ;;
     esac
   done
 fi

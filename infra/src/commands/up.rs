@@ -36,7 +36,7 @@ pub struct UpArgs {
     /// Log: embedded:PATH [env: TIDEMARK_LOG_URL] [default: the data folder's log]
     #[arg(long, value_name = "URL")]
     pub log_url: Option<String>,
-    /// Real-time views: memory: [env: TIDEMARK_LIVE_URL]
+    /// Real-time views: memory: or opensearch+http://host:9200 [env: TIDEMARK_LIVE_URL]
     #[arg(long, value_name = "URL")]
     pub live_url: Option<String>,
     /// Less common settings.

@@ -45,7 +45,7 @@ pub struct ServerConfig {
     pub log_url: String,
     /// What the log keeps beyond what must be kept.
     pub retention: Retention,
-    /// The real-time views: `memory:`.
+    /// The real-time views: `memory:`, or an OpenSearch cluster.
     pub live_url: String,
     /// Memory of all real-time views, in bytes.
     pub live_bytes_max: u64,
