@@ -185,6 +185,14 @@ pub const KEYS: &[Key] = &[
         help: "Memory of all real-time views. At half of it a batch run is started, near it intake slows down. Of views in OpenSearch: of the rows that were read and are kept for the next statement.",
     },
     Key {
+        section: "live",
+        name: "index_offsets",
+        flag: Some("--live-index-offsets"),
+        default: "262144",
+        shape: Shape::Count(16, 1 << 32),
+        help: "Offsets of a partition whose rows one index of OpenSearch holds. Rows go with their whole index, once all of it is curated. A view that is there keeps the number that it was made with.",
+    },
+    Key {
         section: "speed",
         name: "segment_bytes_max",
         flag: Some("--segment-bytes-max"),
