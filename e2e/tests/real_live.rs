@@ -38,7 +38,8 @@ impl Shop {
         let tidemark = Tidemark::new(&folder.path().join("data")).expect("built");
         let orders = dataset_folder("orders").to_string_lossy().into_owned();
         tidemark.run(&["dataset", "apply", &orders]).expect("it runs").expect_code(0).expect("the definition is valid");
-        let mut shop = Self { _folder: folder, tidemark, server: None, prefix: format!("{name}-{}", std::process::id()) };
+        let mut shop =
+            Self { _folder: folder, tidemark, server: None, prefix: format!("{name}-{}", std::process::id()) };
         shop.start();
         shop
     }

@@ -22,6 +22,7 @@ pub(super) fn open(config: &ServerConfig, ambient: &Arc<dyn Ambient>) -> Result<
     }
     let url: OpenSearchUrl = url.parse().map_err(UpError::LiveUrl)?;
     let index_offsets = config.live_index_offsets;
-    let settings = OpenSearchViewSettings { index_offsets, cache_bytes_max: bytes, ..OpenSearchViewSettings::default() };
+    let settings =
+        OpenSearchViewSettings { index_offsets, cache_bytes_max: bytes, ..OpenSearchViewSettings::default() };
     Ok(Arc::new(OpenSearchView::new(&url, ambient, settings)?))
 }

@@ -102,9 +102,10 @@ impl ErrorKind for LiveError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Full { .. } => Some("a batch run makes room; raise `live.bytes_max` if it happens often".to_owned()),
-            Self::Format { .. } => {
-                Some("run the build that made it, or remove its indices: views are made again from log and archive".to_owned())
-            }
+            Self::Format { .. } => Some(
+                "run the build that made it, or remove its indices: views are made again from log and archive"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

@@ -46,8 +46,7 @@ impl Answer {
 
     /// The body, whatever the status.
     pub(crate) fn parsed<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_str(&self.body)
-            .map_err(|source| Failure::Unreadable { request: self.request.clone(), source })
+        serde_json::from_str(&self.body).map_err(|source| Failure::Unreadable { request: self.request.clone(), source })
     }
 
     /// # Errors
@@ -148,13 +147,10 @@ impl Client {
         let mut attempts = Attempts::new(BUSY);
         loop {
             let answer = self.once(method, path, Content::Json, body.clone()).await?;
-            let busy = answer.accepted().err().filter(Failure::is_passing);
-            match busy {
-                Some(failure) if !attempts.again(random.rotate_left(attempts.failed() * 7)).await => {
-                    return Err(failure);
-                }
-                Some(_) => {}
-                None => return Ok(answer),
+            let Some(busy) = answer.accepted().err().filter(Failure::is_passing) else { return Ok(answer) };
+            let random = random.rotate_left(attempts.failed() * 7);
+            if !attempts.again(random).await {
+                return Err(busy);
             }
         }
     }

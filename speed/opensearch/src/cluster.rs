@@ -180,7 +180,10 @@ impl Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("prefix", &self.prefix).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("prefix", &self.prefix)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

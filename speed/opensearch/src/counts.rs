@@ -106,9 +106,7 @@ impl Pinned {
     }
 
     async fn count(&self, pieces: &[Piece], counts: &mut Counts) -> Result<(), Failure> {
-        let one = |piece: &Piece| {
-            json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}})
-        };
+        let one = |piece: &Piece| json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}});
         let each: Vec<Value> = pieces.iter().map(one).collect();
         let body = json!({
             "size": 0,
@@ -150,11 +148,7 @@ impl Pinned {
     }
 
     /// See the port.
-    pub(crate) async fn rejects(
-        &self,
-        from: &Coverage,
-        limit: usize,
-    ) -> Result<Vec<(LogPartition, Reject)>, Failure> {
+    pub(crate) async fn rejects(&self, from: &Coverage, limit: usize) -> Result<Vec<(LogPartition, Reject)>, Failure> {
         let mut found = Vec::new();
         for piece in self.from(from) {
             let mut range = piece.range.clone();

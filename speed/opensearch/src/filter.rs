@@ -92,8 +92,7 @@ fn or_unindexed(column: &SearchedColumn, query: Value) -> Value {
 }
 
 fn is(column: &SearchedColumn, value: bool) -> Option<Value> {
-    (column.searched == Searched::Boolean)
-        .then(|| or_unindexed(column, json!({"term": {(field(column)): value}})))
+    (column.searched == Searched::Boolean).then(|| or_unindexed(column, json!({"term": {(field(column)): value}})))
 }
 
 /// Rows whose column may compare so with the value.

@@ -136,7 +136,8 @@ impl Cluster {
                 Err(failure) if failure.is_missing() => return Err(lost(&some[0])),
                 read => read?,
             };
-            let uuid = |index: &IndexRef| all.get(&index.name).and_then(|found| found["settings"]["index.uuid"].as_str());
+            let uuid =
+                |index: &IndexRef| all.get(&index.name).and_then(|found| found["settings"]["index.uuid"].as_str());
             if let Some(other) = some.iter().find(|index| uuid(index) != Some(index.uuid.as_str())) {
                 return Err(lost(other));
             }

@@ -138,6 +138,9 @@ impl fmt::Debug for Pinned {
 
 impl fmt::Debug for OpenSearchPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenSearchPin").field("epoch", &self.epoch).field("ranges", &self.ranges).finish_non_exhaustive()
+        f.debug_struct("OpenSearchPin")
+            .field("epoch", &self.epoch)
+            .field("ranges", &self.ranges)
+            .finish_non_exhaustive()
     }
 }

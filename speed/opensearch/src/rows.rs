@@ -228,11 +228,7 @@ impl Cluster {
 }
 
 /// A partition without the indices that are gone, in its next epoch; `None` if all are there.
-fn mended<'a>(
-    state: &PartitionState,
-    range: u64,
-    uuid: impl Fn(&str) -> Option<&'a str>,
-) -> Option<PartitionState> {
+fn mended<'a>(state: &PartitionState, range: u64, uuid: impl Fn(&str) -> Option<&'a str>) -> Option<PartitionState> {
     let counts = |start: u64| start.saturating_add(range) > state.floor && start < state.visible;
     let mut indices = state.indices.iter().filter(|(start, _)| counts(**start));
     let (lost, _) = indices.find(|(_, index)| uuid(&index.name) != Some(index.uuid.as_str()))?;
@@ -261,13 +257,15 @@ mod tests {
 
     #[test]
     fn a_position_steps_back_to_the_first_index_that_is_lost() {
-        let index = |name: &str| IndexRef { name: name.to_owned(), alias: format!("{name}.1"), uuid: format!("id {name}") };
+        let index =
+            |name: &str| IndexRef { name: name.to_owned(), alias: format!("{name}.1"), uuid: format!("id {name}") };
         let indices = [(0, index("a")), (10, index("b")), (20, index("c"))].into_iter().collect();
         let state = PartitionState { epoch: 3, floor: 12, visible: 25, indices };
         let all = BTreeMap::from([("a", "id a"), ("b", "id b"), ("c", "id c")]);
         let of = |there: &BTreeMap<&'static str, &'static str>| {
             let there = there.clone();
-            mended(&state, 10, move |name| there.get(name).copied()).map(|next| (next.epoch, next.visible, next.indices.len()))
+            mended(&state, 10, move |name| there.get(name).copied())
+                .map(|next| (next.epoch, next.visible, next.indices.len()))
         };
         assert_eq!(of(&all), None);
         let without = |name: &str| all.iter().filter(|(of, _)| **of != name).map(|(a, b)| (*a, *b)).collect();

@@ -31,7 +31,7 @@ use crate::cache::{BlockKey, rows_in};
 use crate::client::Answer;
 use crate::cluster::Cluster;
 use crate::counts::{check_whole, in_range};
-use crate::failure::Failure;
+use crate::failure::{Failure, failed};
 use crate::filter;
 use crate::pin::{Piece, Pinned};
 use crate::state::IndexRef;
@@ -143,7 +143,7 @@ impl PartitionStream for Part {
 }
 
 fn told(failure: Failure) -> DataFusionError {
-    DataFusionError::External(format!("the real-time view can't be read: {}", chain(&failure)).into())
+    DataFusionError::External(Box::new(failed("read rows")(failure)))
 }
 
 /// What a stream's requests share.
@@ -322,7 +322,10 @@ impl PointInTime {
     /// Opens it, and compares the index that it is of.
     async fn opened(&self) -> Result<&str, Failure> {
         let open = || async {
-            let path = format!("{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false", self.index.alias);
+            let path = format!(
+                "{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false",
+                self.index.alias
+            );
             let answer = self.cluster.send(Method::Post, &path, None).await?;
             let opened: Opened = match answer.read() {
                 Err(failure) if failure.is_missing() => {

@@ -97,9 +97,8 @@ impl PartitionState {
     }
 
     fn document(&self, partition: &LogPartition) -> Value {
-        let one = |(start, index): (&u64, &IndexRef)| {
-            (*start, index.name.clone(), index.alias.clone(), index.uuid.clone())
-        };
+        let one =
+            |(start, index): (&u64, &IndexRef)| (*start, index.name.clone(), index.alias.clone(), index.uuid.clone());
         let indices = self.indices.iter().map(one).collect();
         let (epoch, visible) = (self.epoch, self.visible);
         json!(Position { partition: partition.to_string(), epoch, visible, indices })
@@ -147,7 +146,9 @@ impl Cluster {
             }
             drop(all);
             let pairs = known.into_iter().zip(got[1..].chunks(2));
-            return pairs.map(|(partition, pair)| Ok((partition, partition_state(handle, &pair[0], &pair[1])?))).collect();
+            return pairs
+                .map(|(partition, pair)| Ok((partition, partition_state(handle, &pair[0], &pair[1])?)))
+                .collect();
         }
     }
 
@@ -221,7 +222,9 @@ impl Cluster {
             // Last, so that whoever reads the list finds what it names.
             let names = listed.iter().map(ToString::to_string).collect();
             let expected = match got[0].found {
-                true => format!("_doc/{PARTITIONS}?if_seq_no={}&if_primary_term={}&", got[0].seq_no, got[0].primary_term),
+                true => {
+                    format!("_doc/{PARTITIONS}?if_seq_no={}&if_primary_term={}&", got[0].seq_no, got[0].primary_term)
+                }
                 false => format!("_create/{PARTITIONS}?"),
             };
             let path = format!("{}/{expected}require_alias=true", handle.state);

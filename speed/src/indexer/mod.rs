@@ -224,7 +224,8 @@ impl Indexer {
         for partition in partitions {
             let next = visible.end(&partition);
             let state = Arc::new(tokio::sync::Mutex::new(Partition::at(next)));
-            let slot = Arc::clone(lock(&self.partitions).entry(partition.clone()).or_insert_with(|| Arc::clone(&state)));
+            let slot =
+                Arc::clone(lock(&self.partitions).entry(partition.clone()).or_insert_with(|| Arc::clone(&state)));
             if Arc::ptr_eq(&slot, &state) {
                 continue;
             }

@@ -37,14 +37,7 @@ struct Row {
 }
 
 fn long() -> impl Strategy<Value = i64> {
-    prop_oneof![
-        any::<i64>(),
-        -3..4_i64,
-        Just(i64::MIN),
-        Just(i64::MAX),
-        Just((1 << 53) + 1),
-        Just(-(1 << 53) - 1)
-    ]
+    prop_oneof![any::<i64>(), -3..4_i64, Just(i64::MIN), Just(i64::MAX), Just((1 << 53) + 1), Just(-(1 << 53) - 1)]
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -67,10 +60,22 @@ where
 fn row() -> impl Strategy<Value = Row> {
     let double = prop_oneof![
         any::<u64>(),
-        prop::sample::select(vec![0.0, -0.0, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, f64::MAX])
-            .prop_map(f64::to_bits),
+        prop::sample::select(vec![
+            0.0,
+            -0.0,
+            1.5,
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::MIN_POSITIVE,
+            f64::MAX
+        ])
+        .prop_map(f64::to_bits),
     ];
-    let float = prop_oneof![any::<u32>(), prop::sample::select(vec![0.0, -0.0, 0.1, f32::NAN, f32::MAX]).prop_map(f32::to_bits)];
+    let float = prop_oneof![
+        any::<u32>(),
+        prop::sample::select(vec![0.0, -0.0, 0.1, f32::NAN, f32::MAX]).prop_map(f32::to_bits)
+    ];
     let ten_to_38 = 10_i128.pow(38);
     let decimal = prop_oneof![-500..500_i128, (1 - ten_to_38)..ten_to_38];
     let nested = (maybe(long()), maybe(prop::collection::vec(maybe("[a-z]{0,4}"), 0..3)));
@@ -266,7 +271,8 @@ fn real_opensearch_gives_every_value_back_and_keeps_none() {
             // Each value with its type: strings are read as views.
             let cast = |batch: &RecordBatch| {
                 let columns = batch.columns().iter().zip(pin.schema().fields().clone().iter());
-                let columns = columns.map(|(column, field)| datafusion::arrow::compute::cast(column, field.data_type()).unwrap());
+                let columns =
+                    columns.map(|(column, field)| datafusion::arrow::compute::cast(column, field.data_type()).unwrap());
                 RecordBatch::try_new(pin.schema(), columns.collect()).unwrap()
             };
             let wanted: Vec<_> = wanted.iter().map(cast).collect();
@@ -274,8 +280,7 @@ fn real_opensearch_gives_every_value_back_and_keeps_none() {
             // With conditions first: nothing is kept in memory yet.
             for filter in filters(&rows[0]) {
                 let found = scanned(&pin, 0..end, std::slice::from_ref(&filter)).await;
-                let (found, wanted) =
-                    (shown(found, Some(&filter)).await, shown(wanted.clone(), Some(&filter)).await);
+                let (found, wanted) = (shown(found, Some(&filter)).await, shown(wanted.clone(), Some(&filter)).await);
                 assert_eq!(found, wanted, "{filter}");
             }
             for _ in 0..2 {

@@ -82,7 +82,8 @@ async fn connection(
         head.push(byte[0]);
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     client.read_exact(&mut body).await?;
     let is_bulk = head.lines().next().is_some_and(|line| line.contains("_bulk"));
@@ -100,11 +101,14 @@ async fn connection(
     let busy = r#"{"type":"rejected_execution_exception","reason":"the queue is full"}"#;
     match mode {
         Mode::Away => return Ok(()),
-        Mode::Busy if fault => return answer(&mut client, "429 Too Many Requests", &format!("{{\"error\":{busy}}}")).await,
+        Mode::Busy if fault => {
+            return answer(&mut client, "429 Too Many Requests", &format!("{{\"error\":{busy}}}")).await;
+        }
         Mode::BusyItems if fault => {
             let count = body.split(|byte| *byte == b'\n').count() / 2;
             let items = vec![format!("{{\"create\":{{\"status\":429,\"error\":{busy}}}}}"); count];
-            return answer(&mut client, "200 OK", &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(","))).await;
+            return answer(&mut client, "200 OK", &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(",")))
+                .await;
         }
         _ => {}
     }
