@@ -63,8 +63,7 @@ impl Answer {
     }
 }
 
-/// See the module's text.
-#[derive(Debug)]
+/// See the module's text. Without `Debug`: it knows the password.
 pub(crate) struct Client {
     transport: Transport,
     /// Connections live on the runtime that made them. Statements are answered on threads that come and go.

@@ -231,6 +231,7 @@ impl Cluster {
             let answer = self.send(Method::Put, &path, Some(&json!(Partitions { partitions: names }))).await?;
             match answer.accepted() {
                 Err(Failure::Refused { status: 409, .. }) => {}
+                Err(failure) if failure.is_missing() => return Err(Failure::Lost { index: handle.state.clone() }),
                 outcome => return outcome,
             }
         }
@@ -243,6 +244,7 @@ impl Cluster {
         let answer = self.send(Method::Put, &path, Some(document)).await?;
         match answer.accepted() {
             Err(Failure::Refused { status: 409, .. }) => Ok(()),
+            Err(failure) if failure.is_missing() => Err(Failure::Lost { index: handle.state.clone() }),
             outcome => outcome,
         }
     }

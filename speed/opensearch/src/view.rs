@@ -82,6 +82,26 @@ impl OpenSearchView {
         LiveError::Missing { view: view.clone(), partition: None }
     }
 
+    async fn open_once(
+        &self,
+        view: &ViewId,
+        schema: &SchemaRef,
+        floors: &[(LogPartition, u64)],
+    ) -> Result<(), LiveError> {
+        let (cluster, operation) = (&self.cluster, "open a view");
+        let is_known = lock(&cluster.handles).contains_key(view);
+        let handle = cluster.opened(view, schema).await?;
+        if !is_known {
+            cluster.remove_orphans(&view.dataset).await.map_err(failed(operation))?;
+        }
+        if handle.exact.held() != schema {
+            return Err(LiveError::Schema { view: view.clone() });
+        }
+        let gone = |failure| cluster.gone(&handle, failure, operation);
+        cluster.add_partitions(&handle, floors).await.map_err(gone)?;
+        cluster.look_over(&handle).await.map_err(gone)
+    }
+
     /// A pin of what is known of the view; `None` if its state index is gone.
     async fn pin_of(&self, handle: &Arc<Handle>) -> Result<Option<OpenSearchPin>, LiveError> {
         let cluster = &self.cluster;
@@ -103,27 +123,16 @@ impl OpenSearchView {
 #[async_trait]
 impl LiveView for OpenSearchView {
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
-        let cluster = &self.cluster;
-        let is_known = lock(&cluster.handles).contains_key(view);
-        let handle = cluster.opened(view, schema).await?;
-        if !is_known {
-            cluster.remove_orphans(&view.dataset).await.map_err(failed("open a view"))?;
-        }
-        if handle.exact.held() != schema {
-            return Err(LiveError::Schema { view: view.clone() });
-        }
         let floors: Vec<(LogPartition, u64)> = floors
             .iter()
             .filter(|(partition, _)| **partition != LogPartition::files())
             .map(|(partition, floor)| (partition.clone(), floor))
             .collect();
-        let gone = |failure| match cluster.gone(&handle, failure, "open a view") {
-            // It went between two looks: the next call makes it.
-            LiveError::Missing { .. } => LiveError::backend("open a view", "its state index went meanwhile"),
-            error => error,
-        };
-        cluster.add_partitions(&handle, &floors).await.map_err(gone)?;
-        cluster.look_over(&handle).await.map_err(gone)
+        // A view that is known may have lost its state index: then the second attempt makes it.
+        match self.open_once(view, schema, &floors).await {
+            Err(LiveError::Missing { .. }) => self.open_once(view, schema, &floors).await,
+            outcome => outcome,
+        }
     }
 
     async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
