@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::live::{LiveBatch, LiveError, LiveUsage, ViewId};
 use tidemark_shared::position::LogPartition;
 
@@ -13,12 +15,14 @@ use crate::failure::{Failure, failed};
 use crate::names;
 use crate::state::{PartitionState, Put};
 
+/// Rows above which making documents of them leaves the runtime's threads.
+const INLINE_ROWS_MAX: usize = 512;
 /// Attempts against others who write the same.
 const ATTEMPTS_MAX: u32 = 20;
 
 impl Cluster {
     /// Takes a batch in. See the port.
-    pub(crate) async fn take(&self, handle: &Arc<Handle>, batch: &LiveBatch) -> Result<(), LiveError> {
+    pub(crate) async fn take(&self, handle: &Arc<Handle>, batch: &Arc<LiveBatch>) -> Result<(), LiveError> {
         let (partition, operation) = (&batch.partition, "take rows in");
         let slot = handle.writer(partition);
         let mut writer = slot.lock().await;
@@ -86,12 +90,11 @@ impl Cluster {
     async fn write(
         &self,
         handle: &Arc<Handle>,
-        batch: &LiveBatch,
+        batch: &Arc<LiveBatch>,
         mut state: PartitionState,
     ) -> Result<Option<PartitionState>, BulkError> {
         let partition = &batch.partition;
-        let made = documents(batch, state.visible, &handle.exact, &handle.mapping);
-        let made = made.map_err(|error| Failure::Corrupt { index: "a batch".to_owned(), reason: error.to_string() })?;
+        let made = self.made(handle, batch, state.visible).await?;
         let mut usage = LiveUsage { rows: made.len() as u64, bytes: 0 };
         for (start, documents) in by_index(handle, made) {
             let index = match state.indices.get(&start) {
@@ -113,6 +116,20 @@ impl Cluster {
                 Ok(Some(state))
             }
         }
+    }
+
+    /// The documents of a batch from offset `from` on.
+    async fn made(&self, handle: &Arc<Handle>, batch: &Arc<LiveBatch>, from: u64) -> Result<Vec<Document>, Failure> {
+        let unmade = |reason: String| Failure::Corrupt { index: "a batch".to_owned(), reason };
+        let records: usize = batch.rows.iter().map(RecordBatch::num_rows).sum();
+        let made = if records <= INLINE_ROWS_MAX {
+            documents(batch, from, &handle.exact, &handle.mapping)
+        } else {
+            let (handle, batch) = (Arc::clone(handle), Arc::clone(batch));
+            let making = elsewhere(move || documents(&batch, from, &handle.exact, &handle.mapping));
+            making.await.map_err(|panicked| unmade(panicked.to_string()))?
+        };
+        made.map_err(|error| unmade(error.to_string()))
     }
 
     /// Finds out which indices of a partition are gone, and begins an epoch in which its position stands before the first of

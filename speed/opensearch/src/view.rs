@@ -141,7 +141,7 @@ impl LiveView for OpenSearchView {
         if !batch.rows.iter().all(|rows| rows.num_columns() == columns) {
             return Err(LiveError::Schema { view: view.clone() });
         }
-        self.cluster.take(&handle, &batch).await
+        self.cluster.take(&handle, &Arc::new(batch)).await
     }
 
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
