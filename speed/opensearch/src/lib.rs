@@ -31,6 +31,8 @@ mod pin;
 mod rows;
 mod scan;
 mod state;
+#[cfg(test)]
+mod tests;
 mod url;
 mod view;
 
