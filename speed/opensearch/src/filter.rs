@@ -111,8 +111,9 @@ fn compared(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> Optio
             (json!(value), json!(value))
         }
         Searched::Date => {
+            // OpenSearch 3.8 takes a time before 1970 as an upper bound for a millisecond less than it says.
             let value = values.as_primitive::<Int64Type>().value(0);
-            (json!(value), json!(value))
+            (json!(value.saturating_sub(1)), json!(value.saturating_add(1)))
         }
         Searched::Double => {
             let value = values.as_primitive::<Float64Type>().value(0);

@@ -54,11 +54,6 @@ impl Leases {
         self.lock().doomed.remove(index);
     }
 
-    /// True if an index is to go.
-    pub(crate) fn is_doomed(&self, index: &str) -> bool {
-        self.lock().doomed.contains(index)
-    }
-
     /// True if any index is to go.
     pub(crate) fn has_doomed(&self) -> bool {
         !self.lock().doomed.is_empty()
@@ -91,7 +86,7 @@ mod tests {
         assert_eq!(leases.take_free().await, ["b"]);
         drop(one);
         assert!(leases.take_free().await.is_empty());
-        assert!(leases.has_doomed() && leases.is_doomed("a"));
+        assert!(leases.has_doomed());
         drop(two);
         assert_eq!(leases.take_free().await, ["a"]);
         assert!(!leases.has_doomed());

@@ -2,7 +2,6 @@
 //! what was there (H3).
 
 use sha2::{Digest as _, Sha256};
-use tidemark_shared::hex::hex;
 use tidemark_shared::live::ViewId;
 use tidemark_shared::position::LogPartition;
 
@@ -57,6 +56,11 @@ pub(crate) fn position_id(partition: &LogPartition) -> String {
 /// Document of a partition's floor.
 pub(crate) fn floor_id(partition: &LogPartition) -> String {
     format!("floor.{}.{}", escaped(partition.source.as_str()), partition.partition)
+}
+
+/// Lower-case hex, two digits a byte.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A text as a part of a name, letters, digits, `-` and `.` as they are. No two texts have the same, unless a digest says so.

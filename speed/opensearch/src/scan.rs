@@ -12,7 +12,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
@@ -36,6 +36,11 @@ use crate::filter;
 use crate::pin::{Piece, Pinned};
 use crate::state::IndexRef;
 
+/// Values of a binary field come without the `=` that they were written with.
+const UNPADDED: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 /// Requests of a stream that are under way at once.
 const AHEAD: usize = 2;
 /// How long a point in time outlives the last request on it.
@@ -265,7 +270,7 @@ impl Reader {
                     return Err(corrupt(&piece.index, format!("the row at offset {offset} is not there")));
                 };
                 offsets.push(*offset);
-                rows.push(STANDARD.decode(text).map_err(|error| corrupt(&piece.index, error))?);
+                rows.push(UNPADDED.decode(text).map_err(|error| corrupt(&piece.index, error))?);
             }
             let decoded = exact.decode(&piece.partition, offsets, &rows);
             parts.push(decoded.map_err(|error| corrupt(&piece.index, error))?);
