@@ -24,6 +24,7 @@ APART = {
     "tidemark-batch": ["tidemark-speed", "tidemark-serving", "tidemark"],
     "tidemark-speed": ["tidemark-batch", "tidemark-serving", "tidemark"],
     "tidemark-serving": ["tidemark-batch", "tidemark-speed", "tidemark"],
+    "tidemark-opensearch": ["tidemark-batch", "tidemark-speed", "tidemark-serving", "tidemark"],
     "tidemark-shared": [
         "tidemark-batch",
         "tidemark-speed",
