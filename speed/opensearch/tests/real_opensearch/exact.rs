@@ -269,11 +269,12 @@ fn real_opensearch_gives_every_value_back_and_keeps_none() {
             let (view, pin) = written(&views, &rows).await;
             let wanted = vec![batch(&rows, 0)];
             // Each value with its type: strings are read as views.
+            let read = pin.schema();
             let cast = |batch: &RecordBatch| {
-                let columns = batch.columns().iter().zip(pin.schema().fields().clone().iter());
+                let columns = batch.columns().iter().zip(read.fields());
                 let columns =
                     columns.map(|(column, field)| datafusion::arrow::compute::cast(column, field.data_type()).unwrap());
-                RecordBatch::try_new(pin.schema(), columns.collect()).unwrap()
+                RecordBatch::try_new(Arc::clone(&read), columns.collect()).unwrap()
             };
             let wanted: Vec<_> = wanted.iter().map(cast).collect();
             let end = rows.len() as u64;
