@@ -85,8 +85,9 @@ impl Cluster {
         let answer = self.send(Method::Post, &path, Some(body)).await?;
         match check_whole(&answer) {
             Err(failure) if failure.is_missing() => {
-                let index = indices.first().map(|index| index.name.clone()).unwrap_or_default();
-                return Err(Failure::Lost { index });
+                // The one of them that is missing is the one to name.
+                self.check_identity(indices).await?;
+                return Err(failure);
             }
             checked => checked?,
         }

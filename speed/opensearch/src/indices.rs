@@ -133,7 +133,15 @@ impl Cluster {
             let answer = self.send(Method::Get, &path, None).await?;
             let lost = |index: &IndexRef| Failure::Lost { index: index.name.clone() };
             let all: BTreeMap<String, Value> = match answer.read() {
-                Err(failure) if failure.is_missing() => return Err(lost(&some[0])),
+                Err(failure) if failure.is_missing() => match some {
+                    [one] => return Err(lost(one)),
+                    several => {
+                        for one in several {
+                            Box::pin(self.check_identity(std::slice::from_ref(one))).await?;
+                        }
+                        return Err(failure);
+                    }
+                },
                 read => read?,
             };
             let uuid =
