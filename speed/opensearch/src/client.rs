@@ -144,8 +144,16 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let body = body.map(|body| Bytes::from(body.to_string()));
         let mut attempts = Attempts::new(BUSY);
+        let mut cut_off = false;
         loop {
-            let answer = self.once(method, path, Content::Json, body.clone()).await?;
+            let answer = match self.once(method, path, Content::Json, body.clone()).await {
+                // A connection that was kept may have been closed meanwhile; a new one shows whether anybody is there.
+                Err(Failure::Unreachable { source, .. }) if !cut_off && !source.is_timeout() => {
+                    cut_off = true;
+                    continue;
+                }
+                answer => answer?,
+            };
             let Some(busy) = answer.accepted().err().filter(Failure::is_passing) else { return Ok(answer) };
             let random = random.rotate_left(attempts.failed() * 7);
             if !attempts.again(random).await {

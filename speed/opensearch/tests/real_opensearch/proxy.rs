@@ -125,7 +125,11 @@ async fn connection(
     let mut response = Vec::new();
     upstream.read_to_end(&mut response).await?;
     if !fault {
-        client.write_all(&response).await?;
+        // Whoever asks again makes a connection of his own.
+        let line = response.windows(2).position(|two| two == b"\r\n").unwrap_or(0);
+        client.write_all(&response[..line]).await?;
+        client.write_all(b"\r\nconnection: close").await?;
+        client.write_all(&response[line..]).await?;
     }
     client.shutdown().await
 }
