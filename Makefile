@@ -46,7 +46,7 @@ test: setup-python build ## All tests that need no server
 test-e2e: setup-python build ## Only the end-to-end tests
 	cargo test --workspace --test e2e $(CARGO_FLAGS)
 
-test-real: setup-python build ## Contract suites on S3, PostgreSQL and Kafka, with servers that it starts and stops
+test-real: setup-python build ## Contract suites on S3, PostgreSQL, Kafka and OpenSearch, with servers that it starts and stops
 	infra/servers/test-real.sh
 
 lint: setup tidy ## Format, clippy, dependency rule, licences, tidiness

@@ -25,6 +25,7 @@ APART = {
     "tidemark-speed": ["tidemark-batch", "tidemark-serving", "tidemark"],
     "tidemark-serving": ["tidemark-batch", "tidemark-speed", "tidemark"],
     "tidemark-kafka": ["tidemark-batch", "tidemark-speed", "tidemark-serving", "tidemark"],
+    "tidemark-opensearch": ["tidemark-batch", "tidemark-speed", "tidemark-serving", "tidemark"],
     "tidemark-shared": [
         "tidemark-batch",
         "tidemark-speed",

@@ -26,6 +26,7 @@ stop() {
 }
 stop s3 TERM
 stop kafka TERM
+stop opensearch TERM
 # Where the start was cut short, only the server's own file has its id.
 [ -s "$data/postgres.pid" ] || head -n 1 "$data/postgres/cluster/postmaster.pid" >"$data/postgres.pid" 2>/dev/null || true
 # A "fast" shutdown: clients are thrown out.

@@ -17,7 +17,7 @@ cleanup() { "$here/down.sh" --data "$scratch" || true; rm -rf "$scratch"; }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-"$here/up.sh" --data "$scratch" s3 postgres kafka >/dev/null
+"$here/up.sh" --data "$scratch" s3 postgres kafka opensearch >/dev/null
 . "$scratch/env"
 cd "$here/../.."
 status=0

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Starts test servers and writes DIR/env, a file to source, with their addresses.
 #
-#   up.sh --data DIR [s3] [postgres] [kafka]         all if none is named
+#   up.sh --data DIR [s3] [postgres] [kafka] [opensearch]         all if none is named
 #
 # Docker Compose where an engine answers (TIDEMARK_DOCKER=no prevents that), with MinIO, else plain processes: S3 is
-# versitygw, or MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's; Kafka's jars come by Maven. Those that
-# run are left as they are. Stop them with down.sh --data DIR; kill.sh kills one.
+# versitygw, or MinIO with S3=minio, built once by Go; PostgreSQL is the distribution's; Kafka's jars and OpenSearch come by
+# Maven. Those that run are left as they are. Stop them with down.sh --data DIR; kill.sh kills one.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 . "$here/kafka.sh"
+. "$here/opensearch.sh"
 parse_data "$@"
-[ ${#rest[@]} -gt 0 ] || rest=(s3 postgres kafka)
+[ ${#rest[@]} -gt 0 ] || rest=(s3 postgres kafka opensearch)
 need python3 "install Python 3"
 mkdir -p "$data"; data=$(cd "$data" && pwd)
 : >"$data/env"
@@ -48,6 +49,7 @@ compose_up() {
       s3) local port; port=$(port_of s3 9000); wait_for s3 60 s3_answers "$port"; write_env_s3 "$port" minio ;;
       postgres) write_env_postgres "$(port_of postgres 5432)" ;;
       kafka) wait_for kafka 60 kafka_answers "$KAFKA_PORT"; write_env_kafka "$KAFKA_PORT" "$KAFKA_SECURE_PORT" ;;
+      opensearch) write_env_opensearch "$(port_of opensearch 9200)" ;;
       *) die "no such server: $service" ;;
     esac
   done
@@ -157,7 +159,8 @@ else
       s3) s3_up ;;
       postgres) postgres_up ;;
       kafka) kafka_up ;;
-      *) die "no such server: $server (s3, postgres, kafka)" ;;
+      opensearch) opensearch_up ;;
+      *) die "no such server: $server (s3, postgres, kafka, opensearch)" ;;
     esac
   done
 fi

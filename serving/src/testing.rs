@@ -161,6 +161,7 @@ impl Held {
     }
 }
 
+#[async_trait]
 impl LivePin for Held {
     fn epoch(&self) -> &str {
         "e"
@@ -174,17 +175,17 @@ impl LivePin for Held {
         &self.ranges
     }
 
-    fn counts(&self, from: &Coverage) -> Counts {
+    async fn counts(&self, from: &Coverage) -> Result<Counts, LiveError> {
         let above = self
             .ranges
             .iter()
             .map(|(partition, range)| (partition.clone(), from.end(partition).max(range.floor)..range.visible));
         let rows = self.within(&above.collect()).iter().map(|rows| rows.num_rows() as u64).sum();
-        Counts { records: rows, accepted: rows, ..Counts::default() }
+        Ok(Counts { records: rows, accepted: rows, ..Counts::default() })
     }
 
-    fn rejects(&self, _: &Coverage, _: usize) -> Vec<(LogPartition, Reject)> {
-        Vec::new()
+    async fn rejects(&self, _: &Coverage, _: usize) -> Result<Vec<(LogPartition, Reject)>, LiveError> {
+        Ok(Vec::new())
     }
 
     fn scan(

@@ -54,6 +54,26 @@ impl Reason {
         };
         plain.to_owned()
     }
+
+    /// The reason of a [`Reason::code`]; `None` for a text that is none.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Some(match code {
+            "width" => Self::Width,
+            "truncated" => Self::Truncated,
+            "bad_value" => Self::BadValue,
+            "missing" => Self::Missing,
+            "bad_utf8" => Self::BadUtf8,
+            "bad_quote" => Self::BadQuote,
+            "bad_json" => Self::BadJson,
+            "too_long" => Self::TooLong,
+            "broken_stream" => Self::BrokenStream,
+            "bad_file" => Self::BadFile,
+            "nonexistent_time" => Self::NonexistentTime,
+            "transform" => Self::Transform,
+            _ => Self::Rule(code.strip_prefix("rule:")?.to_owned()),
+        })
+    }
 }
 
 /// One refused record. Its source and partition are those of the input it was decoded from.
@@ -75,3 +95,31 @@ pub struct Reject {
 
 /// Longest record kept whole in a reject, in bytes. The raw zone has the rest.
 pub const REJECT_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_says_its_reason() {
+        let plain = [
+            Reason::Width,
+            Reason::Truncated,
+            Reason::BadValue,
+            Reason::Missing,
+            Reason::BadUtf8,
+            Reason::BadQuote,
+            Reason::BadJson,
+            Reason::TooLong,
+            Reason::BrokenStream,
+            Reason::BadFile,
+            Reason::NonexistentTime,
+            Reason::Transform,
+            Reason::Rule("negative_fare".to_owned()),
+        ];
+        for reason in plain {
+            assert_eq!(Reason::from_code(&reason.code()), Some(reason));
+        }
+        assert_eq!(Reason::from_code("unheard_of"), None);
+    }
+}

@@ -36,7 +36,7 @@ pub struct UpArgs {
     /// Log: embedded:PATH or kafka://HOST:PORT,HOST2:PORT [env: TIDEMARK_LOG_URL] [default: the data folder's log]
     #[arg(long, value_name = "URL")]
     pub log_url: Option<String>,
-    /// Real-time views: memory: [env: TIDEMARK_LIVE_URL]
+    /// Real-time views: memory: or opensearch+http://host:9200 [env: TIDEMARK_LIVE_URL]
     #[arg(long, value_name = "URL")]
     pub live_url: Option<String>,
     /// Less common settings.
@@ -57,6 +57,9 @@ pub struct MoreArgs {
     /// Memory of all real-time views [env: TIDEMARK_LIVE_BYTES_MAX]
     #[arg(long, value_name = "BYTES")]
     pub live_bytes_max: Option<String>,
+    /// Offsets of a partition in one index of OpenSearch [env: TIDEMARK_LIVE_INDEX_OFFSETS]
+    #[arg(long, value_name = "COUNT")]
+    pub live_index_offsets: Option<String>,
     /// Bytes of records after which a segment is sealed [env: TIDEMARK_SPEED_SEGMENT_BYTES_MAX]
     #[arg(long, value_name = "BYTES")]
     pub segment_bytes_max: Option<String>,
@@ -107,6 +110,7 @@ impl UpArgs {
             ("--retention-age", &more.retention_age),
             ("--retention-bytes", &more.retention_bytes),
             ("--live-bytes-max", &more.live_bytes_max),
+            ("--live-index-offsets", &more.live_index_offsets),
             ("--segment-bytes-max", &more.segment_bytes_max),
             ("--segment-age-max", &more.segment_age_max),
             ("--definitions-interval", &more.definitions_interval),

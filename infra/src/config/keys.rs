@@ -260,7 +260,7 @@ pub const KEYS: &[Key] = &[
         flag: Some("--live-url"),
         default: "memory:",
         shape: Shape::Url,
-        help: "Real-time views: `memory:`.",
+        help: "Real-time views: `memory:`, or those in a cluster, `opensearch+http://host:9200` or `opensearch+https://user:password@host:9200/prefix`; the names of its indices begin with the prefix, `tidemark` unless it says another.",
     },
     Key {
         section: "live",
@@ -268,7 +268,15 @@ pub const KEYS: &[Key] = &[
         flag: Some("--live-bytes-max"),
         default: "1GiB",
         shape: Shape::Bytes(MIB, TIB),
-        help: "Memory of all real-time views. At half of it a batch run is started, near it intake slows down.",
+        help: "Memory of all real-time views. At half of it a batch run is started, near it intake slows down. Of views in OpenSearch: of the rows that were read and are kept for the next statement.",
+    },
+    Key {
+        section: "live",
+        name: "index_offsets",
+        flag: Some("--live-index-offsets"),
+        default: "262144",
+        shape: Shape::Count(16, 1 << 32),
+        help: "Offsets of a partition whose rows one index of OpenSearch holds. Rows go with their whole index, once all of it is curated. A view that is there keeps the number that it was made with.",
     },
     Key {
         section: "speed",

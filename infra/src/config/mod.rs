@@ -96,10 +96,12 @@ pub struct ServerConfig {
     pub kafka: KafkaConfig,
     /// What the log keeps beyond what must be kept.
     pub retention: Retention,
-    /// The real-time views: `memory:`.
+    /// The real-time views: `memory:`, or an OpenSearch cluster.
     pub live_url: String,
     /// Memory of all real-time views, in bytes.
     pub live_bytes_max: u64,
+    /// Offsets of a partition in one index of a search cluster.
+    pub live_index_offsets: u64,
     /// Bytes of records after which a segment is sealed.
     pub segment_bytes_max: u64,
     /// Age of its first record at which a segment is sealed.

@@ -11,6 +11,7 @@
 //! A second Ctrl-C ends the process at once: what was acknowledged is in the log, the rest is made again from it.
 
 mod facts;
+mod live;
 mod log;
 mod measured;
 mod metrics;
@@ -39,14 +40,13 @@ use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::curated::CuratedError;
 use tidemark_shared::dataset::registry::RegistryError;
 use tidemark_shared::error::{ErrorKind, Kind, chain};
-use tidemark_shared::live::{LiveError, LiveView};
+use tidemark_shared::live::LiveError;
 use tidemark_shared::log::{Log, LogError};
 use tidemark_shared::rows::StreamRowsError;
 use tidemark_shared::sql::{DatasetTables, SqlEngine, SqlError};
 use tidemark_shared::store::Store;
 use tidemark_speed::archiver::{ArchiverError, ArchiverSettings};
 use tidemark_speed::indexer::IndexerError;
-use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_speed::pressure::Pressure;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -75,11 +75,14 @@ pub enum UpError {
     #[error(transparent)]
     LogSettings(#[from] LogSettingsError),
     /// The real-time view's URL names no adapter of this build.
-    #[error("`live.url` is {url}: this build has `memory:` only")]
+    #[error("`live.url` is {url}: this build has `memory:` and `opensearch+http://host:9200`")]
     UnknownLive {
         /// The URL.
         url: String,
     },
+    /// The real-time view's URL is none of a cluster.
+    #[error("`live.url` names no OpenSearch cluster")]
+    LiveUrl(#[source] tidemark_opensearch::UrlError),
     /// The door's address can't be had.
     #[error("the HTTP door can't open at {address}")]
     Address {
@@ -175,7 +178,7 @@ impl From<tidemark_batch::BatchError> for UpError {
 impl ErrorKind for UpError {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnknownLive { .. } | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
+            Self::UnknownLive { .. } | Self::LiveUrl(_) | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
             Self::LogSettings(error) => error.kind(),
             Self::Address { .. } | Self::Endpoints { .. } | Self::Opening { .. } => Kind::Retryable,
             Self::NoDefinition { .. } => Kind::Corrupt,
@@ -210,6 +213,7 @@ impl ErrorKind for UpError {
             Self::Engine(error) => error.hint(),
             Self::Endpoints { .. } => Some("check that the data directory can be written".to_owned()),
             Self::UnknownLive { .. }
+            | Self::LiveUrl(_)
             | Self::Tokens(_)
             | Self::Opening { .. }
             | Self::NoDefinition { .. }
@@ -396,19 +400,15 @@ fn parts(
     metrics: Arc<Metrics>,
     config: &ServerConfig,
 ) -> Result<Parts, UpError> {
-    if config.live_url != "memory:" {
-        return Err(UpError::UnknownLive { url: config.live_url.clone() });
-    }
     let ambient: Arc<dyn Ambient> = Arc::new(System);
     let moved = watch::Sender::new(0);
-    let memory = MemoryViewSettings { bytes_max: config.live_bytes_max, ..MemoryViewSettings::default() };
-    let memory: Arc<dyn LiveView> = Arc::new(MemoryView::new(Arc::clone(&ambient), memory));
+    let live = live::open(config, &ambient)?;
     let versions: Arc<dyn Versions> = Arc::new(VersionCache::new(store.objects()));
     Ok(Parts {
         store,
         batch,
         log,
-        live: Arc::new(Notifying::new(memory, moved.clone())),
+        live: Arc::new(Notifying::new(live, moved.clone())),
         versions,
         pressure: Arc::new(Pressure::default()),
         ambient,

@@ -12,7 +12,7 @@ use tidemark_serving::merge::keep::{Kept, wanted};
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::error::chain;
-use tidemark_shared::live::is_behind;
+use tidemark_shared::live::{ViewId, is_behind};
 use tokio::sync::Notify;
 
 use super::UpError;
@@ -224,6 +224,7 @@ impl Streams {
                 // Without a generation nothing could answer, nor without its view.
                 self.parts.batch.ensure_generation(dataset).await?;
                 self.keep(&stream, &mut Kept::new(GRACE)).await?;
+                self.close_stale(&stream).await;
                 let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
                 all.insert(dataset.to_owned(), Arc::clone(&stream));
                 drop(all);
@@ -235,6 +236,25 @@ impl Streams {
         }
         self.declare(dataset, now);
         Ok(None)
+    }
+
+    /// Lets views go that outlived the process that kept them up, of generations that none is built for any more: no query
+    /// of this one can be reading them.
+    async fn close_stale(&self, stream: &Stream) {
+        let views = match self.parts.live.views().await {
+            Ok(views) => views,
+            Err(error) => {
+                tracing::warn!(dataset = stream.dataset, error = %chain(&error), "old views are not looked for");
+                return;
+            }
+        };
+        let is_stale = |view: &ViewId| view.dataset == stream.dataset && stream.indexer(&view.generation).is_none();
+        for view in views.into_iter().filter(is_stale) {
+            match self.parts.live.close(&view).await {
+                Ok(()) => tracing::info!(%view, "an old view is gone"),
+                Err(error) => tracing::warn!(%view, error = %chain(&error), "an old view stays"),
+            }
+        }
     }
 
     /// Brings one dataset's indexers and views in step with its generations.

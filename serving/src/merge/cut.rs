@@ -26,6 +26,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// too, and would ask the store for nothing.
 const COVERAGE_AGAIN: Duration = Duration::from_millis(100);
 
+/// Whether a generation has a view, if that can be told.
+type HasView = Result<bool, CutError>;
+
 /// What cuts are taken of.
 pub(super) struct Sources {
     pub(super) store: Store,
@@ -136,13 +139,15 @@ impl Sources {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let Some((generation, has_view)) = self.generation(dataset).await? else { return Ok(None) };
+            let Some((generation, view)) = self.generation(dataset).await? else { return Ok(None) };
+            let has_view = matches!(view, Ok(true));
             let at = self.ambient.now();
             // H5: the coverage first, then the visible positions.
             let curated = self.versions.newest(dataset, &generation).await.map_err(failed)?;
-            let live = match has_view {
-                true => self.live_part(dataset, &generation, &curated).await,
-                false => Err(CutError::NoView { generation: generation.generation.clone() }),
+            let live = match view {
+                Ok(true) => self.live_part(dataset, &generation, &curated).await,
+                Ok(false) => Err(CutError::NoView { generation: generation.generation.clone() }),
+                Err(error) => Err(error),
             };
             // A floor above the coverage means that a newer version is there; a view that went, that another generation
             // answers now. Either way: look again.
@@ -157,8 +162,8 @@ impl Sources {
     }
 
     /// The generation that answers, and whether it has a view; `None` if nothing was curated yet. Where no generation has
-    /// a view, the newest answers for what is curated.
-    async fn generation(&self, dataset: &str) -> Result<Option<(CurrentGeneration, bool)>, CutError> {
+    /// a view, the newest answers for what is curated; where nobody can tell, the one that last did.
+    async fn generation(&self, dataset: &str) -> Result<Option<(CurrentGeneration, HasView)>, CutError> {
         let pointers = self.versions.pointers(dataset).await.map_err(failed)?;
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).copied();
         let mut pins: Vec<(u64, Option<Arc<dyn LivePin>>)> = Vec::new();
@@ -167,7 +172,14 @@ impl Sources {
             if answered.is_some_and(|answered| *n < answered) && pins.iter().any(|(_, pin)| pin.is_some()) {
                 break;
             }
-            pins.push((*n, self.live.pin(&view_id(dataset, generation)).await.map_err(failed)?));
+            match self.live.pin(&view_id(dataset, generation)).await {
+                Ok(pin) => pins.push((*n, pin)),
+                // What is curated answers without the real-time view.
+                Err(error) => {
+                    let last = pointers.iter().find(|(n, _)| Some(*n) == answered).or(pointers.first());
+                    return Ok(last.map(|(_, generation)| (generation.clone(), Err(failed(error)))));
+                }
+            }
         }
         let views = pins.iter().map(|(n, pin)| Candidate { n: *n, view: pin.as_ref().map(|pin| pin.ranges()) });
         let candidates: Vec<Candidate<'_>> = views.collect();
@@ -179,8 +191,8 @@ impl Sources {
             *highest = (*highest).max(*n);
         }
         Ok(found
-            .map(|(_, generation)| (generation.clone(), true))
-            .or_else(|| pointers.first().map(|(_, generation)| (generation.clone(), false))))
+            .map(|(_, generation)| (generation.clone(), Ok(true)))
+            .or_else(|| pointers.first().map(|(_, generation)| (generation.clone(), Ok(false)))))
     }
 
     async fn live_part(
@@ -195,7 +207,7 @@ impl Sources {
         let split = split(&curated.version().coverage, pin.ranges())?;
         let rows = match split.live.is_empty() {
             true => 0,
-            false => pin.counts(&curated.version().coverage).accepted,
+            false => pin.counts(&curated.version().coverage).await.map_err(failed)?.accepted,
         };
         Ok(LivePart { pin, split, rows })
     }

@@ -43,6 +43,28 @@ pub enum LiveError {
         /// Most bytes.
         max: u64,
     },
+    /// A row that decode and transform accepted is refused by what is behind the view: a defect, here or there.
+    #[error("the real-time view of {view} can't take the row at offset {offset} of `{partition}`: {reason}")]
+    Refused {
+        /// The view.
+        view: ViewId,
+        /// The partition.
+        partition: LogPartition,
+        /// The row.
+        offset: u64,
+        /// What was said against it.
+        reason: String,
+    },
+    /// The view is kept in a form that this build does not know.
+    #[error("the real-time view of {view} is kept in the form `{found}`; this build reads `{known}`")]
+    Format {
+        /// The view.
+        view: ViewId,
+        /// Its form.
+        found: String,
+        /// That of this build.
+        known: &'static str,
+    },
     /// What is behind the view failed.
     #[error("the real-time view failed to {operation}")]
     Backend {
@@ -70,7 +92,8 @@ impl ErrorKind for LiveError {
         match self {
             Self::Missing { .. } => Kind::NotFound,
             Self::Schema { .. } => Kind::Conflict,
-            Self::Gap { .. } => Kind::Internal,
+            Self::Gap { .. } | Self::Refused { .. } => Kind::Internal,
+            Self::Format { .. } => Kind::Unsupported,
             Self::Full { .. } => Kind::Exhausted,
             Self::Backend { .. } => Kind::Retryable,
         }
@@ -79,6 +102,10 @@ impl ErrorKind for LiveError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Full { .. } => Some("a batch run makes room; raise `live.bytes_max` if it happens often".to_owned()),
+            Self::Format { .. } => Some(
+                "run the build that made it, or remove its indices: views are made again from log and archive"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

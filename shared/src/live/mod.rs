@@ -99,7 +99,7 @@ pub trait LiveView: Send + Sync + fmt::Debug {
     /// keeps its rows.
     ///
     /// # Errors
-    /// [`LiveError::Schema`] if it is there with another schema; [`LiveError::Backend`].
+    /// [`LiveError::Schema`] if it is there with another schema; [`LiveError::Format`]; [`LiveError::Backend`].
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError>;
 
     /// Takes a batch in and moves the partition's visible position to the end of its range, when all its rows are found.
@@ -107,8 +107,8 @@ pub trait LiveView: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`LiveError::Missing`] for a view or partition that was not opened, [`LiveError::Gap`] if the range begins above
-    /// the visible position, [`LiveError::Full`] if there is no room: nothing was taken in. [`LiveError::Backend`]:
-    /// call again.
+    /// the visible position, [`LiveError::Full`] if there is no room: nothing was taken in. [`LiveError::Refused`]: what is
+    /// behind the view takes a row in no form, and the visible position stays before it. [`LiveError::Backend`]: call again.
     async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError>;
 
     /// A moment of a view; `None` if there is none of that name.
@@ -144,6 +144,7 @@ pub trait LiveView: Send + Sync + fmt::Debug {
 }
 
 /// A moment of a view. Dropping it lets go of what only it holds.
+#[async_trait]
 pub trait LivePin: Send + Sync + fmt::Debug {
     /// Tells a view from the one that was there before it was lost or emptied.
     fn epoch(&self) -> &str;
@@ -155,10 +156,16 @@ pub trait LivePin: Send + Sync + fmt::Debug {
     fn ranges(&self) -> &BTreeMap<LogPartition, LiveRange>;
 
     /// What became of the records from `from` on in each partition (from the floor, where it is absent).
-    fn counts(&self, from: &Coverage) -> Counts;
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`].
+    async fn counts(&self, from: &Coverage) -> Result<Counts, LiveError>;
 
     /// The rejects from `from` on, in order of partition and offset, at most `limit`.
-    fn rejects(&self, from: &Coverage, limit: usize) -> Vec<(LogPartition, Reject)>;
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`].
+    async fn rejects(&self, from: &Coverage, limit: usize) -> Result<Vec<(LogPartition, Reject)>, LiveError>;
 
     /// A plan that yields the rows with positions in `ranges`, which lie within the view's, and only the columns of
     /// `projection` (all, if `None`). `filters` are hints: rows that they exclude may come all the same. With `limit`,

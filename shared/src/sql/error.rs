@@ -4,7 +4,8 @@ use std::error::Error as StdError;
 
 use crate::curated::CuratedError;
 use crate::dataset;
-use crate::error::{AnyError, ErrorKind, Kind};
+use crate::error::{AnyError, ErrorKind, Kind, chain};
+use crate::live::LiveError;
 use crate::store::{Cause, StoreError};
 use arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError};
@@ -278,11 +279,22 @@ fn execution_kind(error: &DataFusionError) -> Kind {
     if let Some(kind) = store_kind(error) {
         return kind;
     }
+    if let Some(live) = live_error(error) {
+        return live.kind();
+    }
     match error.find_root() {
         _ if is_damaged(error) => Kind::Corrupt,
         DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Kind::Internal,
         DataFusionError::NotImplemented(_) => Kind::Unsupported,
         _ => Kind::Unprocessable,
+    }
+}
+
+/// The failure of a real-time view, if it is one.
+fn live_error(error: &DataFusionError) -> Option<&LiveError> {
+    match error.find_root() {
+        DataFusionError::External(source) => source.downcast_ref(),
+        _ => None,
     }
 }
 
@@ -314,6 +326,9 @@ pub(super) fn is_of_a_file(error: &DataFusionError) -> bool {
 
 /// What `error` says, on as few lines as it can.
 pub(super) fn one_line(error: &DataFusionError) -> String {
+    if let Some(live) = live_error(error) {
+        return chain(live);
+    }
     error.strip_backtrace().replace("\ncaused by\n", ": ")
 }
 

@@ -26,6 +26,7 @@ use tidemark_shared::log::{Log, ReadLimits, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
+use tokio::sync::Notify;
 
 use crate::freshness::{Ages, Freshness};
 use crate::pressure::Pressure;
@@ -139,6 +140,8 @@ pub struct Indexer {
     partitions: Mutex<BTreeMap<LogPartition, Arc<tokio::sync::Mutex<Partition>>>>,
     failures: Mutex<BTreeMap<LogPartition, Failure>>,
     newest_ms: Mutex<BTreeMap<LogPartition, i64>>,
+    /// Told when a view stands further back than a partition that may be waiting for more.
+    stepped_back: Notify,
     ages: Mutex<Ages>,
     totals: Mutex<Totals>,
 }
@@ -168,6 +171,7 @@ impl Indexer {
             partitions: Mutex::default(),
             failures: Mutex::default(),
             newest_ms: Mutex::default(),
+            stepped_back: Notify::new(),
             ages: Mutex::default(),
             totals: Mutex::default(),
         };
@@ -175,7 +179,7 @@ impl Indexer {
         for source in indexer.parts.archive.sources().await? {
             known.extend(indexer.parts.archive.partitions(&source.source).await?);
         }
-        indexer.open_partitions(known).await?;
+        let _none = indexer.open_partitions(known).await?;
         indexer.open_log_partitions().await?;
         Ok(indexer)
     }
@@ -192,6 +196,12 @@ impl Indexer {
         lock(&self.partitions).keys().cloned().collect()
     }
 
+    /// Opens the view with all partitions that are kept up: one that was lost is made anew, and what stands further back than
+    /// it did is read again. Tells which do.
+    pub(crate) async fn reopen(&self) -> Result<Vec<LogPartition>, IndexerError> {
+        self.open_partitions(self.partitions()).await
+    }
+
     /// Takes up the partitions that the topic has got since; tells which.
     pub(crate) async fn open_log_partitions(&self) -> Result<Vec<LogPartition>, IndexerError> {
         let count = self.parts.log.bounds(&self.parts.topic).await?.len();
@@ -201,21 +211,34 @@ impl Indexer {
             let known = lock(&self.partitions);
             all.filter(|partition| !known.contains_key(partition)).collect()
         };
-        self.open_partitions(new.clone()).await?;
+        let _none = self.open_partitions(new.clone()).await?;
         Ok(new)
     }
 
-    async fn open_partitions(&self, partitions: Vec<LogPartition>) -> Result<(), IndexerError> {
+    async fn open_partitions(&self, partitions: Vec<LogPartition>) -> Result<Vec<LogPartition>, IndexerError> {
         let floors = partitions.iter().map(|partition| (partition.clone(), self.coverage.end(partition))).collect();
         let IndexerParts { live, view, rows, .. } = &self.parts;
         live.open(view, rows.schema(), &floors).await?;
         let visible = self.visible().await?;
+        let mut stepped_back = Vec::new();
         for partition in partitions {
             let next = visible.end(&partition);
-            let state = Partition::at(next);
-            lock(&self.partitions).entry(partition).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(state)));
+            let state = Arc::new(tokio::sync::Mutex::new(Partition::at(next)));
+            let slot =
+                Arc::clone(lock(&self.partitions).entry(partition.clone()).or_insert_with(|| Arc::clone(&state)));
+            if Arc::ptr_eq(&slot, &state) {
+                continue;
+            }
+            let mut known = slot.lock().await;
+            // A step may have moved both meanwhile: looked at again while there is none.
+            if next < known.next && self.visible().await?.end(&partition) < known.next {
+                tracing::warn!(view = %self.parts.view, %partition, from = next, "the view has lost rows: reading again");
+                known.step_back(next);
+                self.stepped_back.notify_waiters();
+                stepped_back.push(partition);
+            }
         }
-        Ok(())
+        Ok(stepped_back)
     }
 
     /// The view's visible positions.

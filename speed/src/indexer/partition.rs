@@ -30,6 +30,11 @@ impl Partition {
     pub(super) fn at(next: u64) -> Self {
         Self { next, ..Self::default() }
     }
+
+    /// Goes on from `next`, which was read before; what was read ahead is read again.
+    pub(super) fn step_back(&mut self, next: u64) {
+        (self.next, self.waiting, self.archived) = (next, None, Archived::default());
+    }
 }
 
 /// A batch, and the times of its records.
@@ -121,7 +126,7 @@ impl Indexer {
             }
             Err(LiveError::Gap { visible, .. }) => {
                 // the view was lost and opened anew: it says itself where it goes on
-                (partition.next, partition.waiting, partition.archived) = (visible, None, Archived::default());
+                partition.step_back(visible);
                 return Ok(IndexerStep::Applied(visible..visible, 0));
             }
             Err(LiveError::Missing { .. }) => return Err(IndexerError::ViewGone { view: self.parts.view.clone() }),

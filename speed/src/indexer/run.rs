@@ -1,6 +1,7 @@
 //! The indexer's loops: partitions side by side, each stepping until it is idle and then waiting for the log or for room.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,11 @@ impl Indexer {
                 tasks.spawn(async move { indexer.keep_up(&partition, &permits).await });
             }
         };
-        start(&mut tasks, self.partitions());
+        match self.reopen().await {
+            Err(error) if is_fatal(&error) => return Err(error),
+            // Each partition comes upon it by itself.
+            Err(_) | Ok(_) => start(&mut tasks, self.partitions()),
+        }
         let mut retries = Retries::default();
         loop {
             let ended = tokio::time::timeout(self.settings.partitions_refresh, tasks.join_next()).await;
@@ -52,14 +57,23 @@ impl Indexer {
                 Ok(None) => retries.pause(self.parts.ambient.as_ref()).await,
                 Err(_) => {}
             }
-            match self.open_log_partitions().await {
-                Ok(new) => start(&mut tasks, new),
-                Err(error) if ends_all(&error) || !may_heal(error.kind()) => return Err(error),
+            match self.look_again().await {
+                Ok(partitions) => start(&mut tasks, partitions),
+                Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(view = %self.parts.view, error = %tidemark_shared::error::chain(&error), "partitions could not be listed")
                 }
             }
         }
+    }
+
+    /// The partitions that work is to begin on: those that the topic has got since, and those of its earlier incarnations
+    /// that must be read again. One of the topic itself waits for its log, and is told.
+    async fn look_again(&self) -> Result<Vec<LogPartition>, IndexerError> {
+        let mut partitions = self.reopen().await?;
+        partitions.retain(|partition| partition.source != self.source);
+        partitions.extend(self.open_log_partitions().await?);
+        Ok(partitions)
     }
 
     /// Keeps one partition up. Ends without an error when it has stopped, or has nothing to wait for.
@@ -100,11 +114,22 @@ impl Indexer {
         }
         let slot = lock(&self.partitions).get(partition).cloned();
         let Some(slot) = slot else { return Ok(false) };
+        let mut stepped_back = pin!(self.stepped_back.notified());
+        // Counts from here on: a step back after the next line ends the wait.
+        let _told = stepped_back.as_mut().enable();
         let offset = slot.lock().await.next;
         let beyond = [Position { partition: partition.partition, offset }];
-        let _more = self.parts.log.wait(&self.parts.topic, &beyond, WAIT_MAX).await?;
+        tokio::select! {
+            more = self.parts.log.wait(&self.parts.topic, &beyond, WAIT_MAX) => drop(more?),
+            () = stepped_back => {}
+        }
         Ok(true)
     }
+}
+
+/// True for failures that no further look heals.
+fn is_fatal(error: &IndexerError) -> bool {
+    ends_all(error) || !may_heal(error.kind())
 }
 
 /// True for failures after which no partition can go on.

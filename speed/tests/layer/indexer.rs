@@ -56,12 +56,12 @@ async fn check(live: &Arc<dyn LiveView>, floor: u64, visible: u64, from: u64) {
     let pin = live.pin(&view()).await.unwrap().unwrap();
     let range = pin.ranges()[&name(0)];
     assert_eq!((range.floor, range.visible), (floor, visible));
-    let counts = pin.counts(&[(name(0), from)].into_iter().collect());
+    let counts = pin.counts(&[(name(0), from)].into_iter().collect()).await.unwrap();
     let ends_in = |digits: &[u64]| (from..visible).filter(|number| digits.contains(&(number % 10))).count() as u64;
     assert!(counts.adds_up(), "{counts:?}");
     assert_eq!(counts.records, visible - from);
     assert_eq!((counts.filtered, counts.rejected_total()), (ends_in(&[5]), ends_in(&[3, 4])), "from {from}");
-    let rejects = pin.rejects(&[(name(0), from)].into_iter().collect(), 1_000);
+    let rejects = pin.rejects(&[(name(0), from)].into_iter().collect(), 1_000).await.unwrap();
     assert!(rejects.iter().all(|(_, reject)| [3, 4].contains(&(reject.offset % 10))), "{rejects:?}");
 }
 

@@ -164,10 +164,10 @@ pub async fn check_moment(pin: &Arc<dyn LivePin>, expected: &BTreeMap<LogPartiti
             }
         }
         counts.records = counts.accepted + counts.filtered + counts.rejected_total();
-        assert_eq!(pin.counts(&from), counts, "counts from {from:?}");
-        assert_eq!(pin.rejects(&from, usize::MAX), rejects, "rejects from {from:?}");
+        assert_eq!(pin.counts(&from).await.expect("counts"), counts, "counts from {from:?}");
+        assert_eq!(pin.rejects(&from, usize::MAX).await.expect("rejects"), rejects, "rejects from {from:?}");
         rejects.truncate(2);
-        assert_eq!(pin.rejects(&from, 2), rejects, "the first rejects from {from:?}");
+        assert_eq!(pin.rejects(&from, 2).await.expect("rejects"), rejects, "the first rejects from {from:?}");
     }
 }
 

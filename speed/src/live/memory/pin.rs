@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
@@ -74,6 +75,7 @@ fn balanced(batches: Vec<RecordBatch>, parts: usize) -> Vec<Vec<RecordBatch>> {
     split.into_iter().map(|(_, members)| members).collect()
 }
 
+#[async_trait]
 impl LivePin for MemoryPin {
     fn epoch(&self) -> &str {
         &self.epoch
@@ -87,7 +89,7 @@ impl LivePin for MemoryPin {
         &self.ranges
     }
 
-    fn counts(&self, from: &Coverage) -> Counts {
+    async fn counts(&self, from: &Coverage) -> Result<Counts, LiveError> {
         let mut counts = Counts::default();
         for (partition, held) in &self.partitions {
             let from = from.end(partition);
@@ -107,10 +109,10 @@ impl LivePin for MemoryPin {
                 }
             }
         }
-        counts
+        Ok(counts)
     }
 
-    fn rejects(&self, from: &Coverage, limit: usize) -> Vec<(LogPartition, Reject)> {
+    async fn rejects(&self, from: &Coverage, limit: usize) -> Result<Vec<(LogPartition, Reject)>, LiveError> {
         let of = |(partition, held): (&LogPartition, &Arc<Held>)| {
             let (partition, from, held) = (partition.clone(), from.end(partition), Arc::clone(held));
             let mut found = Vec::new();
@@ -120,7 +122,7 @@ impl LivePin for MemoryPin {
             }
             found
         };
-        self.partitions.iter().flat_map(of).take(limit).collect()
+        Ok(self.partitions.iter().flat_map(of).take(limit).collect())
     }
 
     fn scan(

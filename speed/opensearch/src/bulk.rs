@@ -1,0 +1,246 @@
+//! Documents into an index: portions by their bytes, an outcome for each document, another attempt for those that the cluster
+//! had no room for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use opensearch::http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidemark_shared::backoff::{Attempts, Backoff};
+use tidemark_shared::position::LogPartition;
+
+use crate::client::Content;
+use crate::cluster::Cluster;
+use crate::document::{Document, document_id};
+use crate::failure::{Failure, is_missing_index};
+use crate::state::IndexRef;
+
+/// Pauses where documents are refused for want of room. After these the indexer itself comes again, and less often.
+const REFUSED: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    pause_max: Duration::from_secs(2),
+    attempts_max: 12,
+    time_max: Duration::from_secs(15),
+    attempts_min: 3,
+};
+
+/// Why documents were not taken.
+#[derive(Debug)]
+pub(crate) enum BulkError {
+    /// The cluster failed.
+    Failed(Failure),
+    /// It takes this document in no form.
+    Refused { offset: u64, reason: String },
+}
+
+impl From<Failure> for BulkError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Answered {
+    #[serde(default)]
+    errors: bool,
+    #[serde(default)]
+    items: Vec<Item>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Item {
+    create: Outcome,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    status: u16,
+    #[serde(default)]
+    error: Reason,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Reason {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    caused_by: Value,
+}
+
+impl Reason {
+    fn text(&self) -> String {
+        match self.caused_by["reason"].as_str() {
+            Some(cause) => format!("{}: {}: {cause}", self.kind, self.reason),
+            None => format!("{}: {}", self.kind, self.reason),
+        }
+    }
+}
+
+/// What to do about a document.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is there.
+    Taken,
+    /// Send it again.
+    Again,
+    /// Send it without its searched fields.
+    Bare,
+    /// The index is gone.
+    Lost,
+}
+
+/// The verdict on an outcome, in the words of HTTP.
+pub(crate) fn verdict(status: u16, kind: &str) -> Verdict {
+    match status {
+        200..=299 => Verdict::Taken,
+        // Written before: a document is known by its id, and what it says never differs (H3).
+        409 => Verdict::Taken,
+        404 if is_missing_index(kind) => Verdict::Lost,
+        400 | 404 | 413 => Verdict::Bare,
+        // busy, failing, or read-only for want of disk
+        _ => Verdict::Again,
+    }
+}
+
+impl Cluster {
+    /// Writes documents, all of them or an error; tells how many bytes were sent. Searchable only after a refresh.
+    pub(crate) async fn write_documents(
+        &self,
+        index: &IndexRef,
+        partition: &LogPartition,
+        mut documents: Vec<Document>,
+    ) -> Result<u64, BulkError> {
+        let (mut sent, mut bytes_max) = (0, self.settings.bulk_bytes_max.max(1));
+        let mut attempts = Attempts::new(REFUSED);
+        loop {
+            let (mut rest, mut reason) = (Vec::new(), String::new());
+            for portion in portions(&documents, bytes_max) {
+                let body = body(partition, portion);
+                sent += body.len() as u64;
+                match self.write_portion(index, portion, body).await? {
+                    Some((again, why)) => {
+                        rest.extend(again);
+                        reason = why;
+                    }
+                    None => {
+                        // More than the cluster takes at once.
+                        bytes_max = (bytes_max / 2).max(1);
+                        rest.extend_from_slice(portion);
+                    }
+                }
+            }
+            if rest.is_empty() {
+                return Ok(sent);
+            }
+            let count = rest.len();
+            documents = rest;
+            if !attempts.again(self.ambient.random()).await {
+                return Err(Failure::NotTaken { count, index: index.name.clone(), reason }.into());
+            }
+        }
+    }
+
+    /// Documents that are to be sent again, and what one of them was refused for. `None`: the portion is too large.
+    async fn write_portion(
+        &self,
+        index: &IndexRef,
+        portion: &[Document],
+        body: Bytes,
+    ) -> Result<Option<(Vec<Document>, String)>, BulkError> {
+        let wanted = "errors,items.create.status,items.create.error";
+        let path = format!("{}/_bulk?require_alias=true&filter_path={wanted}", index.alias);
+        let answer = self.client.once(Method::Post, &path, Content::Lines, Some(body)).await?;
+        let lost = || Failure::Lost { index: index.name.clone() };
+        match answer.accepted() {
+            Ok(()) => {}
+            Err(failure) if failure.is_missing() => return Err(lost().into()),
+            Err(Failure::Refused { status: 413, reason, .. }) if portion.len() == 1 => {
+                return Err(BulkError::Refused { offset: portion[0].offset, reason });
+            }
+            Err(Failure::Refused { status: 413, .. }) => return Ok(None),
+            Err(failure) if failure.is_passing() => return Ok(Some((portion.to_vec(), failure.to_string()))),
+            Err(failure) => return Err(failure.into()),
+        }
+        let answered: Answered = answer.parsed()?;
+        if answered.items.len() != portion.len() {
+            let told = format!("{} outcomes of {} documents", answered.items.len(), portion.len());
+            return Err(answer.incomplete(told).into());
+        }
+        let (mut again, mut reason) = (Vec::new(), String::new());
+        if !answered.errors {
+            return Ok(Some((again, reason)));
+        }
+        for (document, item) in portion.iter().zip(&answered.items) {
+            let outcome = &item.create;
+            match verdict(outcome.status, &outcome.error.kind) {
+                Verdict::Taken => {}
+                Verdict::Lost => return Err(lost().into()),
+                Verdict::Again => {
+                    again.push(document.clone());
+                    reason = outcome.error.text();
+                }
+                Verdict::Bare => {
+                    let (offset, why) = (document.offset, outcome.error.text());
+                    tracing::warn!(index = index.name, offset, reason = why, "a row is kept without searched fields");
+                    let refused = || BulkError::Refused { offset, reason: why.clone() };
+                    again.push(document.bare().ok_or_else(refused)?);
+                    reason = why;
+                }
+            }
+        }
+        Ok(Some((again, reason)))
+    }
+}
+
+/// Documents in portions of so many bytes, or of one document.
+fn portions(documents: &[Document], bytes_max: usize) -> Vec<&[Document]> {
+    let (mut portions, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, document) in documents.iter().enumerate() {
+        if at > start && bytes + document.text.len() > bytes_max {
+            portions.push(&documents[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += document.text.len();
+    }
+    if start < documents.len() {
+        portions.push(&documents[start..]);
+    }
+    portions
+}
+
+fn body(partition: &LogPartition, portion: &[Document]) -> Bytes {
+    let mut body = Vec::with_capacity(portion.iter().map(|document| document.text.len() + 64).sum());
+    for document in portion {
+        let action = json!({"create": {"_id": document_id(partition, document.offset)}});
+        body.extend_from_slice(action.to_string().as_bytes());
+        body.push(b'\n');
+        body.extend_from_slice(&document.text);
+        body.push(b'\n');
+    }
+    body.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_says_what_to_do() {
+        for (status, kind, wanted) in [
+            (201, "", Verdict::Taken),
+            (409, "version_conflict_engine_exception", Verdict::Taken),
+            (429, "rejected_execution_exception", Verdict::Again),
+            (429, "cluster_block_exception", Verdict::Again),
+            (403, "cluster_block_exception", Verdict::Again),
+            (503, "unavailable_shards_exception", Verdict::Again),
+            (404, "index_not_found_exception", Verdict::Lost),
+            (400, "mapper_parsing_exception", Verdict::Bare),
+            (400, "strict_dynamic_mapping_exception", Verdict::Bare),
+        ] {
+            assert_eq!(verdict(status, kind), wanted, "{status} {kind}");
+        }
+    }
+}

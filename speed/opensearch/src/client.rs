@@ -1,0 +1,174 @@
+//! Requests to a cluster: sent on the runtime that the adapter was made on, with a time limit, a bound on what is taken of an
+//! answer, and a few attempts where the cluster says that it is busy.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use opensearch::auth::Credentials;
+use opensearch::http::Method;
+use opensearch::http::headers::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use opensearch::http::transport::{BuildError, SingleNodeConnectionPool, Transport, TransportBuilder};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tidemark_shared::backoff::{Attempts, Backoff};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::failure::Failure;
+use crate::url::OpenSearchUrl;
+
+/// Most bytes of an answer that are taken.
+pub(crate) const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// Pauses where the cluster is busy. Who waits longer is better told.
+const BUSY: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    pause_max: Duration::from_secs(1),
+    attempts_max: 8,
+    time_max: Duration::from_secs(5),
+    attempts_min: 2,
+};
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) request: String,
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The body, if the answer does not say no.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        self.accepted()?;
+        self.parsed()
+    }
+
+    /// The body, whatever the status.
+    pub(crate) fn parsed<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_str(&self.body).map_err(|source| Failure::Unreadable { request: self.request.clone(), source })
+    }
+
+    /// # Errors
+    /// [`Failure::Refused`] if the answer says no.
+    pub(crate) fn accepted(&self) -> Result<(), Failure> {
+        if self.status >= 400 {
+            return Err(Failure::refused(&self.request, self.status, &self.body));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn incomplete(&self, reason: impl Into<String>) -> Failure {
+        Failure::Incomplete { request: self.request.clone(), reason: reason.into() }
+    }
+}
+
+/// See the module's text. Without `Debug`: it knows the password.
+pub(crate) struct Client {
+    transport: Transport,
+    /// Connections live on the runtime that made them. Statements are answered on threads that come and go.
+    home: Handle,
+    timeout: Duration,
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Json,
+    /// One JSON text a line.
+    Lines,
+}
+
+impl Client {
+    /// For the cluster at `url`. A request that takes longer than `timeout` fails.
+    pub(crate) fn new(url: &OpenSearchUrl, timeout: Duration) -> Result<Self, BuildError> {
+        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url.url.clone())).timeout(timeout);
+        if let Some((user, password)) = &url.credentials {
+            builder = builder.auth(Credentials::Basic(user.clone(), password.clone()));
+        }
+        // Compressed answers do not say how large they are.
+        builder = builder.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Ok(Self { transport: builder.build()?, home: Handle::current(), timeout })
+    }
+
+    /// Where tasks that nobody waits for run.
+    pub(crate) fn home(&self) -> &Handle {
+        &self.home
+    }
+
+    /// Sends a request once.
+    pub(crate) async fn once(
+        &self,
+        method: Method,
+        path: &str,
+        content: Content,
+        body: Option<Bytes>,
+    ) -> Result<Answer, Failure> {
+        // Without what comes after `?`: that is of no use to people.
+        let shown = path.split_once('?').map_or(path, |(path, _)| path);
+        let request = format!("{} /{shown}", method_name(method));
+        let (transport, path, timeout) = (self.transport.clone(), path.to_owned(), self.timeout);
+        let mut headers = HeaderMap::new();
+        if content == Content::Lines {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        }
+        let named = request.clone();
+        let sending = self.home.spawn(async move {
+            let unreachable = |source| Failure::Unreachable { request: named.clone(), source };
+            let answer = transport.send(method, &path, headers, None::<&()>, body, Some(timeout)).await;
+            let answer = answer.map_err(unreachable)?;
+            let bytes = answer.content_length().unwrap_or(0);
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(Failure::TooLarge { request: named.clone(), bytes, max: ANSWER_BYTES_MAX });
+            }
+            let status = answer.status_code().as_u16();
+            let body = answer.text().await.map_err(unreachable)?;
+            Ok(Answer { request: named, status, body })
+        });
+        match AbortOnDropHandle::new(sending).await {
+            Ok(answer) => answer,
+            Err(ended) => {
+                let reason = format!("the request was cut off: {ended}");
+                Err(Failure::Incomplete { request, reason })
+            }
+        }
+    }
+
+    /// Sends a request that may be sent twice, and again where the cluster is busy. `random` spreads the pauses.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        random: u64,
+    ) -> Result<Answer, Failure> {
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        let mut attempts = Attempts::new(BUSY);
+        let mut cut_off = false;
+        loop {
+            let answer = match self.once(method, path, Content::Json, body.clone()).await {
+                // A connection that was kept may have been closed meanwhile; a new one shows whether anybody is there.
+                Err(Failure::Unreachable { source, .. }) if !cut_off && !source.is_timeout() => {
+                    cut_off = true;
+                    continue;
+                }
+                answer => answer?,
+            };
+            let Some(busy) = answer.accepted().err().filter(Failure::is_passing) else { return Ok(answer) };
+            let random = random.rotate_left(attempts.failed() * 7);
+            if !attempts.again(random).await {
+                return Err(busy);
+            }
+        }
+    }
+}
+
+fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Put => "PUT",
+        Method::Post => "POST",
+        Method::Delete => "DELETE",
+        Method::Head => "HEAD",
+    }
+}

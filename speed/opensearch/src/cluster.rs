@@ -1,0 +1,194 @@
+//! What the parts of the adapter share, and what is known of a view.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::live::{LiveError, LiveUsage, ViewId};
+use tidemark_shared::position::LogPartition;
+
+use crate::cache::Cache;
+use crate::client::{Answer, Client};
+use crate::exact::{ExactRows, FORMAT};
+use crate::failure::{Failure, failed};
+use crate::indices::Described;
+use crate::leases::Leases;
+use crate::mapping::{Mapping, schema_of_text, schema_text};
+use crate::names;
+use crate::state::PartitionState;
+use crate::view::OpenSearchViewSettings;
+use opensearch::http::Method;
+
+/// A partition's state as this process last wrote or read it, for one writer at a time.
+pub(crate) type Writer = Arc<tokio::sync::Mutex<Option<PartitionState>>>;
+
+/// See the module's text.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) prefix: String,
+    pub(crate) settings: OpenSearchViewSettings,
+    pub(crate) ambient: Arc<dyn Ambient>,
+    pub(crate) leases: Leases,
+    pub(crate) cache: Cache,
+    pub(crate) handles: Mutex<BTreeMap<ViewId, Arc<Handle>>>,
+    pub(crate) usage: Mutex<BTreeMap<ViewId, LiveUsage>>,
+}
+
+/// What is known of a view for as long as its state index is the same.
+pub(crate) struct Handle {
+    pub(crate) view: ViewId,
+    pub(crate) exact: ExactRows,
+    pub(crate) mapping: Mapping,
+    /// How the state index is addressed.
+    pub(crate) state: String,
+    /// The state index's own id: the view's identity.
+    pub(crate) uuid: String,
+    /// Offsets of a row index.
+    pub(crate) range: u64,
+    pub(crate) known: Mutex<BTreeSet<LogPartition>>,
+    writers: Mutex<BTreeMap<LogPartition, Writer>>,
+    /// Floors that stand in the state index: who would raise one no higher need not wait for its writer.
+    pub(crate) floors: Mutex<BTreeMap<LogPartition, u64>>,
+}
+
+/// What a state index says of its view.
+#[derive(Debug, Deserialize)]
+struct Meta {
+    format: String,
+    schema: String,
+    range: u64,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // what is behind these locks is changed by one call each, so a panic leaves nothing half done
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Handle {
+    /// The slot of a partition's writer.
+    pub(crate) fn writer(&self, partition: &LogPartition) -> Writer {
+        Arc::clone(lock(&self.writers).entry(partition.clone()).or_default())
+    }
+
+    /// Where the row index of an offset begins.
+    pub(crate) fn start_of(&self, offset: u64) -> u64 {
+        offset - offset % self.range
+    }
+
+    /// What a view's indices say of themselves.
+    pub(crate) fn row_meta(&self) -> Value {
+        row_meta(&self.view)
+    }
+
+    fn of(view: &ViewId, found: &Described) -> Result<Self, LiveError> {
+        let meta = &found.meta;
+        let foreign = |reason: String| Failure::Foreign { index: found.name.clone(), reason };
+        let unread = |reason: String| failed("open a view")(foreign(reason));
+        let format = meta["format"].as_str().unwrap_or_default().to_owned();
+        if format != FORMAT {
+            return Err(LiveError::Format { view: view.clone(), found: format, known: FORMAT });
+        }
+        let meta: Meta = serde_json::from_value(meta.clone()).map_err(|error| unread(error.to_string()))?;
+        let schema = schema_of_text(&meta.schema).map_err(|error| unread(error.to_string()))?;
+        let alias = found.alias.clone().ok_or_else(|| unread("it has no alias of ours".to_owned()))?;
+        if meta.range == 0 || meta.format != FORMAT {
+            return Err(unread("its indices hold no offsets".to_owned()));
+        }
+        Ok(Self {
+            view: view.clone(),
+            exact: ExactRows::new(&schema).map_err(|error| LiveError::backend("open a view", error))?,
+            mapping: Mapping::of(&schema),
+            state: alias,
+            uuid: found.uuid.clone(),
+            range: meta.range,
+            known: Mutex::default(),
+            writers: Mutex::default(),
+            floors: Mutex::default(),
+        })
+    }
+}
+
+fn row_meta(view: &ViewId) -> Value {
+    json!({"format": FORMAT, "dataset": view.dataset, "generation": view.generation})
+}
+
+impl Cluster {
+    /// Sends a request that may be sent twice.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        self.client.send(method, path, body, self.ambient.random()).await
+    }
+
+    /// A view that is known, or that is found in the cluster.
+    pub(crate) async fn handle(&self, view: &ViewId) -> Result<Option<Arc<Handle>>, LiveError> {
+        if let Some(handle) = lock(&self.handles).get(view) {
+            return Ok(Some(Arc::clone(handle)));
+        }
+        self.load(view).await
+    }
+
+    /// A view as the cluster has it.
+    async fn load(&self, view: &ViewId) -> Result<Option<Arc<Handle>>, LiveError> {
+        let index = names::state_index(&self.prefix, view);
+        let found = self.describe(&index).await.map_err(failed("open a view"))?;
+        let Some(found) = found.first() else { return Ok(None) };
+        let handle = Arc::new(Handle::of(view, found)?);
+        let mut handles = lock(&self.handles);
+        // Whoever was faster has writers already.
+        let known = handles.entry(view.clone()).or_insert_with(|| Arc::clone(&handle));
+        if known.uuid != handle.uuid {
+            *known = handle;
+        }
+        Ok(Some(Arc::clone(known)))
+    }
+
+    /// The view's state index is not the one that it was: what was known of it counts no more.
+    pub(crate) fn forget(&self, handle: &Arc<Handle>) {
+        let mut handles = lock(&self.handles);
+        if handles.get(&handle.view).is_some_and(|known| Arc::ptr_eq(known, handle)) {
+            handles.remove(&handle.view);
+        }
+    }
+
+    /// A view, made if there is none.
+    pub(crate) async fn opened(&self, view: &ViewId, schema: &SchemaRef) -> Result<Arc<Handle>, LiveError> {
+        if let Some(handle) = self.handle(view).await? {
+            return Ok(handle);
+        }
+        let index = names::state_index(&self.prefix, view);
+        let schema = schema_text(schema).map_err(|error| LiveError::backend("open a view", error))?;
+        let mut meta = row_meta(view);
+        meta["schema"] = json!(schema);
+        meta["range"] = json!(self.settings.index_offsets.max(1));
+        // Nothing in it is searched.
+        let mappings = json!({"dynamic": false, "_meta": {"tidemark": meta}});
+        self.create_index(&index, mappings).await.map_err(failed("open a view"))?;
+        let found = self.load(view).await?;
+        found.ok_or_else(|| failed("open a view")(Failure::Lost { index }))
+    }
+
+    /// Adds to what a view takes.
+    pub(crate) fn note_usage(&self, view: &ViewId, more: LiveUsage) {
+        let mut usage = lock(&self.usage);
+        let of = usage.entry(view.clone()).or_default();
+        *of = of.plus(more);
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("prefix", &self.prefix)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("view", &self.view).field("state", &self.state).finish_non_exhaustive()
+    }
+}

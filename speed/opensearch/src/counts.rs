@@ -1,0 +1,194 @@
+//! What became of records, counted by the cluster, and the rejects among them.
+
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use opensearch::http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidemark_shared::counts::Counts;
+use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_shared::reject::{Reason, Reject};
+
+use crate::client::Answer;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::indices::{Shards, aliases, portions};
+use crate::pin::{Piece, Pinned};
+use crate::state::IndexRef;
+
+/// Most reasons of rejects that are told apart.
+const REASONS_MAX: u32 = 5_000;
+/// Rejects of one request: each has at most 64 KiB of bytes.
+const REJECTS_MAX: usize = 200;
+
+/// The part of a search's answer that says whether it is whole.
+#[derive(Debug, Deserialize)]
+struct Whole {
+    #[serde(default)]
+    timed_out: bool,
+    #[serde(rename = "_shards", default)]
+    shards: Shards,
+}
+
+#[derive(Debug, Deserialize)]
+struct Buckets {
+    #[serde(default)]
+    sum_other_doc_count: u64,
+    #[serde(default)]
+    doc_count_error_upper_bound: u64,
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bucket {
+    key: String,
+    doc_count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct RejectSource {
+    offset: u64,
+    reason: String,
+    reject: RejectBody,
+}
+
+#[derive(Debug, Deserialize)]
+struct RejectBody {
+    column: Option<String>,
+    message: String,
+    bytes: String,
+}
+
+/// # Errors
+/// [`Failure::Incomplete`] if a part of the answer is missing.
+pub(crate) fn check_whole(answer: &Answer) -> Result<(), Failure> {
+    answer.accepted()?;
+    let whole: Whole = answer.parsed()?;
+    if whole.timed_out || whole.shards.failed > 0 || whole.shards.successful == 0 {
+        let Shards { failed, successful } = whole.shards;
+        return Err(answer.incomplete(format!("{failed} parts failed, {successful} did not")));
+    }
+    Ok(())
+}
+
+/// The query for records of a range.
+pub(crate) fn in_range(range: &Range<u64>) -> Value {
+    json!({"range": {"offset": {"gte": range.start, "lt": range.end}}})
+}
+
+impl Cluster {
+    /// Searches indices by name, and then compares their ids: the answer is of those that were meant (H6).
+    pub(crate) async fn search(&self, indices: &[IndexRef], body: &Value) -> Result<Answer, Failure> {
+        let path = format!("{}/_search?allow_partial_search_results=false", aliases(indices));
+        let answer = self.send(Method::Post, &path, Some(body)).await?;
+        match check_whole(&answer) {
+            Err(failure) if failure.is_missing() => {
+                // The one of them that is missing is the one to name.
+                self.check_identity(indices).await?;
+                return Err(failure);
+            }
+            checked => checked?,
+        }
+        self.check_identity(indices).await?;
+        Ok(answer)
+    }
+}
+
+impl Pinned {
+    /// See the port.
+    pub(crate) async fn counts(&self, from: &Coverage) -> Result<Counts, Failure> {
+        let mut counts = Counts::default();
+        for pieces in portions(&self.from(from)) {
+            self.count(pieces, &mut counts).await?;
+        }
+        Ok(counts)
+    }
+
+    async fn count(&self, pieces: &[Piece], counts: &mut Counts) -> Result<(), Failure> {
+        let one = |piece: &Piece| json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}});
+        let each: Vec<Value> = pieces.iter().map(one).collect();
+        let body = json!({
+            "size": 0,
+            "track_total_hits": true,
+            "query": {"bool": {"filter": [{"bool": {"should": each, "minimum_should_match": 1}}]}},
+            "aggs": {
+                "kinds": {"terms": {"field": "kind", "size": 10}},
+                "reasons": {"terms": {"field": "reason", "size": REASONS_MAX}},
+            },
+        });
+        let indices: Vec<IndexRef> = pieces.iter().map(|piece| piece.index.clone()).collect();
+        let answer = self.cluster.search(&indices, &body).await?;
+        let found: Value = answer.parsed()?;
+        let exact = |name: &str| -> Result<Vec<Bucket>, Failure> {
+            let unreadable = |source| Failure::Unreadable { request: answer.request.clone(), source };
+            let buckets = Buckets::deserialize(&found["aggregations"][name]).map_err(unreadable)?;
+            if buckets.sum_other_doc_count + buckets.doc_count_error_upper_bound > 0 {
+                return Err(answer.incomplete("some kinds of records were not counted"));
+            }
+            Ok(buckets.buckets)
+        };
+        let before = counts.records;
+        for Bucket { key, doc_count } in exact("kinds")? {
+            counts.records += doc_count;
+            match key.as_str() {
+                "row" => counts.accepted += doc_count,
+                "filtered" => counts.filtered += doc_count,
+                _ => {}
+            }
+        }
+        for Bucket { key, doc_count } in exact("reasons")? {
+            *counts.rejected.entry(key).or_default() += doc_count;
+        }
+        let total = found["hits"]["total"]["value"].as_u64();
+        if total != Some(counts.records - before) || !counts.adds_up() {
+            return Err(answer.incomplete("the counts do not add up"));
+        }
+        Ok(())
+    }
+
+    /// See the port.
+    pub(crate) async fn rejects(&self, from: &Coverage, limit: usize) -> Result<Vec<(LogPartition, Reject)>, Failure> {
+        let mut found = Vec::new();
+        for piece in self.from(from) {
+            let mut range = piece.range.clone();
+            while found.len() < limit && !range.is_empty() {
+                let size = REJECTS_MAX.min(limit - found.len());
+                let body = json!({
+                    "size": size,
+                    "track_total_hits": false,
+                    "query": {"bool": {"filter": [{"term": {"kind": "reject"}}, in_range(&range)]}},
+                    "sort": [{"offset": "asc"}],
+                    "_source": ["offset", "reason", "reject"],
+                });
+                let answer = self.cluster.search(std::slice::from_ref(&piece.index), &body).await?;
+                let body: Value = answer.parsed()?;
+                let hits = body["hits"]["hits"].as_array().map(Vec::as_slice).unwrap_or_default();
+                for hit in hits {
+                    let reject = reject(hit, &piece.index)?;
+                    range.start = reject.offset + 1;
+                    found.push((piece.partition.clone(), reject));
+                }
+                if hits.len() < size {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn reject(hit: &Value, index: &IndexRef) -> Result<Reject, Failure> {
+    let corrupt = |reason: String| Failure::Corrupt { index: index.name.clone(), reason };
+    let source = RejectSource::deserialize(&hit["_source"]).map_err(|error| corrupt(error.to_string()))?;
+    let reason = Reason::from_code(&source.reason);
+    let bytes = STANDARD.decode(&source.reject.bytes).map_err(|error| corrupt(error.to_string()))?;
+    Ok(Reject {
+        offset: source.offset,
+        reason: reason.ok_or_else(|| corrupt(format!("`{}` is no reason", source.reason)))?,
+        column: source.reject.column,
+        message: source.reject.message,
+        bytes: bytes.into(),
+    })
+}

@@ -1,0 +1,134 @@
+//! Records of a partition as documents: a row, a reject, or one that the transform's `WHERE` dropped.
+
+use std::io::Write as _;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use arrow::error::ArrowError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tidemark_shared::live::LiveBatch;
+use tidemark_shared::position::{LogPartition, OFFSET_COLUMN};
+use tidemark_shared::reject::Reject;
+
+use crate::exact::ExactRows;
+use crate::mapping::Mapping;
+
+/// In `unindexed`: no column is searched.
+pub(crate) const ALL_COLUMNS: &str = "*";
+
+/// A document, and where it belongs.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    /// The record.
+    pub(crate) offset: u64,
+    /// Its JSON, in one line.
+    pub(crate) text: Vec<u8>,
+    /// Where in it begins what is searched only; `None` if there is nothing of the kind.
+    searched_at: Option<usize>,
+}
+
+impl Document {
+    /// The document without searched columns: no value of a row can be a reason to refuse it. `None` if it has none.
+    pub(crate) fn bare(&self) -> Option<Self> {
+        let mut text = self.text[..self.searched_at?].to_vec();
+        write!(text, ",\"unindexed\":[\"{ALL_COLUMNS}\"]}}").expect("memory takes all bytes");
+        Some(Self { offset: self.offset, text, searched_at: None })
+    }
+}
+
+/// A document's id: the record's position, so that writing it twice is writing it once (H3).
+pub(crate) fn document_id(partition: &LogPartition, offset: u64) -> String {
+    format!("{partition}/{offset}")
+}
+
+/// What the records of `batch` from offset `from` on became, in order of offset.
+pub(crate) fn documents(
+    batch: &LiveBatch,
+    from: u64,
+    rows: &ExactRows,
+    mapping: &Mapping,
+) -> Result<Vec<Document>, ArrowError> {
+    let mut documents = Vec::new();
+    for part in &batch.rows {
+        row_documents(&rows.as_held(part)?, from, rows, mapping, &mut documents)?;
+    }
+    let rejects = batch.rejects.iter().filter(|reject| reject.offset >= from);
+    documents.extend(rejects.map(reject_document));
+    let filtered = batch.filtered.iter().copied().filter(|offset| *offset >= from);
+    documents.extend(filtered.map(|offset| Document {
+        offset,
+        text: format!("{{\"offset\":{offset},\"kind\":\"filtered\"}}").into_bytes(),
+        searched_at: None,
+    }));
+    documents.sort_by_key(|document| document.offset);
+    Ok(documents)
+}
+
+fn row_documents(
+    rows: &RecordBatch,
+    from: u64,
+    exact: &ExactRows,
+    mapping: &Mapping,
+    documents: &mut Vec<Document>,
+) -> Result<(), ArrowError> {
+    let offsets = rows.column_by_name(OFFSET_COLUMN).expect("every view's rows have their position");
+    let offsets = offsets.as_primitive::<Int64Type>().clone();
+    let columns = mapping.columns.iter().map(|column| column.searched.values(rows.column(column.index)));
+    let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
+    let encoded = exact.encode(rows)?;
+    for row in 0..rows.num_rows() {
+        let offset = u64::try_from(offsets.value(row)).expect("offsets are not negative");
+        if offset < from {
+            continue;
+        }
+        let mut text = Vec::with_capacity(256);
+        write!(text, "{{\"offset\":{offset},\"kind\":\"row\",\"exact\":\"").expect("memory takes all bytes");
+        text.extend_from_slice(STANDARD.encode(encoded.row(row).as_ref()).as_bytes());
+        text.push(b'"');
+        let searched_at = Some(text.len());
+        write_searched(rows, row, mapping, &columns, &mut text);
+        text.push(b'}');
+        documents.push(Document { offset, text, searched_at });
+    }
+    Ok(())
+}
+
+/// Writes `row`, and `unindexed` where a value is there and can't be searched.
+fn write_searched(rows: &RecordBatch, row: usize, mapping: &Mapping, columns: &[ArrayRef], text: &mut Vec<u8>) {
+    let mut unindexed = Vec::new();
+    text.extend_from_slice(b",\"row\":{");
+    let mut first = true;
+    for (column, values) in mapping.columns.iter().zip(columns) {
+        if rows.column(column.index).is_null(row) {
+            continue;
+        }
+        let before = text.len();
+        if !first {
+            text.push(b',');
+        }
+        text.extend_from_slice(Value::from(column.name.as_str()).to_string().as_bytes());
+        text.push(b':');
+        if column.searched.write(values, row, text) {
+            first = false;
+        } else {
+            text.truncate(before);
+            unindexed.push(column.name.as_str());
+        }
+    }
+    text.push(b'}');
+    if !unindexed.is_empty() {
+        write!(text, ",\"unindexed\":{}", json!(unindexed)).expect("memory takes all bytes");
+    }
+}
+
+fn reject_document(reject: &Reject) -> Document {
+    let document = json!({
+        "offset": reject.offset,
+        "kind": "reject",
+        "reason": reject.reason.code(),
+        "reject": {"column": reject.column, "message": reject.message, "bytes": STANDARD.encode(&reject.bytes)},
+    });
+    Document { offset: reject.offset, text: document.to_string().into_bytes(), searched_at: None }
+}

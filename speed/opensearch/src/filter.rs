@@ -1,0 +1,156 @@
+//! Conditions of a statement as queries. A query may let rows through that the condition excludes, and never keeps one back
+//! that it does not (H8): the engine looks at every row again.
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
+use serde_json::{Value, json};
+
+use crate::document::ALL_COLUMNS;
+use crate::mapping::{Mapping, Searched, SearchedColumn};
+
+/// Most values of a list that are asked for.
+const LIST_MAX: usize = 512;
+/// Deepest nesting that is looked at.
+const DEPTH_MAX: usize = 20;
+
+/// Queries that all rows pass which pass `filters`; empty if nothing of them can be asked for.
+pub(crate) fn queries(filters: &[Expr], mapping: &Mapping) -> Vec<Value> {
+    filters.iter().filter_map(|filter| query(filter, mapping, 0)).collect()
+}
+
+/// `None` where every row must be let through.
+fn query(expr: &Expr, mapping: &Mapping, depth: usize) -> Option<Value> {
+    if depth > DEPTH_MAX {
+        return None;
+    }
+    let inner = |expr: &Expr| query(expr, mapping, depth + 1);
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => match (inner(left), inner(right)) {
+            (Some(left), Some(right)) => Some(json!({"bool": {"filter": [left, right]}})),
+            (one, other) => one.or(other),
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            Some(json!({"bool": {"should": [inner(left)?, inner(right)?], "minimum_should_match": 1}}))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
+            (Expr::Column(column), Expr::Literal(value, _)) => compared(mapping.column(&column.name)?, *op, value),
+            (Expr::Literal(value, _), Expr::Column(column)) => {
+                compared(mapping.column(&column.name)?, op.swap()?, value)
+            }
+            _ => None,
+        },
+        Expr::Between(Between { expr, negated: false, low, high }) => {
+            let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) =
+                (expr.as_ref(), low.as_ref(), high.as_ref())
+            else {
+                return None;
+            };
+            let column = mapping.column(&column.name)?;
+            let (low, high) = (compared(column, Operator::GtEq, low)?, compared(column, Operator::LtEq, high)?);
+            Some(json!({"bool": {"filter": [low, high]}}))
+        }
+        Expr::InList(InList { expr, list, negated: false }) if list.len() <= LIST_MAX => {
+            let Expr::Column(column) = expr.as_ref() else { return None };
+            let column = mapping.column(&column.name)?;
+            let one = |value: &Expr| match value {
+                Expr::Literal(value, _) => compared(column, Operator::Eq, value),
+                _ => None,
+            };
+            let each: Vec<Value> = list.iter().map(one).collect::<Option<_>>()?;
+            Some(json!({"bool": {"should": each, "minimum_should_match": 1}}))
+        }
+        Expr::IsNotNull(expr) => {
+            let Expr::Column(column) = expr.as_ref() else { return None };
+            let column = mapping.column(&column.name)?;
+            Some(or_unindexed(column, json!({"exists": {"field": field(column)}})))
+        }
+        Expr::IsNull(expr) => {
+            let Expr::Column(column) = expr.as_ref() else { return None };
+            let column = mapping.column(&column.name)?;
+            Some(json!({"bool": {"must_not": [{"exists": {"field": field(column)}}]}}))
+        }
+        Expr::Column(column) => is(mapping.column(&column.name)?, true),
+        Expr::Not(expr) => match expr.as_ref() {
+            Expr::Column(column) => is(mapping.column(&column.name)?, false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn field(column: &SearchedColumn) -> String {
+    format!("row.{}", column.name)
+}
+
+/// Also documents in which the column's value is not searched.
+fn or_unindexed(column: &SearchedColumn, query: Value) -> Value {
+    let unindexed = json!({"terms": {"unindexed": [column.name, ALL_COLUMNS]}});
+    json!({"bool": {"should": [query, unindexed], "minimum_should_match": 1}})
+}
+
+fn is(column: &SearchedColumn, value: bool) -> Option<Value> {
+    (column.searched == Searched::Boolean).then(|| or_unindexed(column, json!({"term": {(field(column)): value}})))
+}
+
+/// Rows whose column may compare so with the value.
+fn compared(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> Option<Value> {
+    if value.is_null() || !same_type(&value.data_type(), &column.data_type) {
+        return None;
+    }
+    let values = column.searched.values(&value.to_array().ok()?).ok()?;
+    if values.is_null(0) {
+        return None;
+    }
+    // Rows and value were rounded alike and in order, so what is less is not more then: bounds are always inclusive.
+    let (low, high) = match column.searched {
+        Searched::Long => {
+            let value = values.as_primitive::<Int64Type>().value(0);
+            (json!(value), json!(value))
+        }
+        Searched::Date => {
+            // OpenSearch 3.8 takes a time before 1970 as an upper bound for a millisecond less than it says.
+            let value = values.as_primitive::<Int64Type>().value(0);
+            (json!(value.saturating_sub(1)), json!(value.saturating_add(1)))
+        }
+        Searched::Double => {
+            let value = values.as_primitive::<Float64Type>().value(0);
+            let (low, high) = (value.next_down(), value.next_up());
+            if !low.is_finite() || !high.is_finite() {
+                return None;
+            }
+            (json!(low), json!(high))
+        }
+        Searched::Keyword => {
+            let value = values.as_string::<i32>().value(0);
+            (json!(value), json!(value))
+        }
+        Searched::Boolean => {
+            let value = values.as_boolean().value(0);
+            return if op == Operator::Eq { is(column, value) } else { None };
+        }
+    };
+    let mut range = match op {
+        Operator::Eq => json!({"gte": low, "lte": high}),
+        Operator::Gt | Operator::GtEq => json!({"gte": low}),
+        Operator::Lt | Operator::LtEq => json!({"lte": high}),
+        _ => return None,
+    };
+    if column.searched == Searched::Date {
+        range["format"] = json!("epoch_millis");
+    }
+    let query = if column.searched == Searched::Keyword && op == Operator::Eq {
+        json!({"term": {(field(column)): low}})
+    } else {
+        json!({"range": {(field(column)): range}})
+    };
+    Some(or_unindexed(column, query))
+}
+
+/// True if values of the types compare without a conversion.
+fn same_type(value: &DataType, column: &DataType) -> bool {
+    let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    value == column || (is_text(value) && is_text(column))
+}

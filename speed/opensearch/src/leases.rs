@@ -1,0 +1,94 @@
+//! Which row indices readers of this process still need. An index that is to go waits for them: a pin keeps what it has
+//! (H6). Readers of other processes have the grace time of whoever lets rows go, and an error after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{Mutex as AsyncMutex, RwLock};
+
+/// Keeps an index while it is alive.
+#[derive(Debug)]
+pub(crate) struct Lease(());
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    /// Held for reading from a look at the state until its leases are taken; for writing, to see who has none.
+    pub(crate) gate: RwLock<()>,
+    /// Held while indices are made or removed: one name at a time means one thing.
+    pub(crate) names: AsyncMutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<String, Weak<Lease>>,
+    doomed: BTreeSet<String>,
+}
+
+impl Leases {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // every change is one call on one map, so a panic leaves nothing half done
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an index. To be called under the gate.
+    pub(crate) fn hold(&self, index: &str) -> Arc<Lease> {
+        let mut state = self.lock();
+        if let Some(lease) = state.held.get(index).and_then(Weak::upgrade) {
+            return lease;
+        }
+        state.held.retain(|_, lease| lease.strong_count() > 0);
+        let lease = Arc::new(Lease(()));
+        state.held.insert(index.to_owned(), Arc::downgrade(&lease));
+        lease
+    }
+
+    /// The index is to go as soon as nobody reads it.
+    pub(crate) fn doom(&self, index: String) {
+        self.lock().doomed.insert(index);
+    }
+
+    /// The index is needed again.
+    pub(crate) fn revive(&self, index: &str) {
+        self.lock().doomed.remove(index);
+    }
+
+    /// True if any index is to go.
+    pub(crate) fn has_doomed(&self) -> bool {
+        !self.lock().doomed.is_empty()
+    }
+
+    /// Takes the indices that are to go and that nobody reads.
+    pub(crate) async fn take_free(&self) -> Vec<String> {
+        let _nobody_looks = self.gate.write().await;
+        let mut state = self.lock();
+        let State { held, doomed } = &mut *state;
+        let is_free = |index: &String| held.get(index).is_none_or(|lease| lease.strong_count() == 0);
+        let free: Vec<String> = doomed.iter().filter(|index| is_free(index)).cloned().collect();
+        doomed.retain(|index| !free.contains(index));
+        free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_index_goes_when_its_last_reader_has() {
+        let leases = Leases::default();
+        let (one, two) = (leases.hold("a"), leases.hold("a"));
+        for index in ["a", "b", "c"] {
+            leases.doom(index.to_owned());
+        }
+        leases.revive("c");
+        assert_eq!(leases.take_free().await, ["b"]);
+        drop(one);
+        assert!(leases.take_free().await.is_empty());
+        assert!(leases.has_doomed());
+        drop(two);
+        assert_eq!(leases.take_free().await, ["a"]);
+        assert!(!leases.has_doomed());
+    }
+}

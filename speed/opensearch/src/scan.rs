@@ -1,0 +1,372 @@
+//! Rows into a plan: several streams side by side, each a few requests ahead of its reader, block by block.
+//!
+//! A block is a range of so few offsets that one request yields all of its rows. More than one block of an index are read
+//! from a point in time, whose index is compared once, after it was opened; a single one is read as it is and compared then
+//! (H6).
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{StreamExt as _, TryStreamExt as _};
+use opensearch::http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidemark_shared::error::chain;
+use tidemark_shared::position::LogPartition;
+use tokio::sync::OnceCell;
+
+use crate::cache::{BlockKey, rows_in};
+use crate::client::Answer;
+use crate::cluster::Cluster;
+use crate::counts::{check_whole, in_range};
+use crate::failure::{Failure, failed};
+use crate::filter;
+use crate::pin::{Piece, Pinned};
+use crate::state::IndexRef;
+
+/// Values of a binary field come without the `=` that they were written with.
+const UNPADDED: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+/// Requests of a stream that are under way at once.
+const AHEAD: usize = 2;
+/// How long a point in time outlives the last request on it.
+const KEEP_ALIVE: &str = "2m";
+/// Most hits of a search that the cluster allows.
+const HITS_MAX: u64 = 10_000;
+
+/// A plan that yields the rows in `ranges`.
+pub(crate) fn plan(
+    pinned: &Arc<Pinned>,
+    ranges: &BTreeMap<LogPartition, Range<u64>>,
+    projection: Option<&Vec<usize>>,
+    filters: &[Expr],
+    limit: Option<usize>,
+) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    let read = pinned.handle.exact.read();
+    let schema = match projection {
+        Some(columns) => Arc::new(read.project(columns)?),
+        None => Arc::clone(read),
+    };
+    let settings = &pinned.cluster.settings;
+    let block = settings.block_offsets.clamp(1, HITS_MAX);
+    let pieces = ranges.iter().flat_map(|(partition, range)| pinned.pieces(partition, range));
+    let blocks: Vec<Piece> = pieces.flat_map(|piece| blocks(&piece, block)).collect();
+    let parts = if limit.is_some() { 1 } else { settings.scan_parts.clamp(1, blocks.len().max(1)) };
+    let filters: Arc<[Value]> = filter::queries(filters, &pinned.handle.mapping).into();
+    let part = |blocks: &[Piece]| -> Arc<dyn PartitionStream> {
+        Arc::new(Part {
+            pinned: Arc::clone(pinned),
+            blocks: blocks.to_vec(),
+            block,
+            projection: projection.cloned(),
+            schema: Arc::clone(&schema),
+            filters: Arc::clone(&filters),
+            limit,
+        })
+    };
+    let mut all: Vec<_> = blocks.chunks(blocks.len().div_ceil(parts).max(1)).map(part).collect();
+    if all.is_empty() {
+        all.push(part(&[]));
+    }
+    Ok(Arc::new(StreamingTableExec::try_new(Arc::clone(&schema), all, None, [], false, limit)?))
+}
+
+/// A piece in blocks that begin at multiples of `block`, but for the first.
+fn blocks(piece: &Piece, block: u64) -> Vec<Piece> {
+    let (mut blocks, mut start) = (Vec::new(), piece.range.start);
+    while start < piece.range.end {
+        let end = piece.range.end.min((start / block + 1) * block);
+        blocks.push(Piece { range: start..end, ..piece.clone() });
+        start = end;
+    }
+    blocks
+}
+
+/// One stream of a plan.
+#[derive(Debug)]
+struct Part {
+    pinned: Arc<Pinned>,
+    blocks: Vec<Piece>,
+    block: u64,
+    projection: Option<Vec<usize>>,
+    schema: SchemaRef,
+    filters: Arc<[Value]>,
+    limit: Option<usize>,
+}
+
+impl PartitionStream for Part {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut of_index: HashMap<String, (usize, Arc<PointInTime>)> = HashMap::new();
+        for piece in &self.blocks {
+            let (count, _) = of_index.entry(piece.index.name.clone()).or_insert_with(|| {
+                let (cluster, index) = (Arc::clone(&self.pinned.cluster), piece.index.clone());
+                (0, Arc::new(PointInTime { cluster, index, id: OnceCell::new() }))
+            });
+            *count += 1;
+        }
+        let points = of_index.into_iter().filter(|(_, (count, _))| *count > 1).map(|(name, (_, point))| (name, point));
+        let reader = Arc::new(Reader {
+            pinned: Arc::clone(&self.pinned),
+            block: self.block,
+            projection: self.projection.clone(),
+            filters: Arc::clone(&self.filters),
+            limit: self.limit,
+            points: points.collect(),
+        });
+        let read = move |piece: Piece| {
+            let reader = Arc::clone(&reader);
+            async move { reader.read(&piece).await.map_err(told) }
+        };
+        let ahead = if self.limit.is_some() { 1 } else { AHEAD };
+        let batches = futures::stream::iter(self.blocks.clone()).map(read).buffered(ahead);
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let batches = batches.try_take_while(move |batch| {
+            let goes_on = left > 0;
+            left = left.saturating_sub(batch.num_rows());
+            std::future::ready(Ok(goes_on))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+fn told(failure: Failure) -> DataFusionError {
+    DataFusionError::External(Box::new(failed("read rows")(failure)))
+}
+
+/// What a stream's requests share.
+struct Reader {
+    pinned: Arc<Pinned>,
+    block: u64,
+    projection: Option<Vec<usize>>,
+    filters: Arc<[Value]>,
+    limit: Option<usize>,
+    /// By index, where more than one block of it is read.
+    points: HashMap<String, Arc<PointInTime>>,
+}
+
+/// A point in time of an index, opened when it is first needed.
+struct PointInTime {
+    cluster: Arc<Cluster>,
+    index: IndexRef,
+    id: OnceCell<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Opened {
+    pit_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Found<'a> {
+    #[serde(borrow)]
+    hits: Hits<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hits<'a> {
+    #[serde(borrow, default)]
+    hits: Vec<Hit<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hit<'a> {
+    sort: [i64; 1],
+    #[serde(borrow, default)]
+    fields: Fields<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    exact: Vec<&'a str>,
+}
+
+impl Reader {
+    /// The rows of a block, with the columns that are wanted.
+    async fn read(&self, piece: &Piece) -> Result<RecordBatch, Failure> {
+        let cache = &self.pinned.cluster.cache;
+        let key: BlockKey = (piece.index.uuid.as_str().into(), piece.range.start - piece.range.start % self.block);
+        let known = cache.get(&key).filter(|(known, _)| known.start <= piece.range.start);
+        if let Some((known, rows)) = &known
+            && known.end >= piece.range.end
+        {
+            return self.projected(&rows_in(rows, &piece.range), piece);
+        }
+        if !self.filters.is_empty() || self.limit.is_some() {
+            let rows = self.fetch(piece, &piece.range).await?;
+            return self.projected(&rows, piece);
+        }
+        if self.projection.as_ref().is_some_and(Vec::is_empty) {
+            let count = self.count(piece).await?;
+            return self.empty(count, piece);
+        }
+        let (range, rows) = match known {
+            // Only what is new.
+            Some((known, rows)) if known.end > piece.range.start => {
+                let more = self.fetch(piece, &(known.end..piece.range.end)).await?;
+                let rows = concat_batches(self.pinned.handle.exact.read(), [&rows, &more]);
+                (known.start..piece.range.end, rows.map_err(|error| corrupt(&piece.index, error))?)
+            }
+            _ => (piece.range.clone(), self.fetch(piece, &piece.range).await?),
+        };
+        cache.put(key, range, rows.clone());
+        self.projected(&rows_in(&rows, &piece.range), piece)
+    }
+
+    fn projected(&self, rows: &RecordBatch, piece: &Piece) -> Result<RecordBatch, Failure> {
+        match &self.projection {
+            Some(columns) if columns.is_empty() => self.empty(rows.num_rows(), piece),
+            Some(columns) => rows.project(columns).map_err(|error| corrupt(&piece.index, error)),
+            None => Ok(rows.clone()),
+        }
+    }
+
+    /// Rows without columns.
+    fn empty(&self, count: usize, piece: &Piece) -> Result<RecordBatch, Failure> {
+        let schema = self.pinned.handle.exact.read().project(&[]);
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        schema
+            .and_then(|schema| RecordBatch::try_new_with_options(Arc::new(schema), Vec::new(), &options))
+            .map_err(|error| corrupt(&piece.index, error))
+    }
+
+    /// The rows of `range`, all columns; of few offsets at a time where they are large.
+    async fn fetch(&self, piece: &Piece, range: &Range<u64>) -> Result<RecordBatch, Failure> {
+        let exact = &self.pinned.handle.exact;
+        let (mut todo, mut parts) = (vec![range.clone()], Vec::new());
+        while let Some(range) = todo.pop() {
+            let answer = match self.search(piece, self.query(&range)).await {
+                Err(Failure::TooLarge { .. }) if range.end - range.start > 1 => {
+                    let middle = range.start + (range.end - range.start) / 2;
+                    todo.extend([middle..range.end, range.start..middle]);
+                    continue;
+                }
+                answer => answer?,
+            };
+            let found: Found<'_> = serde_json::from_str(&answer.body)
+                .map_err(|source| Failure::Unreadable { request: answer.request.clone(), source })?;
+            let mut offsets = Vec::with_capacity(found.hits.hits.len());
+            let mut rows = Vec::with_capacity(found.hits.hits.len());
+            for Hit { sort: [offset], fields } in &found.hits.hits {
+                let [text] = fields.exact.as_slice() else {
+                    return Err(corrupt(&piece.index, format!("the row at offset {offset} is not there")));
+                };
+                offsets.push(*offset);
+                rows.push(UNPADDED.decode(text).map_err(|error| corrupt(&piece.index, error))?);
+            }
+            let decoded = exact.decode(&piece.partition, offsets, &rows);
+            parts.push(decoded.map_err(|error| corrupt(&piece.index, error))?);
+        }
+        match parts.as_slice() {
+            [one] => Ok(one.clone()),
+            several => concat_batches(exact.read(), several).map_err(|error| corrupt(&piece.index, error)),
+        }
+    }
+
+    fn query(&self, range: &Range<u64>) -> Value {
+        let hits = range.end - range.start;
+        let size = self.limit.map_or(hits, |limit| hits.min(limit as u64));
+        json!({
+            "size": size,
+            "query": self.matching(range),
+            "sort": [{"offset": "asc"}],
+            "_source": false,
+            "docvalue_fields": ["exact"],
+            "track_total_hits": false,
+        })
+    }
+
+    fn matching(&self, range: &Range<u64>) -> Value {
+        let mut all = vec![json!({"term": {"kind": "row"}}), in_range(range)];
+        all.extend(self.filters.iter().cloned());
+        json!({"bool": {"filter": all}})
+    }
+
+    /// How many rows a block has.
+    async fn count(&self, piece: &Piece) -> Result<usize, Failure> {
+        let body = json!({"size": 0, "track_total_hits": true, "query": self.matching(&piece.range)});
+        let answer = self.search(piece, body).await?;
+        let found: Value = answer.parsed()?;
+        let count = found["hits"]["total"]["value"].as_u64().and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| answer.incomplete("there is no count"))
+    }
+
+    async fn search(&self, piece: &Piece, mut body: Value) -> Result<Answer, Failure> {
+        let cluster = &self.pinned.cluster;
+        let Some(point) = self.points.get(&piece.index.name) else {
+            return cluster.search(std::slice::from_ref(&piece.index), &body).await;
+        };
+        body["pit"] = json!({"id": point.opened().await?, "keep_alive": KEEP_ALIVE});
+        let answer = cluster.send(Method::Post, "_search?allow_partial_search_results=false", Some(&body)).await?;
+        match check_whole(&answer) {
+            Err(Failure::Refused { status: 404, .. }) => Err(Failure::Lost { index: piece.index.name.clone() }),
+            checked => checked.map(|()| answer),
+        }
+    }
+}
+
+impl PointInTime {
+    /// Opens it, and compares the index that it is of.
+    async fn opened(&self) -> Result<&str, Failure> {
+        let open = || async {
+            let path = format!(
+                "{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false",
+                self.index.alias
+            );
+            let answer = self.cluster.send(Method::Post, &path, None).await?;
+            let opened: Opened = match answer.read() {
+                Err(failure) if failure.is_missing() => {
+                    return Err(Failure::Lost { index: self.index.name.clone() });
+                }
+                read => read?,
+            };
+            match self.cluster.check_identity(std::slice::from_ref(&self.index)).await {
+                Ok(()) => Ok(opened.pit_id),
+                Err(failure) => {
+                    close(&self.cluster, opened.pit_id).await;
+                    Err(failure)
+                }
+            }
+        };
+        let id = self.id.get_or_try_init(open).await?;
+        Ok(id)
+    }
+}
+
+/// Lets a point in time go; if that fails, it goes by itself.
+async fn close(cluster: &Cluster, id: String) {
+    let body = json!({"pit_id": [id]});
+    if let Err(failure) = cluster.send(Method::Delete, "_search/point_in_time", Some(&body)).await {
+        tracing::debug!(error = %chain(&failure), "a point in time ends by itself");
+    }
+}
+
+impl Drop for PointInTime {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        let cluster = Arc::clone(&self.cluster);
+        drop(self.cluster.client.home().spawn(async move { close(&cluster, id).await }));
+    }
+}
+
+fn corrupt(index: &IndexRef, reason: impl ToString) -> Failure {
+    Failure::Corrupt { index: index.name.clone(), reason: reason.to_string() }
+}

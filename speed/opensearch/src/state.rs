@@ -1,0 +1,279 @@
+//! Visible positions and floors, as documents of a view's state index.
+//!
+//! A position's document is written under an external version that grows with its epoch, and within one with the position:
+//! whoever comes late is refused and reads what is there (H4). An epoch begins where rows were lost, and only then a position
+//! is lower than before.
+
+use std::collections::BTreeMap;
+
+use opensearch::http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidemark_shared::position::LogPartition;
+
+use crate::cluster::{Cluster, Handle, lock};
+use crate::failure::{Failure, is_missing_index};
+use crate::names::{floor_id, position_id};
+
+/// Bits of a version that are the position's.
+const POSITION_BITS: u32 = 47;
+/// Epochs of a partition at most.
+const EPOCHS_MAX: u64 = 1 << 15;
+/// Document that lists the partitions.
+const PARTITIONS: &str = "partitions";
+/// Attempts against others who change the list of partitions.
+const ATTEMPTS_MAX: u32 = 100;
+
+/// A row index, as it was when a position was written that counts on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexRef {
+    pub(crate) name: String,
+    pub(crate) alias: String,
+    pub(crate) uuid: String,
+}
+
+/// How far a view holds a partition, and in which indices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionState {
+    pub(crate) epoch: u64,
+    pub(crate) floor: u64,
+    pub(crate) visible: u64,
+    /// By the offset from which on they hold rows.
+    pub(crate) indices: BTreeMap<u64, IndexRef>,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It counts.
+    Done,
+    /// Somebody else has written what is further on.
+    Overtaken,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    partition: String,
+    epoch: u64,
+    visible: u64,
+    indices: Vec<(u64, String, String, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Floor {
+    floor: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Partitions {
+    partitions: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Got {
+    docs: Vec<GotOne>,
+}
+
+#[derive(Debug, Deserialize)]
+struct GotOne {
+    #[serde(default)]
+    found: bool,
+    #[serde(rename = "_source", default)]
+    source: Value,
+    #[serde(rename = "_seq_no", default)]
+    seq_no: u64,
+    #[serde(rename = "_primary_term", default)]
+    primary_term: u64,
+    #[serde(default)]
+    error: Value,
+}
+
+impl PartitionState {
+    fn version(&self, partition: &LogPartition) -> Result<u64, Failure> {
+        let fits = self.epoch < EPOCHS_MAX && self.visible < 1 << POSITION_BITS;
+        // A document that is made has version 1.
+        let version = || (self.epoch << POSITION_BITS | self.visible) + 2;
+        fits.then(version).ok_or_else(|| too_far(partition, self.visible))
+    }
+
+    fn document(&self, partition: &LogPartition) -> Value {
+        let one =
+            |(start, index): (&u64, &IndexRef)| (*start, index.name.clone(), index.alias.clone(), index.uuid.clone());
+        let indices = self.indices.iter().map(one).collect();
+        let (epoch, visible) = (self.epoch, self.visible);
+        json!(Position { partition: partition.to_string(), epoch, visible, indices })
+    }
+}
+
+fn too_far(partition: &LogPartition, offset: u64) -> Failure {
+    Failure::TooFar { what: format!("offset {offset} of `{partition}`") }
+}
+
+impl Cluster {
+    /// Documents of a state index, as they are now.
+    async fn get(&self, handle: &Handle, ids: &[String]) -> Result<Vec<GotOne>, Failure> {
+        let docs: Vec<Value> = ids.iter().map(|id| json!({"_id": id})).collect();
+        let path = format!("{}/_mget", handle.state);
+        let answer = self.send(Method::Post, &path, Some(&json!({"docs": docs}))).await?;
+        let lost = || Failure::Lost { index: handle.state.clone() };
+        let got: Got = match answer.read() {
+            Err(failure) if failure.is_missing() => return Err(lost()),
+            read => read?,
+        };
+        if got.docs.len() != ids.len() {
+            return Err(answer.incomplete(format!("{} of {} documents", got.docs.len(), ids.len())));
+        }
+        match got.docs.iter().find(|doc| !doc.error.is_null()) {
+            Some(doc) if doc.error["type"].as_str().is_some_and(is_missing_index) => Err(lost()),
+            Some(doc) => Err(answer.incomplete(doc.error.to_string())),
+            None => Ok(got.docs),
+        }
+    }
+
+    /// A view's partitions as they are now.
+    pub(crate) async fn read_state(&self, handle: &Handle) -> Result<BTreeMap<LogPartition, PartitionState>, Failure> {
+        loop {
+            let known: Vec<LogPartition> = lock(&handle.known).iter().cloned().collect();
+            let of_each = known.iter().flat_map(|partition| [position_id(partition), floor_id(partition)]);
+            let ids: Vec<String> = [PARTITIONS.to_owned()].into_iter().chain(of_each).collect();
+            let got = self.get(handle, &ids).await?;
+            let listed = partitions(handle, &got[0])?;
+            let before = known.len();
+            let mut all = lock(&handle.known);
+            all.extend(listed);
+            if all.len() > before {
+                continue;
+            }
+            drop(all);
+            let pairs = known.into_iter().zip(got[1..].chunks(2));
+            return pairs
+                .map(|(partition, pair)| Ok((partition, partition_state(handle, &pair[0], &pair[1])?)))
+                .collect();
+        }
+    }
+
+    /// One partition as it is now; `None` if the view has none of that name.
+    pub(crate) async fn read_partition(
+        &self,
+        handle: &Handle,
+        partition: &LogPartition,
+    ) -> Result<Option<PartitionState>, Failure> {
+        let got = self.get(handle, &[position_id(partition), floor_id(partition)]).await?;
+        if !got[0].found {
+            return Ok(None);
+        }
+        partition_state(handle, &got[0], &got[1]).map(Some)
+    }
+
+    /// Writes a position.
+    pub(crate) async fn put_position(
+        &self,
+        handle: &Handle,
+        partition: &LogPartition,
+        state: &PartitionState,
+    ) -> Result<Put, Failure> {
+        let document = state.document(partition);
+        self.put(handle, &position_id(partition), state.version(partition)?, &document).await
+    }
+
+    /// Raises a floor.
+    pub(crate) async fn put_floor(
+        &self,
+        handle: &Handle,
+        partition: &LogPartition,
+        floor: u64,
+    ) -> Result<Put, Failure> {
+        if floor >= 1 << POSITION_BITS {
+            return Err(too_far(partition, floor));
+        }
+        self.put(handle, &floor_id(partition), floor + 2, &json!(Floor { floor })).await
+    }
+
+    async fn put(&self, handle: &Handle, id: &str, version: u64, document: &Value) -> Result<Put, Failure> {
+        let state = &handle.state;
+        let path = format!("{state}/_doc/{id}?version={version}&version_type=external&require_alias=true");
+        let answer = self.send(Method::Put, &path, Some(document)).await?;
+        match answer.accepted() {
+            Ok(()) => Ok(Put::Done),
+            // The answer to a first attempt may have been lost: what is there decides.
+            Err(Failure::Refused { status: 409, .. }) => Ok(Put::Overtaken),
+            Err(failure) if failure.is_missing() => Err(Failure::Lost { index: state.clone() }),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Adds partitions that a view does not have yet, from a floor on. The others stay as they are.
+    pub(crate) async fn add_partitions(&self, handle: &Handle, floors: &[(LogPartition, u64)]) -> Result<(), Failure> {
+        for _ in 0..ATTEMPTS_MAX {
+            let got = self.get(handle, &[PARTITIONS.to_owned()]).await?;
+            let mut listed = partitions(handle, &got[0])?;
+            lock(&handle.known).extend(listed.iter().cloned());
+            let new: Vec<_> = floors.iter().filter(|(partition, _)| !listed.contains(partition)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for (partition, floor) in new {
+                let state = PartitionState { epoch: 0, floor: *floor, visible: *floor, indices: BTreeMap::new() };
+                let _checked = state.version(partition)?;
+                self.create(handle, &floor_id(partition), &json!(Floor { floor: *floor })).await?;
+                self.create(handle, &position_id(partition), &state.document(partition)).await?;
+                listed.push(partition.clone());
+            }
+            // Last, so that whoever reads the list finds what it names.
+            let names = listed.iter().map(ToString::to_string).collect();
+            let expected = match got[0].found {
+                true => {
+                    format!("_doc/{PARTITIONS}?if_seq_no={}&if_primary_term={}&", got[0].seq_no, got[0].primary_term)
+                }
+                false => format!("_create/{PARTITIONS}?"),
+            };
+            let path = format!("{}/{expected}require_alias=true", handle.state);
+            let answer = self.send(Method::Put, &path, Some(&json!(Partitions { partitions: names }))).await?;
+            match answer.accepted() {
+                Err(Failure::Refused { status: 409, .. }) => {}
+                Err(failure) if failure.is_missing() => return Err(Failure::Lost { index: handle.state.clone() }),
+                outcome => return outcome,
+            }
+        }
+        Err(Failure::Contended { index: handle.state.clone() })
+    }
+
+    /// Makes a document unless it is there.
+    async fn create(&self, handle: &Handle, id: &str, document: &Value) -> Result<(), Failure> {
+        let path = format!("{}/_create/{id}?require_alias=true", handle.state);
+        let answer = self.send(Method::Put, &path, Some(document)).await?;
+        match answer.accepted() {
+            Err(Failure::Refused { status: 409, .. }) => Ok(()),
+            Err(failure) if failure.is_missing() => Err(Failure::Lost { index: handle.state.clone() }),
+            outcome => outcome,
+        }
+    }
+}
+
+fn corrupt(handle: &Handle, reason: impl ToString) -> Failure {
+    Failure::Corrupt { index: handle.state.clone(), reason: reason.to_string() }
+}
+
+fn partitions(handle: &Handle, got: &GotOne) -> Result<Vec<LogPartition>, Failure> {
+    if !got.found {
+        return Ok(Vec::new());
+    }
+    let listed: Partitions = Deserialize::deserialize(&got.source).map_err(|error| corrupt(handle, error))?;
+    listed.partitions.iter().map(|name| name.parse().map_err(|error| corrupt(handle, error))).collect()
+}
+
+fn partition_state(handle: &Handle, position: &GotOne, floor: &GotOne) -> Result<PartitionState, Failure> {
+    if !position.found || !floor.found {
+        return Err(corrupt(handle, "a partition has no position or no floor"));
+    }
+    let position: Position = Deserialize::deserialize(&position.source).map_err(|error| corrupt(handle, error))?;
+    let Floor { floor } = Deserialize::deserialize(&floor.source).map_err(|error| corrupt(handle, error))?;
+    let one = |(start, name, alias, uuid)| (start, IndexRef { name, alias, uuid });
+    Ok(PartitionState {
+        epoch: position.epoch,
+        floor,
+        // A floor that was raised above it stands before the position is written.
+        visible: position.visible.max(floor),
+        indices: position.indices.into_iter().map(one).collect(),
+    })
+}

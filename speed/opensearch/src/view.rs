@@ -1,0 +1,209 @@
+//! The port's calls.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use tidemark_shared::ambient::Ambient;
+use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::position::{Coverage, LogPartition};
+
+use crate::cache::Cache;
+use crate::client::Client;
+use crate::cluster::{Cluster, Handle, lock};
+use crate::failure::failed;
+use crate::leases::Leases;
+use crate::names;
+use crate::pin::OpenSearchPin;
+use crate::url::OpenSearchUrl;
+
+/// How an [`OpenSearchView`] behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSearchViewSettings {
+    /// Offsets of a partition that go into one index. Of a view that is there, its own count.
+    pub index_offsets: u64,
+    /// Offsets that are read by one request, at most 10,000.
+    pub block_offsets: u64,
+    /// Bytes of documents that are sent by one request.
+    pub bulk_bytes_max: usize,
+    /// Bytes of rows that are kept in memory for the next statement.
+    pub cache_bytes_max: u64,
+    /// Parts that a scan is split into at most, to be read side by side.
+    pub scan_parts: usize,
+    /// A request that takes longer fails.
+    pub timeout: Duration,
+}
+
+impl Default for OpenSearchViewSettings {
+    /// 262,144 offsets an index, 8,192 a request; 4 MiB a write; 256 MiB in memory; as many parts as there are processors; a
+    /// minute.
+    fn default() -> Self {
+        Self {
+            index_offsets: 1 << 18,
+            block_offsets: 1 << 13,
+            bulk_bytes_max: 4 << 20,
+            cache_bytes_max: 256 << 20,
+            scan_parts: available_parallelism().map_or(1, usize::from),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Real-time views in an OpenSearch cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct OpenSearchView {
+    cluster: Arc<Cluster>,
+}
+
+impl OpenSearchView {
+    /// Views in the cluster at `url`; nothing is asked of it yet. To be called on the runtime that is to send the requests.
+    /// `ambient` gives names and pauses.
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`] if no client can be made.
+    pub fn new(
+        url: &OpenSearchUrl,
+        ambient: Arc<dyn Ambient>,
+        settings: OpenSearchViewSettings,
+    ) -> Result<Self, LiveError> {
+        let client = Client::new(url, settings.timeout);
+        let client = client.map_err(|error| LiveError::backend("make a client", error.to_string()))?;
+        let cache = Cache::new(settings.cache_bytes_max);
+        let (prefix, leases) = (url.prefix.clone(), Leases::default());
+        let (handles, usage) = (Default::default(), Default::default());
+        Ok(Self { cluster: Arc::new(Cluster { client, prefix, settings, ambient, leases, cache, handles, usage }) })
+    }
+
+    fn missing(view: &ViewId) -> LiveError {
+        LiveError::Missing { view: view.clone(), partition: None }
+    }
+
+    async fn open_once(
+        &self,
+        view: &ViewId,
+        schema: &SchemaRef,
+        floors: &[(LogPartition, u64)],
+    ) -> Result<(), LiveError> {
+        let (cluster, operation) = (&self.cluster, "open a view");
+        let is_known = lock(&cluster.handles).contains_key(view);
+        let handle = cluster.opened(view, schema).await?;
+        if !is_known {
+            cluster.remove_orphans(&view.dataset).await.map_err(failed(operation))?;
+        }
+        if handle.exact.held() != schema {
+            return Err(LiveError::Schema { view: view.clone() });
+        }
+        let gone = |failure| cluster.gone(&handle, failure, operation);
+        cluster.add_partitions(&handle, floors).await.map_err(gone)?;
+        cluster.look_over(&handle).await.map_err(gone)
+    }
+
+    /// A pin of what is known of the view; `None` if its state index is gone.
+    async fn pin_of(&self, handle: &Arc<Handle>) -> Result<Option<OpenSearchPin>, LiveError> {
+        let cluster = &self.cluster;
+        // Until the indices are held, none of them is found to be free.
+        let _gate = cluster.leases.gate.read().await;
+        let states = match cluster.read_state(handle).await {
+            Ok(states) => states,
+            Err(failure) => {
+                return match cluster.gone(handle, failure, "look at a view") {
+                    LiveError::Missing { .. } => Ok(None),
+                    error => Err(error),
+                };
+            }
+        };
+        Ok(Some(OpenSearchPin::new(Arc::clone(cluster), Arc::clone(handle), states)))
+    }
+}
+
+#[async_trait]
+impl LiveView for OpenSearchView {
+    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
+        let floors: Vec<(LogPartition, u64)> = floors
+            .iter()
+            .filter(|(partition, _)| **partition != LogPartition::files())
+            .map(|(partition, floor)| (partition.clone(), floor))
+            .collect();
+        // A view that is known may have lost its state index: then the second attempt makes it.
+        match self.open_once(view, schema, &floors).await {
+            Err(LiveError::Missing { .. }) => self.open_once(view, schema, &floors).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
+        let handle = self.cluster.handle(view).await?.ok_or_else(|| Self::missing(view))?;
+        let columns = handle.exact.held().fields().len();
+        if !batch.rows.iter().all(|rows| rows.num_columns() == columns) {
+            return Err(LiveError::Schema { view: view.clone() });
+        }
+        self.cluster.take(&handle, &Arc::new(batch)).await
+    }
+
+    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
+        // Another process may have let the view go and opened one of the same name: then its state index is another.
+        for _ in 0..2 {
+            let Some(handle) = self.cluster.handle(view).await? else { return Ok(None) };
+            if let Some(pin) = self.pin_of(&handle).await? {
+                return Ok(Some(Arc::new(pin)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
+        let cluster = &self.cluster;
+        let handle = cluster.handle(view).await?.ok_or_else(|| Self::missing(view))?;
+        for (partition, end) in coverage.iter().filter(|(partition, _)| **partition != LogPartition::files()) {
+            cluster.raise_floor(&handle, partition, end).await?;
+        }
+        let failed = failed("drop rows");
+        if cluster.sweep().await.map_err(&failed)? {
+            cluster.measure(view).await.map_err(&failed)?;
+        }
+        Ok(())
+    }
+
+    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
+        let (cluster, failed) = (&self.cluster, failed("let a view go"));
+        // From here on it is not there, whoever still reads its rows.
+        cluster.remove_index(&names::state_index(&cluster.prefix, view)).await.map_err(&failed)?;
+        lock(&cluster.handles).remove(view);
+        lock(&cluster.usage).remove(view);
+        let rows = cluster.describe(&names::row_indices(&cluster.prefix, view)).await.map_err(&failed)?;
+        rows.into_iter().for_each(|index| cluster.leases.doom(index.name));
+        cluster.sweep().await.map(drop).map_err(failed)
+    }
+
+    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
+        let pattern = names::state_indices(&self.cluster.prefix);
+        let found = self.cluster.describe(&pattern).await.map_err(failed("list views"))?;
+        let text = |index: &serde_json::Value, name: &str| index[name].as_str().map(str::to_owned);
+        let view = |index: &serde_json::Value| {
+            Some(ViewId { dataset: text(index, "dataset")?, generation: text(index, "generation")? })
+        };
+        let views: BTreeMap<ViewId, ()> =
+            found.iter().filter_map(|index| view(&index.meta)).map(|view| (view, ())).collect();
+        Ok(views.into_keys().collect())
+    }
+
+    /// As far as this process knows: what it wrote since it last asked the cluster, and what that said.
+    fn usage(&self) -> LiveUsage {
+        lock(&self.cluster.usage).values().copied().fold(LiveUsage::default(), LiveUsage::plus)
+    }
+
+    /// The cluster sees to its own.
+    fn limit(&self) -> Option<LiveUsage> {
+        None
+    }
+}
+
+impl fmt::Debug for OpenSearchView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cluster.fmt(f)
+    }
+}

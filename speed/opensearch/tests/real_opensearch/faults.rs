@@ -1,0 +1,162 @@
+//! What goes wrong with a cluster, and that nothing is lost or doubled by it.
+
+use std::sync::Arc;
+
+use tidemark_shared::error::chain;
+use tidemark_shared::live::{LiveError, LiveView};
+use tidemark_testing::contract::live::{self as contract, batch, check_moment, coverage, partition, ranges};
+
+use crate::proxy::{Mode, Proxy};
+use crate::{ask, indices, server, until, views, views_at};
+
+/// Applies a batch until it is taken in.
+async fn applied(views: &Arc<dyn LiveView>, view: &tidemark_shared::live::ViewId, range: std::ops::Range<u64>) {
+    let mut last = String::new();
+    for _ in 0..20 {
+        match views.apply(view, batch(&partition(0), range.clone())).await {
+            Ok(()) => return,
+            Err(error @ LiveError::Backend { .. }) => last = chain(&error),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    panic!("never taken in: {last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_that_was_away_goes_on_where_it_was() {
+    let proxy = Proxy::start(&server()).await;
+    let views: Arc<dyn LiveView> = Arc::new(views_at(&proxy.url(), 64));
+    let view = contract::view("away");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    applied(&views, &view, 0..50).await;
+    let before = views.pin(&view).await.unwrap().unwrap();
+    proxy.set(Mode::Away);
+    let error = views.apply(&view, batch(&partition(0), 50..80)).await.expect_err("nobody is there");
+    assert!(matches!(error, LiveError::Backend { .. }), "{error:?}");
+    assert!(matches!(views.pin(&view).await, Err(LiveError::Backend { .. })), "a pin of nothing");
+    let error = before.counts(&coverage(&[0])).await.expect_err("nobody is there");
+    assert!(chain(&error).contains("no answer"), "{}", chain(&error));
+    proxy.set(Mode::Pass);
+    check_moment(&before, &ranges(&[(0, 50)])).await;
+    applied(&views, &view, 50..80).await;
+    check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 80)])).await;
+    views.close(&view).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_that_is_busy_takes_each_row_once() {
+    let proxy = Proxy::start(&server()).await;
+    let views: Arc<dyn LiveView> = Arc::new(views_at(&proxy.url(), 64));
+    let view = contract::view("busy");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    let (mut end, mut hits) = (0, 0);
+    for mode in [Mode::Busy, Mode::BusyItems] {
+        proxy.set(mode);
+        let (to, of) = (Arc::clone(&views), view.clone());
+        let range = end..end + 90;
+        end = range.end;
+        let taking = tokio::spawn(async move { applied(&to, &of, range).await });
+        until(|| proxy.hits() >= hits + 3).await;
+        hits = proxy.hits();
+        let pin = views.pin(&view).await.unwrap().unwrap();
+        assert!(pin.ranges()[&partition(0)].visible < end, "what was not taken is visible");
+        proxy.set(Mode::Pass);
+        taking.await.unwrap();
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, end)])).await;
+    }
+    views.close(&view).await.unwrap();
+}
+
+/// H3: whatever was written before its answer was lost counts once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_answers_that_are_lost_double_nothing() {
+    let proxy = Proxy::start(&server()).await;
+    let views: Arc<dyn LiveView> = Arc::new(views_at(&proxy.url(), 64));
+    let view = contract::view("deaf");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    for step in 0..4 {
+        let range = step * 40..(step + 1) * 40;
+        proxy.set(Mode::Deaf);
+        let lost = views.apply(&view, batch(&partition(0), range.clone())).await;
+        assert!(matches!(lost, Err(LiveError::Backend { .. })), "{lost:?}");
+        proxy.set(Mode::Pass);
+        // what was read again may be cut elsewhere
+        applied(&views, &view, range.start..range.end - 7).await;
+        applied(&views, &view, range).await;
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, (step + 1) * 40)])).await;
+    }
+    views.close(&view).await.unwrap();
+}
+
+/// H4, H6: an index that is gone is an error for who reads it, and the position steps back in a new epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_an_index_deleted_behind_our_back_is_an_error_and_is_made_again() {
+    let views = views(40);
+    let view = contract::view("deleted");
+    views.open(&view, &contract::schema(), &coverage(&[0, 0])).await.unwrap();
+    applied(&views, &view, 0..110).await;
+    let before = views.pin(&view).await.unwrap().unwrap();
+    let of_rows = |names: Vec<String>| names.into_iter().filter(|name| name.contains("__rows__")).collect::<Vec<_>>();
+    let second = of_rows(indices(&view))[1].clone();
+    ask("DELETE", &second);
+    for pin in [&before, &views.pin(&view).await.unwrap().unwrap()] {
+        let error = pin.counts(&coverage(&[0])).await.expect_err("an index is gone");
+        assert!(chain(&error).contains(&second), "{}", chain(&error));
+        let plan = pin.scan(&[(partition(0), 0..110)].into(), None, &[], None).unwrap();
+        let context = Arc::new(datafusion::execution::TaskContext::default());
+        let error = datafusion::physical_plan::collect(plan, context).await.expect_err("rows are gone");
+        assert!(chain(&error).contains(&second), "{}", chain(&error));
+        // what does not need it is still there
+        assert_eq!(pin.counts(&coverage(&[80])).await.unwrap().records, count(80..110));
+    }
+    // The indexer looks again, and is told where to go on.
+    views.open(&view, &contract::schema(), &coverage(&[0, 0])).await.unwrap();
+    let mended = views.pin(&view).await.unwrap().unwrap();
+    assert_ne!(mended.epoch(), before.epoch(), "a position stepped back within an epoch");
+    check_moment(&mended, &ranges(&[(0, 40), (0, 0)])).await;
+    let error = views.apply(&view, batch(&partition(0), 110..120)).await.expect_err("there is a gap");
+    assert!(matches!(error, LiveError::Gap { visible: 40, .. }), "{error:?}");
+    applied(&views, &view, 40..120).await;
+    check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 120), (0, 0)])).await;
+
+    // Met by a writer: it mends at once.
+    let last = of_rows(indices(&view)).last().expect("an index").clone();
+    ask("DELETE", &last);
+    let error = views.apply(&view, batch(&partition(0), 120..125)).await;
+    // the batch begins an index of its own, or finds the gap
+    assert!(matches!(error, Ok(()) | Err(LiveError::Gap { .. })), "{error:?}");
+    views.open(&view, &contract::schema(), &coverage(&[0, 0])).await.unwrap();
+    let visible = views.pin(&view).await.unwrap().unwrap().ranges()[&partition(0)].visible;
+    assert_eq!(visible, 80, "{last}");
+    applied(&views, &view, visible..125).await;
+    check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 125), (0, 0)])).await;
+    views.close(&view).await.unwrap();
+}
+
+fn count(range: std::ops::Range<u64>) -> u64 {
+    range.filter(|offset| contract::fate(*offset) != contract::Fate::Hole).count() as u64
+}
+
+/// The state index that is gone is a view that is gone; no write makes one by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_a_lost_state_is_a_lost_view() {
+    let views = views(64);
+    let view = contract::view("state");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    applied(&views, &view, 0..70).await;
+    let epoch = views.pin(&view).await.unwrap().unwrap().epoch().to_owned();
+    let state = indices(&view).into_iter().find(|name| name.ends_with("__state")).expect("a state index");
+    ask("DELETE", &state);
+    let error = views.apply(&view, batch(&partition(0), 70..80)).await.expect_err("the view is gone");
+    assert!(matches!(error, LiveError::Missing { .. }), "{error:?}");
+    assert!(views.pin(&view).await.unwrap().is_none());
+    assert!(!indices(&view).contains(&state), "a write made an index");
+    views.open(&view, &contract::schema(), &coverage(&[30])).await.unwrap();
+    let pin = views.pin(&view).await.unwrap().unwrap();
+    assert_ne!(pin.epoch(), epoch);
+    check_moment(&pin, &ranges(&[(30, 30)])).await;
+    // its rows are there already, which changes nothing
+    applied(&views, &view, 30..90).await;
+    check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(30, 90)])).await;
+    views.close(&view).await.unwrap();
+}

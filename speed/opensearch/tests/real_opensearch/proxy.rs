@@ -1,0 +1,144 @@
+//! Between the adapter and the server: passes requests on, or does to them what a fault would.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// What becomes of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are passed on.
+    Pass,
+    /// Connections are cut: nobody is there.
+    Away,
+    /// Writes of documents are answered with 429.
+    Busy,
+    /// Writes of documents are answered with 200 and 429 for each of them.
+    BusyItems,
+    /// Writes are done, and their answers are lost.
+    Deaf,
+}
+
+const MODES: [Mode; 5] = [Mode::Pass, Mode::Away, Mode::Busy, Mode::BusyItems, Mode::Deaf];
+
+/// A proxy on loopback. It ends with this value.
+pub struct Proxy {
+    address: SocketAddr,
+    mode: Arc<AtomicUsize>,
+    /// Requests that were not passed on, or whose answers were not.
+    hits: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    /// In front of `server`, `http://host:port`.
+    pub async fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = server.trim_start_matches("http://").to_owned();
+        let (mode, hits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = JoinSet::new();
+        let (its_mode, its_hits) = (Arc::clone(&mode), Arc::clone(&hits));
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, mode, hits) = (server.clone(), Arc::clone(&its_mode), Arc::clone(&its_hits));
+                connections.spawn(async move { drop(connection(client, &server, &mode, &hits).await) });
+            }
+        });
+        Self { address, mode, hits, _tasks: tasks }
+    }
+
+    /// `http://host:port` of the proxy.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From the next request on.
+    pub fn set(&self, mode: Mode) {
+        let at = MODES.iter().position(|other| *other == mode).expect("it is one of them");
+        self.mode.store(at, Ordering::SeqCst);
+    }
+
+    /// How many requests the fault has met.
+    pub fn hits(&self) -> usize {
+        self.hits.load(Ordering::SeqCst)
+    }
+}
+
+async fn connection(
+    mut client: TcpStream,
+    server: &str,
+    mode: &AtomicUsize,
+    hits: &AtomicUsize,
+) -> std::io::Result<()> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte).await?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    client.read_exact(&mut body).await?;
+    let is_bulk = head.lines().next().is_some_and(|line| line.contains("_bulk"));
+    let is_write = is_bulk || head.starts_with("PUT");
+    let mode = MODES[mode.load(Ordering::SeqCst)];
+    let fault = match mode {
+        Mode::Pass => false,
+        Mode::Away => true,
+        Mode::Busy | Mode::BusyItems => is_bulk,
+        Mode::Deaf => is_write,
+    };
+    if fault {
+        hits.fetch_add(1, Ordering::SeqCst);
+    }
+    let busy = r#"{"type":"rejected_execution_exception","reason":"the queue is full"}"#;
+    match mode {
+        Mode::Away => return Ok(()),
+        Mode::Busy if fault => {
+            return answer(&mut client, "429 Too Many Requests", &format!("{{\"error\":{busy}}}")).await;
+        }
+        Mode::BusyItems if fault => {
+            let count = body.split(|byte| *byte == b'\n').count() / 2;
+            let items = vec![format!("{{\"create\":{{\"status\":429,\"error\":{busy}}}}}"); count];
+            return answer(&mut client, "200 OK", &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(",")))
+                .await;
+        }
+        _ => {}
+    }
+    let mut upstream = TcpStream::connect(server).await?;
+    let head: String = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).fold(
+        String::new(),
+        |head, line| match line {
+            "" => head + "connection: close\r\n\r\n",
+            line => head + line + "\r\n",
+        },
+    );
+    upstream.write_all(head.as_bytes()).await?;
+    upstream.write_all(&body).await?;
+    let mut response = Vec::new();
+    upstream.read_to_end(&mut response).await?;
+    if !fault {
+        // Whoever asks again makes a connection of his own.
+        let line = response.windows(2).position(|two| two == b"\r\n").unwrap_or(0);
+        client.write_all(&response[..line]).await?;
+        client.write_all(b"\r\nconnection: close").await?;
+        client.write_all(&response[line..]).await?;
+    }
+    client.shutdown().await
+}
+
+async fn answer(client: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+    let length = body.len();
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    client.write_all(text.as_bytes()).await?;
+    client.shutdown().await
+}
