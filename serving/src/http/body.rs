@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -15,8 +16,16 @@ const DROPPED_MAX: usize = 64 << 20;
 
 /// The whole body.
 pub(super) async fn read(body: Body, bytes_max: usize, within: Duration) -> Result<Bytes, Problem> {
+    // What a request says of its length is the least that comes.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bytes_max.saturating_add(DROPPED_MAX) {
+        return Err(too_large(bytes_max));
+    }
     let collected = tokio::time::timeout(within, collect(body, bytes_max)).await;
     collected.map_err(|_| {
+        if announced > bytes_max {
+            return too_large(bytes_max);
+        }
         let detail = format!("the body did not come within {} ms", within.as_millis());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", detail)
     })?
@@ -39,8 +48,12 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     if length <= bytes_max {
         return Ok(kept.freeze());
     }
+    Err(too_large(bytes_max))
+}
+
+fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("a body has at most {bytes_max} bytes here");
-    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
 /// `bytes` as text.
