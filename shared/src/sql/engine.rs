@@ -236,7 +236,8 @@ impl SqlEngine {
         let begun = if is_query {
             let params = query.params.clone();
             let begin = async move { planning.begin(&planning.logical(statement, &params).await?).await };
-            place.plan(begin).await.map_err(failed)??
+            // One that can't be planned leaves nothing running.
+            place.plan(begin).await.map_err(failed)?.inspect_err(|_| place.done())?
         } else {
             self.create_table(&opened, &planning.logical(statement, &query.params).await?).await?;
             planning.begin(&no_rows()).await?
