@@ -102,7 +102,9 @@ pub(super) async fn append(
     let format = shared.backend.stream_format(&dataset).await?;
     let media_type = body::media_type(&parts.headers, media_types(&format)?)?;
     let key = idempotency_key(&parts.headers)?;
-    let bytes = body::read(incoming, shared.limits.records_bytes_max, shared.limits.body_timeout).await?;
+    // Until the log has them: what is made of a body is part of its share.
+    let held = shared.bodies.read(incoming, shared.limits.records_bytes_max).await?;
+    let bytes = held.bytes.clone();
     let values = match &format {
         Format::Csv(options) => {
             let named = body::parameter(&parts.headers, "header").is_some_and(|header| header == "present");
