@@ -139,7 +139,10 @@ impl Door {
             backend: self.backend,
             tokens: self.tokens,
             limits: self.limits,
-            bodies: Bodies::new(self.limits.bodies_bytes_max, self.limits.body_timeout),
+            bodies: Bodies::new(
+                self.limits.bodies_bytes_max.max(self.limits.records_bytes_max),
+                self.limits.body_timeout,
+            ),
             registry: self.registry,
             metrics,
             running: Arc::new(Semaphore::new(self.limits.queries_max)),

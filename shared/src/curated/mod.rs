@@ -56,6 +56,15 @@ pub fn comparisons() -> [Arc<dyn FunctionRewrite + Send + Sync>; 3] {
     [Arc::new(TextAsNumber), Arc::new(DecimalAsDouble), Arc::new(TextAsInstant)]
 }
 
+/// Names of the datasets that have something curated.
+///
+/// # Errors
+/// If they can't be listed.
+pub async fn datasets(objects: &dyn ObjectStore) -> Result<Vec<String>, object_store::Error> {
+    let listed = objects.list_with_delimiter(Some(&layout::all_curated())).await?;
+    Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
+}
+
 /// Why a curated table can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CuratedError {

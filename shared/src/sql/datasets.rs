@@ -86,14 +86,7 @@ pub struct OpenedDataset {
 }
 
 /// Datasets as a server answers for them.
-#[async_trait]
 pub trait DatasetTables: fmt::Debug + Send + Sync {
-    /// Names of all datasets.
-    ///
-    /// # Errors
-    /// [`SqlError`].
-    async fn names(&self) -> Result<Vec<String>, SqlError>;
-
     /// The datasets as one statement sees them: each at one moment, however often and in whichever layer it is named.
     fn statement(&self, wants: &Wants, limits: Limits) -> Arc<dyn StatementDatasets>;
 }
