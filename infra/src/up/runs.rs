@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tidemark_batch::VacuumRequest;
 use tidemark_batch::report::quiet;
+use tidemark_shared::backoff::passed;
 use tidemark_shared::error::chain;
 use tidemark_speed::pressure::Level;
 
@@ -124,10 +125,4 @@ impl Runs {
         }
         Ok(())
     }
-}
-
-/// Returns when so much time has passed: what runs every so often waits for nothing else.
-async fn passed(time: Duration) {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + time, time);
-    let _now = ticks.tick().await;
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidemark_shared::backoff::passed;
 use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::log::{LogError, Position};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ impl Archiver {
                     retries.succeeded();
                     if beyond.is_empty() {
                         // every partition has stopped: only new ones can bring work
-                        tokio::time::timeout(at_most, std::future::pending::<()>()).await.unwrap_or_default();
+                        passed(at_most).await;
                         continue;
                     }
                     match self.log.wait(&self.topic, &beyond, at_most).await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tidemark_shared::counts::Counts;
+use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::live::{LiveBatch, LiveError};
 use tidemark_shared::log::{Fetched, OffsetRecord};
 use tidemark_shared::position::LogPartition;
@@ -113,7 +114,7 @@ impl Indexer {
         records: Vec<OffsetRecord>,
     ) -> Result<Result<MadeRows, arrow::error::ArrowError>, IndexerError> {
         let (rows, partition) = (Arc::clone(&self.parts.rows), name.clone());
-        let making = tokio::task::spawn_blocking(move || rows.make(&partition, &records)).await;
+        let making = elsewhere(move || rows.make(&partition, &records)).await;
         let panicked = |error: tokio::task::JoinError| error.to_string();
         making.map_err(|error| IndexerError::Panicked { partition: name.clone(), from, reason: panicked(error) })
     }

@@ -20,6 +20,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
+use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId};
 use tidemark_shared::position::{Coverage, LogPartition};
 
@@ -192,7 +193,7 @@ async fn off_runtime<T: Send + 'static>(
     if rows <= INLINE_ROWS_MAX {
         return work().map_err(failed);
     }
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = elsewhere(work).await;
     done.map_err(|error| LiveError::backend("arrange rows", error))?.map_err(failed)
 }
 
