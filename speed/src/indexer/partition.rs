@@ -1,5 +1,6 @@
 //! One partition's way into the view, a step at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidemark_shared::counts::Counts;
@@ -75,14 +76,21 @@ impl Indexer {
                 if read.next <= next {
                     return Ok(IndexerStep::Idle);
                 }
-                self.make(name, next, read).await?
+                let lost = partition.archived.lost_in(&(next..read.next));
+                self.make(name, next, read, lost).await?
             }
         };
         self.apply(name, partition, made).await
     }
 
     /// Decodes and transforms; large batches where they keep nobody waiting.
-    async fn make(&self, name: &LogPartition, from: u64, read: Fetched) -> Result<Made, IndexerError> {
+    async fn make(
+        &self,
+        name: &LogPartition,
+        from: u64,
+        read: Fetched,
+        lost: Vec<Range<u64>>,
+    ) -> Result<Made, IndexerError> {
         let Fetched { records, next, .. } = read;
         let timestamps_ms = records.iter().map(|read| read.record.timestamp_ms).collect();
         let bytes: usize = records.iter().map(|read| read.record.bytes()).sum();
@@ -103,7 +111,7 @@ impl Indexer {
             return Err(IndexerError::DoesNotAddUp { view, partition, range: from..next, given, counts });
         }
         let MadeRows { batches, rejects, filtered, counts } = made;
-        let batch = LiveBatch { partition: name.clone(), range: from..next, rows: batches, rejects, filtered };
+        let batch = LiveBatch { partition: name.clone(), range: from..next, rows: batches, rejects, filtered, lost };
         Ok(Made { batch, counts, timestamps_ms })
     }
 
