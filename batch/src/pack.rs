@@ -31,10 +31,7 @@ impl Batch {
         self.latest_definition(dataset).await?;
         let mut report = PackReport { dataset: dataset.to_owned(), ..PackReport::default() };
         let archive = self.archive(dataset);
-        let table = match self.pointer(dataset).await? {
-            Some((_, pointer)) => TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?,
-            None => None,
-        };
+        let (_, table) = self.answering(dataset).await?;
         let coverage = table.as_ref().map(TableHead::stream_coverage).unwrap_or_default();
         for (partition, covered) in coverage.iter() {
             self.remove_packed(&archive, partition, &mut report).await?;
