@@ -14,6 +14,7 @@ mod generation;
 mod ingest;
 mod inspect;
 mod pack;
+mod pack_rejects;
 mod pipeline;
 mod recompute;
 mod register;

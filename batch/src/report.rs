@@ -173,6 +173,10 @@ pub struct PackReport {
     pub removed: u64,
     /// Their bytes.
     pub removed_bytes: u64,
+    /// Packed objects with rejects that were put.
+    pub packed_rejects: u64,
+    /// Small ones that were removed, because packed ones have stood for them for the grace.
+    pub removed_rejects: u64,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
 }
