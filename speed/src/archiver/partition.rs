@@ -41,6 +41,11 @@ impl Partition {
         self.since = (self.next > end).then_some(now);
     }
 
+    /// Knows nothing any more; how many bytes it held.
+    pub(super) fn forget(&mut self) -> usize {
+        std::mem::take(self).bytes
+    }
+
     fn range(&self) -> Range<u64> {
         self.archived.unwrap_or(self.next)..self.next
     }
@@ -213,7 +218,21 @@ impl Archiver {
         Ok(followed)
     }
 
-    fn set_archived(&self, number: u32, end: u64) {
+    /// Asks the store again how far a partition is archived that others work on, too.
+    pub(super) async fn look_again(&self, number: u32) -> Result<(), ArchiverError> {
+        let slot = self.partition(number);
+        let mut partition = slot.lock().await;
+        let Some(known) = partition.archived else { return Ok(()) };
+        let held = partition.bytes;
+        if let Some(end) = self.archive.end(&self.log_partition(number), known).await? {
+            partition.archived_to(end, self.ambient.now());
+            self.set_archived(number, end);
+        }
+        self.gathered.fetch_sub(held.saturating_sub(partition.bytes), Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn set_archived(&self, number: u32, end: u64) {
         self.statuses().entry(self.log_partition(number)).or_default().archived = Some(end);
     }
 
