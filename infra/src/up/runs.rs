@@ -53,6 +53,11 @@ impl Runs {
         let name = format!("batch {}", self.stream.dataset);
         let mut done = Done::default();
         while self.due().await {
+            if !self.stream.runs_batch() && self.parts.pressure.level() < Level::BatchWanted {
+                // another process does, and this one once it does not any more
+                self.parts.tasks.works(&name);
+                continue;
+            }
             let begun = Instant::now();
             let ended = self.stream.stop_batch.run_until_cancelled(Box::pin(self.once(&mut done))).await;
             let Some(ended) = ended else { break };
@@ -94,10 +99,10 @@ impl Runs {
     async fn once(&self, done: &mut Done) -> Result<(), UpError> {
         let dataset = &self.stream.dataset;
         // A partition that can't be archived keeps files and the other partitions from nothing.
-        let flushed = self.stream.archiver.flush().await;
+        let flushed = self.stream.seal_own().await;
         let report = self.parts.batch.run(dataset, &quiet()).await?;
         self.streams.look_now();
-        let _archived = flushed?;
+        flushed?;
         let catalog = format!("catalog of {dataset}");
         match report.catalog_error {
             Some(reason) => self.parts.tasks.fails(&catalog, reason),

@@ -233,7 +233,7 @@ impl Statement {
         }
         as_of.age_ms = Some(age_ms);
         as_of.log_end = Some(log_end.clone());
-        let lost = decide::together(std::mem::take(&mut as_of.lost), speed.lost(dataset).await.map_err(told)?);
+        let lost = decide::together(std::mem::take(&mut as_of.lost), speed.lost(dataset, cut.coverage()).await.map_err(told)?);
         as_of.lost = decide::lost_below(lost, positions);
         Ok(as_of)
     }
