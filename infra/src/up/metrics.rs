@@ -250,18 +250,20 @@ impl Metrics {
             for (gauge, offset) in offsets.into_iter().filter_map(|(gauge, offset)| Some((gauge, offset?))) {
                 let _before = gauge.get_or_create(&at).set(offset);
             }
-            match status.lag_ms {
-                Some(lag_ms) => drop(self.lag.get_or_create(&at).set(from_ms(lag_ms))),
+            if let Some(lag_ms) = status.lag_ms {
+                let _before = self.lag.get_or_create(&at).set(from_ms(lag_ms));
+            } else {
                 // it is another process's now
-                None => drop(self.lag.remove(&at)),
+                let _was = self.lag.remove(&at);
             }
             segments += status.segments;
         }
         for (role, assigned) in [("archiver", status.assigned.archiver), ("indexer", status.assigned.indexer)] {
             let of = OfRole { dataset: dataset.clone(), role };
-            match assigned {
-                Some(assigned) => drop(self.assigned.get_or_create(&of).set(assigned)),
-                None => drop(self.assigned.remove(&of)),
+            if let Some(assigned) = assigned {
+                let _before = self.assigned.get_or_create(&of).set(assigned);
+            } else {
+                let _was = self.assigned.remove(&of);
             }
         }
         show(&self.segments.get_or_create(&of(dataset)), segments);

@@ -104,7 +104,7 @@ impl SpeedStatus for TestLog {
         self.changes.subscribe()
     }
 
-    async fn lost(&self, _: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
+    async fn lost(&self, _: &str, _: &Coverage) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
         Ok(BTreeMap::new())
     }
 }
