@@ -126,13 +126,10 @@ impl SpeedStatus for Facts {
         self.parts.moved.subscribe()
     }
 
-    async fn lost(
-        &self,
-        dataset: &str,
-        coverage: &Coverage,
-    ) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
+    async fn lost(&self, dataset: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
         let Some(stream) = self.streams.get(dataset) else { return Ok(BTreeMap::new()) };
-        stream.lost(coverage).await
+        let status = stream.archiver.status();
+        Ok(status.into_iter().map(|(partition, status)| (partition, status.lost)).collect())
     }
 }
 

@@ -2,7 +2,6 @@
 //! process's share of the work on each, as far as that is one of its roles.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -49,7 +48,6 @@ pub(super) struct Stream {
     partitioner: Mutex<Partitioner>,
     pub(super) indexers: Mutex<BTreeMap<String, Running>>,
     heard: Mutex<Heard>,
-    lost: tokio::sync::Mutex<BTreeMap<LogPartition, Lost>>,
     /// When views that nobody here keeps up were looked at.
     views_looked_at: Mutex<Option<Instant>>,
     /// Stops its archiver and indexers.
@@ -64,18 +62,10 @@ pub(super) struct Stream {
 struct Heard {
     /// The last that it told, and when.
     ends: Option<(Coverage, DateTime<Utc>)>,
-    /// Where its partitions began then.
-    starts: Vec<u64>,
+    /// How many partitions it had then.
+    partitions: u32,
     /// When it did not answer, if it has not since.
     failed: Option<Instant>,
-}
-
-/// What was looked for in the archive of a partition: ranges that the log lost before they were archived.
-#[derive(Default)]
-struct Lost {
-    /// Up to where.
-    looked_to: u64,
-    ranges: Vec<Range<u64>>,
 }
 
 /// An indexer at work.
@@ -126,7 +116,6 @@ impl Stream {
             definition: RwLock::new(Arc::new(applied)),
             indexers: Mutex::default(),
             heard: Mutex::default(),
-            lost: tokio::sync::Mutex::default(),
             views_looked_at: Mutex::default(),
             stop: parts.stop_speed.child_token(),
             stop_batch: parts.stop_batch.child_token(),
@@ -310,10 +299,10 @@ impl Stream {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match asked {
             Ok(bounds) => {
-                let starts = bounds.iter().map(|bounds| bounds.start).collect();
+                let partitions = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
                 let of = |(number, bounds): (u32, Bounds)| (self.partition(number), bounds.end);
                 let ends: Coverage = (0..).zip(bounds).map(of).collect();
-                *heard = Heard { ends: Some((ends.clone(), at)), starts, failed: None };
+                *heard = Heard { ends: Some((ends.clone(), at)), partitions, failed: None };
                 Ok((ends, None))
             }
             Err(error) if error.kind() == Kind::Retryable => {
@@ -331,40 +320,6 @@ impl Stream {
     /// The partitions of the log, as far as it was heard of.
     pub(super) fn known_partitions(&self) -> BTreeSet<u32> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..u32::try_from(heard.starts.len()).unwrap_or(u32::MAX)).collect()
-    }
-
-    /// What was lost before it was archived, of what `coverage` does not include. This process's archiver has met it, or another
-    /// one: then the archive says so, wherever the log has let go of records.
-    pub(super) async fn lost(&self, coverage: &Coverage) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
-        let met = self.archiver.status().into_iter().map(|(partition, status)| (partition, status.lost));
-        let mut all: BTreeMap<LogPartition, Vec<Range<u64>>> = met.collect();
-        if self.parts.log_alone {
-            return Ok(all);
-        }
-        let starts = self.heard.lock().unwrap_or_else(PoisonError::into_inner).starts.clone();
-        let mut lost = self.lost.lock().await;
-        for (partition, start) in (0..).map(|number| self.partition(number)).zip(starts) {
-            let known = lost.entry(partition.clone()).or_default();
-            let from = known.looked_to.max(coverage.end(&partition));
-            if start > from {
-                self.look_for_lost(&partition, from, known).await?;
-            }
-            let ranges = all.entry(partition).or_default();
-            ranges.extend(known.ranges.iter().filter(|range| !ranges.contains(range)).cloned().collect::<Vec<_>>());
-        }
-        Ok(all)
-    }
-
-    async fn look_for_lost(&self, partition: &LogPartition, from: u64, known: &mut Lost) -> Result<(), AnyError> {
-        if self.archive.origin(partition).await.map_err(AnyError::new)?.is_none_or(|origin| origin > from) {
-            return Ok(());
-        }
-        for segment in self.archive.segments_from(partition, from).await.map_err(AnyError::new)? {
-            let header = self.archive.header(&segment).await.map_err(AnyError::new)?;
-            known.ranges.extend(header.lost);
-            known.looked_to = header.range.end;
-        }
-        Ok(())
+        (0..heard.partitions).collect()
     }
 }

@@ -44,6 +44,7 @@ pub use records::{Accepted, RecordPosition, Sealed};
 pub use serve::{ConnectionLimits, Drained, listen, serve};
 pub use sql::SqlRequest;
 
+use body::Bodies;
 use metrics::Metrics;
 
 /// Bounds on requests.
@@ -53,6 +54,8 @@ pub struct RequestLimits {
     pub sql_bytes_max: usize,
     /// Most bytes of a request with records.
     pub records_bytes_max: usize,
+    /// Most bytes that the bodies of all requests under way take together.
+    pub bodies_bytes_max: usize,
     /// Longest time that a body may take to come.
     pub body_timeout: Duration,
     /// Longest time that nothing of an answer may be taken.
@@ -74,6 +77,7 @@ impl Default for RequestLimits {
         Self {
             sql_bytes_max: 1 << 20,
             records_bytes_max: 16 << 20,
+            bodies_bytes_max: 256 << 20,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             query_timeout: Duration::from_secs(60),
@@ -113,6 +117,7 @@ struct Shared {
     backend: Arc<dyn Backend>,
     tokens: Option<Tokens>,
     limits: RequestLimits,
+    bodies: Bodies,
     registry: Registry,
     metrics: Metrics,
     running: Arc<Semaphore>,
@@ -136,6 +141,10 @@ impl Door {
             backend: self.backend,
             tokens: self.tokens,
             limits: self.limits,
+            bodies: Bodies::new(
+                self.limits.bodies_bytes_max.max(self.limits.records_bytes_max),
+                self.limits.body_timeout,
+            ),
             registry: self.registry,
             metrics,
             running: Arc::new(Semaphore::new(self.limits.queries_max)),

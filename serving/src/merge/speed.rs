@@ -32,13 +32,10 @@ pub trait SpeedStatus: fmt::Debug + Send + Sync {
     /// after: nothing that came in between is missed, and nothing else wakes him.
     fn changes(&self) -> watch::Receiver<u64>;
 
-    /// Offsets that retention took before they were archived, by partition: at least those that `coverage` does not include.
+    /// Offsets that retention took before they were archived, by partition, as far as this process met them: records that a
+    /// view read before they were lost are in its answers, and go with it.
     ///
     /// # Errors
     /// Whatever the archive reports.
-    async fn lost(
-        &self,
-        dataset: &str,
-        coverage: &Coverage,
-    ) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError>;
+    async fn lost(&self, dataset: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError>;
 }

@@ -1,5 +1,7 @@
 //! The indexer: the view holds what the definition makes of the log's prefix, whatever fails, goes or comes late.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -282,6 +284,10 @@ async fn lost_segments_and_a_late_origin_are_passed() {
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(0..4, 0));
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(4..9, 0));
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Idle);
+    let lost = async || live.pin(indexer.view()).await.unwrap().unwrap().lost();
+    assert_eq!(lost().await, BTreeMap::from([(name(0), vec![Range { start: 4, end: 9 }])]), "whoever answers names it");
+    live.drop_below(indexer.view(), &[(name(0), 9)].into_iter().collect()).await.unwrap();
+    assert_eq!(lost().await, BTreeMap::new(), "the curated table names it now");
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ impl SpeedStatus for Speed {
         tokio::sync::watch::Sender::new(0).subscribe()
     }
 
-    async fn lost(&self, _: &str, _: &Coverage) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
+    async fn lost(&self, _: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
         Ok(BTreeMap::new())
     }
 }

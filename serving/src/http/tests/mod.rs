@@ -238,6 +238,14 @@ async fn whatever_is_refused_is_a_problem_with_a_code() {
             504,
             "positions_not_reached",
         ),
+        (
+            "POST",
+            "/v1/sql",
+            json_type,
+            b"{\"sql\": \"SELECT 1 FROM orders\", \"at_least\": {\"orders\": {\"orders/7\": 1}}}",
+            400,
+            "unknown_partition",
+        ),
         ("POST", "/v1/sql", json_type, b"{\"sql\": \"SELECT CAST('x' AS BIGINT)\"}", 422, "query_failed"),
         ("POST", "/v1/datasets/none/records", json_type, b"[{}]", 404, "unknown_dataset"),
         ("POST", "/v1/datasets/orders/records", json_type, b"[]", 400, "no_records"),
@@ -254,6 +262,9 @@ async fn whatever_is_refused_is_a_problem_with_a_code() {
         assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{what}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{what}: {problem}");
     }
+    let keys = [("content-type", json_type), ("idempotency-key", "one"), ("idempotency-key", "two")];
+    let reply = request(served.address, "POST", "/v1/datasets/orders/records", &keys, b"[{}]").await;
+    assert_eq!((reply.status, reply.json()["code"].clone()), (400, json!("bad_idempotency_key")));
     let refused = served.sql(json!({"sql": "SELECT 1"}), "image/png").await;
     assert_eq!((refused.status, refused.json()["code"].clone()), (406, json!("not_acceptable")));
     let metrics = served.get("/metrics").await.text();
@@ -307,6 +318,12 @@ async fn a_slow_body_times_out_and_pressure_says_when_to_come_again() {
     slow.write_all(head.as_bytes()).await.expect("sends");
     let reply = finish(slow).await;
     assert_eq!((reply.status, reply.json()["code"].clone()), (408, json!("slow_body")));
+    // one that says how large it is need not be waited for
+    let mut huge = TcpStream::connect(served.address).await.expect("connects");
+    let head = "POST /v1/sql HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 100000000000\r\n\r\n{";
+    huge.write_all(head.as_bytes()).await.expect("sends");
+    let reply = finish(huge).await;
+    assert_eq!((reply.status, reply.json()["code"].clone()), (413, json!("too_large")));
 
     served.backend.busy.store(true, Ordering::Relaxed);
     let busy = served.append("{\"id\":\"a\"}\n").await;
