@@ -96,9 +96,8 @@ impl Config {
         if roles.are_all() {
             return Ok(());
         }
-        let is_default = |path: &str| {
-            self.effective.iter().any(|value| value.key.path() == path && value.origin == Origin::Default)
-        };
+        let is_default =
+            |path: &str| self.effective.iter().any(|value| value.key.path() == path && value.origin == Origin::Default);
         // The catalog is for who registers tables and for who asks for them.
         let asks_catalog = roles.has(Role::Batch) || roles.has(Role::Serving);
         let forbidding = [

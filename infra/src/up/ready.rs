@@ -41,7 +41,8 @@ fn missing_of(parts: &Parts, stream: &Stream) -> Option<String> {
     let dataset = &stream.dataset;
     let waits = |role: Role, share: &Assignment| {
         let why = share.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
-        (!share.joined).then(|| format!("the {} of `{dataset}` waits for its share of the partitions{why}", role.name()))
+        (!share.joined)
+            .then(|| format!("the {} of `{dataset}` waits for its share of the partitions{why}", role.name()))
     };
     if let Some(share) = stream.archivers.get()
         && let Some(waits) = waits(Role::Archiver, &share.assignment())

@@ -33,7 +33,11 @@ impl Work {
         self.running.values().any(|(running, _)| running == partition)
     }
 
-    fn spawn(&mut self, partition: LogPartition, work: impl Future<Output = Result<(), IndexerError>> + Send + 'static) {
+    fn spawn(
+        &mut self,
+        partition: LogPartition,
+        work: impl Future<Output = Result<(), IndexerError>> + Send + 'static,
+    ) {
         let handle = self.tasks.spawn(work);
         self.running.insert(handle.id(), (partition, handle));
     }
@@ -97,7 +101,8 @@ impl Indexer {
         }
         let mut own = self.follow(&mut share, &mut work).await?;
         self.start(&mut work, &permits, &own, self.partitions());
-        let mut looks = interval_at(Instant::now() + self.settings.partitions_refresh, self.settings.partitions_refresh);
+        let mut looks =
+            interval_at(Instant::now() + self.settings.partitions_refresh, self.settings.partitions_refresh);
         let mut retries = Retries::default();
         loop {
             tokio::select! {

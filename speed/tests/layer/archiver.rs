@@ -88,7 +88,10 @@ async fn h1_what_was_gathered_of_a_topic_that_is_gone_is_sealed() {
                 let new = world.log.create_topic(&world.topic.name, 1).await.unwrap();
                 let record = Record { value: Some(order(0)), ..Record::default() };
                 world.log.append(&new, vec![Routed { partition: 0, record }; 9], None).await.unwrap();
-                archiver.run(&Share::default(), &CancellationToken::new()).await.expect_err("there is nothing to archive any more")
+                archiver
+                    .run(&Share::default(), &CancellationToken::new())
+                    .await
+                    .expect_err("there is nothing to archive any more")
             }
             false => archiver.flush().await.expect_err("there is nothing to archive any more"),
         };

@@ -85,7 +85,8 @@ pub(super) async fn a_partition_waits_for_whoever_works_on_it(log: &Arc<dyn Log>
     let early = tokio::time::timeout(A_WHILE, until(&mut two, "a share", |now| !numbers(now).is_empty())).await;
     assert!(early.is_err(), "a partition has two members: {told:?}, {early:?}");
     one.settle(&told);
-    until(&mut two, "the other partition", |now| numbers(now).is_disjoint(&numbers(&told)) && !numbers(now).is_empty()).await;
+    until(&mut two, "the other partition", |now| numbers(now).is_disjoint(&numbers(&told)) && !numbers(now).is_empty())
+        .await;
     two.leave().await;
     one.leave().await;
 }
