@@ -150,7 +150,7 @@ impl ErrorKind for UpError {
             Self::Address { .. } => Some("give another one with --http; port 0 takes any free one".to_owned()),
             Self::Unguarded(_) => Some("name a file of tokens with --tokens-file, or bind to 127.0.0.1".to_owned()),
             Self::Running { .. } => Some(
-                "another process, of other roles or beside it, takes a data directory of its own: --data-dir"
+                "use the running process, or stop it first; one of other roles takes a data directory of its own: --data-dir"
                     .to_owned(),
             ),
             Self::Log(error) => error.hint(),

@@ -73,7 +73,7 @@ impl Member {
         let config = settings.member(group);
         let open = {
             let place = Arc::clone(&place);
-            move || {
+            move || -> KafkaResult<BaseConsumer<Context>> {
                 let consumer = BaseConsumer::from_config_and_context(&config, Context(Arc::clone(&place)))?;
                 consumer.subscribe(&[place.topic.as_str()])?;
                 Ok(consumer)
