@@ -108,13 +108,9 @@ mod tests {
                 }
                 for run in found.into_iter().rev() {
                     prop_assert!(run.len() > 1);
-                    let old: Vec<SegmentRef> = chain[run.clone()].to_vec();
-                    let packed = SegmentRef {
-                        end: old[old.len() - 1].end,
-                        bytes: old.iter().map(|segment| segment.bytes).sum(),
-                        packed: true,
-                        ..old[0].clone()
-                    };
+                    let old: Vec<Link> = chain[run.clone()].to_vec();
+                    let packed =
+                        Link { end: old[old.len() - 1].end, bytes: old.iter().map(|link| link.bytes).sum() };
                     prop_assert!(packed.bytes <= full && packed.end.is_some_and(|end| end <= covered));
                     chain.splice(run, [packed]);
                 }

@@ -10,7 +10,7 @@ use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
 use tidemark_shared::dataset::{Definition, KnownDefinitions};
 use tidemark_shared::error::{AnyError, ErrorKind};
 use tidemark_shared::live::{LivePin, LiveView, ViewId};
-use tidemark_shared::position::Coverage;
+use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::sql::{CutError, Layer};
 use tidemark_shared::store::Store;
 
