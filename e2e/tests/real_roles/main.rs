@@ -26,10 +26,10 @@ fn real_roles_are_processes_of_their_own_that_share_their_work_and_take_it_over(
         stack.start(name, role);
     }
     stack.all_ready();
-    println!("five processes are ready after {:.1} s", begun.elapsed().as_secs_f64());
-    let shares = stack.shares(&["indexer-1", "indexer-2"]);
-    assert_eq!(shares, [2, 2], "two indexers share four partitions");
-    assert_eq!(stack.shares(&["indexer-2", "archiver"])[1], 4);
+    println!("five processes are ready after {:.1?}", begun.elapsed());
+    // what one of them has is shared out once the other has come
+    until("shares of two", || (stack.shares(&["indexer-1", "indexer-2"]) == [2, 2]).then_some(()));
+    assert_eq!(stack.shares(&["archiver"]), [4]);
     small_doors(&stack);
     for _ in 0..5 {
         stack.pulse();
