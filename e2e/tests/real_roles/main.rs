@@ -31,7 +31,7 @@ fn real_roles_are_processes_of_their_own_that_share_their_work_and_take_it_over(
     until("shares of two", || (stack.shares(&["indexer-1", "indexer-2"]) == [2, 2]).then_some(()));
     assert_eq!(stack.shares(&["archiver"]), [4]);
     small_doors(&stack);
-    for _ in 0..5 {
+    for _ in 0..3 {
         stack.pulse();
     }
 
@@ -59,10 +59,10 @@ fn real_roles_are_processes_of_their_own_that_share_their_work_and_take_it_over(
     let covered = stack.rows_batch();
     until("rows that the other archiver sealed", || {
         stack.pulse();
-        (stack.rows_batch() > covered + 100).then_some(())
+        (stack.rows_batch() > covered + 60).then_some(())
     });
     stack.signal("archiver", "CONT");
-    for _ in 0..5 {
+    for _ in 0..3 {
         stack.pulse();
     }
     stack.sealed();

@@ -59,7 +59,7 @@ impl Stack {
             ("TIDEMARK_LIVE_INDEX_OFFSETS", "256".to_owned()),
             ("TIDEMARK_LIVE_GRACE", "3s".to_owned()),
             ("TIDEMARK_SPEED_SEGMENT_AGE_MAX", "500ms".to_owned()),
-            ("TIDEMARK_BATCH_INTERVAL", "2s".to_owned()),
+            ("TIDEMARK_BATCH_INTERVAL", "1s".to_owned()),
         ];
         let tidemark = Tidemark::new(&self.folder.path().join(name)).expect("built");
         env.into_iter().fold(tidemark, |tidemark, (name, value)| tidemark.with_env(name, value))
@@ -144,9 +144,7 @@ impl Stack {
     pub(crate) fn recovers(&mut self, what: &str, within: Duration) -> Duration {
         let took = self.pulse();
         assert!(took < within, "{what}: records were found after {took:?}");
-        for _ in 0..3 {
-            self.pulse();
-        }
+        self.pulse();
         took
     }
 

@@ -37,6 +37,23 @@ pub(super) struct Intervals {
 impl Runs {
     /// Runs until it is stopped. A run that fails is told, and tried again at the next occasion.
     pub(super) async fn run(&self) -> Result<(), UpError> {
+        tokio::select! {
+            ended = self.run_on() => ended,
+            () = self.settle() => Ok(()),
+        }
+    }
+
+    /// Lets the group have its way at once: a run under way goes on beside another process's, and one of them works in vain.
+    async fn settle(&self) {
+        let Some(mut share) = self.stream.runners.get().cloned() else { return std::future::pending().await };
+        loop {
+            let now = share.take();
+            share.settle(&now);
+            share.changed().await;
+        }
+    }
+
+    async fn run_on(&self) -> Result<(), UpError> {
         let name = format!("batch {}", self.stream.dataset);
         let mut upkeep = Upkeep::default();
         while self.due().await {

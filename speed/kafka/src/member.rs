@@ -2,7 +2,8 @@
 //! position, through [`crate::readers`]). A thread of its own polls the consumer, or the group would think it gone.
 //!
 //! Partitions are handed over one rebalance after the other (cooperative-sticky): what a member keeps, it works on all the
-//! while. One that is to go to another member stays until whoever works on it has settled that, or [`SETTLE_MAX`] has passed.
+//! while. One that is to go to another member stays until whoever works on it has settled that, or [`SETTLE_MAX`] has passed. A
+//! member that was not heard of has lost its partitions already, and is only told so.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -247,7 +248,9 @@ impl Place {
             now.joined = !lost;
         });
         tracing::info!(topic = %self.topic, number, ?gone, lost, "partitions were taken away");
-        self.wait_settled(number);
+        if !lost {
+            self.wait_settled(number);
+        }
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Eager => consumer.unassign(),
             RebalanceProtocol::None | RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),

@@ -134,13 +134,9 @@ impl Archiver {
     /// share; one that does not run owns all, or what it is told here.
     pub async fn own(&self, partitions: Partitions) {
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
-        let slots: Vec<_> = {
-            let known = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-            known.iter().map(|(number, slot)| (*number, Arc::clone(slot))).collect()
-        };
-        for (number, slot) in slots.into_iter().filter(|(number, _)| !self.owns(*number)) {
-            let bytes = slot.lock().await.forget();
-            self.gathered.fetch_sub(bytes, Ordering::Relaxed);
+        let known: Vec<u32> = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        for number in known.into_iter().filter(|number| !self.owns(*number)) {
+            self.let_go(number).await;
             if let Some(status) = self.statuses().get_mut(&self.log_partition(number)) {
                 (status.error, status.stopped) = (None, false);
             }

@@ -15,8 +15,7 @@ const ROUND_STEPS_MAX: usize = 8;
 
 impl Archiver {
     /// Archives its share of the partitions until it is cancelled. What is gathered then is not put (the next archiver reads
-    /// it again); call [`Archiver::flush_own`] afterwards to archive it. So with a partition that it has no more: what it had
-    /// begun to put is put, and the rest is read again by whoever has it. Failures of log and store are tried again; a
+    /// it again); call [`Archiver::flush_own`] afterwards to archive it. So with a partition that it has no more. Failures of log and store are tried again; a
     /// partition that can't go on stops by itself and says so in [`Archiver::status`].
     ///
     /// # Errors
@@ -89,10 +88,13 @@ impl Archiver {
         for _ in 0..ROUND_STEPS_MAX {
             let mut still = Vec::with_capacity(busy.len());
             for partition in busy {
-                if share.has_changed() {
-                    return Ok(None);
-                }
-                match self.step(partition).await {
+                // What is under way then counts whole or not at all, and is looked for by whoever has the partition.
+                let stepped = tokio::select! {
+                    biased;
+                    () = share.changed() => return Ok(None),
+                    stepped = self.step(partition) => stepped,
+                };
+                match stepped {
                     Ok(ArchiverStep::Idle { due_in }) => {
                         at_most = at_most.min(due_in.unwrap_or(at_most));
                         idle.insert(partition, self.partition(partition).lock().await.next);

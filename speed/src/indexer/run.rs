@@ -115,7 +115,12 @@ impl Indexer {
                 // also where none is left that could end: only new partitions bring work
                 _ = looks.tick() => {}
             }
-            match self.look_again().await {
+            let looked = tokio::select! {
+                looked = self.look_again() => looked,
+                // who waits for a partition does not wait for that
+                () = share.changed() => continue,
+            };
+            match looked {
                 Ok(partitions) => {
                     retries.succeeded();
                     self.start(&mut work, &permits, &own, partitions);
