@@ -81,6 +81,7 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 # tests look on while retention works, and while a broker comes back after SIGKILL
 log.retention.check.interval.ms=1000
 broker.heartbeat.interval.ms=1000

@@ -101,6 +101,7 @@ fn settings(brokers: String, config: &KafkaConfig) -> Result<KafkaSettings, LogS
         key_file: config.key_file.clone(),
         sasl: sasl(config)?,
         replication: config.replication_factor,
+        session_timeout: config.session_timeout,
         properties,
     })
 }

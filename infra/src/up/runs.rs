@@ -37,9 +37,31 @@ pub(super) struct Intervals {
 impl Runs {
     /// Runs until it is stopped. A run that fails is told, and tried again at the next occasion.
     pub(super) async fn run(&self) -> Result<(), UpError> {
+        tokio::select! {
+            ended = self.run_on() => ended,
+            () = self.settle() => Ok(()),
+        }
+    }
+
+    /// Lets the group have its way at once: a run under way goes on beside another process's, and one of them works in vain.
+    async fn settle(&self) {
+        let Some(mut share) = self.stream.runners.get().cloned() else { return std::future::pending().await };
+        loop {
+            let now = share.take();
+            share.settle(&now);
+            share.changed().await;
+        }
+    }
+
+    async fn run_on(&self) -> Result<(), UpError> {
         let name = format!("batch {}", self.stream.dataset);
         let mut upkeep = Upkeep::default();
         while self.due().await {
+            if !self.stream.runs_batch() && self.parts.pressure.level() < Level::BatchWanted {
+                // another process does, and this one once it does not any more
+                self.parts.tasks.works(&name);
+                continue;
+            }
             let begun = Instant::now();
             let ended = self.stream.stop_batch.run_until_cancelled(Box::pin(self.once(&mut upkeep))).await;
             let Some(ended) = ended else { break };
@@ -81,10 +103,10 @@ impl Runs {
     async fn once(&self, upkeep: &mut Upkeep) -> Result<(), UpError> {
         let dataset = &self.stream.dataset;
         // A partition that can't be archived keeps files and the other partitions from nothing.
-        let flushed = self.stream.archiver.flush().await;
+        let flushed = self.stream.seal_own().await;
         let report = self.parts.batch.run(dataset, &quiet()).await?;
         self.streams.look_now();
-        let _archived = flushed?;
+        flushed?;
         let catalog = format!("catalog of {dataset}");
         match report.catalog_error {
             Some(reason) => self.parts.tasks.fails(&catalog, reason),

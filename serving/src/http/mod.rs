@@ -105,6 +105,8 @@ pub struct Door {
     pub limits: RequestLimits,
     /// Metrics of the rest of the process; the door adds its own.
     pub registry: Registry,
+    /// False for a process that answers nothing and takes no records: its door tells how it is, and no more.
+    pub serves: bool,
 }
 
 /// What all requests share.
@@ -148,29 +150,44 @@ impl Door {
             running: Arc::new(Semaphore::new(self.limits.queries_max)),
             waiting: Semaphore::new(self.limits.waiting_max),
         });
-        Router::new()
-            .route("/v1/sql", post(sql::sql))
-            .route("/v1/datasets", get(datasets::list))
-            .route("/v1/datasets/{dataset}", get(datasets::show))
-            .route("/v1/datasets/{dataset}/records", post(records::append))
-            .route("/v1/datasets/{dataset}/seal", post(records::seal))
+        let status = Router::new()
             .route("/v1/status", get(status::status))
             .route("/healthz", get(status::healthz))
             .route("/readyz", get(status::readyz))
-            .route("/metrics", get(status::metrics))
-            .route("/openapi.json", get(openapi::json))
-            .route("/docs", get(openapi::page))
+            .route("/metrics", get(status::metrics));
+        let routes = match self.serves {
+            true => status.merge(serving_routes()).fallback(no_route),
+            false => status.fallback(not_served),
+        };
+        routes
             .method_not_allowed_fallback(wrong_method)
-            .fallback(no_route)
             .layer(from_fn_with_state(Arc::clone(&shared), auth::guard))
             .layer(from_fn_with_state(Arc::clone(&shared), observe))
             .with_state(shared)
     }
 }
 
+/// Of a process that answers.
+fn serving_routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/sql", post(sql::sql))
+        .route("/v1/datasets", get(datasets::list))
+        .route("/v1/datasets/{dataset}", get(datasets::show))
+        .route("/v1/datasets/{dataset}/records", post(records::append))
+        .route("/v1/datasets/{dataset}/seal", post(records::seal))
+        .route("/openapi.json", get(openapi::json))
+        .route("/docs", get(openapi::page))
+}
+
 async fn no_route(uri: Uri) -> Problem {
     let detail = format!("there is nothing at `{}`", uri.path());
     Problem::new(StatusCode::NOT_FOUND, "no_route", detail).with_hint("`GET /docs` shows what there is")
+}
+
+async fn not_served(uri: Uri) -> Problem {
+    let detail = format!("nothing is served at `{}`: this process has not the role `serving`", uri.path());
+    let hint = "ask one that has; here there are `/v1/status`, `/metrics`, `/healthz` and `/readyz`";
+    Problem::new(StatusCode::NOT_FOUND, "not_served", detail).with_hint(hint)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {

@@ -42,6 +42,7 @@ pub(super) const CODES: &[(&str, u16)] = &[
     ("origin_not_allowed", 403),
     ("no_route", 404),
     ("not_found", 404),
+    ("not_served", 404),
     ("unknown_dataset", 404),
     ("unknown_table", 404),
     ("wrong_method", 405),

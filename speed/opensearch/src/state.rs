@@ -219,11 +219,16 @@ impl Cluster {
                 return Ok(());
             }
             for (partition, floor) in new {
-                let (floor, indices, lost) = (*floor, BTreeMap::new(), Vec::new());
-                let state = PartitionState { epoch: 0, floor, visible: floor, indices, lost };
-                let _checked = state.version(partition)?;
-                self.create(handle, &floor_id(partition), &json!(Floor { floor })).await?;
-                self.create(handle, &position_id(partition), &state.document(partition)).await?;
+                let begin = |floor| {
+                    let (indices, lost) = (BTreeMap::new(), Vec::new());
+                    PartitionState { epoch: 0, floor, visible: floor, indices, lost }
+                };
+                let _checked = begin(*floor).version(partition)?;
+                self.create(handle, &floor_id(partition), &json!(Floor { floor: *floor })).await?;
+                // Who was first may have begun elsewhere: a position above its floor would say that there are rows between.
+                let got = self.get(handle, &[floor_id(partition)]).await?;
+                let begun = begin(floor_of(handle, &got[0])?);
+                self.create(handle, &position_id(partition), &begun.document(partition)).await?;
                 listed.push(partition.clone());
             }
             // Last, so that whoever reads the list finds what it names.
@@ -269,12 +274,20 @@ fn partitions(handle: &Handle, got: &GotOne) -> Result<Vec<LogPartition>, Failur
     listed.partitions.iter().map(|name| name.parse().map_err(|error| corrupt(handle, error))).collect()
 }
 
-fn partition_state(handle: &Handle, position: &GotOne, floor: &GotOne) -> Result<PartitionState, Failure> {
-    if !position.found || !floor.found {
-        return Err(corrupt(handle, "a partition has no position or no floor"));
+fn floor_of(handle: &Handle, got: &GotOne) -> Result<u64, Failure> {
+    if !got.found {
+        return Err(corrupt(handle, "a partition has no floor"));
     }
+    let Floor { floor } = Deserialize::deserialize(&got.source).map_err(|error| corrupt(handle, error))?;
+    Ok(floor)
+}
+
+fn partition_state(handle: &Handle, position: &GotOne, floor: &GotOne) -> Result<PartitionState, Failure> {
+    if !position.found {
+        return Err(corrupt(handle, "a partition has no position"));
+    }
+    let floor = floor_of(handle, floor)?;
     let position: Position = Deserialize::deserialize(&position.source).map_err(|error| corrupt(handle, error))?;
-    let Floor { floor } = Deserialize::deserialize(&floor.source).map_err(|error| corrupt(handle, error))?;
     let one = |(start, name, alias, uuid)| (start, IndexRef { name, alias, uuid });
     Ok(PartitionState {
         epoch: position.epoch,

@@ -34,8 +34,8 @@ impl Partition {
         Self { next, ..Self::default() }
     }
 
-    /// Goes on from `next`, which was read before; what was read ahead is read again.
-    pub(super) fn step_back(&mut self, next: u64) {
+    /// Goes on from `next`, where the view is; what was read ahead is read again.
+    pub(super) fn step_to(&mut self, next: u64) {
         (self.next, self.waiting, self.archived) = (next, None, Archived::default());
     }
 }
@@ -49,6 +49,20 @@ struct Made {
 }
 
 impl Indexer {
+    /// Goes on with a partition where the view is: others may have kept it up since.
+    pub(super) async fn resume(&self, name: &LogPartition) -> Result<(), IndexerError> {
+        let slot = lock(&self.partitions).get(name).cloned();
+        if let Some(slot) = slot {
+            let mut partition = slot.lock().await;
+            let visible = self.visible().await?.end(name);
+            if visible != partition.next {
+                partition.step_to(visible);
+            }
+        }
+        lock(&self.resumed).insert(name.clone());
+        Ok(())
+    }
+
     pub(super) async fn step_inner(&self, name: &LogPartition) -> Result<IndexerStep, IndexerError> {
         let slot = lock(&self.partitions).get(name).cloned();
         let missing = || LiveError::Missing { view: self.parts.view.clone(), partition: Some(name.clone()) };
@@ -143,7 +157,7 @@ impl Indexer {
             }
             Err(LiveError::Gap { visible, .. }) => {
                 // the view was lost and opened anew: it says itself where it goes on
-                partition.step_back(visible);
+                partition.step_to(visible);
                 return Ok(IndexerStep::Applied(visible..visible, 0));
             }
             Err(LiveError::Missing { .. }) => return Err(IndexerError::ViewGone { view: self.parts.view.clone() }),

@@ -105,6 +105,15 @@ async fn served(limits: RequestLimits, tokens: Option<Tokens>, drain_max: Durati
 }
 
 async fn served_with(limits: RequestLimits, tokens: Option<Tokens>, connections: ConnectionLimits) -> Served {
+    served_by(true, limits, tokens, connections).await
+}
+
+async fn served_by(
+    serves: bool,
+    limits: RequestLimits,
+    tokens: Option<Tokens>,
+    connections: ConnectionLimits,
+) -> Served {
     let world = Arc::new(World::new(PLAIN).await);
     let (busy, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
     let backend = Arc::new(TestBackend { world: Arc::clone(&world), busy, stopping });
@@ -116,6 +125,7 @@ async fn served_with(limits: RequestLimits, tokens: Option<Tokens>, connections:
         tokens,
         limits,
         registry: Registry::default(),
+        serves,
     };
     let listener = listen("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -387,6 +397,19 @@ async fn datasets_and_health_are_shown() {
     served.backend.stopping.store(true, Ordering::Relaxed);
     let unready = served.get("/readyz").await;
     assert_eq!((unready.status, unready.json()["code"].clone()), (503, json!("not_ready")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_serves_nothing_tells_how_it_is_and_no_more() {
+    let served = served_by(false, RequestLimits::default(), None, ConnectionLimits::default()).await;
+    for path in ["/healthz", "/readyz", "/metrics", "/v1/status"] {
+        assert_eq!(served.get(path).await.status, 200, "{path}");
+    }
+    let asked = served.sql(json!({"sql": "SELECT 1"}), "application/json").await;
+    let taken = request(served.address, "POST", "/v1/datasets/orders/records", &[], b"{}").await;
+    for reply in [asked, taken, served.get("/v1/datasets").await] {
+        assert_eq!((reply.status, reply.json()["code"].clone()), (404, json!("not_served")), "{reply:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
