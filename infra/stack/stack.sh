@@ -4,11 +4,12 @@
 #   stack.sh up                 starts what does not run yet, waits until it answers, prints the doors
 #   stack.sh down [--remove]    stops what it started, Tidemark first; --remove: and deletes its data
 #   stack.sh logs [NAME…]       follows the logs, of all or of those named; FOLLOW=no: shows their ends
+#   stack.sh env                prints the name of a file that gives a shell what `tidemark` needs; it holds secrets
 #
 # Docker Compose where an engine answers (TIDEMARK_DOCKER=no prevents that), else plain processes, by infra/servers. Both read
 # .env, roles.env and tidemark.toml. Of plain processes:
 #
-#   STACK_DATA     folder of data, logs and secrets (stack-data); stack.env there gives a shell what `tidemark` needs
+#   STACK_DATA     folder of data, logs and secrets (stack-data)
 #   TIDEMARK_BIN   the binary (that of `make build`)
 #   S3=minio       MinIO for versitygw
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -24,6 +25,32 @@ load_settings() {
     [[ $name =~ ^[A-Z][A-Z0-9_]*$ ]] && [ -z "${!name:-}" ] && export "$name=$value"
   done <"$here/.env"
   return 0
+}
+
+# Keys and profiles of the caller's own would count before the files of the stack.
+no_other_keys="unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_DEFAULT_PROFILE"
+
+# The environment of roles, from the addresses of the parts and the folder of secrets.
+load_roles() {
+  $no_other_keys
+  set -a
+  . "$here/roles.env"
+  . "$SECRETS/roles.env"
+  set +a
+}
+
+# write_shell_env FILE URL [DATA_DIR]: what a shell sources to use `tidemark` on this stack.
+write_shell_env() {
+  local name
+  (umask 077; : >"$1")
+  {
+    echo "$no_other_keys"
+    sed -n 's/^\([A-Z0-9_]*\)=.*/\1/p' "$here/roles.env" "$SECRETS/roles.env" |
+      while read -r name; do printf 'export %s=%q\n' "$name" "${!name}"; done
+    printf 'export TIDEMARK_TOKEN=%q TIDEMARK_SERVER=%q\n' "$(cat "$SECRETS/tokens")" "$2"
+    # Commands find the process by its data directory.
+    [ -z "${3:-}" ] || printf 'export TIDEMARK_DATA_DIR=%q\n' "$3"
+  } >"$1"
 }
 
 # ---- by Docker --------------------------------------------------------------------------------
@@ -45,6 +72,11 @@ compose_doors() {
 compose_up() {
   "$here/secrets.sh"
   compose up -d --build --wait >&2
+  # Programs of this machine find the parts at the ports that are published.
+  SECRETS=$here/secrets S3_ADDRESS=127.0.0.1:$S3_PORT KAFKA_ADDRESS=127.0.0.1:$KAFKA_PORT
+  OPENSEARCH_ADDRESS=127.0.0.1:$OPENSEARCH_PORT POSTGRES_ADDRESS=127.0.0.1:$POSTGRES_PORT
+  load_roles
+  write_shell_env "$SECRETS/stack.env" "http://127.0.0.1:$HTTP_PORT"
   compose_doors
 }
 
@@ -66,35 +98,6 @@ roles() {
       ;;
     *) die "COMPOSE_PROFILES is full or laptop, not $COMPOSE_PROFILES" ;;
   esac
-}
-
-# The environment of roles, for programs that are started from here.
-load_roles() {
-  export SECRETS=$data/secrets S3_ADDRESS KAFKA_ADDRESS OPENSEARCH_ADDRESS POSTGRES_ADDRESS
-  S3_ADDRESS=127.0.0.1:$(cat "$data/s3.port")
-  KAFKA_ADDRESS=127.0.0.1:$(cut -d ' ' -f 1 "$data/kafka.port")
-  OPENSEARCH_ADDRESS=127.0.0.1:$(cat "$data/opensearch.port")
-  POSTGRES_ADDRESS=127.0.0.1:$(cat "$data/postgres.port")
-  # Keys and profiles of the caller's own would count before the file of ours.
-  unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_DEFAULT_PROFILE
-  set -a
-  . "$here/roles.env"
-  . "$SECRETS/roles.env"
-  set +a
-}
-
-# What a shell sources to use `tidemark` on this stack; it holds secrets.
-write_shell_env() {
-  local name
-  (umask 077; : >"$data/stack.env")
-  {
-    echo "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_DEFAULT_PROFILE"
-    for name in $(sed -n 's/^\([A-Z0-9_]*\)=.*/\1/p' "$here/roles.env" "$SECRETS/roles.env"); do
-      printf 'export %s=%q\n' "$name" "${!name}"
-    done
-    printf 'export TIDEMARK_TOKEN=%q\n' "$(cat "$SECRETS/tokens")"
-    printf 'export TIDEMARK_DATA_DIR=%q\n' "$data/tidemark-$1"
-  } >"$data/stack.env"
 }
 
 role_answers() {
@@ -119,9 +122,8 @@ start_role() {
 
 plain_doors() {
   local role
-  for role in "$@"; do
-    printf '%-12s http://127.0.0.1:%s%s\n' "$role" "$(cat "$data/tidemark-$role.port")" \
-      "   token in $SECRETS/tokens"
+  for role in $started; do
+    printf '%-12s http://127.0.0.1:%s   token in %s\n' "tidemark" "$(cat "$data/tidemark-$role.port")" "$SECRETS/tokens ($role)"
   done
   echo "S3           http://$S3_ADDRESS   keys in $SECRETS/aws-credentials"
   echo "Kafka        $KAFKA_ADDRESS"
@@ -145,6 +147,11 @@ plain_up() {
     TIDEMARK_DOCKER=no "$servers/up.sh" --data "$data" postgres >/dev/null
   # up.sh wrote what tests source; here stack.env is the one.
   rm -f "$data/env"
+  SECRETS=$data/secrets
+  S3_ADDRESS=127.0.0.1:$(cat "$data/s3.port")
+  KAFKA_ADDRESS=127.0.0.1:$(cut -d ' ' -f 1 "$data/kafka.port")
+  OPENSEARCH_ADDRESS=127.0.0.1:$(cat "$data/opensearch.port")
+  POSTGRES_ADDRESS=127.0.0.1:$(cat "$data/postgres.port")
   load_roles
   # Serving has the port of the settings, the others take what is free beside it.
   for role in $started; do
@@ -154,8 +161,8 @@ plain_up() {
   for role in $started; do
     wait_for "tidemark-$role" 60 role_answers "$(cat "$data/tidemark-$role.port")"
   done
-  write_shell_env "$role"
-  plain_doors $started
+  write_shell_env "$data/stack.env" "http://127.0.0.1:$(cat "$data/tidemark-$role.port")" "$data/tidemark-$role"
+  plain_doors
 }
 
 plain_down() {
@@ -178,18 +185,28 @@ plain_logs() {
   tail -n 50 "$follow" -v "${files[@]}"
 }
 
+plain_env() {
+  [ -e "$data/stack.env" ] || die "no stack runs on $data"
+  echo "$data/stack.env"
+}
+
 # -----------------------------------------------------------------------------------------------
 
 case ${1:-} in
-  up | down | logs) command=$1; shift ;;
-  *) die "say up, down [--remove] or logs [NAME…]" ;;
+  up | down | logs | env) command=$1; shift ;;
+  *) die "say up, down [--remove], logs [NAME…] or env" ;;
 esac
 load_settings
 if docker_works; then
   case $command in
     up) compose_up ;;
     down) [ -d "$here/secrets" ] || exit 0; compose --profile full --profile laptop down ${1:+--volumes} >&2 ;;
-    logs) compose logs --tail 50 $([ "${FOLLOW:-yes}" = no ] || echo --follow) "$@" ;;
+    logs)
+      follow=(--follow)
+      [ "${FOLLOW:-yes}" != no ] || follow=()
+      compose logs --tail 50 "${follow[@]}" "$@"
+      ;;
+    env) echo "$here/secrets/stack.env" ;;
   esac
 else
   "plain_$command" "$@"
