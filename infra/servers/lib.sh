@@ -60,6 +60,22 @@ stop() {
   rm -f "$data/$1.pid"
 }
 
+# build MODULE VERSION NAME: the path of a Go program, built on the first call.
+build() {
+  local program=$cache/$3-$2/$3 staging
+  mkdir -p "${program%/*}"
+  (
+    flock 9
+    [ -x "$program" ] && exit 0
+    need go "install Go, or start a Docker engine"
+    echo "building $3 $2 (some minutes, once)" >&2
+    staging=$(mktemp -d "${program%/*}/build.XXXXXX"); trap 'rm -rf "$staging"' EXIT
+    GOBIN=$staging GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "$1@$2" >&2 || exit 1
+    mv "$staging/$3" "$program"
+  ) 9>"${program%/*}/.lock" || exit 1
+  echo "$program"
+}
+
 # An unsigned request that the S3 server itself refuses shows that it answers.
 s3_answers() {
   python3 - "$1" <<'PY'
