@@ -3,10 +3,10 @@
 - both ways of starting it read the same settings, and no setting is set beside them;
 - containers: pinned images, health checks, loopback ports, bounded memory, no secret in the environment;
 - the Dockerfile: pinned bases, no root, no package lists left behind;
-- Prometheus, Grafana, index patterns: they parse, and name metrics that docs/metrics.md has;
+- Prometheus, Grafana, index patterns: they and their queries parse, and name metrics that docs/metrics.md has;
 - with --rendered FILE: what `helm template` made, pod by pod.
 
-Needs PyYAML. Exit code 0: all hold; 1: a rule is broken, one line each.
+Needs PyYAML and promql-parser. Exit code 0: all hold; 1: a rule is broken, one line each.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import promql_parser
 import yaml
 
 HERE = Path(__file__).resolve().parent
@@ -199,8 +200,10 @@ def known_metrics(stack: Stack, where: str, expression: str) -> None:
     for metric in METRIC.findall(expression):
         name = re.sub(r"_(bucket|sum|count)$", "", metric)
         stack.rule(metric in stack.metrics or name in stack.metrics, f"{where}: docs/metrics.md has no {metric}")
-    balanced = all(expression.count(a) == expression.count(b) for a, b in ("()", "{}", "[]"))
-    stack.rule(balanced, f"{where}: a bracket is missing in {expression}")
+    try:
+        promql_parser.parse(expression)
+    except ValueError as error:
+        stack.rule(False, f"{where}: {error}: {expression}")
 
 
 def prometheus(stack: Stack) -> None:
