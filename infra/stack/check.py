@@ -211,7 +211,7 @@ def prometheus(stack: Stack) -> None:
     for job in config["scrape_configs"]:
         for target in (target for group in job["static_configs"] for target in group["targets"]):
             stack.rule(target.partition(":")[0] in stack.services, f"prometheus.yml: no service {target}")
-    scraped = {group["labels"]["role"] for group in config["scrape_configs"][0]["static_configs"]}
+    scraped = {group["labels"]["service"] for group in config["scrape_configs"][0]["static_configs"]}
     roles = {name for name, service in stack.own().items() if "full" in service["profiles"]}
     stack.rule(scraped == roles, f"prometheus.yml: scrapes {sorted(scraped)}, there are {sorted(roles)}")
     for group in yaml.safe_load(text(HERE / "prometheus/alerts.yml"))["groups"]:
