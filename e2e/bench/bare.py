@@ -106,20 +106,15 @@ class Bulk:
     def remove_indices(self) -> None:
         self.ask(self.connection(), "DELETE", f"/{PREFIX}-{self.rounds}-*", None, {})
 
-    def run(self, documents: int, refreshing: bool) -> tuple[float, int]:
-        """Seconds for about so many documents, and how many there were. `refreshing`: each portion is made searchable before
-        the next one, as is done before a position moves."""
+    def run(self, refreshing: bool) -> float:
+        """Seconds for all that was recorded. `refreshing`: each portion is made searchable before the next one, as is done
+        before a position moves."""
         self.rounds += 1
         names = self.make_indices()
         work: queue.Queue = queue.Queue()
-        count = 0
-        while count < documents:
-            for path, body in self.recorded.bulks:
-                alias = re.match(r"/([^/]+)/_bulk", path)[1]
-                work.put((path.replace(alias, names[alias]), names[alias], body))
-                count += body.count(b"\n") // 2
-                if count >= documents:
-                    break
+        for path, body in self.recorded.bulks:
+            alias = re.match(r"/([^/]+)/_bulk", path)[1]
+            work.put((path.replace(alias, names[alias]), names[alias], body))
         failed: list[BaseException] = []
 
         def send() -> None:
@@ -128,7 +123,7 @@ class Bulk:
                 while not failed:
                     path, alias, body = work.get_nowait()
                     if json.loads(self.ask(connection, "POST", path, body, LINES)).get("errors"):
-                        self.check_repeated()
+                        raise SystemExit("documents of a bare `_bulk` were refused")
                     if refreshing:
                         self.ask(connection, "POST", f"/{alias}/_refresh", None, {})
             except queue.Empty:
@@ -149,9 +144,4 @@ class Bulk:
         if failed:
             raise SystemExit(f"bare `_bulk` failed: {failed[0]}")
         self.remove_indices()
-        return seconds, count
-
-    def check_repeated(self) -> None:
-        """Documents that are there already are no failure where they are sent more than once, to warm up."""
-        if self.rounds > 1:
-            raise SystemExit("documents of a bare `_bulk` were refused")
+        return seconds
