@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -56,8 +57,13 @@ class Disk:
             self.works = False
 
     def fill(self) -> None:
-        # the last blocks, too
         with self.filler.open("wb", buffering=0) as file:
+            while free := shutil.disk_usage(self.folder).free:
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), max(free * 9 // 10, 4 << 10))
+                    continue
+                break
+            # the last blocks, too
             for size in (16 << 20, 1 << 20, 4 << 10):
                 with contextlib.suppress(OSError):
                     while file.write(b"\0" * size) == size:

@@ -53,7 +53,7 @@ class Server:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env)
 
     def wait_ready(self, within_s: float = 60) -> None:
-        deadline = time.monotonic() + ready_within_s
+        deadline = time.monotonic() + within_s
         while True:
             if self.process.poll() is not None:
                 raise SystemExit(f"`up` ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
