@@ -149,6 +149,7 @@ mod tests {
             password: None,
             password_file: None,
             replication_factor: Some(3),
+            session_timeout: std::time::Duration::from_secs(45),
             properties_file: None,
         }
     }
