@@ -82,8 +82,6 @@ mod tests {
             ("at NOT BETWEEN '1000-01-01' AND '9999-12-31T23:59:59Z'", false),
             ("at IN ('3000-01-01', '2024-05-06T07:08:09.123456Z')", true),
             ("at = '2024-05-06T09:08:09.123456+02:00'", true),
-            ("at < '2024-05-06T07:08:09.123456789'", true),
-            ("at >= '2024-05-06T07:08:09.123456789'", false),
         ] {
             assert_eq!(is_true(condition).await, Ok(wanted), "{condition}");
         }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
+use tidemark_e2e::door::Door;
 use tidemark_e2e::platform::Tidemark;
 use tidemark_e2e::server::Server;
 
@@ -29,28 +30,36 @@ struct Shown {
     answers: u64,
 }
 
-/// Streams trips for `seconds` and shows what one query sees. Fails if an answer is wrong.
-pub(crate) fn show(tidemark: &Tidemark, csv: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
-    heading("tidemark up: trips stream in, the batch layer runs every 3 s, one answer covers both");
+/// Streams trips for `seconds` and shows what one query sees, of the server at `running` or of one of its own. Fails if an
+/// answer is wrong.
+pub(crate) fn show(tidemark: &Tidemark, running: Option<&str>, csv: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
+    heading("tidemark up: trips stream in, the batch layer runs every few seconds, one answer covers both");
     let trips = as_json(csv)?;
-    let server = Arc::new(Server::start(tidemark, &["--batch-interval", "3s", "--segment-age-max", "1s"])?);
+    let (own, door) = match running {
+        Some(url) => (None, Arc::new(Door::at(url.to_owned(), std::env::var("TIDEMARK_TOKEN").ok()))),
+        None => {
+            let server = Server::start(tidemark, &["--batch-interval", "3s", "--segment-age-max", "1s"])?;
+            let door = server.door();
+            (Some(server), door)
+        }
+    };
     println!(
         "  {} trips of {} are replayed with today's clock, {} a second",
         count(trips.len() as u64),
         csv.display(),
         count(RATE)
     );
-    let mut auditor = audit(tidemark, seconds)?;
-    let shown = stream(&server, trips, seconds)?;
-    verdict(&server, &mut auditor, &shown)?;
-    match Arc::into_inner(server).ok_or("the server is still in use")?.stop()? {
-        Some(0) => Ok(()),
-        code => Err(format!("tidemark up ended with {code:?}").into()),
+    let mut auditor = audit(tidemark, running, seconds)?;
+    let shown = stream(&door, trips, seconds)?;
+    verdict(&door, &mut auditor, &shown)?;
+    match own.map(Server::stop).transpose()? {
+        None | Some(Some(0)) => Ok(()),
+        Some(code) => Err(format!("tidemark up ended with {code:?}").into()),
     }
 }
 
 /// Produces on a thread of its own and asks once a second.
-fn stream(server: &Arc<Server>, trips: Vec<Map<String, Value>>, seconds: u64) -> Result<Shown, Box<dyn Error>> {
+fn stream(server: &Arc<Door>, trips: Vec<Map<String, Value>>, seconds: u64) -> Result<Shown, Box<dyn Error>> {
     let (stop, stopped) = mpsc::channel::<()>();
     let (sent, sents) = mpsc::channel();
     let producer = {
@@ -96,7 +105,7 @@ fn print_answer(answer: &Value, produced: u64) {
 
 /// Sends requests at [`RATE`] until `stopped` is closed.
 fn produce(
-    server: &Server,
+    server: &Door,
     trips: &[Map<String, Value>],
     stopped: &mpsc::Receiver<()>,
     sent: &mpsc::Sender<u64>,
@@ -149,13 +158,14 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// The audit asks its own questions while the trips stream in.
-fn audit(tidemark: &Tidemark, seconds: u64) -> Result<Child, Box<dyn Error>> {
+fn audit(tidemark: &Tidemark, running: Option<&str>, seconds: u64) -> Result<Child, Box<dyn Error>> {
     let (questions, time) = ((seconds * 20).to_string(), format!("{}s", seconds.saturating_sub(1).max(1)));
-    let arguments = ["audit", "trips", "--count", &questions, "--while-running", &time, "--json", "--quiet"];
+    let mut arguments = vec!["audit", "trips", "--count", &questions, "--while-running", &time, "--json", "--quiet"];
+    arguments.extend(running.into_iter().flat_map(|url| ["--server", url]));
     Ok(tidemark.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?)
 }
 
-fn verdict(server: &Server, auditor: &mut Child, shown: &Shown) -> Result<(), Box<dyn Error>> {
+fn verdict(server: &Door, auditor: &mut Child, shown: &Shown) -> Result<(), Box<dyn Error>> {
     heading("tidemark audit trips: every answer derived again from the raw zone");
     let output = auditor.stdout.take().ok_or("the audit has no output")?;
     let report: Value = serde_json::from_reader(output)?;
