@@ -72,7 +72,7 @@ impl Cluster {
     /// Waits for an index that somebody else may be making at this moment: he is told when it can be used, and we are not. One
     /// that can't be used is met by whoever uses it.
     pub(crate) async fn wait_usable(&self, index: &str) -> Result<(), Failure> {
-        let path = format!("_cluster/health/{index}?wait_for_status=yellow&timeout=10s");
+        let path = format!("_cluster/health/{index}?wait_for_active_shards=1&timeout=10s");
         self.send(Method::Get, &path, None).await.map(drop)
     }
 
