@@ -150,6 +150,7 @@ mod tests {
             password_file: None,
             replication_factor: Some(3),
             properties_file: None,
+            session_timeout: std::time::Duration::from_secs(10),
         }
     }
 
