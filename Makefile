@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed mutants chaos chaos-batch sim fuzz fuzz-http stack-up stack-down stack-logs stack-check demo-stack build-image clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed bench-stack mutants chaos chaos-batch chaos-stack sim days fuzz fuzz-http stack-up stack-down stack-logs stack-check demo-stack build-image clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
@@ -13,11 +13,15 @@ SHOW ?= 20
 KILLS ?=
 # Answers that chaos audits at least.
 ANSWERS ?= 20000
+# Faults of chaos-stack; `once`: each kind once.
+FAULTS ?= 300
+# Records of bench-stack's throughput.
+RECORDS ?= 300000
 # Seed of a chaos run; empty: a new one, which it prints. Of sim: only this one, with every call.
 SEED ?=
 # Seeds that sim runs.
 SEEDS ?= 1000
-# Minutes a fuzz target, and of fuzz-http (10 unless set); minutes that chaos goes on for at least.
+# Minutes a fuzz target, and of fuzz-http (10 unless set); minutes that chaos and chaos-stack go on for at least.
 MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
@@ -75,6 +79,10 @@ bench-speed: setup ## Produce to visible, freshness, merged against batch, memor
 	$(BENCH_BUILD)
 	python3 e2e/bench/speed.py --tidemark $(TARGET)/debug/tidemark --index-speed $(TARGET)/debug/examples/index_speed
 
+bench-stack: setup-python ## The same on Kafka, OpenSearch, S3 and PostgreSQL, beside what Kafka and OpenSearch do by themselves
+	$(BENCH_BUILD)
+	.venv/bin/python e2e/bench/stack.py --tidemark $(TARGET)/debug/tidemark --records $(RECORDS)
+
 mutants: setup ## Break every invariant of the hand-off on purpose and see that a test notices
 	python3 e2e/mutants/run.py --target $(TARGET) $(if $(CARGO_FLAGS),--cargo-flags="$(CARGO_FLAGS)")
 
@@ -84,8 +92,14 @@ chaos: build ## Kill the running process KILLS times under records, batch runs, 
 chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local directory and S3; compare with undisturbed runs
 	infra/checks/chaos.sh --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
+chaos-stack: setup-python build ## Break Kafka, OpenSearch, S3, PostgreSQL and our processes FAULTS times under load; audit all answers
+	.venv/bin/python e2e/chaos/stack.py --tidemark $(TARGET)/debug/tidemark $(if $(filter once,$(FAULTS)),--once,--faults $(FAULTS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 sim: build ## Simulate the whole platform on one thread in SEEDS orders of calls and faults; SEED=n shows one
 	@$(TARGET)/debug/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
+
+days: build ## Work through HOURS of a steady stream at a simulated clock, and count objects each hour
+	@$(TARGET)/debug/days --hours $(or $(HOURS),72)
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
 	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(or $(MINUTES),10) * 60))

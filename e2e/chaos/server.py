@@ -27,33 +27,40 @@ class Refused(Exception):
 
 
 class Server:
-    """One data directory and the process that runs on it now."""
+    """One data directory and the process that runs on it now; `env` names parts that are elsewhere."""
 
-    def __init__(self, binary: Path, data: Path, flags: list[str]) -> None:
+    def __init__(self, binary: Path, data: Path, flags: list[str], env: dict[str, str] | None = None) -> None:
         self.binary, self.data, self.flags = binary, data, flags
+        self.env = {**os.environ, **(env or {})}
         self.process: subprocess.Popen | None = None
         self.address: tuple[str, int] | None = None
         self.log = data.parent / f"{data.name}.log"
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         command = [str(self.binary), "--data-dir", str(self.data), *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True)
+        ended = subprocess.run(command, capture_output=True, text=True, env=self.env)
         if check and ended.returncode != 0:
             raise SystemExit(f"{' '.join(command)}: exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}")
         return ended
 
     def start(self, ready_within_s: float = 60) -> None:
+        self.begin()
+        self.wait_ready(ready_within_s)
+
+    def begin(self) -> None:
         command = [str(self.binary), "--data-dir", str(self.data), "up", "--http", "127.0.0.1:0", *self.flags]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + ready_within_s
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env)
+
+    def wait_ready(self, within_s: float = 60) -> None:
+        deadline = time.monotonic() + within_s
         while True:
             if self.process.poll() is not None:
                 raise SystemExit(f"`up` ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
             if self.is_ready():
                 return
             if time.monotonic() > deadline:
-                raise SystemExit(f"`up` is not ready after {ready_within_s} s:\n{self.log.read_text()[-4000:]}")
+                raise SystemExit(f"`up` is not ready after {within_s} s:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.02)
 
     def is_ready(self) -> bool:
@@ -104,9 +111,9 @@ class Server:
             raise Refused(answer.status, document)
         return document
 
-    def sql(self, statement: str, **more: object) -> dict:
+    def sql(self, statement: str, *, within_s: float = 60, **more: object) -> dict:
         body = json.dumps({"sql": statement, **more}).encode()
-        return self.ask("POST", "/v1/sql", body, {"content-type": "application/json"})
+        return self.ask("POST", "/v1/sql", body, {"content-type": "application/json"}, within_s)
 
     def produce(self, dataset: str, records: list[dict], key: str | None = None) -> dict:
         body = b"".join(json.dumps(record).encode() + b"\n" for record in records)

@@ -1,6 +1,7 @@
 # Apache Kafka as a plain process: one node that is broker and controller, on Java 17 or newer. Sourced by up.sh.
 #
-# KAFKA_HEAP is its memory (512m), KAFKA_PORT the port that it takes if it is free.
+# KAFKA_HEAP is its memory (512m), KAFKA_PORT the port that it takes if it is free. KAFKA_PROXY_PORT adds a listener whose
+# clients are told that port, for tests with a proxy in between.
 
 kafka_version=${KAFKA_VERSION:-4.4.0}
 # Among the broker's own dependencies there is nothing that writes its log.
@@ -57,13 +58,17 @@ kafka_certificate() {
 }
 
 kafka_config() {
+  local listener="" advertised="" protocol=""
+  if [ -n "${KAFKA_PROXY_PORT:-}" ]; then
+    listener=",PROXIED://127.0.0.1:$4" advertised=",PROXIED://127.0.0.1:$KAFKA_PROXY_PORT" protocol=",PROXIED:PLAINTEXT"
+  fi
   cat <<CONF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$2
-listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2,SECURE://127.0.0.1:$3
-advertised.listeners=PLAINTEXT://127.0.0.1:$1,SECURE://127.0.0.1:$3
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
+listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2,SECURE://127.0.0.1:$3$listener
+advertised.listeners=PLAINTEXT://127.0.0.1:$1,SECURE://127.0.0.1:$3$advertised
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL$protocol
 ssl.keystore.type=PEM
 ssl.keystore.location=$data/kafka/keystore.pem
 sasl.enabled.mechanisms=PLAIN
@@ -83,6 +88,7 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 # tests look on while retention works, and while a broker comes back after SIGKILL
 log.retention.check.interval.ms=1000
 broker.heartbeat.interval.ms=1000
@@ -96,20 +102,22 @@ export TIDEMARK_TEST_KAFKA=127.0.0.1:$1 TIDEMARK_TEST_KAFKA_DATA=$data
 export TIDEMARK_TEST_KAFKA_SECURE=127.0.0.1:$2 TIDEMARK_TEST_KAFKA_CA=$data/kafka/ca.pem
 export TIDEMARK_TEST_KAFKA_USER=$access_key TIDEMARK_TEST_KAFKA_PASSWORD=$secret_key
 ENV
+  [ -z "${KAFKA_PROXY_PORT:-}" ] || echo "export TIDEMARK_TEST_KAFKA_PROXIED=127.0.0.1:$4" >>"$data/env"
 }
 
 kafka_up() {
   alive kafka && { write_env_kafka $(cat "$data/kafka.port"); return; }
   need java "install Java 17 or newer, or start a Docker engine"
-  local java=java lib port secure controller logging
+  local java=java lib port secure controller proxied logging
   [ -z "${JAVA_HOME:-}" ] || java=$JAVA_HOME/bin/java
   lib=$(kafka_lib)
   mkdir -p "$data/kafka"
   # One that is started again on what it left keeps its address: clients look for it there.
-  [ -s "$data/kafka.port" ] || echo "$(port_for kafka "${KAFKA_PORT:-0}") $(free_port) $(free_port)" >"$data/kafka.port"
-  read -r port secure controller <"$data/kafka.port"
+  [ -s "$data/kafka.port" ] ||
+    echo "$(port_for kafka "${KAFKA_PORT:-0}") $(free_port) $(free_port) $(free_port)" >"$data/kafka.port"
+  read -r port secure controller proxied <"$data/kafka.port"
   kafka_certificate
-  kafka_config "$port" "$controller" "$secure" >"$data/kafka/server.properties"
+  kafka_config "$port" "$controller" "$secure" "$proxied" >"$data/kafka/server.properties"
   logging=$data/kafka/log4j2.properties
   printf '%s\n' 'appender.out.type=Console' 'appender.out.name=out' 'appender.out.layout.type=PatternLayout' \
     'appender.out.layout.pattern=[%d] %p %m (%c)%n' 'rootLogger.level=WARN' 'rootLogger.appenderRef.out.ref=out' >"$logging"
@@ -122,5 +130,5 @@ kafka_up() {
     -Dlog4j2.configurationFile="$logging" kafka.Kafka "$data/kafka/server.properties" >>"$data/kafka.log" 2>&1 </dev/null &
   echo $! >"$data/kafka.pid"
   wait_for kafka 90 kafka_answers "$port"
-  write_env_kafka "$port" "$secure"
+  write_env_kafka "$port" "$secure" "$controller" "$proxied"
 }

@@ -27,6 +27,10 @@ pub fn server(status: &Value, dataset: Option<&str>) -> String {
         }
         let name = stream["dataset"].as_str().unwrap_or_default();
         let (p50, p99) = (&stream["freshness"]["p50_ms"], &stream["freshness"]["p99_ms"]);
+        if p50.is_null() {
+            // it keeps no view up
+            continue;
+        }
         text.push_str(&format!("  {}: fresh within {p50} ms (half), {p99} ms (99 of 100), last minute\n", clean(name)));
     }
     text.push_str(&table(&header, &rows));

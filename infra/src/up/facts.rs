@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tidemark_serving::http::{Backend, IntakeError, Taken};
 use tidemark_serving::merge::SpeedStatus;
 use tidemark_shared::dataset::{Format, registry};
-use tidemark_shared::error::{AnyError, ErrorKind as _, chain};
+use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_speed::pressure::Level;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::UpError;
 use super::parts::Parts;
+use super::ready;
 use super::status;
 use super::stream::Stream;
 use super::streams::Streams;
@@ -170,6 +171,7 @@ impl Backend for Facts {
         }
         let usage = self.parts.live.usage();
         Ok(json!({
+            "roles": self.parts.roles.names(),
             "ready": self.ready.load(Ordering::Relaxed),
             "datasets": datasets,
             "failed": failed,
@@ -199,8 +201,6 @@ impl Backend for Facts {
         if !self.ready.load(Ordering::Relaxed) {
             return Some("it starts or stops".to_owned());
         }
-        // Whoever routes here is to know, and to know again once it has passed.
-        let error = self.parts.log.health().await.err()?;
-        Some(error.hint().map_or_else(|| chain(&error), |hint| format!("{}; {hint}", chain(&error))))
+        ready::missing(&self.parts, &self.streams).await
     }
 }

@@ -1,0 +1,289 @@
+"""Benchmark of the speed layer and of merged answers on Kafka, OpenSearch, S3 and PostgreSQL, beside what Kafka and OpenSearch
+do by themselves.
+
+    make bench-stack          or          .venv/bin/python e2e/bench/stack.py --tidemark BINARY --records 300000
+
+In one run, on servers that it starts: records consumed by librdkafka alone; the very documents that our indexer writes (they
+are recorded on their way once), in the same portions, sent by `_bulk` alone, without and with a refresh after each portion; our
+whole speed layer, which reads a topic that is full already, from its first record to the last visible one; the archiver alone.
+These take turns on a JVM that has had 300,000 documents before, and medians are compared. Then how fresh records are at a steady
+500 a second; a live `GROUP BY`; four business questions with 1 % of the rows live, merged against the batch part alone; and
+memory of each process. It prints figures beside their goals and asserts nothing but equal answers: machines differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# first, for it says where the others are
+from common import BODY_RECORDS, ROOT, Client, fresh, highest, in_turns, order, orders, wait_visible  # isort: skip
+import bare
+from ours import DOOR, ROLES, Ours, dataset_status, has_roles, until
+from queries import ORDERS
+from record import Recorder
+from servers import ALL, Servers, resident_mb
+
+DATASET = "orders"
+PARTITIONS = 4
+WARM_DOCUMENTS = 300_000
+INDEXED_WITHIN_S = 1_800
+#: The memory view's limit elsewhere; here, of rows that were read and are kept.
+CACHE_BYTES = "1GiB"
+
+
+class Stack:
+    """The servers, and platforms on them that share nothing but the topic."""
+
+    def __init__(self, binary: Path, work: Path) -> None:
+        self.binary, self.work, self.count = binary, work, 0
+        self.roles = has_roles(binary)
+        self.servers = Servers(work / "servers")
+        self.running: Ours | None = None
+
+    @property
+    def brokers(self) -> str:
+        return self.servers.told["TIDEMARK_TEST_KAFKA"]
+
+    def platform(self, *flags: str, search_port: int | None = None, roles: tuple[str, ...] = ROLES, topic: str = DATASET) -> Ours:
+        """A new one, which knows of no dataset yet."""
+        self.count += 1
+        name, told = f"bench-{self.count}", self.servers.told
+        host, port = self.servers.address("opensearch")
+        keys = {key: told[key] for key in ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")}
+        env = {
+            **keys,
+            "TIDEMARK_STORE_URL": f"s3://tidemark/{name}",
+            "TIDEMARK_CATALOG_URL": told["TIDEMARK_TEST_POSTGRES_URL"],
+            "TIDEMARK_LOG_URL": f"kafka://{self.brokers}",
+            "TIDEMARK_LIVE_URL": f"opensearch+http://{host}:{search_port or port}/{name}",
+        }
+        common = ["--batch-interval", "none", "--live-bytes-max", CACHE_BYTES, "--definitions-interval", "100ms"]
+        ours = Ours(self.binary, self.work / name, [*common, *flags], env, roles if self.roles else ())
+        self.definition(name, topic)
+        self.running = ours
+        return ours
+
+    def definition(self, name: str, topic: str) -> None:
+        folder = self.work / name / "definition" / DATASET
+        shutil.copytree(ROOT / "datasets" / DATASET, folder)
+        text = (folder / "dataset.toml").read_text()
+        (folder / "dataset.toml").write_text(text.replace(f'topic = "{DATASET}"', f'topic = "{topic}"'))
+
+    def apply(self, ours: Ours) -> None:
+        ours.door.run("dataset", "apply", str(ours.door.data.parent / "definition" / DATASET))
+
+    def end(self, ours: Ours) -> None:
+        ours.stop()
+        self.running = None
+        prefix = ours.door.env["TIDEMARK_LIVE_URL"].rsplit("/", 1)[1]
+        host, port = self.servers.address("opensearch")
+        remove_indices(host, port, f"{prefix}__*")
+
+    def clean_up(self) -> None:
+        if self.running is not None:
+            self.running.clean_up()
+        self.servers.down()
+
+
+def remove_indices(host: str, port: int, pattern: str) -> None:
+    connection = http.client.HTTPConnection(host, port, timeout=120)
+    connection.request("DELETE", f"/{pattern}")
+    answer = connection.getresponse()
+    if answer.status >= 300:
+        raise SystemExit(f"indices {pattern} can't be removed: {answer.status} {answer.read()[:300]!r}")
+
+
+def processor_s(ours: Ours) -> float:
+    """Processor time of our processes until now."""
+    ticks = 0
+    for server in ours.all.values():
+        fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def progress(ours: Ours) -> tuple[int, int] | None:
+    """Records that are visible, and archived; nothing before the stream is open."""
+    status = dataset_status(ours.door, DATASET)
+    if status is None:
+        return None
+    partitions = status["partitions"].values()
+    return sum(p["visible"] for p in partitions), sum(p["archived"] or 0 for p in partitions)
+
+
+def from_the_start(stack: Stack, ours: Ours, count: int, which: int) -> tuple[float, float]:
+    """Seconds from the opening of the stream until all records are visible (`which` 0) or archived (1); processor seconds."""
+    ours.start()
+    used = processor_s(ours)
+    stack.apply(ours)
+    until("an open stream", 60, lambda: progress(ours), pause_s=0.01)
+    begun = time.perf_counter()
+    until("all records", INDEXED_WITHIN_S, lambda: (progress(ours) or (0, 0))[which] >= count, pause_s=0.1)
+    return time.perf_counter() - begun, processor_s(ours) - used
+
+
+class Rounds:
+    """What takes turns."""
+
+    def __init__(self, stack: Stack, records: int) -> None:
+        self.stack, self.records = stack, records
+        self.seconds: dict[str, list[float]] = {}
+        self.processor: list[float] = []
+        self.memory: dict[str, float] = {}
+        self.bulk: bare.Bulk | None = None
+
+    def warm_up(self) -> None:
+        """Our indexer writes through the recorder; what is missing of a warm JVM is written again."""
+        host, port = self.stack.servers.address("opensearch")
+        recorder = Recorder(host, port)
+        ours = self.stack.platform(search_port=recorder.port)
+        from_the_start(self.stack, ours, self.records, 0)
+        self.stack.end(ours)
+        recorder.stop()
+        recorded = recorder.recorded
+        self.bulk = bare.Bulk(host, port, recorded)
+        size = sum(len(body) for _, body in recorded.bulks)
+        print(f"  {recorded.documents:,} documents recorded, {size / recorded.documents:.0f} bytes each, in {len(recorded.bulks)} "
+              f"portions of {recorded.documents / len(recorded.bulks):,.0f}; {len(recorded.indices)} indices")
+        written = recorded.documents
+        while written < WARM_DOCUMENTS:
+            self.bulk.run(False)
+            written += recorded.documents
+
+    def take(self, what: str, seconds: float) -> None:
+        self.seconds.setdefault(what, []).append(seconds)
+
+    def one(self) -> None:
+        stack, records = self.stack, self.records
+        self.take("bare consume", bare.consume(stack.brokers, DATASET, PARTITIONS, records))
+        self.take("bare _bulk", self.bulk.run(False))
+        self.take("bare _bulk, refreshed", self.bulk.run(True))
+        ours = stack.platform()
+        seconds, processor = from_the_start(stack, ours, records, 0)
+        self.take("whole speed layer", seconds)
+        self.processor.append(processor)
+        self.memory = {name: resident_mb(server.process.pid) for name, server in ours.all.items()}
+        self.grouped(ours)
+        stack.end(ours)
+        if stack.roles:
+            ours = stack.platform("--segment-age-max", "500ms", roles=("archiver", DOOR))
+            self.take("archiver alone", from_the_start(stack, ours, records, 1)[0])
+            stack.end(ours)
+
+    def grouped(self, ours: Ours) -> None:
+        """The same question twice: rows that were read once are kept."""
+        client = Client(ours.door)
+        for what in ("live GROUP BY, first", "live GROUP BY, again"):
+            begun = time.perf_counter()
+            rows = client.sql("SELECT country, count(*), sum(cents), min(at), max(at) FROM live.orders GROUP BY 1 ORDER BY 1")["rows"]
+            self.take(what, time.perf_counter() - begun)
+            if sum(int(row[1]) for row in rows) != self.records:
+                raise SystemExit(f"{self.records} records are live, and the groups are {rows}")
+
+    def print(self) -> None:
+        median = {what: statistics.median(taken) for what, taken in self.seconds.items()}
+        rate = {what: self.records / seconds for what, seconds in median.items()}
+        slower = min("bare consume", "bare _bulk", key=rate.get)
+        print(f"\nthroughput, {self.records:,} records, medians of {len(self.seconds[slower])} rounds in turns")
+        for what in ("bare consume", "bare _bulk", "bare _bulk, refreshed", "whole speed layer", "archiver alone"):
+            if what not in rate:
+                print(f"  {what:<24} left out: this build has no `up --role`")
+                continue
+            spread = f"{min(self.seconds[what]):.1f} to {max(self.seconds[what]):.1f} s"
+            print(f"  {what:<24} {rate[what]:>10,.0f} records/s   {median[what]:6.1f} s ({spread})")
+        print(f"  whole speed layer / slower of the bares ({slower}): {rate['whole speed layer'] / rate[slower]:.2f} (goal 0.90); "
+              f"/ bare _bulk, refreshed: {rate['whole speed layer'] / rate['bare _bulk, refreshed']:.2f}")
+        if "archiver alone" in rate:
+            print(f"  archiver alone / bare consume: {rate['archiver alone'] / rate['bare consume']:.2f} (goal 0.80)")
+        print(f"  processor time of ours: {statistics.median(self.processor) / self.records * 1e6:.1f} s a million records")
+        print(f"\nlive GROUP BY over {self.records:,} rows, no pushdown: first {1000 * median['live GROUP BY, first']:,.0f} ms, "
+              f"again {1000 * median['live GROUP BY, again']:,.0f} ms (rows are kept)")
+        print("\nmemory after that (resident)")
+        for name, size in self.memory.items():
+            print(f"  tidemark {name:<12} {size:7.0f} MB")
+        for name in ALL:
+            print(f"  {name:<21} {self.stack.servers.resident_mb(name):7.0f} MB")
+
+
+def freshness(stack: Stack, rate: int, seconds: int) -> None:
+    ours = stack.platform(topic="fresh")
+    stack.apply(ours)
+    ours.start()
+    until("an open stream", 60, lambda: dataset_status(ours.door, DATASET))
+    print("\nfreshness, from the producer's append to visible (goal p99 < 500 ms)")
+    print(fresh(ours.door, rate, seconds))
+    stack.end(ours)
+
+
+def merged(stack: Stack, curated: int, rounds: int) -> None:
+    """Curated rows come as a file, 1 % as many by the stream."""
+    ours = stack.platform(topic="merged")
+    stack.apply(ours)
+    file = stack.work / "orders.ndjson"
+    with file.open("wb") as out:
+        for start in range(0, curated, BODY_RECORDS):
+            out.write(orders(start, min(BODY_RECORDS, curated - start)) + b"\n")
+    ours.door.run("ingest", DATASET, str(file))
+    file.unlink()
+    ours.start()
+    until("an open stream", 60, lambda: dataset_status(ours.door, DATASET))
+    client, live = Client(ours.door), max(1, curated // 100)
+    answers = [client.produce(DATASET, orders(curated + start, min(BODY_RECORDS, live - start))) for start in range(0, live, BODY_RECORDS)]
+    wait_visible(ours.door, DATASET, highest(answers, DATASET))
+    counts = {layer: int(client.sql(f"SELECT count(*) FROM {layer}.orders")["rows"][0][0]) for layer in ("batch", "live", "merged")}
+    if counts != {"batch": curated, "live": live, "merged": curated + live}:
+        raise SystemExit(f"the counts do not fit together: {counts}")
+    print(f"\nfour business questions over HTTP, {curated:,} rows curated and {live:,} live, in turns, {rounds} rounds (goal 1.5)")
+    in_turns(client, DATASET, ORDERS, rounds)
+    stack.end(ours)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+    parser.add_argument("--tidemark", type=Path, default=target / "tidemark", help="an optimised build")
+    parser.add_argument("--records", type=int, default=300_000, help="records of the throughput")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the throughput")
+    parser.add_argument("--rate", type=int, default=500, help="records a second of the freshness")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds of it")
+    parser.add_argument("--curated", type=int, default=3_000_000, help="curated rows of the business questions")
+    parser.add_argument("--question-rounds", type=int, default=25, help="rounds of the business questions")
+    args = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="tidemark-bench-"))
+    stack = Stack(args.tidemark.resolve(), work)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything was started", flush=True)
+        stack.servers.up(*ALL)
+        records = ((f"{number}", order(number)) for number in range(args.records))
+        size = bare.preload(stack.brokers, DATASET, PARTITIONS, records, args.records)
+        print(f"  {args.records:,} records of {size / args.records:.0f} bytes in a topic of {PARTITIONS} partitions", flush=True)
+        rounds = Rounds(stack, args.records)
+        rounds.warm_up()
+        for number in range(args.rounds):
+            rounds.one()
+            print(f"  round {number + 1} of {args.rounds}, load {os.getloadavg()[0]:.1f}", flush=True)
+        rounds.print()
+        freshness(stack, args.rate, args.seconds)
+        merged(stack, args.curated, args.question_rounds)
+        print(f"\nload {os.getloadavg()[0]:.1f} at the end")
+    except BaseException:
+        print(f"kept {work}", file=sys.stderr)
+        raise
+    finally:
+        stack.clean_up()
+    shutil.rmtree(work)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

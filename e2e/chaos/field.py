@@ -1,0 +1,311 @@
+"""The field on which `stack.py` plays: servers, proxies, our processes and the load, with what faults need of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from direct import DirectProducer, Topics
+from load import COME_AGAIN, DATASET, ROOT, TABLE, Asker, Producer, ends_of
+from ours import ROLES, Ours, dataset_status, has_roles, until
+from proxy import Proxy
+from server import Down, Refused, Stopper
+from servers import ALL, Servers
+
+PARTITIONS = 4
+#: Small indices: a run meets many of them.
+INDEX_OFFSETS = 2_048
+FLAGS = [
+    "--batch-interval", "2s", "--segment-age-max", "300ms", "--live-index-offsets", str(INDEX_OFFSETS), "--timeout", "30s",
+]
+#: Refusals that name a fault. With a server that is stopped a statement may end by its time limit.
+EXPECTED = {
+    "realtime_gap", "realtime_unavailable", "unavailable", "not_ready", "positions_not_reached", "too_many_queries",
+    "exhausted", "busy", "time_limit",
+}
+#: How long all may take to be as it was after a fault.
+RECOVERY_WITHIN_S = 240
+ANSWER_WITHIN_S = 90
+#: Size of the disk that S3's objects lie on, where mounting is possible.
+DISK_BYTES = 3 << 30
+#: What is said in the log of a process that is not as it should be.
+ALARM = re.compile(r"\b(WARN|ERROR)\b")
+
+
+class Disk:
+    """A small file system in a file, so that one disk can be full while others are not. Needs root."""
+
+    def __init__(self, folder: Path, image: Path) -> None:
+        self.folder, self.image, self.filler = folder, image, folder / "filler"
+        folder.mkdir(parents=True, exist_ok=True)
+        with image.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        commands = [["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(folder)]]
+        try:
+            self.works = all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
+        except OSError:
+            self.works = False
+
+    def fill(self) -> None:
+        with self.filler.open("wb", buffering=0) as file:
+            while free := shutil.disk_usage(self.folder).free:
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), max(free * 9 // 10, 4 << 10))
+                    continue
+                break
+            # the last blocks, too
+            for size in (16 << 20, 1 << 20, 4 << 10):
+                with contextlib.suppress(OSError):
+                    while file.write(b"\0" * size) == size:
+                        pass
+
+    def clear(self) -> None:
+        self.filler.unlink(missing_ok=True)
+
+    def unmount(self) -> None:
+        if self.works:
+            subprocess.run(["umount", str(self.folder)], check=False)
+
+
+class Watcher(Asker):
+    """An asker that also sees that no position goes back."""
+
+    def __init__(self, field: "Field", out: Path, seed: int, questions: list[str] | None = None) -> None:
+        super().__init__(field.ours.door, out, seed, questions, EXPECTED)
+        self.field, self.last = field, {}
+
+    def take(self, answer: dict) -> None:
+        super().take(answer)
+        for partition, end in answer["as_of"][DATASET]["positions"].items():
+            before = self.last.get(partition, 0)
+            if end < before:
+                self.field.moved_back(partition, before, end)
+            self.last[partition] = end
+
+
+class Field:
+    """Everything that runs."""
+
+    def __init__(self, work: Path, seed: int) -> None:
+        self.work, self.seed, self.chance = work, seed, random.Random(seed)
+        self.proxy = Proxy()
+        #: The fault that is under way, or whose traces are not gone yet.
+        self.fault = ""
+        self.problems: list[str] = []
+        self.back: dict[str, int] = {}
+        #: Offsets that a fault took from the log before anybody had read them: partition → exclusive ranges.
+        self.taken: dict[str, list[tuple[int, int]]] = {}
+        self.incarnation = 1
+        self.disk = Disk(work / "servers" / "s3", work / "disk.img")
+        # its listener has to know the proxy's port before it starts
+        behind = self.proxy.tell("kafka", to=["127.0.0.1", 9])
+        self.servers = Servers(work / "servers", {"KAFKA_PROXY_PORT": str(behind)})
+        self.ours: Ours | None = None
+        self.stop = Stopper()
+        self.threads: list = []
+
+    def open(self, binary: Path) -> None:
+        """Starts the servers; nothing of ours runs yet."""
+        work, seed = self.work, self.seed
+        self.servers.up(*ALL)
+        self.env = self.environment()
+        roles = ROLES if has_roles(binary) else ()
+        self.ours = Ours(binary, work, FLAGS, self.env, roles)
+        self.topics = Topics(self.servers.told["TIDEMARK_TEST_KAFKA"])
+        self.producers = [Producer(self.ours.door, seed, number) for number in range(2)]
+        self.direct = DirectProducer(self.servers.told["TIDEMARK_TEST_KAFKA"], DATASET, seed)
+        rare = [TABLE.replace("merged", layer) for layer in ("batch", "live")]
+        rare = [f'SELECT count(*), sum("cents"), sum("_offset") FROM {table}' for table in rare]
+        self.watchers = [Watcher(self, work / f"answers-{number}.ndjson", seed + number) for number in range(2)]
+        self.rare = Watcher(self, work / "answers-layers.ndjson", seed + 2, rare)
+
+    def environment(self) -> dict[str, str]:
+        """How our processes find the servers: through the proxy."""
+        for name in ALL:
+            self.retarget(name)
+        port = {name: self.proxy.tell(name) for name in ALL}
+        told = self.servers.told
+        keys = {name: told[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")}
+        postgres = told["TIDEMARK_TEST_POSTGRES_URL"].replace(
+            f":{self.servers.address('postgres')[1]}/", f":{port['postgres']}/")
+        return {
+            **keys,
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port['s3']}",
+            "TIDEMARK_STORE_URL": "s3://tidemark/chaos",
+            "TIDEMARK_CATALOG_URL": postgres,
+            "TIDEMARK_LOG_URL": f"kafka://127.0.0.1:{port['kafka']}",
+            "TIDEMARK_LIVE_URL": f"opensearch+http://127.0.0.1:{port['opensearch']}/chaos",
+        }
+
+    def retarget(self, name: str) -> None:
+        """A server that was started again may have another port."""
+        to = self.servers.address(name)
+        if name == "kafka":
+            host, port = self.servers.told["TIDEMARK_TEST_KAFKA_PROXIED"].split(":")
+            to = (host, int(port))
+        self.proxy.tell(name, to=list(to))
+
+    def begin(self, rate: float) -> None:
+        door = self.ours.door
+        door.run("dataset", "apply", str(ROOT / "datasets" / DATASET))
+        self.ours.start()
+        for producer in self.producers:
+            self.threads.append(self.stop.thread(producer.run, self.stop, rate))
+        until("the topic", 60, lambda: self.topics.partitions(DATASET) == PARTITIONS)
+        self.threads.append(self.stop.thread(self.direct.run, self.stop, rate))
+        self.threads += [self.stop.thread(watcher.run, self.stop, 0.1) for watcher in self.watchers]
+        self.threads.append(self.stop.thread(self.rare.run, self.stop, 10))
+        self.direct.calm.set()
+
+    # ---- what is known ------------------------------------------------------------------------
+
+    @property
+    def source(self) -> str:
+        return DATASET if self.incarnation == 1 else f"{DATASET}~{self.incarnation}"
+
+    def acknowledged(self) -> dict:
+        all_of: dict = {}
+        for producer in [*self.producers, self.direct]:
+            all_of.update(producer.acknowledged.copy())
+        return all_of
+
+    def ends(self) -> dict[str, int]:
+        """Where an answer has all that was acknowledged until now, in the partitions that there are now."""
+        ends = ends_of(at for at in self.acknowledged() if at[0] == self.source)
+        # what was taken from the log is covered like what was read
+        for partition, ranges in self.taken.items():
+            if partition.rsplit("/", 1)[0] == self.source:
+                ends[partition] = max([ends.get(partition, 0), *(end for _, end in ranges)])
+        return ends
+
+    def answers(self) -> int:
+        return sum(asker.answers for asker in [*self.watchers, self.rare])
+
+    def status(self) -> dict | None:
+        return dataset_status(self.ours.door, DATASET)
+
+    def moved_back(self, partition: str, before: int, after: int) -> None:
+        self.back[self.fault] = self.back.get(self.fault, 0) + 1
+        # who lost an index steps back to where it began, and says so by another epoch
+        if "deleted" not in self.fault and not self.fault.startswith("topic"):
+            self.problems.append(f"{self.fault}: the position of {partition} went back from {before} to {after}")
+
+    def logs_say_since(self, marks: dict[str, int]) -> bool:
+        for name, server in self.ours.all.items():
+            with server.log.open("rb") as log:
+                log.seek(marks.get(name, 0))
+                if ALARM.search(log.read().decode(errors="replace")):
+                    return True
+        return False
+
+    def log_marks(self) -> dict[str, int]:
+        return {name: server.log.stat().st_size for name, server in self.ours.all.items()}
+
+    # ---- what faults do -----------------------------------------------------------------------
+
+    def pause(self, least_s: float, most_s: float) -> None:
+        """For how long a fault lasts: there is no condition to wait for."""
+        self.stop.event.wait(self.chance.uniform(least_s, most_s))
+
+    @contextlib.contextmanager
+    def quiet(self):
+        """Nobody produces; all that was acknowledged is archived."""
+        with contextlib.ExitStack() as turns:
+            for producer in [*self.producers, self.direct]:
+                if not producer.turn.acquire(timeout=RECOVERY_WITHIN_S):
+                    raise TimeoutError("a producer is not acknowledged")
+                turns.callback(producer.turn.release)
+            self.direct.settle()
+            self.archive_all()
+            yield
+
+    def archive_all(self) -> None:
+        ends = self.ends()
+
+        def archived() -> bool:
+            status = self.status()
+            if status is None:
+                return False
+            partitions = status["partitions"]
+            return all((partitions.get(name, {}).get("archived") or 0) >= end for name, end in ends.items())
+
+        until("an archive of all records", RECOVERY_WITHIN_S, archived, pause_s=0.2)
+
+    def heal(self) -> None:
+        """Ends whatever a fault that failed has left behind."""
+        for name in ALL:
+            self.proxy.tell(name, mode="pass", afresh=True)
+            with contextlib.suppress(OSError, ValueError):
+                self.servers.signal(name, signal.SIGCONT)
+            self.restart(name)
+        if self.disk.works:
+            self.disk.clear()
+        if not self.topics.partitions(DATASET):
+            self.topics.create(DATASET, PARTITIONS)
+        for name, server in self.ours.all.items():
+            if server.process is None or server.process.poll() is not None:
+                self.ours.start(name)
+            else:
+                self.ours.signal(name, signal.SIGCONT)
+
+    def restart(self, name: str) -> None:
+        self.servers.start_again(name)
+        self.retarget(name)
+
+    def search(self, method: str, path: str, body: object = None) -> object:
+        """Asks OpenSearch itself, past the proxy."""
+        host, port = self.servers.address("opensearch")
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{host}:{port}/{path}", data, {"content-type": "application/json"}, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def indices(self, kind: str) -> list[str]:
+        found = self.search("GET", f"_cat/indices/chaos__{DATASET}__*__{kind}?format=json&h=index")
+        return sorted(index["index"] for index in found)
+
+    # ---- afterwards ---------------------------------------------------------------------------
+
+    def answered(self, table: str, ends: dict[str, int], deadline: float) -> float:
+        """When an answer covered these positions."""
+        while True:
+            try:
+                within_s = max(1.0, min(ANSWER_WITHIN_S, deadline - time.monotonic()))
+                self.ours.door.sql(f"SELECT count(*) FROM {table}", at_least={DATASET: ends}, within_s=within_s)
+                return time.monotonic()
+            except (Down, Refused) as error:
+                is_ours = isinstance(error, Refused) and error.code not in EXPECTED and error.status not in COME_AGAIN
+                if is_ours or self.stop.failure is not None or time.monotonic() > deadline:
+                    raise TimeoutError(f"no answer of {table} that covers all that was acknowledged: {error}") from error
+                time.sleep(0.05)
+
+    def recovered(self, since: float) -> tuple[float, float]:
+        """Seconds from `since` until a merged answer covers all that is acknowledged now; until the curated table does."""
+        ends = self.ends()
+        deadline = time.monotonic() + RECOVERY_WITHIN_S
+        merged = self.answered(TABLE, ends, deadline) - since
+        return merged, self.answered(TABLE.replace("merged", "batch"), ends, deadline) - since
+
+    def clean_up(self) -> None:
+        self.stop.event.set()
+        if self.ours is not None:
+            self.ours.clean_up()
+        for name in ALL:
+            with contextlib.suppress(OSError, ValueError):
+                self.servers.signal(name, signal.SIGCONT)
+        self.servers.down()
+        self.proxy.stop()
+        self.disk.unmount()
+        if self.disk.image.exists():
+            os.unlink(self.disk.image)

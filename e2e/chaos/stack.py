@@ -1,0 +1,244 @@
+"""Breaks the parts of a platform on Kafka, OpenSearch, S3 and PostgreSQL while it takes records in, curates and answers.
+
+    make chaos-stack          or          .venv/bin/python e2e/chaos/stack.py --faults 300 --minutes 60
+
+Each kind of fault in turn, in an order that the seed decides: servers killed, stopped and restarted, connections that are
+cut, reset, refused and slow, a full disk, a read-only and a rejecting cluster, indices deleted, a topic made again, given a
+partition, or shortened by retention past what was archived, our own processes killed, and stopped until everybody takes them
+for dead. After each, it measures how long it takes until a merged answer covers all that was acknowledged by then, and until
+the curated table does.
+
+At the end: every record that a producer was told of is in the answer, once, at the position that it was told; what a fault took
+from the log is named as lost; every answer that was given meanwhile is what `tidemark audit` derives from the master dataset;
+no position went back but where an index was lost. Ends with exit code 1 if any of that does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from direct import ABORTED
+from faults import Fault, all_of
+from field import Field
+from load import DATASET, ROOT, TABLE, Recomputer, audit, compare, refusals, rows_of
+from server import tidemark
+
+#: Faults between two audits, and between two recomputes.
+AUDIT_EVERY = 25
+RECOMPUTE_EVERY = 12
+
+
+class Audits:
+    """Audits the answers that came since the last time: what is wrong is known soon."""
+
+    def __init__(self, field: Field) -> None:
+        self.field, self.audited, self.wrong, self.read = field, 0, 0, {}
+
+    def run(self) -> None:
+        field = self.field
+        file, count = field.work / "answers.ndjson", 0
+        with file.open("w") as out:
+            for asker in [*field.watchers, field.rare]:
+                text = asker.out.read_bytes()[self.read.get(asker, 0) :]
+                # the last line may not be whole yet
+                text = text[: text.rfind(b"\n") + 1]
+                self.read[asker] = self.read.get(asker, 0) + len(text)
+                out.write(text.decode())
+                count += text.count(b"\n")
+        report, problems = audit(field.ours.door, file, count)
+        self.audited += report.get("audited", 0)
+        self.wrong += report.get("wrong", 0)
+        field.problems += problems
+        if problems:
+            file.rename(file.with_suffix(f".wrong-{len(field.problems)}"))
+
+
+class Run:
+    """Fault after fault."""
+
+    def __init__(self, field: Field, audits: Audits, recomputer: Recomputer) -> None:
+        self.field, self.audits, self.recomputer = field, audits, recomputer
+        self.times: dict[str, list[tuple[float, float]]] = {}
+        self.count = 0
+
+    def fault(self, fault: Fault) -> bool:
+        """False if the platform does not come back from it."""
+        field, begun = self.field, time.monotonic()
+        field.fault, marks = fault.kind, field.log_marks()
+        field.direct.calm.clear()
+        self.count += 1
+        try:
+            since = fault.inject(field)
+            times = field.recovered(since)
+        except TimeoutError as error:
+            print(f"  {self.count:>3} {fault.kind:<42} FAILED: {error}", flush=True)
+            field.problems.append(f"{fault.kind} ({self.count}): {error}")
+            if not self.comes_back():
+                return False
+        else:
+            self.times.setdefault(fault.kind, []).append(times)
+            print(f"  {self.count:>3} {fault.kind:<42} lasted {since - begun:5.1f} s, answers after {times[0]:5.1f} s, "
+                  f"curated after {times[1]:5.1f} s", flush=True)
+        if fault.alarms and not field.logs_say_since(marks):
+            field.problems.append(f"{fault.kind} ({self.count}): nothing was said of it")
+        for name, code in field.ours.ended().items():
+            field.problems.append(f"{fault.kind} ({self.count}): {name} ended by itself with {code}")
+            field.ours.start(name)
+        field.direct.calm.set()
+        self.tidy()
+        return True
+
+    def comes_back(self) -> bool:
+        field = self.field
+        if field.stop.failure is not None:
+            return False
+        try:
+            field.heal()
+            field.recovered(time.monotonic())
+        except (TimeoutError, SystemExit) as error:
+            print(f"      and nothing helps: {error}", flush=True)
+            return False
+        return True
+
+    def tidy(self) -> None:
+        """What belongs between faults."""
+        if self.count % RECOMPUTE_EVERY == 0:
+            self.field.fault = "a recompute"
+            self.recomputer.once()
+        if self.count % AUDIT_EVERY == 0:
+            self.audits.run()
+            print(f"      {self.audits.audited} answers audited, {self.audits.wrong} wrong", flush=True)
+
+
+def verify(field: Field) -> dict[str, int]:
+    """What became of the records; problems go where all of them are."""
+    acknowledged, ends = field.acknowledged(), field.ends()
+    lost, doubled = compare(acknowledged, rows := rows_of(field.ours.door, ends))
+    told = field.ours.door.sql(f"SELECT count(*) FROM {TABLE}", at_least={DATASET: ends})["as_of"][DATASET].get("lost", {})
+    within = lambda ranges, offset: any(start <= offset < end for start, end in ranges)  # noqa: E731
+    gone, unreported, missing = 0, 0, []
+    for (source, partition, offset), record in lost.items():
+        name = f"{source}/{partition}"
+        if not within(field.taken.get(name, []), offset):
+            missing.append(f"acknowledged record {record} at {name}/{offset} is not there")
+        elif within(told.get(name, []), offset):
+            gone += 1
+        else:
+            unreported += 1
+            missing.append(f"record {record} at {name}/{offset} left the log, and no answer says so")
+    for name, ranges in told.items():
+        for start, end in ranges:
+            if not any(first <= start and end <= last for first, last in field.taken.get(name, [])):
+                missing.append(f"offsets {start} to {end} of {name} are called lost, and nothing took them")
+    known = set(acknowledged.values()).union(*(producer.undecided for producer in [*field.producers, field.direct]))
+    strange = [record for _, record in rows if record not in known]
+    aborted = [record for record in strange if record.startswith(ABORTED)]
+    field.problems += missing + doubled
+    if strange:
+        field.problems.append(f"{len(strange)} records are there that nobody has produced, {len(aborted)} of them aborted: {strange[:3]}")
+    return {"acknowledged": len(acknowledged), "lost": len(lost) - gone - unreported, "doubled": len(doubled),
+            "taken from the log, and named as lost": gone, "unreported holes": unreported, "aborted": field.direct.aborts * 10}
+
+
+def table(times: dict[str, list[tuple[float, float]]]) -> None:
+    print(f"\n  {'fault':<42} {'times':>5}   {'answers p50':>11} {'max':>7}   {'curated p50':>11} {'max':>7}")
+    for kind, taken in sorted(times.items()):
+        answers, curated = zip(*taken)
+        print(f"  {kind:<42} {len(taken):>5}   {statistics.median(answers):>9.1f} s {max(answers):>5.1f} s   "
+              f"{statistics.median(curated):>9.1f} s {max(curated):>5.1f} s")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tidemark", help="the binary [default: the one that cargo builds]")
+    parser.add_argument("--faults", type=int, default=300, help="go on until there were so many")
+    parser.add_argument("--minutes", type=float, default=0, help="and for so long")
+    parser.add_argument("--answers", type=int, default=0, help="and until so many answers were given")
+    parser.add_argument("--once", action="store_true", help="each kind once, and nothing more")
+    parser.add_argument("--kinds", help="only those whose name holds this text")
+    parser.add_argument("--rate", type=float, default=150, help="records a second of each of three producers")
+    parser.add_argument("--seed", type=int, default=None)
+    return parser.parse_args()
+
+
+def play(field: Field, run: Run, arguments: argparse.Namespace, chance: random.Random) -> None:
+    kinds = [fault for fault in all_of(field) if (arguments.kinds or "") in fault.kind]
+    if not kinds:
+        raise SystemExit(f"no fault is called `{arguments.kinds}`")
+    begun = time.monotonic()
+    enough = lambda: (run.count >= arguments.faults and field.answers() >= arguments.answers  # noqa: E731
+                      and time.monotonic() - begun >= arguments.minutes * 60)
+    while not field.stop.done:
+        for fault in chance.sample(kinds, len(kinds)):
+            if field.stop.done or (enough() and not arguments.once):
+                return
+            if not run.fault(fault):
+                return
+            field.stop.event.wait(chance.uniform(0.5, 2))
+        if arguments.once:
+            return
+
+
+def finish(field: Field, run: Run, audits: Audits) -> bool:
+    """True if all holds."""
+    field.fault = "the end"
+    field.stop.event.set()
+    for thread in field.threads:
+        thread.join(timeout=120)
+    if field.stop.failure is not None:
+        field.problems.append(f"{field.stop.failure!r}")
+    try:
+        field.direct.settle()
+        counts = verify(field)
+        audits.run()
+    except BaseException as error:  # noqa: BLE001
+        field.problems.append(f"at the end: {error!r}")
+        counts = {}
+    codes = {} if field.ours.ended() else field.ours.stop()
+    field.problems += [f"{name} ended with {code}" for name, code in codes.items() if code not in (0, 130)]
+    table(run.times)
+    print(f"\n  {run.count} faults of {len(run.times)} kinds; {run.recomputer.done} recomputes")
+    print("  records: " + ", ".join(f"{what} {count}" for what, count in counts.items()))
+    askers = [*field.watchers, field.rare]
+    print(f"  {audits.audited} answers audited of {field.answers()}, {audits.wrong} wrong; refused by name: {refusals(askers) or 'none'}")
+    print(f"  positions that went back: {field.back or 'none'}")
+    return not field.problems
+
+
+def main() -> int:
+    arguments = parsed()
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)
+    print(f"chaos on real servers: seed {seed}", flush=True)
+    work = Path(tempfile.mkdtemp(prefix="tidemark-chaos-"))
+    field = Field(work, seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        field.open(tidemark(arguments.tidemark, ROOT).resolve())
+        if not field.disk.works:
+            print("  no file system can be mounted here: no full disk in this run")
+        print(f"  our processes: {', '.join(field.ours.names)}", flush=True)
+        field.begin(arguments.rate)
+        audits = Audits(field)
+        run = Run(field, audits, Recomputer(field.ours.door, work))
+        play(field, run, arguments, random.Random(seed))
+        holds = finish(field, run, audits)
+    finally:
+        field.clean_up()
+    if not holds:
+        print(f"FAILED (seed {seed}, kept {work}):", *field.problems[:30], sep="\n  ")
+        return 1
+    shutil.rmtree(work)
+    print("chaos: nothing lost, nothing doubled, nothing wrong")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
