@@ -60,7 +60,7 @@ impl Door {
     /// Gets a JSON document.
     ///
     /// # Errors
-    /// [`ServerError::Asked`].
+    /// [`ServerError::Asked`], [`ServerError::Busy`].
     pub fn get(&self, path: &str) -> Result<Value, ServerError> {
         read(self.with_token(self.agent.get(format!("{}{path}", self.url))).call())
     }
@@ -96,7 +96,7 @@ impl Door {
     /// Answers a statement.
     ///
     /// # Errors
-    /// [`ServerError::Asked`].
+    /// [`ServerError::Asked`], [`ServerError::Busy`].
     pub fn sql(&self, statement: &str) -> Result<Value, ServerError> {
         let body = serde_json::json!({ "sql": statement }).to_string();
         let request = self.with_token(self.agent.post(format!("{}/v1/sql", self.url)));
@@ -106,7 +106,7 @@ impl Door {
     /// Appends records, one JSON object a line.
     ///
     /// # Errors
-    /// [`ServerError::Asked`].
+    /// [`ServerError::Asked`], [`ServerError::Busy`].
     pub fn produce(&self, dataset: &str, lines: &[u8]) -> Result<Value, ServerError> {
         let request = self.with_token(self.agent.post(format!("{}/v1/datasets/{dataset}/records", self.url)));
         read(request.header("content-type", "application/x-ndjson").send(lines))
@@ -118,8 +118,10 @@ fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result
     let mut answer = answer.map_err(asked)?;
     let status = answer.status();
     let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(asked)?;
-    if !status.is_success() {
-        return Err(ServerError::Asked(format!("{status}: {text}")));
+    match status.as_u16() {
+        200..300 => {}
+        429 | 503 => return Err(ServerError::Busy(format!("{status}: {text}"))),
+        _ => return Err(ServerError::Asked(format!("{status}: {text}"))),
     }
     serde_json::from_str(&text).map_err(|error| ServerError::Asked(format!("no JSON: {error}: {text}")))
 }

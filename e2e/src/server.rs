@@ -27,6 +27,8 @@ pub enum ServerError {
     NotReady(String),
     /// It refused or can't be reached.
     Asked(String),
+    /// It refused for now (429, 503): the same may be asked again.
+    Busy(String),
 }
 
 impl fmt::Display for ServerError {
@@ -34,7 +36,7 @@ impl fmt::Display for ServerError {
         match self {
             Self::Start(error) => write!(f, "tidemark up could not be started: {error}"),
             Self::NotReady(log) => write!(f, "tidemark up is not ready: {log}"),
-            Self::Asked(why) => f.write_str(why),
+            Self::Asked(why) | Self::Busy(why) => f.write_str(why),
         }
     }
 }

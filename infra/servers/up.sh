@@ -125,7 +125,7 @@ postgres_up() {
   "${as[@]}" setsid "$bin/postgres" -D "$data/postgres/cluster" -p "$port" -c listen_addresses=127.0.0.1 \
     -c unix_socket_directories= -c "fsync=${POSTGRES_FSYNC:-off}" >>"$data/postgres.log" 2>&1 </dev/null &
   cd "$here"
-  export PGPASSWORD=$secret_key PGCONNECT_TIMEOUT=2
+  export PGPASSWORD=$secret_key PGCONNECT_TIMEOUT=10
   wait_for postgres 60 "$bin/psql" -h 127.0.0.1 -p "$port" -U tidemark -d postgres -Atqc "select 1"
   # Its own file: the process that was started above may be the one that changed the user.
   head -n 1 "$data/postgres/cluster/postmaster.pid" >"$data/postgres.pid"; echo "$port" >"$data/postgres.port"

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 use tidemark_e2e::door::Door;
 use tidemark_e2e::platform::Tidemark;
-use tidemark_e2e::server::Server;
+use tidemark_e2e::server::{Server, ServerError};
 
 use super::print::{count, heading};
 
@@ -21,6 +21,12 @@ use super::print::{count, heading};
 const RATE: u64 = 2_000;
 /// Trips in one request.
 const REQUEST: usize = 200;
+/// What is asked once a second.
+const QUESTION: &str = "SELECT count(*) AS trips, sum(total_amount) AS revenue FROM merged.trips";
+/// How long a server may refuse for now: real parts take their time to make topics and indices.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Columns of times in the TLC's layouts; they are moved to now.
 const TIMES: [&str; 3] = ["pickup", "dropoff", "datetime"];
 
@@ -49,6 +55,7 @@ pub(crate) fn show(tidemark: &Tidemark, running: Option<&str>, csv: &Path, secon
         csv.display(),
         count(RATE)
     );
+    until_it_answers(&door)?;
     let mut auditor = audit(tidemark, running, seconds)?;
     let shown = stream(&door, trips, seconds)?;
     verdict(&door, &mut auditor, &shown)?;
@@ -56,6 +63,24 @@ pub(crate) fn show(tidemark: &Tidemark, running: Option<&str>, csv: &Path, secon
         None | Some(Some(0)) => Ok(()),
         Some(code) => Err(format!("tidemark up ended with {code:?}").into()),
     }
+}
+
+/// Waits until the server knows the dataset and has a view of it.
+fn until_it_answers(server: &Door) -> Result<(), ServerError> {
+    let begun = Instant::now();
+    loop {
+        match server.sql(QUESTION) {
+            Ok(_) => return Ok(()),
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            Err(_) => pause(),
+        }
+    }
+}
+
+/// Lets some time pass before another attempt.
+fn pause() {
+    let (_open, never) = mpsc::channel::<()>();
+    let _nobody_sends = never.recv_timeout(PAUSE);
 }
 
 /// Produces on a thread of its own and asks once a second.
@@ -72,9 +97,14 @@ fn stream(server: &Arc<Door>, trips: Vec<Map<String, Value>>, seconds: u64) -> R
     );
     let (begun, mut produced, mut answers) = (Instant::now(), 0, 0);
     for second in 1..=seconds {
-        let answer = server.sql("SELECT count(*) AS trips, sum(total_amount) AS revenue FROM merged.trips")?;
-        print_answer(&answer, produced);
-        answers += 1;
+        match server.sql(QUESTION) {
+            Ok(answer) => {
+                print_answer(&answer, produced);
+                answers += 1;
+            }
+            Err(ServerError::Busy(why)) => println!("  {:>10} no answer for now: {why}", count(produced)),
+            Err(error) => return Err(error.into()),
+        }
         let next = begun + Duration::from_secs(second);
         // Until the second is over, or the producer has failed.
         while let Ok(count) = sents.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -125,7 +155,7 @@ fn produce(
             serde_json::to_writer(&mut body, &trip).map_err(|error| error.to_string())?;
             body.push(b'\n');
         }
-        server.produce("trips", &body).map_err(|error| error.to_string())?;
+        append(server, &body)?;
         total += REQUEST as u64;
         // Who shows the count may have ended.
         let _told = sent.send(REQUEST as u64);
@@ -134,6 +164,18 @@ fn produce(
             stopped.recv_timeout(due.saturating_duration_since(Instant::now()))
         {
             return Ok(());
+        }
+    }
+}
+
+/// Appends records, again while the server is busy. (One that fails late may have appended them: they are twice in the log then,
+/// and in every answer.)
+fn append(server: &Door, body: &[u8]) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        match server.produce("trips", body) {
+            Err(ServerError::Busy(_)) if begun.elapsed() < PATIENCE => pause(),
+            answered => return answered.map(drop).map_err(|error| error.to_string()),
         }
     }
 }
