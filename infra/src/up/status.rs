@@ -73,8 +73,8 @@ type Parted = BTreeMap<String, PartitionStatus>;
 pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, AnyError> {
     let shows = |role| parts.roles.has(role) || parts.roles.has(Role::Serving);
     let mut partitions = Parted::new();
-    let log_ends = stream.log_ends().await?;
-    for (partition, end) in log_ends.iter() {
+    let ends = stream.log_ends().await?;
+    for (partition, end) in ends.iter() {
         partitions.entry(partition.to_string()).or_default().log_end = end;
     }
     if shows(Role::Archiver) {
@@ -85,9 +85,9 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, 
     if let Some((_, current)) = pointers.first() {
         let table = parts.versions.newest(&stream.dataset, current).await.map_err(AnyError::new)?;
         let version = table.version();
-        let streams = version.coverage.iter().chain(log_ends.iter()).map(|(partition, _)| partition);
-        for partition in streams.filter(|_| shows(Role::Batch)) {
-            // What the table has of a partition that it does not name yet is nothing.
+        // what nothing was curated of yet is covered up to its beginning
+        let known = ends.iter().chain(version.coverage.iter()).map(|(partition, _)| partition);
+        for partition in known.filter(|_| shows(Role::Batch)) {
             if let Some(entry) = partitions.get_mut(&partition.to_string()) {
                 entry.coverage = Some(version.coverage.end(partition));
             }

@@ -19,7 +19,7 @@
 //! - It tells neither how many bytes a partition takes nor when a record was appended: [`Log::retain`] goes by the records'
 //!   own timestamps, as the broker itself does, and of sizes knows only 0. All else is the topic's own `retention.*`.
 //! - It appends by name: a topic that somebody deletes and makes again *while* records are on their way gets them, and the
-//!   caller is told [`LogError::Replaced`] nevertheless.
+//!   caller is told [`LogError::Replaced`] nevertheless. With a key they are taken back: their transaction is aborted.
 //! - A record's time can't be 0 or before 1970: such a time goes in a header of ours ([`record`]), which readers here take off.
 //! - While a process that died in the middle of an append with a key has its transaction open, readers get no later
 //!   records of those partitions: for 10 s, or until another append with a key ends it.

@@ -221,6 +221,8 @@ impl Work {
         let (batch, _) = send(owner, keys.name.as_str(), &entries)?;
         wait_for(owner, std::slice::from_ref(&batch));
         let places = batch.positions().map_err(|code| not_delivered(code, &entries))?;
+        // By name they may have gone to another incarnation, where the key is not known: nothing counts there, then.
+        self.runtime.block_on(self.parts.topics.expect(&self.topic))?;
         owner.commit_transaction(STEP_MAX).map_err(|_| Trouble::TakeOver)?;
         for (request, place) in new.iter().zip(&places) {
             self.index.insert(request.key.as_str(), now_ms, place.offset);
