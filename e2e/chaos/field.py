@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 
 from direct import DirectProducer, Topics
-from load import COME_AGAIN, DATASET, ROOT, TABLE, Asker, Producer, ends_of
+from load import DATASET, ROOT, TABLE, Asker, Producer, ends_of
 from ours import ROLES, Ours, dataset_status, has_roles, until
 from proxy import Proxy
 from server import Down, Refused, Stopper
@@ -84,6 +84,13 @@ class Watcher(Asker):
         super().__init__(field.ours.door, out, seed, questions, EXPECTED)
         self.field, self.last = field, {}
 
+    def note(self, refused: Refused) -> None:
+        self.refused[refused.code] = self.refused.get(refused.code, 0) + 1
+        key = (self.field.fault, refused.code)
+        if refused.code not in self.expected and key not in self.field.refused:
+            self.field.problems.append(f"{self.field.fault}: an answer was refused with {refused}")
+        self.field.refused[key] = (self.field.refused.get(key, (0, ""))[0] + 1, str(refused))
+
     def take(self, answer: dict) -> None:
         super().take(answer)
         for partition, end in answer["as_of"][DATASET]["positions"].items():
@@ -103,6 +110,8 @@ class Field:
         self.fault = ""
         self.problems: list[str] = []
         self.back: dict[str, int] = {}
+        #: Fault and code → how many answers were refused, and the last of them.
+        self.refused: dict[tuple[str, str], tuple[int, str]] = {}
         #: Offsets that a fault took from the log before anybody had read them: partition → exclusive ranges.
         self.taken: dict[str, list[tuple[int, int]]] = {}
         self.incarnation = 1
@@ -193,6 +202,22 @@ class Field:
 
     def status(self) -> dict | None:
         return dataset_status(self.ours.door, DATASET)
+
+    def standing(self) -> str:
+        """How all stands, for people: whose position is where, and what is said to fail."""
+        try:
+            status = self.ours.door.ask("GET", "/v1/status", timeout_s=20)
+        except (Down, Refused) as error:
+            return f"no status: {error}"
+        lines = [f"failed: {status['failed']}"] if status["failed"] else []
+        for dataset in status["datasets"]:
+            lines += [
+                f"{name}: log end {at['log_end']}, archived {at['archived']}, visible {at['visible']}, curated {at['coverage']}"
+                f", {at['lag_ms']} ms behind {at.get('errors') or ''}"
+                for name, at in dataset["partitions"].items()
+            ]
+        lines += [f"{name}: {task['error']}" for name, task in status["tasks"].items() if task["error"]]
+        return "\n        ".join(lines)
 
     def moved_back(self, partition: str, before: int, after: int) -> None:
         self.back[self.fault] = self.back.get(self.fault, 0) + 1
@@ -285,8 +310,7 @@ class Field:
                 self.ours.door.sql(f"SELECT count(*) FROM {table}", at_least={DATASET: ends}, within_s=within_s)
                 return time.monotonic()
             except (Down, Refused) as error:
-                is_ours = isinstance(error, Refused) and error.code not in EXPECTED and error.status not in COME_AGAIN
-                if is_ours or self.stop.failure is not None or time.monotonic() > deadline:
+                if self.stop.failure is not None or time.monotonic() > deadline:
                     raise TimeoutError(f"no answer of {table} that covers all that was acknowledged: {error}") from error
                 time.sleep(0.05)
 

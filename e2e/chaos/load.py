@@ -121,14 +121,17 @@ class Asker:
                 time.sleep(0.02)
                 continue
             except Refused as refused:
-                if refused.code not in self.expected:
-                    raise
-                self.refused[refused.code] = self.refused.get(refused.code, 0) + 1
+                self.note(refused)
                 time.sleep(0.02)
                 continue
             answer["sql"] = question
             self.take(answer)
             stop.event.wait(pause_s)
+
+    def note(self, refused: Refused) -> None:
+        if refused.code not in self.expected:
+            raise refused
+        self.refused[refused.code] = self.refused.get(refused.code, 0) + 1
 
     def take(self, answer: dict) -> None:
         with self.out.open("a") as out:

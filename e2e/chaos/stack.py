@@ -27,8 +27,8 @@ from pathlib import Path
 
 from direct import ABORTED
 from faults import Fault, all_of
-from field import Field
-from load import DATASET, ROOT, TABLE, Recomputer, audit, compare, refusals, rows_of
+from field import RECOVERY_WITHIN_S, Field
+from load import DATASET, ROOT, TABLE, Recomputer, audit, compare, rows_of
 from server import tidemark
 
 #: Faults between two audits, and between two recomputes.
@@ -79,7 +79,7 @@ class Run:
             since = fault.inject(field)
             times = field.recovered(since)
         except TimeoutError as error:
-            print(f"  {self.count:>3} {fault.kind:<42} FAILED: {error}", flush=True)
+            print(f"  {self.count:>3} {fault.kind:<42} FAILED: {error}\n        {field.standing()}", flush=True)
             field.problems.append(f"{fault.kind} ({self.count}): {error}")
             if not self.comes_back():
                 return False
@@ -121,6 +121,7 @@ class Run:
 def verify(field: Field) -> dict[str, int]:
     """What became of the records; problems go where all of them are."""
     acknowledged, ends = field.acknowledged(), field.ends()
+    field.answered(TABLE, ends, time.monotonic() + RECOVERY_WITHIN_S)
     lost, doubled = compare(acknowledged, rows := rows_of(field.ours.door, ends))
     told = field.ours.door.sql(f"SELECT count(*) FROM {TABLE}", at_least={DATASET: ends})["as_of"][DATASET].get("lost", {})
     within = lambda ranges, offset: any(start <= offset < end for start, end in ranges)  # noqa: E731
@@ -195,11 +196,12 @@ def finish(field: Field, run: Run, audits: Audits) -> bool:
         thread.join(timeout=120)
     if field.stop.failure is not None:
         field.problems.append(f"{field.stop.failure!r}")
+        field.stop.failure = None
     try:
         field.direct.settle()
         counts = verify(field)
         audits.run()
-    except BaseException as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         field.problems.append(f"at the end: {error!r}")
         counts = {}
     codes = {} if field.ours.ended() else field.ours.stop()
@@ -207,9 +209,11 @@ def finish(field: Field, run: Run, audits: Audits) -> bool:
     table(run.times)
     print(f"\n  {run.count} faults of {len(run.times)} kinds; {run.recomputer.done} recomputes")
     print("  records: " + ", ".join(f"{what} {count}" for what, count in counts.items()))
-    askers = [*field.watchers, field.rare]
-    print(f"  {audits.audited} answers audited of {field.answers()}, {audits.wrong} wrong; refused by name: {refusals(askers) or 'none'}")
+    print(f"  {audits.audited} answers audited of {field.answers()}, {audits.wrong} wrong")
     print(f"  positions that went back: {field.back or 'none'}")
+    print("  answers that were refused, by fault and name, each with one that was")
+    for (fault, code), (count, told) in sorted(field.refused.items()):
+        print(f"    {fault:<42} {count:>5} {code}: {told[:160]}")
     return not field.problems
 
 
@@ -219,7 +223,7 @@ def main() -> int:
     print(f"chaos on real servers: seed {seed}", flush=True)
     work = Path(tempfile.mkdtemp(prefix="tidemark-chaos-"))
     field = Field(work, seed)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         field.open(tidemark(arguments.tidemark, ROOT).resolve())
         if not field.disk.works:

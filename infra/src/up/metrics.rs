@@ -83,6 +83,7 @@ pub(super) struct Metrics {
     visible: Offsets,
     covered: Offsets,
     lost: Offsets,
+    stopped: Family<OfDataset, Gauge<u64, AtomicU64>>,
     segments: Family<OfDataset, Counter<u64, AtomicU64>>,
     lag_records: Offsets,
     lag: Family<OfPartition, Seconds>,
@@ -114,6 +115,7 @@ impl Metrics {
             visible: Family::default(),
             covered: Family::default(),
             lost: Family::default(),
+            stopped: Family::default(),
             segments: Family::default(),
             lag_records: Family::default(),
             lag: Family::default(),
@@ -136,7 +138,7 @@ impl Metrics {
 
     fn register_process(&self, of: &mut Registry) {
         of.register("ready", "1 if the process can answer and takes records, as /readyz says", self.ready.clone());
-        let help = "Background tasks whose last attempt failed, or that have stopped";
+        let help = "Background tasks whose last attempt failed";
         of.register("tasks_failing", help, self.tasks_failing.clone());
         let help = "Times that a dataset could not be measured: its positions below are older ones then";
         of.register("measure_failures", help, self.measure_failures.clone());
@@ -160,6 +162,8 @@ impl Metrics {
         of.register("curated_end_offset", help, self.covered.clone());
         let help = "Offsets that retention took before they were archived, as far as this process met them";
         of.register("archive_lost_offsets", help, self.lost.clone());
+        let help = "Partitions whose archiving or indexing in this process has stopped until a restart";
+        of.register("partitions_stopped", help, self.stopped.clone());
         of.register("archive_segments_sealed", "Segments that this process put", self.segments.clone());
         let help = "Offsets between the end of the log and the visible position";
         of.register("live_lag_records", help, self.lag_records.clone());
@@ -267,6 +271,8 @@ impl Metrics {
             }
         }
         show(&self.segments.get_or_create(&of(dataset)), segments);
+        let stopped = status.partitions.values().filter(|status| status.stopped).count();
+        let _before = self.stopped.get_or_create(&of(dataset)).set(stopped as u64);
         let fresh = status.freshness.map(|fresh| [("0.5", fresh.p50_ms), ("0.99", fresh.p99_ms)]);
         for (quantile, age_ms) in fresh.into_iter().flatten() {
             let of = OfQuantile { dataset: dataset.clone(), quantile };

@@ -56,6 +56,8 @@ pub(super) struct PartitionStatus {
     pub(super) lost: Vec<std::ops::Range<u64>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
+    /// True if archiving or indexing goes on only after a restart.
+    pub(super) stopped: bool,
 }
 
 /// How many partitions a role of the process has; `None`: that is no role of it, or it has no share yet.
@@ -129,6 +131,7 @@ async fn archived(parts: &Parts, stream: &Stream, partitions: &mut Parted) -> Re
         let entry = partitions.entry(partition.to_string()).or_default();
         (entry.archived, entry.segments, entry.lost) = (archived.archived, archived.segments, archived.lost);
         entry.errors.extend(archived.error);
+        entry.stopped |= archived.stopped;
     }
     Ok(())
 }
@@ -147,6 +150,7 @@ async fn visible(
             (entry.visible, entry.lag_records) = (Some(indexed.visible), Some(indexed.lag));
             entry.lag_ms = indexed.own.then_some(indexed.lag_ms);
             entry.errors.extend(indexed.error);
+            entry.stopped |= indexed.stopped;
         }
         return Ok(Some((view.freshness, view.totals)));
     }

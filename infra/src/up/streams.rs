@@ -104,7 +104,14 @@ impl Streams {
         while !stop.is_cancelled() {
             let asked = self.look_at_definitions.swap(false, Ordering::Relaxed);
             if asked || discovered.is_none_or(|at| at.elapsed() >= definitions_interval) {
-                self.discover(found).await?;
+                match self.discover(found).await {
+                    Ok(()) => self.parts.tasks.works("definitions"),
+                    // The streams that are known go on: their rows are dropped, their views retired.
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "definitions can't be looked at");
+                        self.parts.tasks.fails("definitions", chain(&error));
+                    }
+                }
                 self.renew(found).await;
                 discovered = Some(Instant::now());
             }
@@ -217,7 +224,9 @@ impl Streams {
                     let text =
                         "its `[stream]` names another topic or more partitions: that takes effect after a restart";
                     tracing::warn!(dataset, "{text}");
-                    self.parts.tasks.fails(&format!("keeper {dataset}"), text.to_owned());
+                    self.parts.tasks.fails(&format!("definition {dataset}"), text.to_owned());
+                } else {
+                    self.parts.tasks.works(&format!("definition {dataset}"));
                 }
                 *known.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
             }
