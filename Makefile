@@ -114,7 +114,7 @@ stack-up: ## Start the full stack: Compose where a Docker engine answers (which 
 stack-down: ## Stop the full stack; REMOVE=yes also removes its data
 	@infra/stack/stack.sh down $(if $(REMOVE),--remove)
 
-stack-logs: ## Follow the full stack's logs; NAMES="kafka tidemark-all" for some, FOLLOW=no to see their ends
+stack-logs: ## Follow the full stack's logs; NAMES="kafka tidemark-serving" for some, FOLLOW=no to see their ends
 	@infra/stack/stack.sh logs $(NAMES)
 
 stack-check: setup-python ## Rules on Compose, Dockerfile, dashboards and chart; says what it could not check here

@@ -8,7 +8,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../servers/lib.sh"
 root=$(cd "$here/../.." && pwd)
-export STACK_DATA=${STACK_DATA:-$root/demo-data/stack} BATCH_INTERVAL=${BATCH_INTERVAL:-3s} SEGMENT_AGE_MAX=${SEGMENT_AGE_MAX:-1s}
+export STACK_DATA=${STACK_DATA:-$root/demo-data/stack} BATCH_INTERVAL=${BATCH_INTERVAL:-5s} SEGMENT_AGE_MAX=${SEGMENT_AGE_MAX:-1s}
 demo=$(dirname "${TIDEMARK_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/tidemark}")/demo
 [ -x "$demo" ] || die "no demo at $demo: run \`make build\`"
 
