@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed bench-stack mutants chaos chaos-batch chaos-stack sim fuzz fuzz-http clean
+.PHONY: help setup setup-python build demo test test-e2e test-real lint tidy deny bench-batch bench-speed bench-stack mutants chaos chaos-batch chaos-stack sim days fuzz fuzz-http stack-up stack-down stack-logs stack-check demo-stack build-image clean
 
 # Folder of the TLC's CSV files for the demo; empty: synthetic trips.
 TRIPS ?=
@@ -26,8 +26,14 @@ MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# One build for all benchmarks: the dependencies of every other build, and our own crates optimized.
-BENCH_BUILD = cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+# The dependencies of every other build, and our own crates optimized.
+FAST = $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+# One build for all benchmarks.
+BENCH_BUILD = cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(FAST)
+# What stack-logs shows: all, or names such as `kafka tidemark-serving`.
+NAMES ?=
+# Anything but empty: stack-down also removes the stack's data.
+REMOVE ?=
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,11 +98,33 @@ chaos-stack: setup-python build ## Break Kafka, OpenSearch, S3, PostgreSQL and o
 sim: build ## Simulate the whole platform on one thread in SEEDS orders of calls and faults; SEED=n shows one
 	@$(TARGET)/debug/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
+days: build ## Work through HOURS of a steady stream at a simulated clock, and count objects each hour
+	@$(TARGET)/debug/days --hours $(or $(HOURS),72)
+
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
 	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(or $(MINUTES),10) * 60))
 
 fuzz-http: setup-python build ## Attack the HTTP door for MINUTES with requests made of its own OpenAPI document
 	.venv/bin/python e2e/http/fuzz.py --minutes $(or $(MINUTES),10) --tidemark $(TARGET)/debug/tidemark $(if $(SEED),--seed $(SEED))
+
+stack-up: ## Start the full stack: Compose where a Docker engine answers (which builds the image), else plain processes
+	@$(if $(TIDEMARK_BIN),,docker info >/dev/null 2>&1 || $(MAKE) --no-print-directory build)
+	@infra/stack/stack.sh up
+
+stack-down: ## Stop the full stack; REMOVE=yes also removes its data
+	@infra/stack/stack.sh down $(if $(REMOVE),--remove)
+
+stack-logs: ## Follow the full stack's logs; NAMES="kafka tidemark-all" for some, FOLLOW=no to see their ends
+	@infra/stack/stack.sh logs $(NAMES)
+
+stack-check: setup-python ## Rules on Compose, Dockerfile, dashboards and chart; says what it could not check here
+	@infra/stack/check.sh
+
+demo-stack: build ## The demo on a full stack of its own; TRIPS=DIR takes the TLC's own files
+	@infra/stack/demo.sh --rows $(ROWS) --seconds $(SHOW) $(if $(TRIPS),--trips "$(TRIPS)")
+
+build-image: # The binary of the image: infra/stack/Dockerfile runs this
+	cargo build --workspace --bins --locked $(CARGO_FLAGS) $(FAST)
 
 clean: ## Remove what was built and the demo's data
 	cargo clean

@@ -17,10 +17,7 @@ impl Batch {
     /// [`BatchError`].
     pub async fn files(&self, dataset: &str) -> Result<Vec<FileRow>, BatchError> {
         self.latest_definition(dataset).await?;
-        let table = match self.pointer(dataset).await? {
-            Some((_, pointer)) => TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?,
-            None => None,
-        };
+        let (_, table) = self.answering(dataset).await?;
         // Read after the table, so that it can't be the shorter one.
         let state = self.ledger(dataset).state().await?;
         let covered = table.as_ref().map_or(0, TableHead::files_end);
@@ -29,12 +26,13 @@ impl Batch {
             .map(|file| {
                 let (store, generation) = (&self.store, table.as_ref().map(|table| &table.generation));
                 async move {
-                    let has_counts = matches!(standing(&file, covered), FileStanding::Included | FileStanding::Held);
+                    let standing = standing(&file, covered);
+                    let has_counts = matches!(standing, FileStanding::Included | FileStanding::Held);
                     let rejects = match generation.filter(|_| has_counts) {
                         Some(generation) => FileRejects::open(store, dataset, generation, file.number).await?,
                         None => None,
                     };
-                    Ok(row(file, covered, rejects))
+                    Ok(row(file, standing, rejects))
                 }
             })
             .buffered(FOOTERS_MAX)
@@ -54,8 +52,8 @@ fn standing(file: &LedgerFile, covered: u64) -> FileStanding {
     }
 }
 
-fn row(file: LedgerFile, covered: u64, rejects: Option<FileRejects>) -> FileRow {
-    let (standing, gone_at) = (standing(&file, covered), file.gone_at());
+fn row(file: LedgerFile, standing: FileStanding, rejects: Option<FileRejects>) -> FileRow {
+    let gone_at = file.gone_at();
     let location = match file.file.location {
         Location::RawZone { key } => key,
         Location::InPlace { url, version } => format!("{url}?versionId={version}"),

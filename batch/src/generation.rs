@@ -200,6 +200,16 @@ impl Batch {
         Ok(curated::current(self.store.objects().as_ref(), dataset).await?)
     }
 
+    /// The generation that answers, as stored, and its table as it is now; neither where there is none yet.
+    pub(crate) async fn answering(
+        &self,
+        dataset: &str,
+    ) -> Result<(Option<CurrentGeneration>, Option<TableHead>), BatchError> {
+        let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok((None, None)) };
+        let table = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?;
+        Ok((Some(pointer), table))
+    }
+
     /// The generation that answers; the first one is created here, by the newest definition.
     ///
     /// A frozen generation is finished on behalf of whoever froze it: its successor catches up to the frozen coverage

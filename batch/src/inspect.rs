@@ -72,13 +72,13 @@ impl Batch {
         query: &RejectQuery,
     ) -> Result<Option<(TableHead, Vec<(LedgerFile, bool)>)>, BatchError> {
         self.latest_definition(dataset).await?;
-        let Some((_, pointer)) = self.pointer(dataset).await? else { return Ok(None) };
+        let (_, table) = self.answering(dataset).await?;
+        // Read after the table, so that it can't be the shorter one.
         let now = self.ledger(dataset).state().await?;
         if let Some(name) = &query.file {
             self.known_file(dataset, &now, name)?;
         }
-        let objects = self.store.objects();
-        let Some(table) = TableHead::open(&objects, dataset, &pointer.generation).await? else { return Ok(None) };
+        let Some(table) = table else { return Ok(None) };
         let covered = table.files_end();
         let shown = |file: &&LedgerFile| {
             let counts = file.counts_at(covered) || (file.standing == Standing::Held && query.held);
@@ -185,11 +185,7 @@ impl Batch {
     pub async fn status(&self, dataset: &str) -> Result<DatasetStatus, BatchError> {
         let latest = self.latest_definition(dataset).await?;
         let version = latest.version.to_string();
-        let pointer = self.pointer(dataset).await?.map(|(_, pointer)| pointer);
-        let table = match &pointer {
-            Some(pointer) => TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?,
-            None => None,
-        };
+        let (pointer, table) = self.answering(dataset).await?;
         // Read after the table, so that it can't be the shorter one.
         let entries = self.ledger(dataset).entries().await?;
         let state = LedgerState::replay(&entries);

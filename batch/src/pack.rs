@@ -2,7 +2,7 @@
 //!
 //! Positions and bytes stay. A packed segment is put by conditional put, read back and compared record for record; the
 //! small ones go only after it has been there for `batch.grace`, when nobody reads by an older listing, and each is compared
-//! again before. Only what the generation that answers covers is packed.
+//! again before. Only what the generation that answers covers is packed. Its rejects are packed likewise.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use tidemark_shared::layout;
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::{Archive, Segment, SegmentError, SegmentHeader, SegmentRef};
 
-use crate::curate::plan_pack::{PACKED_BYTES, runs};
+use crate::curate::plan_pack::{Link, PACKED_BYTES, runs};
 use crate::curated::table::TableHead;
 use crate::error::BatchError;
 use crate::failpoint;
@@ -31,18 +31,19 @@ impl Batch {
         self.latest_definition(dataset).await?;
         let mut report = PackReport { dataset: dataset.to_owned(), ..PackReport::default() };
         let archive = self.archive(dataset);
-        let table = match self.pointer(dataset).await? {
-            Some((_, pointer)) => TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?,
-            None => None,
-        };
+        let (_, table) = self.answering(dataset).await?;
         let coverage = table.as_ref().map(TableHead::stream_coverage).unwrap_or_default();
         for (partition, covered) in coverage.iter() {
             self.remove_packed(&archive, partition, &mut report).await?;
             let Some(origin) = archive.origin(partition).await? else { continue };
             let chain = archive.segments_from(partition, origin).await?;
-            for run in runs(&chain, covered, PACKED_BYTES) {
+            let links: Vec<Link> = chain.iter().map(Link::from).collect();
+            for run in runs(&links, covered, PACKED_BYTES) {
                 pack_run(&archive, partition, &chain[run], &mut report).await?;
             }
+        }
+        if let Some(table) = &table {
+            self.pack_rejects(table, &mut report).await?;
         }
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)

@@ -23,7 +23,7 @@ use tempfile::{SpooledData, SpooledTempFile};
 use tidemark_shared::decode::ReadAt;
 use tidemark_shared::error::chain;
 use tidemark_shared::layout;
-use tidemark_shared::reject::Reject;
+use tidemark_shared::reject::{Reason, Reject};
 use tidemark_shared::store::{Store, opened_file};
 
 use crate::curated::read::{ObjectReader, open_parquet};
@@ -157,6 +157,14 @@ pub(crate) struct StoredReject {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl StoredReject {
+    /// As it was before it was stored; `None` if this release does not know its reason.
+    pub(crate) fn known(self) -> Option<Reject> {
+        let Self { offset, reason, column, message, bytes } = self;
+        Some(Reject { offset, reason: Reason::from_code(&reason)?, column, message, bytes: bytes.into() })
+    }
+}
+
 /// One object's rejects and counts, as read back: the counts at once, the rejects on demand.
 pub(crate) struct FileRejects {
     builder: ParquetRecordBatchStreamBuilder<ObjectReader>,
@@ -267,7 +275,6 @@ fn from_batch(batch: &RecordBatch) -> Option<Vec<StoredReject>> {
 
 #[cfg(test)]
 mod tests {
-    use tidemark_shared::reject::Reason;
     use tidemark_shared::store::IfMissing;
 
     use super::*;

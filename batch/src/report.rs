@@ -173,6 +173,10 @@ pub struct PackReport {
     pub removed: u64,
     /// Their bytes.
     pub removed_bytes: u64,
+    /// Packed objects with rejects that were put.
+    pub packed_rejects: u64,
+    /// Small ones that were removed, because packed ones have stood for them for the grace.
+    pub removed_rejects: u64,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -222,15 +226,24 @@ pub enum FileStanding {
 }
 
 impl FileStanding {
+    /// All that there are.
+    pub const ALL: [Self; 5] = [Self::Included, Self::Waiting, Self::Held, Self::Withdrawn, Self::Replaced];
+
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
+        self.told().0
+    }
+
+    /// The word for it, and what that means for the file's rows.
+    #[must_use]
+    pub fn told(self) -> (&'static str, &'static str) {
         match self {
-            Self::Included => "included",
-            Self::Waiting => "waiting",
-            Self::Held => "held",
-            Self::Withdrawn => "withdrawn",
-            Self::Replaced => "replaced",
+            Self::Included => ("included", "Their rows count"),
+            Self::Waiting => ("waiting", "Their rows will count once the batch layer has run"),
+            Self::Held => ("held", "The gate holds them"),
+            Self::Withdrawn => ("withdrawn", "They were withdrawn"),
+            Self::Replaced => ("replaced", "Other files of their names took their places"),
         }
     }
 }

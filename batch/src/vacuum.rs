@@ -265,7 +265,7 @@ impl Batch {
             return Ok((named, None));
         };
         named.current = Some(layout::curated(dataset).join(pointer.generation.as_str()));
-        named.folders.push(table.root.clone().join("_delta_log"));
+        named.folders.push(layout::delta_log(dataset, &pointer.generation));
         named.folders.push(layout::rejects(dataset, &pointer.generation));
         if let Some(successor) = table.successor() {
             named.folders.push(layout::curated(dataset).join(successor));

@@ -2,6 +2,7 @@
 //! `tidemark` binary, and the killing of it.
 
 pub mod chaos;
+pub mod door;
 pub mod platform;
 pub mod random;
 pub mod server;

@@ -1,17 +1,16 @@
 //! A handle on a running `tidemark up`: started, asked over HTTP, stopped.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::{Child, ChildStdout, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-
+use crate::door::Door;
+pub use crate::door::Reply;
 use crate::platform::Tidemark;
 
 /// How long a server may take until it answers.
@@ -28,6 +27,8 @@ pub enum ServerError {
     NotReady(String),
     /// It refused or can't be reached.
     Asked(String),
+    /// It refused for now (429, 503): the same may be asked again.
+    Busy(String),
 }
 
 impl fmt::Display for ServerError {
@@ -35,45 +36,25 @@ impl fmt::Display for ServerError {
         match self {
             Self::Start(error) => write!(f, "tidemark up could not be started: {error}"),
             Self::NotReady(log) => write!(f, "tidemark up is not ready: {log}"),
-            Self::Asked(why) => f.write_str(why),
+            Self::Asked(why) | Self::Busy(why) => f.write_str(why),
         }
     }
 }
 
 impl std::error::Error for ServerError {}
 
-/// What a server answered, whatever its status.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers by lower-case name, as far as they are text.
-    pub headers: BTreeMap<String, String>,
-    /// The body.
-    pub text: String,
-}
-
-impl Reply {
-    /// The body as JSON; null where it is none.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_default()
-    }
-
-    /// Status and code of a problem document.
-    #[must_use]
-    pub fn problem(&self) -> (u16, String) {
-        (self.status, self.json()["code"].as_str().unwrap_or_default().to_owned())
-    }
-}
-
-/// A running server; dropping it kills the process.
+/// A running server, with its door; dropping it kills the process.
 pub struct Server {
     child: Child,
-    log: PathBuf,
-    /// Its address: `http://127.0.0.1:40001`.
-    pub url: String,
-    agent: ureq::Agent,
+    door: Arc<Door>,
+}
+
+impl Deref for Server {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
 }
 
 impl Drop for Server {
@@ -99,75 +80,27 @@ impl Server {
         command.stdout(Stdio::piped()).stderr(output.try_clone().map_err(ServerError::Start)?).stdin(Stdio::null());
         let mut child = command.spawn().map_err(ServerError::Start)?;
         let ready = lines_until_ready(child.stdout.take(), output);
-        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
-        let agent = config.timeout_global(Some(Duration::from_secs(120))).build().into();
-        let mut server = Self { child, log, url: String::new(), agent };
         match ready.recv_timeout(READY_MAX) {
-            Ok(url) => server.url = url,
-            Err(_) => return Err(ServerError::NotReady(fs::read_to_string(&server.log).unwrap_or_default())),
+            Ok(url) => Ok(Self { child, door: Arc::new(Door::at(url, None)) }),
+            Err(_) => {
+                // Gone already is as good.
+                drop(child.kill());
+                drop(child.wait());
+                Err(ServerError::NotReady(fs::read_to_string(&log).unwrap_or_default()))
+            }
         }
-        Ok(server)
+    }
+
+    /// Its door, for threads that ask while others hold the process.
+    #[must_use]
+    pub fn door(&self) -> Arc<Door> {
+        Arc::clone(&self.door)
     }
 
     /// The process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Gets a JSON document.
-    ///
-    /// # Errors
-    /// [`ServerError::Asked`].
-    pub fn get(&self, path: &str) -> Result<Value, ServerError> {
-        read(self.agent.get(format!("{}{path}", self.url)).call())
-    }
-
-    /// Sends one request and gives back whatever comes.
-    ///
-    /// # Errors
-    /// [`ServerError::Asked`] if nothing, or no whole answer, comes.
-    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply, ServerError> {
-        let asked = |error: &dyn fmt::Display| ServerError::Asked(format!("{method} {path}: {error}"));
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(body).map_err(|error| asked(&error))?;
-        let mut answer = self.agent.run(request).map_err(|error| asked(&error))?;
-        let header = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
-            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-        };
-        let (status, headers) = (answer.status().as_u16(), answer.headers().iter().filter_map(header).collect());
-        let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|error| asked(&error))?;
-        Ok(Reply { status, headers, text })
-    }
-
-    /// Asks `POST /v1/sql` with a whole request document.
-    ///
-    /// # Errors
-    /// [`ServerError::Asked`]; a refusal is a fine answer.
-    pub fn query(&self, document: &Value) -> Result<Reply, ServerError> {
-        self.ask("POST", "/v1/sql", &[("content-type", "application/json")], document.to_string().as_bytes())
-    }
-
-    /// Answers a statement.
-    ///
-    /// # Errors
-    /// [`ServerError::Asked`].
-    pub fn sql(&self, statement: &str) -> Result<Value, ServerError> {
-        let body = serde_json::json!({ "sql": statement }).to_string();
-        let request = self.agent.post(format!("{}/v1/sql", self.url)).header("content-type", "application/json");
-        read(request.send(body.as_bytes()))
-    }
-
-    /// Appends records, one JSON object a line.
-    ///
-    /// # Errors
-    /// [`ServerError::Asked`].
-    pub fn produce(&self, dataset: &str, lines: &[u8]) -> Result<Value, ServerError> {
-        let request = self.agent.post(format!("{}/v1/datasets/{dataset}/records", self.url));
-        read(request.header("content-type", "application/x-ndjson").send(lines))
     }
 
     /// Sends the process a signal: `TERM`, `INT`, `STOP`.
@@ -236,15 +169,4 @@ fn lines_until_ready(output: Option<ChildStdout>, mut log: fs::File) -> mpsc::Re
         Some(())
     });
     ready
-}
-
-fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, ServerError> {
-    let asked = |error: ureq::Error| ServerError::Asked(error.to_string());
-    let mut answer = answer.map_err(asked)?;
-    let status = answer.status();
-    let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(asked)?;
-    if !status.is_success() {
-        return Err(ServerError::Asked(format!("{status}: {text}")));
-    }
-    serde_json::from_str(&text).map_err(|error| ServerError::Asked(format!("no JSON: {error}: {text}")))
 }

@@ -14,16 +14,6 @@ if [ -s "$data/compose" ]; then
   rm -f "$data/compose" "$data/compose.env"
 fi
 
-# stop NAME SIGNAL: politely, then by force.
-stop() {
-  alive "$1" || { rm -f "$data/$1.pid"; return 0; }
-  local pid deadline=$((SECONDS + 20))
-  pid=$(cat "$data/$1.pid")
-  kill "-$2" "$pid"
-  while alive "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
-  ! alive "$1" || kill -KILL "$pid"
-  rm -f "$data/$1.pid"
-}
 stop s3 TERM
 stop kafka TERM
 stop opensearch TERM

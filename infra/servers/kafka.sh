@@ -1,8 +1,9 @@
 # Apache Kafka as a plain process: one node that is broker and controller, on Java 17 or newer. Sourced by up.sh.
 #
-# KAFKA_PROXY_PORT adds a listener whose clients are told that port, for tests with a proxy in between.
+# KAFKA_HEAP is its memory (512m), KAFKA_PORT the port that it takes if it is free. KAFKA_PROXY_PORT adds a listener whose
+# clients are told that port, for tests with a proxy in between.
 
-kafka_version=4.4.0
+kafka_version=${KAFKA_VERSION:-4.4.0}
 # Among the broker's own dependencies there is nothing that writes its log.
 kafka_jars=("org.apache.kafka:kafka_2.13:$kafka_version" "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5")
 
@@ -87,6 +88,7 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 # tests look on while retention works, and while a broker comes back after SIGKILL
 log.retention.check.interval.ms=1000
 broker.heartbeat.interval.ms=1000
@@ -111,7 +113,8 @@ kafka_up() {
   lib=$(kafka_lib)
   mkdir -p "$data/kafka"
   # One that is started again on what it left keeps its address: clients look for it there.
-  [ -s "$data/kafka.port" ] || echo "$(free_port) $(free_port) $(free_port) $(free_port)" >"$data/kafka.port"
+  [ -s "$data/kafka.port" ] ||
+    echo "$(port_for kafka "${KAFKA_PORT:-0}") $(free_port) $(free_port) $(free_port)" >"$data/kafka.port"
   read -r port secure controller proxied <"$data/kafka.port"
   kafka_certificate
   kafka_config "$port" "$controller" "$secure" "$proxied" >"$data/kafka/server.properties"
@@ -123,7 +126,7 @@ kafka_up() {
       -t "$(python3 -c 'import base64, uuid; print(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))')" \
       -c "$data/kafka/server.properties" >"$data/kafka.log" 2>&1 || { cat "$data/kafka.log" >&2; die "Kafka can't format its folder"; }
   fi
-  setsid "$java" -Xms256m -Xmx512m -XX:+UseG1GC -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -cp "$lib/*" \
+  setsid "$java" -Xms256m -Xmx"${KAFKA_HEAP:-512m}" -XX:+UseG1GC -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -cp "$lib/*" \
     -Dlog4j2.configurationFile="$logging" kafka.Kafka "$data/kafka/server.properties" >>"$data/kafka.log" 2>&1 </dev/null &
   echo $! >"$data/kafka.pid"
   wait_for kafka 90 kafka_answers "$port"

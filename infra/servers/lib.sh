@@ -2,8 +2,8 @@
 set -euo pipefail
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidemark
-# Keys of test servers that only this machine reaches.
-access_key=tidemark secret_key=tidemark-secret region=us-east-1
+# Keys of test servers that only this machine reaches; infra/stack sets others.
+access_key=${SERVERS_ACCESS_KEY:-tidemark} secret_key=${SERVERS_SECRET_KEY:-tidemark-secret} region=${S3_REGION:-us-east-1}
 
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
@@ -13,6 +13,22 @@ docker_works() { [ "${TIDEMARK_DOCKER:-auto}" != no ] && command -v docker >/dev
 
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# port_for NAME [WISH]: the port that NAME had in this data directory, else WISH, else any: the first of them that is free.
+port_for() {
+  python3 - "$(cat "$data/$1.port" 2>/dev/null)" "${2:-0}" <<'PY'
+import socket, sys
+for port in [*sys.argv[1].split()[:1], sys.argv[2], "0"]:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", int(port)))
+        except OSError:
+            continue
+        print(s.getsockname()[1])
+        break
+PY
 }
 
 # alive NAME: a process of this data directory runs under the id that NAME.pid holds. Its command line is compared, for
@@ -31,6 +47,33 @@ wait_for() {
     fi
     sleep 0.1
   done
+}
+
+# stop NAME SIGNAL [SECONDS]: politely, then by force.
+stop() {
+  alive "$1" || { rm -f "$data/$1.pid"; return 0; }
+  local pid deadline=$((SECONDS + ${3:-20}))
+  pid=$(cat "$data/$1.pid")
+  kill "-$2" "$pid"
+  while alive "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
+  ! alive "$1" || kill -KILL "$pid"
+  rm -f "$data/$1.pid"
+}
+
+# build MODULE VERSION NAME: the path of a Go program, built on the first call.
+build() {
+  local program=$cache/$3-$2/$3 staging
+  mkdir -p "${program%/*}"
+  (
+    flock 9
+    [ -x "$program" ] && exit 0
+    need go "install Go, or start a Docker engine"
+    echo "building $3 $2 (some minutes, once)" >&2
+    staging=$(mktemp -d "${program%/*}/build.XXXXXX"); trap 'rm -rf "$staging"' EXIT
+    GOBIN=$staging GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "$1@$2" >&2 || exit 1
+    mv "$staging/$3" "$program"
+  ) 9>"${program%/*}/.lock" || exit 1
+  echo "$program"
 }
 
 # An unsigned request that the S3 server itself refuses shows that it answers.

@@ -1,9 +1,9 @@
 # One OpenSearch node as a plain process on loopback, without security: for tests. Sourced by up.sh.
 #
-# The server comes from Maven Central, once, and needs Java 21 or newer. OPENSEARCH_HEAP is its memory (1g), OPENSEARCH_PORT a
-# fixed port. Its data stay in DIR/opensearch, so that a test can stop it and start it again.
+# The server comes from Maven Central, once, and needs Java 21 or newer. OPENSEARCH_HEAP is its memory (1g), OPENSEARCH_PORT
+# the port that it takes if it is free. Its data stay in DIR/opensearch, so that a test can stop it and start it again.
 
-opensearch_version=3.8.0
+opensearch_version=${OPENSEARCH_VERSION:-3.8.0}
 
 write_env_opensearch() { echo "export TIDEMARK_TEST_OPENSEARCH_URL=http://127.0.0.1:$1" >>"$data/env"; }
 
@@ -47,7 +47,7 @@ opensearch_up() {
   local dir=$data/opensearch home java number port heap=${OPENSEARCH_HEAP:-1g} options
   read -r number java < <(find_java) || die "Java 21 or newer is missing: install a JDK, or start a Docker engine"
   home=$(fetch_opensearch) || exit 1
-  port=${OPENSEARCH_PORT:-$(free_port)}
+  port=$(port_for opensearch "${OPENSEARCH_PORT:-0}")
   mkdir -p "$dir/config" "$dir/data" "$dir/tmp"
   cat >"$dir/config/opensearch.yml" <<YML
 cluster.name: tidemark-test
@@ -59,7 +59,7 @@ transport.port: 0
 path.data: $dir/data
 path.logs: $dir
 # Disks of test machines are full.
-cluster.routing.allocation.disk.threshold_enabled: false
+cluster.routing.allocation.disk.threshold_enabled: ${OPENSEARCH_DISK_THRESHOLD:-false}
 YML
   cat >"$dir/config/log4j2.properties" <<'LOG'
 appender.out.type = Console

@@ -57,30 +57,14 @@ compose_up() {
 
 # ---- as plain processes -----------------------------------------------------------------------
 
-# build MODULE VERSION NAME: the path of a Go program, built on the first call.
-build() {
-  local program=$cache/$3-$2/$3 staging
-  mkdir -p "${program%/*}"
-  (
-    flock 9
-    [ -x "$program" ] && exit 0
-    need go "install Go, or start a Docker engine"
-    echo "building $3 $2 (some minutes, once)" >&2
-    staging=$(mktemp -d "${program%/*}/build.XXXXXX"); trap 'rm -rf "$staging"' EXIT
-    GOBIN=$staging GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "$1@$2" >&2 || exit 1
-    mv "$staging/$3" "$program"
-  ) 9>"${program%/*}/.lock" || exit 1
-  echo "$program"
-}
-
 s3_up() {
   alive s3 && { write_env_s3 "$(cat "$data/s3.port")" "${S3:-versitygw}"; return; }
   local port program
   mkdir -p "$data/s3/objects" "$data/s3/meta" "$data/s3/versions"
-  port=$(free_port)
+  port=$(port_for s3 "${S3_PORT:-0}")
   case ${S3:-versitygw} in
     versitygw)
-      program=$(build github.com/versity/versitygw/cmd/versitygw v1.8.0 versitygw)
+      program=$(build github.com/versity/versitygw/cmd/versitygw "${VERSITYGW_VERSION:-v1.8.0}" versitygw)
       ROOT_ACCESS_KEY=$access_key ROOT_SECRET_KEY=$secret_key \
         setsid "$program" --quiet --port "127.0.0.1:$port" --region "$region" \
         posix --sidecar "$data/s3/meta" --versioning-dir "$data/s3/versions" "$data/s3/objects" >"$data/s3.log" 2>&1 </dev/null &
@@ -137,11 +121,11 @@ postgres_up() {
     "${as[@]}" "$bin/initdb" -D "$data/postgres/cluster" -U tidemark -E UTF8 --locale=C.UTF-8 --auth=scram-sha-256 \
       --pwfile="$data/postgres/password" >"$data/postgres.log" 2>&1 || { cat "$data/postgres.log" >&2; die "initdb failed"; }
   fi
-  port=$(free_port)
+  port=$(port_for postgres "${POSTGRES_PORT:-0}")
   "${as[@]}" setsid "$bin/postgres" -D "$data/postgres/cluster" -p "$port" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= -c fsync=off >>"$data/postgres.log" 2>&1 </dev/null &
+    -c unix_socket_directories= -c "fsync=${POSTGRES_FSYNC:-off}" >>"$data/postgres.log" 2>&1 </dev/null &
   cd "$here"
-  export PGPASSWORD=$secret_key PGCONNECT_TIMEOUT=2
+  export PGPASSWORD=$secret_key PGCONNECT_TIMEOUT=10
   wait_for postgres 60 "$bin/psql" -h 127.0.0.1 -p "$port" -U tidemark -d postgres -Atqc "select 1"
   # Its own file: the process that was started above may be the one that changed the user.
   head -n 1 "$data/postgres/cluster/postmaster.pid" >"$data/postgres.pid"; echo "$port" >"$data/postgres.port"

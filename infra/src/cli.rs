@@ -74,13 +74,21 @@ pub struct Global {
     /// What to log to standard error: a level, or levels by part [env: TIDEMARK_LOG] [default: warn]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Global options")]
     pub log: Option<String>,
+    /// How log lines look: text or json [env: TIDEMARK_LOG_FORMAT] [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Global options")]
+    pub log_format: Option<String>,
 }
 
 impl Global {
     /// The settings among them, with the flags that give them.
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        given(&[("--data-dir", &self.data_dir), ("--store-url", &self.store_url), ("--catalog-url", &self.catalog_url)])
+        given(&[
+            ("--data-dir", &self.data_dir),
+            ("--store-url", &self.store_url),
+            ("--catalog-url", &self.catalog_url),
+            ("--log-format", &self.log_format),
+        ])
     }
 }
 
@@ -97,7 +105,7 @@ pub(crate) fn asks_for_json(args: impl IntoIterator<Item = OsString>) -> bool {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start everything in one process: log, archiver, indexer, batch runs, the HTTP door
+    /// Start everything in one process, or a part of it: archiver, indexer, batch runs, the HTTP door
     Up(Box<UpArgs>),
     /// Draft, check, register and show dataset definitions
     #[command(subcommand)]

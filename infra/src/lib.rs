@@ -79,11 +79,11 @@ pub(crate) fn failed_to_start(source: std::io::Error) -> CliError {
 
 fn prepare(cli: &Cli) -> Result<Context, CliError> {
     let global = &cli.global;
-    telemetry::init(global.log.as_deref())?;
     let cwd = std::env::current_dir();
     let cwd = cwd.map_err(|source| CliError::File { action: "read", path: ".".into(), source })?;
     let flags: Flags = global.settings().into_iter().chain(cli.command.settings()).collect();
     let config: Config = config::load(global.config.as_deref(), &flags, &cwd).map_err(CliError::Config)?;
+    telemetry::init(global.log.as_deref(), config.log_format)?;
     let context = Context::new(config, global.json, global.quiet);
     for warning in &context.config.warnings {
         context.remark(&format!("warning: {warning}"));

@@ -1,9 +1,10 @@
-//! Logs: to standard error, warnings and worse unless `--log` or `TIDEMARK_LOG` asks for more.
+//! Logs: to standard error, warnings and worse unless `--log` or `TIDEMARK_LOG` asks for more; as text, or a JSON object a line.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::config::LogFormat;
 use crate::error::CliError;
 
 /// Environment variable that `--log` overrides.
@@ -16,7 +17,7 @@ const DEFAULT: &str = "warn,deltalake_core::kernel::transaction=off,buoyant_kern
 ///
 /// # Errors
 /// [`CliError::Argument`] if the filter is not one.
-pub fn init(flag: Option<&str>) -> Result<(), CliError> {
+pub fn init(flag: Option<&str>, format: LogFormat) -> Result<(), CliError> {
     let variable = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     let text = flag.map(str::to_owned).or(variable).unwrap_or_else(|| DEFAULT.to_owned());
     let filter = EnvFilter::builder().parse(&text).map_err(|error| CliError::Argument {
@@ -28,9 +29,14 @@ pub fn init(flag: Option<&str>) -> Result<(), CliError> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         // It would tell of a line that can't be written in another line there, and panic: a full disk may hold the log file.
-        .log_internal_errors(false)
-        .finish();
+        .log_internal_errors(false);
     // A second command in one process (a test's) keeps the first one's logger.
-    drop(tracing::subscriber::set_global_default(subscriber));
+    drop(match format {
+        LogFormat::Text => tracing::subscriber::set_global_default(subscriber.finish()),
+        LogFormat::Json => {
+            let subscriber = subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            tracing::subscriber::set_global_default(subscriber.with_ansi(false).finish())
+        }
+    });
     Ok(())
 }

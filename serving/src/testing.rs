@@ -163,6 +163,10 @@ impl Held {
 
 #[async_trait]
 impl LivePin for Held {
+    fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
+        BTreeMap::new()
+    }
+
     fn epoch(&self) -> &str {
         "e"
     }

@@ -4,6 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+/// Returns when so much time has passed: for what runs every so often and waits for nothing else.
+pub async fn passed(time: Duration) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + time, time.max(Duration::from_millis(1)));
+    let _now = ticks.tick().await;
+}
+
 /// How attempts are spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {

@@ -26,10 +26,16 @@ pub const NUMBER_DIGITS: usize = 8;
 /// Longest name of a raw file in its key, as escaped; file systems end at 255 bytes, and a write in progress adds some.
 const NAME_BYTES_MAX: usize = 200;
 
+/// Folder of all datasets' applied definitions.
+#[must_use]
+pub fn all_definitions() -> Path {
+    Path::from("definitions")
+}
+
 /// Folder of a dataset's applied definitions.
 #[must_use]
 pub fn definitions(dataset: &str) -> Path {
-    Path::from_iter(["definitions", dataset])
+    all_definitions().join(dataset)
 }
 
 /// The `n`-th applied definition.
@@ -138,10 +144,16 @@ pub fn packed_range(key: &Path) -> Option<(u64, u64)> {
     Some((start.parse().ok()?, end.parse().ok()?))
 }
 
+/// Folder of everything curated.
+#[must_use]
+pub fn all_curated() -> Path {
+    Path::from("curated")
+}
+
 /// Folder of everything curated of a dataset.
 #[must_use]
 pub fn curated(dataset: &str) -> Path {
-    Path::from_iter(["curated", dataset])
+    all_curated().join(dataset)
 }
 
 /// Folder of the pointers to the current generation.
@@ -160,6 +172,18 @@ pub fn current(dataset: &str, n: u64) -> Path {
 #[must_use]
 pub fn table(dataset: &str, generation: &str) -> Path {
     curated(dataset).join(generation).join("table")
+}
+
+/// Folder of the commits and checkpoints of a generation's Delta table.
+#[must_use]
+pub fn delta_log(dataset: &str, generation: &str) -> Path {
+    table(dataset, generation).join("_delta_log")
+}
+
+/// The commit that made the table's version `version`, as the Delta protocol names it.
+#[must_use]
+pub fn delta_commit(dataset: &str, generation: &str, version: u64) -> Path {
+    delta_log(dataset, generation).join(format!("{version:0SEQUENCE_DIGITS$}.json"))
 }
 
 /// Folder of a generation's rejects.

@@ -17,7 +17,7 @@ use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::dataset::{Sources, parse};
 use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::memory::MemoryLog;
-use tidemark_shared::log::{Log, LogError, Record, Routed, Topic, TopicName};
+use tidemark_shared::log::{Log, LogError, Record, Routed, Share, Topic, TopicName};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
@@ -172,7 +172,7 @@ async fn index(indexer: &Arc<Indexer>, live: &Arc<dyn LiveView>, records: u64) -
         }
         cancel.cancel();
     };
-    let (run, ()) = tokio::join!(indexer.run(&cancel), all_visible);
+    let (run, ()) = tokio::join!(indexer.run(&Share::default(), &cancel), all_visible);
     Ok(run?)
 }
 

@@ -4,6 +4,12 @@ use tidemark_shared::ambient::Ambient;
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::error::Kind;
 
+/// What to do where a log ends below what was read of it.
+pub(crate) const LOG_BEHIND: &str = "give the log back what it lost and restart; or let it begin anew (with `embedded:`, stop and move \
+     its folder away; with Kafka, delete the topic): it is another source then, and what was archived stays";
+/// What to do once a partition has stopped.
+pub(crate) const STOPPED: &str = "put right what it says, then restart `tidemark up`: it goes on where it stood";
+
 /// Pauses between attempts; they grow until one succeeds.
 #[derive(Debug)]
 pub(crate) struct Retries(Attempts);

@@ -1,22 +1,36 @@
-//! Which segments are packed into one: a pure decision over what the archive lists.
+//! Which objects of a chain, segments or rejects, are packed into one: a pure decision over what is listed.
 
 use std::ops::Range;
 
 use tidemark_shared::segment::SegmentRef;
 
-/// Size of a packed segment that is not packed again, in bytes, about.
+/// An object of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// The exclusive end of its offsets, where its name tells.
+    pub(crate) end: Option<u64>,
+    pub(crate) bytes: u64,
+}
+
+impl From<&SegmentRef> for Link {
+    fn from(segment: &SegmentRef) -> Self {
+        Self { end: segment.end, bytes: segment.bytes }
+    }
+}
+
+/// Size of a packed object that is not packed again, in bytes, about.
 pub(crate) const PACKED_BYTES: u64 = 64 << 20;
-/// Fewer segments are not worth a new object, unless they fill one.
+/// Fewer are not worth a new object, unless they fill one.
 const SEGMENTS_MIN: usize = 8;
 /// Below this share of the size, writing a segment again costs next to nothing.
 const TINY_SHARE: u64 = 64;
 
-/// Runs of segments of `chain`, by index, each of which becomes one of at most `full` bytes. All of them end at or below
+/// Runs of objects of `chain`, by index, each of which becomes one of at most `full` bytes. All of them end at or below
 /// `covered`.
 ///
-/// Segments of half the size and more stay as they are. A run begins behind segments that are larger than all that follow in
-/// it together, so that a record is written again about once per doubling, however often small segments come.
-pub(crate) fn runs(chain: &[SegmentRef], covered: u64, full: u64) -> Vec<Range<usize>> {
+/// Those of half the size and more stay as they are. A run begins behind those that are larger than all that follow in it
+/// together, so that a record is written again about once per doubling, however often small ones come.
+pub(crate) fn runs(chain: &[Link], covered: u64, full: u64) -> Vec<Range<usize>> {
     let (mut found, mut first, mut bytes) = (Vec::new(), 0, 0u64);
     for (at, segment) in chain.iter().enumerate() {
         let usable = segment.end.is_some_and(|end| end <= covered) && segment.bytes < full / 2;
@@ -34,7 +48,7 @@ pub(crate) fn runs(chain: &[SegmentRef], covered: u64, full: u64) -> Vec<Range<u
     found
 }
 
-fn worth(chain: &[SegmentRef], run: Range<usize>, full: u64) -> Option<Range<usize>> {
+fn worth(chain: &[Link], run: Range<usize>, full: u64) -> Option<Range<usize>> {
     let mut run = run;
     let mut rest: u64 = chain[run.clone()].iter().map(|segment| segment.bytes).sum();
     while let Some(segment) = chain[run.clone()].first() {
@@ -50,19 +64,13 @@ fn worth(chain: &[SegmentRef], run: Range<usize>, full: u64) -> Option<Range<usi
 
 #[cfg(test)]
 mod tests {
-    use object_store::path::Path;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn chain(sizes: &[u64]) -> Vec<SegmentRef> {
-        let segment = |(n, bytes): (u64, &u64)| SegmentRef {
-            key: Path::from(format!("{n}")),
-            start: n * 10,
-            end: (n + 1 < sizes.len() as u64).then_some((n + 1) * 10),
-            bytes: *bytes,
-            packed: false,
-        };
+    fn chain(sizes: &[u64]) -> Vec<Link> {
+        let segment =
+            |(n, bytes): (u64, &u64)| Link { end: (n + 1 < sizes.len() as u64).then_some((n + 1) * 10), bytes: *bytes };
         (0..).zip(sizes).map(segment).collect()
     }
 
@@ -100,13 +108,9 @@ mod tests {
                 }
                 for run in found.into_iter().rev() {
                     prop_assert!(run.len() > 1);
-                    let old: Vec<SegmentRef> = chain[run.clone()].to_vec();
-                    let packed = SegmentRef {
-                        end: old[old.len() - 1].end,
-                        bytes: old.iter().map(|segment| segment.bytes).sum(),
-                        packed: true,
-                        ..old[0].clone()
-                    };
+                    let old: Vec<Link> = chain[run.clone()].to_vec();
+                    let packed =
+                        Link { end: old[old.len() - 1].end, bytes: old.iter().map(|link| link.bytes).sum() };
                     prop_assert!(packed.bytes <= full && packed.end.is_some_and(|end| end <= covered));
                     chain.splice(run, [packed]);
                 }

@@ -41,6 +41,9 @@ const FIRST_SEMANTICS: u32 = 1;
 /// How long a checkpoint keeps the names of removed data files, from which a vacuum knows what queries may still read:
 /// [`crate::service::GRACE_MAX`], said here so that no default of the Delta library undercuts it.
 const REMOVED_KEPT: &str = "interval 1 week";
+/// How long commits stay that a checkpoint stands for. Longer than any reader takes from one to the next, and short enough
+/// that a run a second does not leave millions.
+const COMMITS_KEPT: &str = "interval 1 day";
 /// Delta writes a checkpoint every so many commits.
 const CHECKPOINT_INTERVAL: &str = "50";
 
@@ -121,6 +124,7 @@ impl TableHead {
             ("delta.checkpointInterval", CHECKPOINT_INTERVAL),
             ("delta.dataSkippingNumIndexedCols", "-1"),
             ("delta.deletedFileRetentionDuration", REMOVED_KEPT),
+            ("delta.logRetentionDuration", COMMITS_KEPT),
             (DEFINITION_KEY, definition),
             (SEMANTICS_KEY, &SEMANTICS.to_string()),
         ];

@@ -8,6 +8,7 @@ use tidemark_batch::report::{RejectQuery, quiet};
 use tidemark_batch::{Batch, BatchError, BatchSettings, VacuumRequest};
 use tidemark_shared::counts::Totals;
 use tidemark_shared::curated::{Transactions, current, log_store};
+use tidemark_shared::layout;
 use tidemark_shared::log::{OffsetRecord, Record, Topic, TopicId, TopicName};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::{Archive, PutSegment, Segment};
@@ -156,6 +157,34 @@ async fn h2_h8_files_and_segments_end_up_in_one_table_and_everything_is_counted(
         status.streams.iter().map(|s| (s.partition.as_str(), s.archived, s.covered, s.counts)).collect();
     assert_eq!(partitions, [("events/0", 50, 50, expected(0..50)), ("events/1", 40, 40, expected(0..40))]);
     home.vacuum().await;
+}
+
+/// Objects with rejects grow with their bytes, not with runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rejects_of_many_runs_are_packed_and_stay_the_same() {
+    let home = Home::new().await;
+    apply(&home, TRANSFORM, false).await;
+    let stream = Stream::new(&home, 1).await;
+    for run in 0..12 {
+        stream.put(0, run * 10..run * 10 + 10).await;
+        home.batch().run("events", &quiet()).await.expect("runs");
+    }
+    let generation =
+        current(&*home.store().objects(), "events").await.expect("reads").expect("there is one").1.generation;
+    let folder = layout::stream_rejects("events", &generation, stream.partition(0));
+    let objects = async || home.store().list(&folder).await.expect("lists").len();
+    let rejects = async || home.batch().rejects("events", &RejectQuery::default()).await.expect("reads");
+    let (before, reasons) = (rejects().await, home.batch().reject_reasons("events", &RejectQuery::default()).await);
+    assert_eq!((objects().await, before.len()), (12, 18));
+    let without_grace =
+        home.batch_with(BatchSettings { threads: 2, grace: Duration::ZERO, ..BatchSettings::default() });
+    assert_eq!(home.batch().pack("events").await.expect("packs").packed_rejects, 1);
+    assert_eq!((objects().await, rejects().await), (13, before.clone()), "within the grace nothing goes");
+    assert_eq!(home.batch().pack("events").await.expect("packs").packed_rejects, 0);
+    let report = without_grace.pack("events").await.expect("packs");
+    assert_eq!((report.removed_rejects, objects().await, rejects().await), (12, 1, before));
+    let now = home.batch().reject_reasons("events", &RejectQuery::default()).await;
+    assert_eq!(now.expect("counts"), reasons.expect("counts"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@
 pub mod actors;
 pub mod clock;
 pub mod data;
+pub mod day;
 pub mod gate;
 pub mod log;
 pub mod oracle;

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use tidemark_shared::log::memory::MemoryLog;
 use tidemark_shared::log::{
-    Appended, Bounds, Fetched, IdempotencyKey, Log, LogError, Position, ReadLimits, Retention, Routed, Topic, TopicName,
+    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
+    Routed, Topic, TopicName,
 };
 
 use crate::gate::{Call, Handle};
@@ -157,6 +158,10 @@ impl Log for GatedLog {
             async move { log.retain(&topic, partition, &retention, limit).await }.boxed()
         };
         self.handle.call(Call::Retain, format!("{partition} to {limit}"), act, fault).await
+    }
+
+    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
+        self.log.join(topic, group).await
     }
 
     async fn health(&self) -> Result<(), LogError> {

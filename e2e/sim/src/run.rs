@@ -47,7 +47,7 @@ pub struct Wanted {
 /// Runs the simulation of a seed. Must be called on a runtime of one thread.
 pub async fn simulate(seed: u64, folder: &Path, wanted: Wanted) -> Outcome {
     let world = Arc::new(World::new(seed, CAST.len(), folder.to_owned(), wanted.plant).await);
-    let steps = 300 + Random::part(seed, 3).below(900);
+    let steps = steps(seed);
     let trace = Box::pin(Schedule::new(Arc::clone(&world), wanted.verbose).run(steps)).await;
     let has_found = world.findings.lock().map_or(true, |findings| !findings.is_empty());
     if !has_found {
@@ -60,6 +60,16 @@ pub async fn simulate(seed: u64, folder: &Path, wanted: Wanted) -> Outcome {
     let findings = world.findings.lock().map(|findings| findings.clone()).unwrap_or_default();
     let tally = world.tally.lock().map(|tally| tally.clone()).unwrap_or_default();
     Outcome { seed, trace, findings, tally }
+}
+
+/// Calls of a simulation. Most are short, for another beginning tells more than a longer end; some are long, for what takes
+/// several generations, packings and checkpoints to come about.
+fn steps(seed: u64) -> u64 {
+    let mut chance = Random::part(seed, 3);
+    match chance.per_mille(250) {
+        true => 400 + chance.below(800),
+        false => 100 + chance.below(300),
+    }
 }
 
 /// Without faults everything comes to rest, and the answer has every record once.

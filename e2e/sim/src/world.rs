@@ -126,8 +126,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    /// A dataset with its first definition and an empty generation.
+    /// A dataset with its first definition and an empty generation, in the measures of the seed.
     pub async fn new(seed: u64, actors: usize, folder: PathBuf, plant: Option<Plant>) -> Self {
+        Self::with(seed, actors, folder, plant, Measures::of(seed)).await
+    }
+
+    /// The same in other measures.
+    pub async fn with(seed: u64, actors: usize, folder: PathBuf, plant: Option<Plant>, measures: Measures) -> Self {
         let clock = Arc::new(Clock::default());
         let disk = Arc::new(Disk::new(Arc::clone(&clock)));
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>));
@@ -139,7 +144,6 @@ impl World {
             let applied = registry::apply(&store, &data::sources(variant)).await.expect("a valid definition");
             versions[variant] = applied.version.to_string();
         }
-        let measures = Measures::of(seed);
         let serving = Mutex::new(Arc::new(serving(&clock, &measures, 0)));
         let world = Self {
             seed,

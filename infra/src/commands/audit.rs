@@ -1,7 +1,7 @@
 //! `tidemark audit`: derives answers again from the master dataset and compares.
 
 use std::collections::BTreeSet;
-use std::io::BufRead as _;
+use std::io::{BufRead as _, Read as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,7 +98,6 @@ fn verdict(report: &AuditReport) -> Exit {
     if report.wrong > 0 { Exit::Failed } else { Exit::Done }
 }
 
-/// The questions, asked one after the other.
 /// What the answers cover must be in the raw zone before it can be read there.
 async fn seal(server: &Server, answers: &[Answered]) -> Result<(), ClientError> {
     let datasets: BTreeSet<&String> = answers.iter().flat_map(|answer| answer.as_of.keys()).collect();
@@ -205,21 +204,26 @@ fn answered(sql: &str, mut answer: Value, from: &str) -> Result<Answered, Client
 
 fn read(path: &PathBuf) -> Result<Vec<Answered>, CliError> {
     let failed = |source| CliError::File { action: "read", path: path.clone(), source };
-    let file = std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
-    let mut answers = Vec::new();
-    for (index, line) in file.lines().enumerate() {
-        let line = line.map_err(failed)?;
-        if line.trim().is_empty() {
+    let mut file = std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
+    let (mut answers, mut line) = (Vec::new(), Vec::new());
+    for index in 0.. {
+        line.clear();
+        let read = file.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        let text = line.trim_ascii();
+        if text.is_empty() {
             continue;
         }
         let wrong = |what: String| CliError::Argument {
             message: format!("{}:{}: {what}", path.display(), index + 1),
             hint: Some("write one answer of `POST /v1/sql` a line, with its `sql` added".to_owned()),
         };
-        if line.len() > LINE_BYTES_MAX {
+        if read > LINE_BYTES_MAX {
             return Err(wrong(format!("longer than {LINE_BYTES_MAX} bytes")));
         }
-        answers.push(serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?);
+        answers.push(serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?);
     }
     Ok(answers)
 }

@@ -1,6 +1,7 @@
 //! `tidemark files`: what was taken in, and what became of it.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use tidemark_batch::report::{FileRow, FileStanding};
 
@@ -20,35 +21,17 @@ pub struct FilesArgs {
     /// Dataset
     pub dataset: String,
     /// Only files that stand so
-    #[arg(long, value_enum)]
-    pub standing: Option<Wanted>,
+    #[arg(long, value_parser = standings())]
+    pub standing: Option<FileStanding>,
 }
 
-/// [`FileStanding`], as an argument.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Wanted {
-    /// Their rows count
-    Included,
-    /// Their rows will count once the batch layer has run
-    Waiting,
-    /// The gate holds them
-    Held,
-    /// They were withdrawn
-    Withdrawn,
-    /// Other files of their names took their places
-    Replaced,
-}
-
-impl Wanted {
-    fn standing(self) -> FileStanding {
-        match self {
-            Self::Included => FileStanding::Included,
-            Self::Waiting => FileStanding::Waiting,
-            Self::Held => FileStanding::Held,
-            Self::Withdrawn => FileStanding::Withdrawn,
-            Self::Replaced => FileStanding::Replaced,
-        }
-    }
+fn standings() -> impl TypedValueParser<Value = FileStanding> {
+    let words = FileStanding::ALL.map(|standing| {
+        let (word, meaning) = standing.told();
+        PossibleValue::new(word).help(meaning)
+    });
+    let standing = |word: String| FileStanding::ALL.into_iter().find(|standing| standing.as_str() == word);
+    PossibleValuesParser::new(words).map(move |word| standing(word).expect("one of those words"))
 }
 
 /// What `--json` prints.
@@ -65,7 +48,7 @@ struct Files<'a> {
 pub async fn run(args: &FilesArgs, context: &Context) -> Result<Exit, CliError> {
     let batch = context.batch_without_catalog().await?;
     let mut files = batch.files(&args.dataset).await?;
-    if let Some(wanted) = args.standing.map(Wanted::standing) {
+    if let Some(wanted) = args.standing {
         files.retain(|file| file.standing == wanted);
     }
     let document = Files { dataset: &args.dataset, files: &files };

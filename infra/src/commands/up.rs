@@ -1,10 +1,11 @@
-//! `tidemark up`: everything in one process.
+//! `tidemark up`: everything in one process, or the roles that this one is to have.
 
 use clap::Args;
 use tidemark_shared::store::IfMissing;
 
 use super::query;
 use crate::cli::given;
+use crate::config::Role;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -19,8 +20,13 @@ acknowledged is lost.
 
 Examples:
   tidemark up
-  tidemark up --http 127.0.0.1:0 --batch-interval 5s")]
+  tidemark up --http 127.0.0.1:0 --batch-interval 5s
+  tidemark up --role archiver,indexer --data-dir one")]
 pub struct UpArgs {
+    /// What this process is: archiver, indexer, batch, serving, several with commas, or all [env: TIDEMARK_ROLES]
+    /// [default: all]
+    #[arg(long, value_name = "ROLES")]
+    pub role: Option<String>,
     /// Address of the HTTP door; port 0: any free one [env: TIDEMARK_DOORS_HTTP] [default: 127.0.0.1:8410]
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
@@ -60,6 +66,9 @@ pub struct MoreArgs {
     /// Offsets of a partition in one index of OpenSearch [env: TIDEMARK_LIVE_INDEX_OFFSETS]
     #[arg(long, value_name = "COUNT")]
     pub live_index_offsets: Option<String>,
+    /// How long rows stay in a view after they are curated [env: TIDEMARK_LIVE_GRACE]
+    #[arg(long, value_name = "TIME")]
+    pub live_grace: Option<String>,
     /// Bytes of records after which a segment is sealed [env: TIDEMARK_SPEED_SEGMENT_BYTES_MAX]
     #[arg(long, value_name = "BYTES")]
     pub segment_bytes_max: Option<String>,
@@ -101,6 +110,7 @@ impl UpArgs {
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let more = &self.more;
         given(&[
+            ("--role", &self.role),
             ("--http", &self.http),
             ("--tokens-file", &self.tokens_file),
             ("--batch-interval", &self.batch_interval),
@@ -111,6 +121,7 @@ impl UpArgs {
             ("--retention-bytes", &more.retention_bytes),
             ("--live-bytes-max", &more.live_bytes_max),
             ("--live-index-offsets", &more.live_index_offsets),
+            ("--live-grace", &more.live_grace),
             ("--segment-bytes-max", &more.segment_bytes_max),
             ("--segment-age-max", &more.segment_age_max),
             ("--definitions-interval", &more.definitions_interval),
@@ -132,11 +143,16 @@ impl UpArgs {
 /// [`CliError`] if it can't start.
 pub async fn run(context: &Context) -> Result<Exit, CliError> {
     let stop = signals::watch().map_err(crate::failed_to_start)?;
+    context.config.check_roles().map_err(CliError::Config)?;
     let data_dir = context.config.data_dir.clone();
     let made = std::fs::create_dir_all(&data_dir);
     made.map_err(|source| CliError::File { action: "create", path: data_dir.clone(), source })?;
     let store = context.store(IfMissing::Create).await?;
-    let batch = context.batch().await?;
+    let batch = match context.config.server.roles.has(Role::Batch) {
+        true => context.batch().await?,
+        // who registers tables is another process
+        false => context.batch_without_catalog().await?,
+    };
     let (objects, limits) = (store.objects(), context.config.sql.clone());
     let tables = query::configured_catalog(context);
     let memory_bytes_max = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);

@@ -29,6 +29,8 @@ pub enum Shape {
     SecretOrNone,
     /// `host:port`.
     Address,
+    /// Roles with commas between them, or `all`.
+    Roles,
 }
 
 /// One value of the configuration.
@@ -77,6 +79,22 @@ pub const KEYS: &[Key] = &[
         default: "tidemark-data",
         shape: Shape::Folder,
         help: "Folder of everything that has no URL of its own.",
+    },
+    Key {
+        section: "",
+        name: "roles",
+        flag: Some("--role"),
+        default: "all",
+        shape: Shape::Roles,
+        help: "What this process of `tidemark up` is: `archiver`, `indexer`, `batch`, `serving`, several of them with commas in between, or `all`. A part of them needs a log, views, a store and a catalog that several processes can share, and each process a data directory of its own.",
+    },
+    Key {
+        section: "",
+        name: "log_format",
+        flag: Some("--log-format"),
+        default: "text",
+        shape: Shape::Choice(&["text", "json"]),
+        help: "How log lines on standard error look: `text`, or `json`, an object a line.",
     },
     Key {
         section: "store",
@@ -248,6 +266,14 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         section: "log.kafka",
+        name: "session_timeout",
+        flag: None,
+        default: "10s",
+        shape: Shape::Duration(1_000),
+        help: "An archiver or indexer that brokers have not heard of for so long loses its partitions to the others. Brokers have bounds of their own, `group.min.session.timeout.ms` (6 seconds by default) and `group.max.session.timeout.ms`.",
+    },
+    Key {
+        section: "log.kafka",
         name: "properties_file",
         flag: None,
         default: "none",
@@ -277,6 +303,14 @@ pub const KEYS: &[Key] = &[
         default: "262144",
         shape: Shape::Count(16, 1 << 32),
         help: "Offsets of a partition whose rows one index of OpenSearch holds. Rows go with their whole index, once all of it is curated. A view that is there keeps the number that it was made with.",
+    },
+    Key {
+        section: "live",
+        name: "grace",
+        flag: Some("--live-grace"),
+        default: "none",
+        shape: Shape::DurationOrNone(0),
+        help: "How long rows stay in a view after the curated table has them, and a view whose generation answers no more: a statement that another process answers from them for longer fails. `none`: 2 seconds where one process has all roles, and else `sql.timeout`; where several such processes are on one cluster, name a time.",
     },
     Key {
         section: "speed",

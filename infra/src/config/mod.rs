@@ -15,12 +15,14 @@ use tidemark_shared::log::Retention;
 mod file;
 mod keys;
 mod resolve;
+mod roles;
 #[cfg(test)]
 mod tests;
 
 pub use file::{CONFIG_FILE, FileLayer, nearest_file};
 pub use keys::{KEYS, Key, LATER_DOORS, Shape, documentation};
 pub use resolve::resolve;
+pub use roles::{Role, Roles};
 
 /// Values given as flags, as typed: flag with its hyphens → text.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -85,11 +87,25 @@ pub struct KafkaConfig {
     pub replication_factor: Option<u16>,
     /// Further properties.
     pub properties_file: Option<PathBuf>,
+    /// When a member of a group counts as gone.
+    pub session_timeout: Duration,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// What `tidemark up` starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
+    /// What of it.
+    pub roles: Roles,
     /// The log: `embedded:` and an absolute path, or `kafka://` and brokers.
     pub log_url: String,
     /// How Kafka is reached, where the log is there.
@@ -102,6 +118,8 @@ pub struct ServerConfig {
     pub live_bytes_max: u64,
     /// Offsets of a partition in one index of a search cluster.
     pub live_index_offsets: u64,
+    /// How long rows below the coverage stay, and views that answer no more.
+    pub live_grace: Duration,
     /// Bytes of records after which a segment is sealed.
     pub segment_bytes_max: u64,
     /// Age of its first record at which a segment is sealed.
@@ -164,6 +182,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Folder of everything that has no URL of its own.
     pub data_dir: PathBuf,
+    /// How log lines look.
+    pub log_format: LogFormat,
     /// The object store.
     pub store_url: String,
     /// The catalog.

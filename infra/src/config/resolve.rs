@@ -9,13 +9,16 @@ use tidemark_shared::log::Retention;
 
 use super::keys::{KEYS, Key, Shape};
 use super::{
-    Config, ConfigError, Effective, FileLayer, Flags, KafkaConfig, Origin, Secret, ServerConfig, SqlLimits, masked,
+    Config, ConfigError, Effective, FileLayer, Flags, KafkaConfig, LogFormat, Origin, Roles, Secret, ServerConfig,
+    SqlLimits, masked,
 };
 use crate::units::{format_duration, parse_bytes, parse_duration};
 
 /// How the URL of a log on Kafka begins.
 const KAFKA: &str = "kafka:";
 const RETENTION_BYTES: &str = "log.retention_bytes";
+/// Grace of rows in views that this process alone reads: its own statements hold on to what they read besides.
+const GRACE_ALONE: Duration = Duration::from_secs(2);
 
 /// A value read from its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,7 @@ enum Value {
     Address(SocketAddr),
     Text(String),
     Secret(Secret),
+    Roles(Roles),
 }
 
 /// A value's text, before it is read.
@@ -78,7 +82,12 @@ pub fn resolve(
             Value::Path(path) => path.display().to_string(),
             Value::Url(url) => masked(url),
             Value::Secret(_) => "***".to_owned(),
-            Value::Number(_) | Value::Nothing | Value::Duration(_) | Value::Address(_) | Value::Text(_) => given.text,
+            Value::Number(_)
+            | Value::Nothing
+            | Value::Duration(_)
+            | Value::Address(_)
+            | Value::Text(_)
+            | Value::Roles(_) => given.text,
         };
         effective.push(Effective { key, shown, origin: given.origin });
         values.push(value);
@@ -89,6 +98,10 @@ pub fn resolve(
     let values = Values(values);
     let config = Config {
         file: file.map(|file| file.path.clone()),
+        log_format: match values.optional_text("log_format").as_deref() {
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Text,
+        },
         store_url: values.url("store.url"),
         catalog_url: values.url("catalog.url"),
         batch: BatchSettings {
@@ -113,7 +126,11 @@ pub fn resolve(
 }
 
 fn server(values: &Values) -> ServerConfig {
+    let roles = values.roles("roles");
+    let grace = if roles.are_all() { GRACE_ALONE } else { values.duration("sql.timeout") };
     ServerConfig {
+        live_grace: values.optional_duration("live.grace").unwrap_or(grace),
+        roles,
         log_url: values.url("log.url"),
         kafka: kafka(values),
         retention: Retention {
@@ -153,6 +170,7 @@ fn kafka(values: &Values) -> KafkaConfig {
         password_file: values.optional_path("log.kafka.password_file"),
         replication_factor: Some(replicas).filter(|replicas| *replicas > 0),
         properties_file: values.optional_path("log.kafka.properties_file"),
+        session_timeout: values.duration("log.kafka.session_timeout"),
     }
 }
 
@@ -216,6 +234,7 @@ fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
         Shape::FileOrNone if text.is_empty() => Err("the path is empty".to_owned()),
         Shape::FileOrNone => Ok(Value::Path(base.join(text))),
         Shape::Address => address(text).map(Value::Address),
+        Shape::Roles => Roles::parse(text).map(Value::Roles),
         Shape::Duration(min) | Shape::DurationOrNone(min) => {
             let duration = parse_duration(text)?;
             let least = Duration::from_millis(min);
@@ -339,6 +358,13 @@ impl Values {
         match self.get(path) {
             Value::Text(text) => Some(text.clone()),
             _ => None,
+        }
+    }
+
+    fn roles(&self, path: &str) -> Roles {
+        match self.get(path) {
+            Value::Roles(roles) => roles.clone(),
+            other => unreachable!("{path} is read as roles, not {other:?}"),
         }
     }
 

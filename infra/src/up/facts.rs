@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tidemark_serving::http::{Backend, IntakeError, Taken};
 use tidemark_serving::merge::SpeedStatus;
 use tidemark_shared::dataset::{Format, registry};
-use tidemark_shared::error::{AnyError, ErrorKind as _, chain};
+use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_speed::pressure::Level;
@@ -22,14 +22,15 @@ use tokio::sync::watch;
 
 use super::UpError;
 use super::parts::Parts;
+use super::ready;
 use super::status;
 use super::stream::Stream;
 use super::streams::Streams;
 
 /// A record is looked at for its time alone.
 const ONE_RECORD: ReadLimits = ReadLimits { records_max: 1, bytes_max: 1 };
-/// How long a dataset is measured at most: who scrapes waits for no store that is away.
-const MEASURE_MAX: Duration = Duration::from_secs(3);
+/// Longest look at a dataset: who asks or scrapes waits for no store that is away.
+const STATUS_MAX: Duration = Duration::from_secs(3);
 /// When a producer that was refused is to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -64,6 +65,18 @@ impl Facts {
                 IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
             }
         })
+    }
+
+    /// How each dataset's stream stands, or why that can't be told. All are asked side by side.
+    async fn all_statuses(&self) -> Vec<(String, Result<status::DatasetStatus, String>)> {
+        let asked = self.streams.all().into_iter().map(|stream| async move {
+            let status = match tokio::time::timeout(STATUS_MAX, status::of(&self.parts, &stream)).await {
+                Ok(status) => status.map_err(|error| chain(&error)),
+                Err(_) => Err(format!("store, log and view did not tell within {} s", STATUS_MAX.as_secs())),
+            };
+            (stream.dataset.clone(), status)
+        });
+        futures::future::join_all(asked).await
     }
 
     async fn age_of_next(&self, stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
@@ -162,14 +175,15 @@ impl Backend for Facts {
     async fn status(&self) -> Result<Value, AnyError> {
         // One that can't be told hides none of the others.
         let (mut datasets, mut failed) = (Vec::new(), Vec::new());
-        for stream in self.streams.all() {
-            match status::of(&self.parts, &stream).await {
+        for (dataset, status) in self.all_statuses().await {
+            match status {
                 Ok(status) => datasets.push(serde_json::to_value(status).expect("a status is plain data")),
-                Err(error) => failed.push(json!({"dataset": stream.dataset, "error": chain(&error)})),
+                Err(error) => failed.push(json!({"dataset": dataset, "error": error})),
             }
         }
         let usage = self.parts.live.usage();
         Ok(json!({
+            "roles": self.parts.roles.names(),
             "ready": self.ready.load(Ordering::Relaxed),
             "datasets": datasets,
             "failed": failed,
@@ -182,25 +196,21 @@ impl Backend for Facts {
         let Parts { live, metrics, tasks, .. } = &self.parts;
         metrics.process(self.unready().await.is_none(), live.usage(), live.limit());
         metrics.tasks(&tasks.health());
-        let measures = self.streams.all().into_iter().map(|stream| async move {
-            match tokio::time::timeout(MEASURE_MAX, status::of(&self.parts, &stream)).await {
-                Ok(Ok(status)) => metrics.dataset(&status),
-                Ok(Err(error)) => {
-                    tracing::warn!(dataset = stream.dataset, error = %chain(&error), "the dataset can't be measured");
-                    metrics.measure_failed(&stream.dataset);
+        for (dataset, status) in self.all_statuses().await {
+            match status {
+                Ok(status) => metrics.dataset(&status),
+                Err(error) => {
+                    tracing::warn!(dataset, error, "the dataset can't be measured");
+                    metrics.measure_failed(&dataset);
                 }
-                Err(_) => metrics.measure_failed(&stream.dataset),
             }
-        });
-        let _measured: Vec<()> = futures::future::join_all(measures).await;
+        }
     }
 
     async fn unready(&self) -> Option<String> {
         if !self.ready.load(Ordering::Relaxed) {
             return Some("it starts or stops".to_owned());
         }
-        // Whoever routes here is to know, and to know again once it has passed.
-        let error = self.parts.log.health().await.err()?;
-        Some(error.hint().map_or_else(|| chain(&error), |hint| format!("{}; {hint}", chain(&error))))
+        ready::missing(&self.parts, &self.streams).await
     }
 }

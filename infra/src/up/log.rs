@@ -101,6 +101,7 @@ fn settings(brokers: String, config: &KafkaConfig) -> Result<KafkaSettings, LogS
         key_file: config.key_file.clone(),
         sasl: sasl(config)?,
         replication: config.replication_factor,
+        session_timeout: config.session_timeout,
         properties,
     })
 }
@@ -148,7 +149,9 @@ mod tests {
             password: None,
             password_file: None,
             replication_factor: Some(3),
+            session_timeout: std::time::Duration::from_secs(45),
             properties_file: None,
+            session_timeout: std::time::Duration::from_secs(10),
         }
     }
 

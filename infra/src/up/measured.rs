@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tidemark_shared::log::{
-    Appended, Bounds, Fetched, IdempotencyKey, Log, LogError, Position, ReadLimits, Retention, Routed, Topic, TopicName,
+    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
+    Routed, Topic, TopicName,
 };
 
 use super::metrics::Metrics;
@@ -91,6 +92,10 @@ impl Log for Measured {
         limit: u64,
     ) -> Result<Bounds, LogError> {
         self.inner.retain(topic, partition, retention, limit).await
+    }
+
+    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
+        self.inner.join(topic, group).await
     }
 
     async fn health(&self) -> Result<(), LogError> {

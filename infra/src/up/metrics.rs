@@ -41,6 +41,12 @@ struct OfPartition {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRole {
+    dataset: String,
+    role: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOutcome {
     dataset: String,
     outcome: &'static str,
@@ -69,6 +75,7 @@ pub(super) struct Metrics {
     /// Tasks that were ever shown: one that works again is shown as that.
     tasks_known: Mutex<BTreeSet<OfTask>>,
     measure_failures: Family<OfDataset, Counter>,
+    assigned: Family<OfRole, Gauge<u64, AtomicU64>>,
     appended: Family<OfDataset, Counter>,
     log_calls: Family<OfCall, Histogram, fn() -> Histogram>,
     log_end: Offsets,
@@ -76,6 +83,7 @@ pub(super) struct Metrics {
     visible: Offsets,
     covered: Offsets,
     lost: Offsets,
+    stopped: Family<OfDataset, Gauge<u64, AtomicU64>>,
     segments: Family<OfDataset, Counter<u64, AtomicU64>>,
     lag_records: Offsets,
     lag: Family<OfPartition, Seconds>,
@@ -99,6 +107,7 @@ impl Metrics {
             tasks_failing: Family::default(),
             tasks_known: Mutex::default(),
             measure_failures: Family::default(),
+            assigned: Family::default(),
             appended: Family::default(),
             log_calls: Family::new_with_constructor(call_histogram),
             log_end: Family::default(),
@@ -106,6 +115,7 @@ impl Metrics {
             visible: Family::default(),
             covered: Family::default(),
             lost: Family::default(),
+            stopped: Family::default(),
             segments: Family::default(),
             lag_records: Family::default(),
             lag: Family::default(),
@@ -128,10 +138,12 @@ impl Metrics {
 
     fn register_process(&self, of: &mut Registry) {
         of.register("ready", "1 if the process can answer and takes records, as /readyz says", self.ready.clone());
-        let help = "Background tasks whose last attempt failed, or that have stopped";
+        let help = "Background tasks whose last attempt failed";
         of.register("tasks_failing", help, self.tasks_failing.clone());
         let help = "Times that a dataset could not be measured: its positions below are older ones then";
         of.register("measure_failures", help, self.measure_failures.clone());
+        let help = "Partitions that the process has as one of its roles; absent while it has no place among its kind";
+        of.register("assigned_partitions", help, self.assigned.clone());
         of.register("live_rows", "Rows in all real-time views", self.live_rows.clone());
         of.register_with_unit("live", "Memory of all real-time views", Unit::Bytes, self.live_bytes.clone());
         let help = "Memory that all real-time views may take; near it intake slows down";
@@ -150,6 +162,8 @@ impl Metrics {
         of.register("curated_end_offset", help, self.covered.clone());
         let help = "Offsets that retention took before they were archived, as far as this process met them";
         of.register("archive_lost_offsets", help, self.lost.clone());
+        let help = "Partitions whose archiving or indexing in this process has stopped until a restart";
+        of.register("partitions_stopped", help, self.stopped.clone());
         of.register("archive_segments_sealed", "Segments that this process put", self.segments.clone());
         let help = "Offsets between the end of the log and the visible position";
         of.register("live_lag_records", help, self.lag_records.clone());
@@ -232,24 +246,39 @@ impl Metrics {
             let offsets = [
                 (&self.log_end, Some(status.log_end)),
                 (&self.archived, status.archived),
-                (&self.visible, Some(status.visible)),
-                (&self.covered, Some(status.coverage)),
-                (&self.lost, Some(lost)),
-                (&self.lag_records, Some(status.lag_records)),
+                (&self.visible, status.visible),
+                (&self.covered, status.coverage),
+                (&self.lost, status.archived.map(|_| lost)),
+                (&self.lag_records, status.lag_records),
             ];
             for (gauge, offset) in offsets.into_iter().filter_map(|(gauge, offset)| Some((gauge, offset?))) {
                 let _before = gauge.get_or_create(&at).set(offset);
             }
-            let _before = self.lag.get_or_create(&at).set(from_ms(status.lag_ms));
+            if let Some(lag_ms) = status.lag_ms {
+                let _before = self.lag.get_or_create(&at).set(from_ms(lag_ms));
+            } else {
+                // it is another process's now
+                let _was = self.lag.remove(&at);
+            }
             segments += status.segments;
         }
+        for (role, assigned) in [("archiver", status.assigned.archiver), ("indexer", status.assigned.indexer)] {
+            let of = OfRole { dataset: dataset.clone(), role };
+            if let Some(assigned) = assigned {
+                let _before = self.assigned.get_or_create(&of).set(assigned);
+            } else {
+                let _was = self.assigned.remove(&of);
+            }
+        }
         show(&self.segments.get_or_create(&of(dataset)), segments);
-        let fresh = [("0.5", status.freshness.p50_ms), ("0.99", status.freshness.p99_ms)];
-        for (quantile, age_ms) in fresh {
+        let stopped = status.partitions.values().filter(|status| status.stopped).count();
+        let _before = self.stopped.get_or_create(&of(dataset)).set(stopped as u64);
+        let fresh = status.freshness.map(|fresh| [("0.5", fresh.p50_ms), ("0.99", fresh.p99_ms)]);
+        for (quantile, age_ms) in fresh.into_iter().flatten() {
             let of = OfQuantile { dataset: dataset.clone(), quantile };
             let _before = self.freshness.get_or_create(&of).set(from_ms(age_ms));
         }
-        let totals = status.totals;
+        let Some(totals) = status.totals else { return };
         let outcomes = [("accepted", totals.accepted), ("filtered", totals.filtered), ("rejected", totals.rejected)];
         for (outcome, count) in outcomes {
             show(&self.indexed.get_or_create(&OfOutcome { dataset: dataset.clone(), outcome }), count);

@@ -1,6 +1,7 @@
 //! What the roles of one process share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemark_batch::Batch;
 use tidemark_serving::merge::Versions;
@@ -13,12 +14,24 @@ use tidemark_speed::pressure::Pressure;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::groups::Groups;
 use super::metrics::Metrics;
 use super::tasks::Tasks;
+use crate::config::Roles;
 
 /// See the module's text. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Parts {
+    /// What the process is.
+    pub(super) roles: Roles,
+    /// Where it shares work with others of its kind.
+    pub(super) groups: Arc<Groups>,
+    /// True if other processes may move visible positions.
+    pub(super) moved_elsewhere: bool,
+    /// True if no other process has the log.
+    pub(super) log_alone: bool,
+    /// How long rows below the coverage stay, and views that answer no more.
+    pub(super) grace: Duration,
     pub(super) store: Store,
     pub(super) batch: Batch,
     pub(super) log: Arc<dyn Log>,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidemark_batch::VacuumRequest;
+use tidemark_batch::Upkeep;
 use tidemark_batch::report::quiet;
+use tidemark_shared::backoff::passed;
 use tidemark_shared::error::chain;
 use tidemark_speed::pressure::Level;
 
@@ -13,11 +14,6 @@ use super::parts::Parts;
 use super::stream::Stream;
 use super::streams::Streams;
 
-/// A compaction is tried after so many runs that committed, packing after so many compactions.
-const RUNS_PER_COMPACTION: u64 = 10;
-const COMPACTIONS_PER_PACKING: u64 = 4;
-/// What nothing names is removed at this age. Longer than any run takes, which may be about to name it.
-const VACUUM_AGE: Duration = Duration::from_secs(24 * 3_600);
 /// Pause between two runs for want of room: what the first one covered leaves the views only after the grace.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,23 +34,36 @@ pub(super) struct Intervals {
     pub(super) vacuums: Option<Duration>,
 }
 
-/// What was done since the loop began.
-#[derive(Debug, Default)]
-struct Done {
-    /// Runs that committed.
-    committed: u64,
-    /// When a vacuum began last.
-    vacuumed: Option<tokio::time::Instant>,
-}
-
 impl Runs {
     /// Runs until it is stopped. A run that fails is told, and tried again at the next occasion.
     pub(super) async fn run(&self) -> Result<(), UpError> {
+        tokio::select! {
+            ended = self.run_on() => ended,
+            () = self.settle() => Ok(()),
+        }
+    }
+
+    /// Lets the group have its way at once: a run under way goes on beside another process's, and one of them works in vain.
+    async fn settle(&self) {
+        let Some(mut share) = self.stream.runners.get().cloned() else { return std::future::pending().await };
+        loop {
+            let now = share.take();
+            share.settle(&now);
+            share.changed().await;
+        }
+    }
+
+    async fn run_on(&self) -> Result<(), UpError> {
         let name = format!("batch {}", self.stream.dataset);
-        let mut done = Done::default();
+        let mut upkeep = Upkeep::default();
         while self.due().await {
+            if !self.stream.runs_batch() && self.parts.pressure.level() < Level::BatchWanted {
+                // another process does, and this one once it does not any more
+                self.parts.tasks.works(&name);
+                continue;
+            }
             let begun = Instant::now();
-            let ended = self.stream.stop_batch.run_until_cancelled(Box::pin(self.once(&mut done))).await;
+            let ended = self.stream.stop_batch.run_until_cancelled(Box::pin(self.once(&mut upkeep))).await;
             let Some(ended) = ended else { break };
             let well_at = ended.is_ok().then(|| self.parts.ambient.now());
             self.parts.metrics.ran(&self.stream.dataset, begun.elapsed(), well_at);
@@ -91,13 +100,13 @@ impl Runs {
     }
 
     /// Seals what the log has, takes it in, and from time to time tidies up.
-    async fn once(&self, done: &mut Done) -> Result<(), UpError> {
+    async fn once(&self, upkeep: &mut Upkeep) -> Result<(), UpError> {
         let dataset = &self.stream.dataset;
         // A partition that can't be archived keeps files and the other partitions from nothing.
-        let flushed = self.stream.archiver.flush().await;
+        let flushed = self.stream.seal_own().await;
         let report = self.parts.batch.run(dataset, &quiet()).await?;
         self.streams.look_now();
-        let _archived = flushed?;
+        flushed?;
         let catalog = format!("catalog of {dataset}");
         match report.catalog_error {
             Some(reason) => self.parts.tasks.fails(&catalog, reason),
@@ -106,28 +115,13 @@ impl Runs {
         if !report.committed {
             return Ok(());
         }
-        done.committed += 1;
-        if done.committed.is_multiple_of(RUNS_PER_COMPACTION) {
-            let _report = self.parts.batch.compact(dataset).await?;
+        for task in upkeep.after_commit(self.parts.ambient.now(), self.intervals.vacuums) {
+            if let Some(report) = self.parts.batch.keep_up(dataset, task).await? {
+                let (objects, bytes) = (report.removed.len(), report.removed_bytes);
+                tracing::info!(dataset, objects, bytes, "removed what nothing names");
+            }
             self.streams.look_now();
-        }
-        if done.committed.is_multiple_of(RUNS_PER_COMPACTION * COMPACTIONS_PER_PACKING) {
-            let _report = self.parts.batch.pack(dataset).await?;
-        }
-        let is_due = |interval| done.vacuumed.is_none_or(|at| at.elapsed() >= interval);
-        if self.intervals.vacuums.is_some_and(is_due) {
-            done.vacuumed = Some(tokio::time::Instant::now());
-            let request = VacuumRequest { older_than: VACUUM_AGE, ..VacuumRequest::default() };
-            let report = self.parts.batch.vacuum(dataset, &request).await?;
-            let (objects, bytes) = (report.removed.len(), report.removed_bytes);
-            tracing::info!(dataset, objects, bytes, "removed what nothing names");
         }
         Ok(())
     }
-}
-
-/// Returns when so much time has passed: what runs every so often waits for nothing else.
-async fn passed(time: Duration) {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + time, time);
-    let _now = ticks.tick().await;
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tidemark_shared::counts::Totals;
 use tidemark_shared::error::AnyError;
+use tidemark_shared::log::{Assignment, Share};
 use tidemark_speed::freshness::Freshness;
 
 use super::parts::Parts;
 use super::stream::Stream;
+use crate::config::Role;
 
 /// A dataset with a stream.
 #[derive(Debug, Serialize)]
@@ -21,10 +23,13 @@ pub(super) struct DatasetStatus {
     generation: Option<GenerationStatus>,
     /// True if the newest definition makes other rows than the generation's: a recompute activates it.
     pending: bool,
-    pub(super) freshness: Freshness,
+    /// Partitions of the process's roles.
+    pub(super) assigned: Assigned,
+    /// Of what this process has made visible; `None`: it has no indexer.
+    pub(super) freshness: Option<Freshness>,
     pub(super) partitions: BTreeMap<String, PartitionStatus>,
-    /// What the records became that the generation's indexer has made visible.
-    pub(super) totals: Totals,
+    /// What the records became that this process's indexer of the generation has made visible.
+    pub(super) totals: Option<Totals>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,41 +40,53 @@ struct GenerationStatus {
     files_covered: u64,
 }
 
+/// What of a partition the process has to do with.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PartitionStatus {
     pub(super) log_end: u64,
     pub(super) archived: Option<u64>,
     /// Segments that this process has put.
     pub(super) segments: u64,
-    pub(super) visible: u64,
-    pub(super) coverage: u64,
-    pub(super) lag_records: u64,
-    pub(super) lag_ms: u64,
+    pub(super) visible: Option<u64>,
+    pub(super) coverage: Option<u64>,
+    pub(super) lag_records: Option<u64>,
+    /// `None` where another process keeps the partition up.
+    pub(super) lag_ms: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) lost: Vec<std::ops::Range<u64>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
+    /// True if archiving or indexing goes on only after a restart.
+    pub(super) stopped: bool,
 }
 
-/// The status of one stream.
+/// How many partitions a role of the process has; `None`: that is no role of it, or it has no share yet.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Assigned {
+    pub(super) archiver: Option<u64>,
+    pub(super) indexer: Option<u64>,
+}
+
+type Parted = BTreeMap<String, PartitionStatus>;
+
+/// The status of one stream, as far as the process's roles have to do with it; of all of it, where one of them is to serve.
 pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, AnyError> {
-    let mut partitions: BTreeMap<String, PartitionStatus> = BTreeMap::new();
+    let shows = |role| parts.roles.has(role) || parts.roles.has(Role::Serving);
+    let mut partitions = Parted::new();
     for (partition, end) in stream.log_ends().await?.iter() {
         partitions.entry(partition.to_string()).or_default().log_end = end;
     }
-    for (partition, archived) in stream.archiver.status() {
-        let entry = partitions.entry(partition.to_string()).or_default();
-        (entry.archived, entry.segments, entry.lost) = (archived.archived, archived.segments, archived.lost);
-        entry.errors.extend(archived.error);
+    if shows(Role::Archiver) {
+        archived(parts, stream, &mut partitions).await?;
     }
     let pointers = parts.versions.pointers(&stream.dataset).await.map_err(AnyError::new)?;
-    let (mut generation, mut freshness, mut totals) = (None, Freshness::default(), Totals::default());
+    let (mut generation, mut indexed) = (None, None);
     if let Some((_, current)) = pointers.first() {
         let table = parts.versions.newest(&stream.dataset, current).await.map_err(AnyError::new)?;
         let version = table.version();
-        for (partition, end) in version.coverage.iter() {
+        for (partition, end) in version.coverage.iter().filter(|_| shows(Role::Batch)) {
             if let Some(entry) = partitions.get_mut(&partition.to_string()) {
-                entry.coverage = end;
+                entry.coverage = Some(end);
             }
         }
         generation = Some(GenerationStatus {
@@ -78,16 +95,19 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, 
             table_version: version.table_version,
             files_covered: version.coverage.files_end(),
         });
-        if let Some(running) = stream.indexer(&current.generation) {
-            let view = running.indexer.status().await.map_err(AnyError::new)?;
-            (freshness, totals) = (view.freshness, view.totals);
-            for (partition, indexed) in view.partitions {
-                let entry = partitions.entry(partition).or_default();
-                (entry.visible, entry.lag_records, entry.lag_ms) = (indexed.visible, indexed.lag, indexed.lag_ms);
-                entry.errors.extend(indexed.error);
-            }
+        if shows(Role::Indexer) {
+            indexed = visible(parts, stream, &current.generation, &mut partitions).await?;
         }
     }
+    let known = stream.known_partitions();
+    let has = |share: Option<Assignment>| {
+        let share = share.filter(|share| share.joined)?;
+        Some(known.iter().filter(|number| share.partitions.has(**number)).count() as u64)
+    };
+    let assigned = Assigned {
+        archiver: has(stream.archivers.get().map(Share::assignment)),
+        indexer: has(generation.as_ref().and_then(|current| Some(stream.indexer(&current.name)?.share.assignment()))),
+    };
     let definition = stream.definition().version.to_string();
     Ok(DatasetStatus {
         dataset: stream.dataset.clone(),
@@ -95,8 +115,49 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, 
         pending: generation.as_ref().is_some_and(|current| current.definition != definition),
         definition,
         generation,
-        freshness,
+        assigned,
+        freshness: indexed.map(|(freshness, _)| freshness),
         partitions,
-        totals,
+        totals: indexed.map(|(_, totals)| totals),
     })
+}
+
+/// How far the archive is, whoever puts segments.
+async fn archived(parts: &Parts, stream: &Stream, partitions: &mut Parted) -> Result<(), AnyError> {
+    if !parts.log_alone {
+        stream.archiver.look_at_others().await.map_err(AnyError::new)?;
+    }
+    for (partition, archived) in stream.archiver.status() {
+        let entry = partitions.entry(partition.to_string()).or_default();
+        (entry.archived, entry.segments, entry.lost) = (archived.archived, archived.segments, archived.lost);
+        entry.errors.extend(archived.error);
+        entry.stopped |= archived.stopped;
+    }
+    Ok(())
+}
+
+/// How far the view of a generation is, whoever keeps it up; and how this process's indexer of it does, if it has one.
+async fn visible(
+    parts: &Parts,
+    stream: &Stream,
+    generation: &str,
+    partitions: &mut Parted,
+) -> Result<Option<(Freshness, Totals)>, AnyError> {
+    if let Some(running) = stream.indexer(generation) {
+        let view = running.indexer.status().await.map_err(AnyError::new)?;
+        for (partition, indexed) in view.partitions {
+            let entry = partitions.entry(partition).or_default();
+            (entry.visible, entry.lag_records) = (Some(indexed.visible), Some(indexed.lag));
+            entry.lag_ms = indexed.own.then_some(indexed.lag_ms);
+            entry.errors.extend(indexed.error);
+            entry.stopped |= indexed.stopped;
+        }
+        return Ok(Some((view.freshness, view.totals)));
+    }
+    let pin = parts.live.pin(&stream.view(generation)).await.map_err(AnyError::new)?;
+    for (partition, range) in pin.iter().flat_map(|pin| pin.ranges()) {
+        let entry = partitions.entry(partition.to_string()).or_default();
+        (entry.visible, entry.lag_records) = (Some(range.visible), Some(entry.log_end.saturating_sub(range.visible)));
+    }
+    Ok(None)
 }

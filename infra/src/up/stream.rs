@@ -1,17 +1,21 @@
-//! One dataset's stream in this process: its topic, its archiver, and an indexer for each generation that may answer.
+//! One dataset's stream in this process: its topic, its archiver, and an indexer for each generation that may answer; with the
+//! process's share of the work on each, as far as that is one of its roles.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use tidemark_serving::http::{IntakeError, Taken};
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::error::{AnyError, ErrorKind as _, Kind, chain};
 use tidemark_shared::live::ViewId;
-use tidemark_shared::log::{IdempotencyKey, LogError, MessageKeys, Partitioner, Record, Routed, Topic, TopicName};
+use tidemark_shared::log::{
+    Bounds, IdempotencyKey, LogError, MessageKeys, Partitioner, Partitions, Record, Routed, Share, Topic, TopicName,
+};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
@@ -21,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::UpError;
 use super::parts::Parts;
+use crate::config::Role;
 
 /// How long the log is asked for its ends before those are taken that it told last: an answer waits for no log that is away.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -34,11 +39,17 @@ pub(super) struct Stream {
     pub(super) source: Source,
     pub(super) archive: Archive,
     pub(super) archiver: Arc<Archiver>,
+    /// Which partitions it archives; none yet, or that is no role of the process.
+    pub(super) archivers: OnceLock<Share>,
+    /// Whether it runs the batch layer now: where it has partition 0. Likewise.
+    pub(super) runners: OnceLock<Share>,
     /// The newest definition: it says how records find their partition.
     pub(super) definition: RwLock<Arc<Registered>>,
     partitioner: Mutex<Partitioner>,
     pub(super) indexers: Mutex<BTreeMap<String, Running>>,
     heard: Mutex<Heard>,
+    /// When views that nobody here keeps up were looked at.
+    views_looked_at: Mutex<Option<Instant>>,
     /// Stops its archiver and indexers.
     pub(super) stop: CancellationToken,
     /// Stops its batch runs.
@@ -51,6 +62,8 @@ pub(super) struct Stream {
 struct Heard {
     /// The last that it told, and when.
     ends: Option<(Coverage, DateTime<Utc>)>,
+    /// How many partitions it had then.
+    partitions: u32,
     /// When it did not answer, if it has not since.
     failed: Option<Instant>,
 }
@@ -59,6 +72,8 @@ struct Heard {
 #[derive(Clone)]
 pub(super) struct Running {
     pub(super) indexer: Arc<Indexer>,
+    /// Which partitions it keeps up.
+    pub(super) share: Share,
     pub(super) stop: CancellationToken,
 }
 
@@ -84,6 +99,10 @@ impl Stream {
             parts.archiver,
         );
         let archiver = archiver.await?;
+        if !parts.roles.has(Role::Archiver) {
+            // others archive; it may be asked for what is in the log now all the same
+            archiver.own(Partitions::none()).await;
+        }
         Ok(Self {
             dataset,
             source: archiver.source().clone(),
@@ -92,13 +111,31 @@ impl Stream {
             topic,
             archive,
             archiver: Arc::new(archiver),
+            archivers: OnceLock::new(),
+            runners: OnceLock::new(),
             definition: RwLock::new(Arc::new(applied)),
             indexers: Mutex::default(),
             heard: Mutex::default(),
+            views_looked_at: Mutex::default(),
             stop: parts.stop_speed.child_token(),
             stop_batch: parts.stop_batch.child_token(),
             parts: parts.clone(),
         })
+    }
+
+    /// Joins those who do the same on the stream, as far as the process has the role. Last, when all else is open: members that
+    /// come and go make others wait.
+    pub(super) async fn join(&self) -> Result<(), UpError> {
+        let Parts { roles, groups, log, .. } = &self.parts;
+        if roles.has(Role::Archiver) && self.archivers.get().is_none() {
+            let share = groups.archivers(log, &self.topic, &self.dataset).await?;
+            let _first = self.archivers.set(share);
+        }
+        if roles.has(Role::Batch) && self.runners.get().is_none() {
+            let share = groups.runners(log, &self.topic, &self.dataset).await?;
+            let _first = self.runners.set(share);
+        }
+        Ok(())
     }
 
     pub(super) fn definition(&self) -> Arc<Registered> {
@@ -139,7 +176,9 @@ impl Stream {
             pressure: Arc::clone(&self.parts.pressure),
         };
         let indexer = Arc::new(Indexer::open(parts, coverage, IndexerSettings::default()).await?);
-        let running = Running { indexer, stop: self.stop.child_token() };
+        let Parts { groups, log, .. } = &self.parts;
+        let share = groups.indexers(log, &self.topic, &self.dataset, &generation.generation).await?;
+        let running = Running { indexer, share, stop: self.stop.child_token() };
         let mut indexers = self.indexers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(indexers.entry(generation.generation.clone()).or_insert(running).clone())
     }
@@ -149,6 +188,7 @@ impl Stream {
         let gone = self.indexers.lock().unwrap_or_else(PoisonError::into_inner).remove(generation);
         let Some(running) = gone else { return Ok(()) };
         running.stop.cancel();
+        running.share.leave().await;
         self.parts.live.close(&self.view(generation)).await?;
         self.parts.pressure.dropped(self.parts.live.as_ref());
         Ok(())
@@ -166,10 +206,49 @@ impl Stream {
         self.stop.cancel();
         self.stop_batch.cancel();
         // the topic is gone: it only seals what it has
-        if let Err(error) = self.archiver.flush().await {
+        if let Err(error) = self.archiver.flush_own().await {
             let (dataset, error) = (&self.dataset, chain(&error));
             tracing::warn!(dataset, error, "the stream's topic was made again: the old one ends here");
         }
+        self.leave().await;
+    }
+
+    /// Leaves all groups: nothing is done any more on what the process had of the work.
+    pub(super) async fn leave(&self) {
+        let indexers = self.all_indexers().into_iter().map(|(_, running)| running.share);
+        let others = [&self.archivers, &self.runners].into_iter().filter_map(|share| share.get().cloned());
+        let shares: Vec<Share> = indexers.chain(others).collect();
+        let _left: Vec<()> = join_all(shares.iter().map(Share::leave)).await;
+    }
+
+    /// Archives what the log has of the process's own share; of the rest others see to that.
+    pub(super) async fn seal_own(&self) -> Result<(), UpError> {
+        if self.archivers.get().is_some() {
+            self.archiver.flush_own().await?;
+        }
+        Ok(())
+    }
+
+    /// True if no other process is to run the batch layer on it now. Where nobody can tell, several may: then all but the first
+    /// work in vain, and no more than that.
+    pub(super) fn runs_batch(&self) -> bool {
+        let now = self.runners.get().map(Share::assignment);
+        now.is_some_and(|now| !now.joined || now.partitions.has(0))
+    }
+
+    /// True if views that nobody here keeps up were not looked at for so long; counts as a look.
+    pub(super) fn is_time_for_views(&self, every: Duration) -> bool {
+        let mut looked_at = self.views_looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = looked_at.is_none_or(|at| at.elapsed() >= every);
+        if is_time {
+            *looked_at = Some(Instant::now());
+        }
+        is_time
+    }
+
+    /// True if it is for this process to clear up after others who kept views of the dataset up.
+    pub(super) fn clears_up(&self, newest: &str) -> bool {
+        self.indexer(newest).is_some_and(|running| running.share.assignment().partitions.has(0))
     }
 
     /// Appends values, each to the partition that its key says.
@@ -220,10 +299,10 @@ impl Stream {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match asked {
             Ok(bounds) => {
-                let partition = |number| LogPartition { source: self.source.clone(), partition: number };
-                let ends: Coverage =
-                    (0..).zip(bounds).map(|(number, bounds)| (partition(number), bounds.end)).collect();
-                *heard = Heard { ends: Some((ends.clone(), at)), failed: None };
+                let partitions = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
+                let of = |(number, bounds): (u32, Bounds)| (self.partition(number), bounds.end);
+                let ends: Coverage = (0..).zip(bounds).map(of).collect();
+                *heard = Heard { ends: Some((ends.clone(), at)), partitions, failed: None };
                 Ok((ends, None))
             }
             Err(error) if error.kind() == Kind::Retryable => {
@@ -232,5 +311,15 @@ impl Stream {
             }
             Err(error) => Err(AnyError::new(error)),
         }
+    }
+
+    fn partition(&self, number: u32) -> LogPartition {
+        LogPartition { source: self.source.clone(), partition: number }
+    }
+
+    /// The partitions of the log, as far as it was heard of.
+    pub(super) fn known_partitions(&self) -> BTreeSet<u32> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..heard.partitions).collect()
     }
 }

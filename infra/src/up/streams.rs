@@ -12,17 +12,18 @@ use tidemark_serving::merge::keep::{Kept, wanted};
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::error::chain;
-use tidemark_shared::live::{ViewId, is_behind};
+use tidemark_shared::live::{LivePin, ViewId, is_behind};
 use tokio::sync::Notify;
 
 use super::UpError;
 use super::parts::Parts;
 use super::stream::Stream;
+use crate::config::Role;
 
 /// Longest time between two looks at pointers and coverage, a request each. Work of this process is seen at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// How long rows below the coverage stay, and a view whose generation answers no more.
-const GRACE: Duration = Duration::from_secs(2);
+/// Time between two looks at views that nobody here keeps up.
+const LOOK_AT_VIEWS: Duration = Duration::from_secs(10);
 
 /// All streams of the process.
 pub(super) struct Streams {
@@ -103,12 +104,19 @@ impl Streams {
         while !stop.is_cancelled() {
             let asked = self.look_at_definitions.swap(false, Ordering::Relaxed);
             if asked || discovered.is_none_or(|at| at.elapsed() >= definitions_interval) {
-                self.discover(found).await?;
+                match self.discover(found).await {
+                    Ok(()) => self.parts.tasks.works("definitions"),
+                    // The streams that are known go on: their rows are dropped, their views retired.
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "definitions can't be looked at");
+                        self.parts.tasks.fails("definitions", chain(&error));
+                    }
+                }
                 self.renew(found).await;
                 discovered = Some(Instant::now());
             }
             for stream in self.all() {
-                let kept = all_kept.entry(stream.dataset.clone()).or_insert_with(|| Kept::new(GRACE));
+                let kept = all_kept.entry(stream.dataset.clone()).or_insert_with(|| Kept::new(self.parts.grace));
                 let name = format!("keeper {}", stream.dataset);
                 match self.keep(&stream, kept).await {
                     Ok(()) => self.parts.tasks.works(&name),
@@ -182,7 +190,8 @@ impl Streams {
         }
         old.end().await;
         let stream = Arc::new(Stream::open(&self.parts, Registered::clone(&old.definition())).await?);
-        self.keep(&stream, &mut Kept::new(GRACE)).await?;
+        self.keep(&stream, &mut Kept::new(self.parts.grace)).await?;
+        stream.join().await?;
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(old.dataset.clone(), Arc::clone(&stream));
         Ok(Some(stream))
@@ -215,7 +224,9 @@ impl Streams {
                     let text =
                         "its `[stream]` names another topic or more partitions: that takes effect after a restart";
                     tracing::warn!(dataset, "{text}");
-                    self.parts.tasks.fails(&format!("keeper {dataset}"), text.to_owned());
+                    self.parts.tasks.fails(&format!("definition {dataset}"), text.to_owned());
+                } else {
+                    self.parts.tasks.works(&format!("definition {dataset}"));
                 }
                 *known.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
             }
@@ -223,8 +234,8 @@ impl Streams {
                 let stream = Arc::new(Stream::open(&self.parts, applied).await?);
                 // Without a generation nothing could answer, nor without its view.
                 self.parts.batch.ensure_generation(dataset).await?;
-                self.keep(&stream, &mut Kept::new(GRACE)).await?;
-                self.close_stale(&stream).await;
+                self.keep(&stream, &mut Kept::new(self.parts.grace)).await?;
+                stream.join().await?;
                 let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
                 all.insert(dataset.to_owned(), Arc::clone(&stream));
                 drop(all);
@@ -238,27 +249,11 @@ impl Streams {
         Ok(None)
     }
 
-    /// Lets views go that outlived the process that kept them up, of generations that none is built for any more: no query
-    /// of this one can be reading them.
-    async fn close_stale(&self, stream: &Stream) {
-        let views = match self.parts.live.views().await {
-            Ok(views) => views,
-            Err(error) => {
-                tracing::warn!(dataset = stream.dataset, error = %chain(&error), "old views are not looked for");
-                return;
-            }
-        };
-        let is_stale = |view: &ViewId| view.dataset == stream.dataset && stream.indexer(&view.generation).is_none();
-        for view in views.into_iter().filter(is_stale) {
-            match self.parts.live.close(&view).await {
-                Ok(()) => tracing::info!(%view, "an old view is gone"),
-                Err(error) => tracing::warn!(%view, error = %chain(&error), "an old view stays"),
-            }
-        }
-    }
-
     /// Brings one dataset's indexers and views in step with its generations.
     pub(super) async fn keep(&self, stream: &Arc<Stream>, kept: &mut Kept) -> Result<(), UpError> {
+        if !self.parts.roles.has(Role::Indexer) {
+            return Ok(());
+        }
         let pointers = self.parts.versions.pointers(&stream.dataset).await?;
         let Some(newest) = pointers.first().cloned() else { return Ok(()) };
         for (_, generation) in wanted(&pointers, |generation| stream.indexer(generation).is_some()) {
@@ -279,13 +274,13 @@ impl Streams {
         let name = &generation.generation;
         if stream.indexer(name).is_none() {
             let running = stream.open_indexer(generation, coverage.clone()).await?;
-            let (indexer, stop) = (running.indexer, running.stop);
+            let (indexer, share, stop) = (running.indexer, running.share, running.stop);
             let task = format!("indexer {} {name}", stream.dataset);
             let work = {
                 let stop = stop.clone();
                 move || {
-                    let (indexer, stop) = (Arc::clone(&indexer), stop.clone());
-                    async move { indexer.run(&stop).await.map_err(|error| chain(&error)) }
+                    let (indexer, share, stop) = (Arc::clone(&indexer), share.clone(), stop.clone());
+                    async move { indexer.run(&share, &stop).await.map_err(|error| chain(&error)) }
                 }
             };
             self.parts.tasks.spawn(task, stop, work).await;
@@ -305,7 +300,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Lets generations go that answer no more: the newest one's view is not behind theirs.
+    /// Lets generations go that answer no more: the newest one's view is not behind theirs. Whoever keeps a view up lets it go
+    /// himself; views that nobody here keeps up are looked at by one process, now and then.
     async fn retire(
         &self,
         stream: &Arc<Stream>,
@@ -315,16 +311,39 @@ impl Streams {
     ) -> Result<(), UpError> {
         let Some(ahead) = self.parts.live.pin(&stream.view(newest)).await? else { return Ok(()) };
         for (generation, _) in stream.all_indexers().into_iter().filter(|(generation, _)| generation != newest) {
-            let old = self.parts.live.pin(&stream.view(&generation)).await?;
-            if old.is_some_and(|old| is_behind(ahead.ranges(), old.ranges())) {
-                continue;
-            }
-            if kept.may_go(&generation, now) {
+            if self.may_go(&ahead, &stream.view(&generation), kept, now).await? {
                 stream.close_indexer(&generation).await?;
                 kept.gone(&generation);
             }
         }
+        if !stream.clears_up(newest) || !stream.is_time_for_views(LOOK_AT_VIEWS) {
+            return Ok(());
+        }
+        let views = self.parts.live.views().await?;
+        let is_old = |view: &ViewId| view.dataset == stream.dataset && view.generation != newest;
+        for view in views.into_iter().filter(|view| is_old(view) && stream.indexer(&view.generation).is_none()) {
+            if self.may_go(&ahead, &view, kept, now).await? {
+                self.parts.live.close(&view).await?;
+                kept.gone(&view.generation);
+                tracing::info!(%view, "an old view is gone");
+            }
+        }
         Ok(())
+    }
+
+    /// True if a view has not been ahead of the newest one for the grace.
+    async fn may_go(
+        &self,
+        ahead: &Arc<dyn LivePin>,
+        view: &ViewId,
+        kept: &mut Kept,
+        now: DateTime<Utc>,
+    ) -> Result<bool, UpError> {
+        let old = self.parts.live.pin(view).await?;
+        if old.is_some_and(|old| is_behind(ahead.ranges(), old.ranges())) {
+            return Ok(false);
+        }
+        Ok(kept.may_go(&view.generation, now))
     }
 }
 

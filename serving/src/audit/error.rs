@@ -107,7 +107,7 @@ impl ErrorKind for AuditError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some(
-                "let the running process seal its segments first, or stop it so that the log can be read".to_owned(),
+                "start the running process again, and audit while it runs: it seals what its log has first".to_owned(),
             ),
             _ => None,
         }

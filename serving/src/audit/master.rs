@@ -1,4 +1,4 @@
-//! The rows of a dataset, made from the master dataset and the log alone.
+//! The rows of a dataset, made from the master dataset alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

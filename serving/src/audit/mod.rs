@@ -1,5 +1,5 @@
-//! The audit: takes answers with what they say that they cover, derives them again from the master dataset and the log,
-//! and compares. Of the layers' code it shares decode and transform, and nothing else: no table, no real-time view, no
+//! The audit: takes answers with what they say that they cover, derives them again from the master dataset alone, and
+//! compares. Of the layers' code it shares decode and transform, and nothing else: no table, no real-time view, no
 //! merge.
 //!
 //! All answers of one definition are derived in one pass over the positions: the rows are made once, each marked with the

@@ -7,7 +7,7 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaPr
 use datafusion::error::DataFusionError;
 use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use tidemark_shared::curated::{DecimalAsDouble, TextAsNumber};
+use tidemark_shared::curated::comparisons;
 use tidemark_shared::position::{Coverage, FILES_SOURCE, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
 
 use super::AuditError;
@@ -79,9 +79,9 @@ async fn session(sql: &str, datasets: &BTreeMap<String, Covered<'_>>) -> Result<
     config = config.with_create_default_catalog_and_schema(false);
     config.options_mut().sql_parser.parse_float_as_decimal = true;
     let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
-    // What a condition means is no layer's own: texts beside numbers, doubles beside decimals.
-    state.register_function_rewrite(Arc::new(TextAsNumber))?;
-    state.register_function_rewrite(Arc::new(DecimalAsDouble))?;
+    for rewrite in comparisons() {
+        state.register_function_rewrite(rewrite)?;
+    }
     let context = SessionContext::new_with_state(state);
     let catalog = Arc::new(MemoryCatalogProvider::new());
     let text = sql.to_lowercase();

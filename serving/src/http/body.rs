@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::Problem;
 
@@ -13,34 +16,79 @@ use super::problem::Problem;
 /// would take the answer along.
 const DROPPED_MAX: usize = 64 << 20;
 
-/// The whole body.
-pub(super) async fn read(body: Body, bytes_max: usize, within: Duration) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(within, collect(body, bytes_max)).await;
-    collected.map_err(|_| {
-        let detail = format!("the body did not come within {} ms", within.as_millis());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", detail)
-    })?
+/// Unit of [`Bodies`]' account, in bytes.
+const UNIT: usize = 1024;
+
+/// How bodies come: within a time each, and within a bound for all that are under way together.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    room: Semaphore,
+    within: Duration,
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    let (mut kept, mut length) = (BytesMut::new(), 0_usize);
-    while let Some(frame) = body.frame().await {
-        let broken = |_| Problem::bad_request("broken_body", "the body broke off");
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        length = length.saturating_add(data.len());
-        if length <= bytes_max {
-            kept.extend_from_slice(&data);
-        } else if length > bytes_max.saturating_add(DROPPED_MAX) {
-            break;
-        } else {
-            kept = BytesMut::new();
+/// A body, and its share of the bound for as long as it is held.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    pub(super) bytes: Bytes,
+    _room: SemaphorePermit<'a>,
+}
+
+impl Bodies {
+    pub(super) fn new(all_bytes_max: usize, within: Duration) -> Self {
+        Self { room: Semaphore::new((all_bytes_max / UNIT).clamp(1, Semaphore::MAX_PERMITS)), within }
+    }
+
+    /// The whole body.
+    pub(super) async fn read(&self, body: Body, bytes_max: usize) -> Result<Held<'_>, Problem> {
+        // What a request says of its length is the least that comes.
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > bytes_max.saturating_add(DROPPED_MAX) {
+            return Err(too_large(bytes_max));
         }
+        let collected = tokio::time::timeout(self.within, self.collect(body, bytes_max)).await;
+        collected.map_err(|_| {
+            if announced > bytes_max {
+                return too_large(bytes_max);
+            }
+            let detail = format!("the body did not come within {} ms", self.within.as_millis());
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", detail)
+        })?
     }
-    if length <= bytes_max {
-        return Ok(kept.freeze());
+
+    async fn collect(&self, mut body: Body, bytes_max: usize) -> Result<Held<'_>, Problem> {
+        let (mut kept, mut length) = (BytesMut::new(), 0_usize);
+        let mut room = self.room(0)?;
+        while let Some(frame) = body.frame().await {
+            let broken = |_| Problem::bad_request("broken_body", "the body broke off");
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            length = length.saturating_add(data.len());
+            if length <= bytes_max {
+                room.merge(self.room(length.div_ceil(UNIT).saturating_sub(room.num_permits()))?);
+                kept.extend_from_slice(&data);
+            } else if length > bytes_max.saturating_add(DROPPED_MAX) {
+                break;
+            } else {
+                kept = BytesMut::new();
+            }
+        }
+        if length <= bytes_max {
+            return Ok(Held { bytes: kept.freeze(), _room: room });
+        }
+        Err(too_large(bytes_max))
     }
+
+    fn room(&self, units: usize) -> Result<SemaphorePermit<'_>, Problem> {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        self.room.try_acquire_many(units).map_err(|_| {
+            let detail = "the bodies of other requests take all the memory that there is for them";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail).retry_after(1)
+        })
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("a body has at most {bytes_max} bytes here");
-    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
 /// `bytes` as text.
@@ -89,6 +137,21 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
+
+    #[tokio::test]
+    async fn bodies_share_a_bound() {
+        let bodies = Bodies::new(4 * UNIT, Duration::from_secs(10));
+        let body = |bytes: usize| Body::from(vec![b'x'; bytes]);
+        let first = bodies.read(body(3 * UNIT), 8 * UNIT).await.expect("there is room");
+        let second = bodies.read(body(2 * UNIT), 8 * UNIT).await.map(drop);
+        assert_eq!(second.map_err(|problem| (problem.code, problem.retry_after_s)), Err(("busy", Some(1))));
+        let small = bodies.read(body(1), 8 * UNIT).await.expect("a unit is left");
+        assert_eq!((first.bytes.len(), small.bytes.len()), (3 * UNIT, 1));
+        drop((first, small));
+        assert_eq!(bodies.read(body(4 * UNIT), 8 * UNIT).await.map(|held| held.bytes.len()).ok(), Some(4 * UNIT));
+        let large = bodies.read(body(9 * UNIT), 8 * UNIT).await.map(drop);
+        assert_eq!(large.map_err(|problem| problem.code), Err("too_large"));
+    }
 
     #[test]
     fn a_body_is_plain_utf8_of_a_known_type() {

@@ -44,6 +44,7 @@ pub use records::{Accepted, RecordPosition, Sealed};
 pub use serve::{ConnectionLimits, Drained, listen, serve};
 pub use sql::SqlRequest;
 
+use body::Bodies;
 use metrics::Metrics;
 
 /// Bounds on requests.
@@ -53,6 +54,8 @@ pub struct RequestLimits {
     pub sql_bytes_max: usize,
     /// Most bytes of a request with records.
     pub records_bytes_max: usize,
+    /// Most bytes that the bodies of all requests under way take together.
+    pub bodies_bytes_max: usize,
     /// Longest time that a body may take to come.
     pub body_timeout: Duration,
     /// Longest time that nothing of an answer may be taken.
@@ -74,6 +77,7 @@ impl Default for RequestLimits {
         Self {
             sql_bytes_max: 1 << 20,
             records_bytes_max: 16 << 20,
+            bodies_bytes_max: 256 << 20,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             query_timeout: Duration::from_secs(60),
@@ -101,6 +105,8 @@ pub struct Door {
     pub limits: RequestLimits,
     /// Metrics of the rest of the process; the door adds its own.
     pub registry: Registry,
+    /// False for a process that answers nothing and takes no records: its door tells how it is, and no more.
+    pub serves: bool,
 }
 
 /// What all requests share.
@@ -111,6 +117,7 @@ struct Shared {
     backend: Arc<dyn Backend>,
     tokens: Option<Tokens>,
     limits: RequestLimits,
+    bodies: Bodies,
     registry: Registry,
     metrics: Metrics,
     running: Arc<Semaphore>,
@@ -134,34 +141,53 @@ impl Door {
             backend: self.backend,
             tokens: self.tokens,
             limits: self.limits,
+            bodies: Bodies::new(
+                self.limits.bodies_bytes_max.max(self.limits.records_bytes_max),
+                self.limits.body_timeout,
+            ),
             registry: self.registry,
             metrics,
             running: Arc::new(Semaphore::new(self.limits.queries_max)),
             waiting: Semaphore::new(self.limits.waiting_max),
         });
-        Router::new()
-            .route("/v1/sql", post(sql::sql))
-            .route("/v1/datasets", get(datasets::list))
-            .route("/v1/datasets/{dataset}", get(datasets::show))
-            .route("/v1/datasets/{dataset}/records", post(records::append))
-            .route("/v1/datasets/{dataset}/seal", post(records::seal))
+        let status = Router::new()
             .route("/v1/status", get(status::status))
             .route("/healthz", get(status::healthz))
             .route("/readyz", get(status::readyz))
-            .route("/metrics", get(status::metrics))
-            .route("/openapi.json", get(openapi::json))
-            .route("/docs", get(openapi::page))
+            .route("/metrics", get(status::metrics));
+        let routes = match self.serves {
+            true => status.merge(serving_routes()).fallback(no_route),
+            false => status.fallback(not_served),
+        };
+        routes
             .method_not_allowed_fallback(wrong_method)
-            .fallback(no_route)
             .layer(from_fn_with_state(Arc::clone(&shared), auth::guard))
             .layer(from_fn_with_state(Arc::clone(&shared), observe))
             .with_state(shared)
     }
 }
 
+/// Of a process that answers.
+fn serving_routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/sql", post(sql::sql))
+        .route("/v1/datasets", get(datasets::list))
+        .route("/v1/datasets/{dataset}", get(datasets::show))
+        .route("/v1/datasets/{dataset}/records", post(records::append))
+        .route("/v1/datasets/{dataset}/seal", post(records::seal))
+        .route("/openapi.json", get(openapi::json))
+        .route("/docs", get(openapi::page))
+}
+
 async fn no_route(uri: Uri) -> Problem {
     let detail = format!("there is nothing at `{}`", uri.path());
     Problem::new(StatusCode::NOT_FOUND, "no_route", detail).with_hint("`GET /docs` shows what there is")
+}
+
+async fn not_served(uri: Uri) -> Problem {
+    let detail = format!("nothing is served at `{}`: this process has not the role `serving`", uri.path());
+    let hint = "ask one that has; here there are `/v1/status`, `/metrics`, `/healthz` and `/readyz`";
+    Problem::new(StatusCode::NOT_FOUND, "not_served", detail).with_hint(hint)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {

@@ -35,12 +35,14 @@ pub(super) const CODES: &[(&str, u16)] = &[
     ("too_complex", 400),
     ("too_deep", 400),
     ("unknown_column", 400),
+    ("unknown_partition", 400),
     ("unauthorized", 401),
     ("files_closed", 403),
     ("host_not_allowed", 403),
     ("origin_not_allowed", 403),
     ("no_route", 404),
     ("not_found", 404),
+    ("not_served", 404),
     ("unknown_dataset", 404),
     ("unknown_table", 404),
     ("wrong_method", 405),
@@ -230,6 +232,7 @@ pub(super) fn sql_code(error: &SqlError) -> (StatusCode, &'static str) {
 fn cut_code(error: &CutError) -> (StatusCode, &'static str) {
     let status = match error {
         CutError::RealtimeGap { .. } | CutError::NoView { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        CutError::UnknownPartition { .. } => StatusCode::BAD_REQUEST,
         CutError::NotReached { .. } => StatusCode::GATEWAY_TIMEOUT,
         CutError::TooStale { .. } => StatusCode::PRECONDITION_FAILED,
         CutError::PositionsGone { .. } => StatusCode::GONE,

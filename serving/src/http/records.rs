@@ -102,7 +102,9 @@ pub(super) async fn append(
     let format = shared.backend.stream_format(&dataset).await?;
     let media_type = body::media_type(&parts.headers, media_types(&format)?)?;
     let key = idempotency_key(&parts.headers)?;
-    let bytes = body::read(incoming, shared.limits.records_bytes_max, shared.limits.body_timeout).await?;
+    // Until the log has them: what is made of a body is part of its share.
+    let held = shared.bodies.read(incoming, shared.limits.records_bytes_max).await?;
+    let bytes = held.bytes.clone();
     let values = match &format {
         Format::Csv(options) => {
             let named = body::parameter(&parts.headers, "header").is_some_and(|header| header == "present");
@@ -129,8 +131,13 @@ fn media_types(format: &Format) -> Result<&'static [&'static str], Problem> {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut given = headers.get_all("idempotency-key").iter();
+    let Some(value) = given.next() else { return Ok(None) };
     let bad = |reason: String| Problem::bad_request("bad_idempotency_key", reason);
+    // One of them would count, and who sent the other would not know.
+    if given.next().is_some() {
+        return Err(bad("a request has one idempotency key".to_owned()));
+    }
     let text = value.to_str().map_err(|_| bad("an idempotency key is printable ASCII".to_owned()))?;
     IdempotencyKey::new(text).map(Some).map_err(|error| bad(error.to_string()))
 }

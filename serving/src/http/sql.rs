@@ -99,9 +99,10 @@ pub(super) async fn sql(State(shared): State<Arc<Shared>>, request: Request) -> 
     let format = accept::format(&parts.headers)?;
     body::media_type(&parts.headers, &["application/json"])?;
     let limits = &shared.limits;
-    let bytes = body::read(incoming, limits.sql_bytes_max, limits.body_timeout).await?;
-    let asked: SqlRequest = serde_json::from_str(body::text(&bytes)?)
+    let held = shared.bodies.read(incoming, limits.sql_bytes_max).await?;
+    let asked: SqlRequest = serde_json::from_str(body::text(&held.bytes)?)
         .map_err(|error| Problem::bad_request("malformed", error.to_string()))?;
+    drop(held);
     let query = shared.query(asked)?;
     let running = shared.metrics.query();
     let within = query.limits.timeout.unwrap_or(limits.query_timeout_max);

@@ -16,7 +16,7 @@ use super::problem::{Problem, of_error};
 #[utoipa::path(
     get, path = "/v1/status", tag = "status",
     responses(
-        (status = 200, description = "As `tidemark status --json` shows it", body = Object),
+        (status = 200, description = "What `tidemark status --json` shows as `server`", body = Object),
         (status = 503, description = "Something that was asked has no answer"),
     )
 )]

@@ -1,6 +1,6 @@
 //! One moment of one dataset: a curated version, then a pin of the same generation's view (H5, H6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
 use tidemark_shared::dataset::{Definition, KnownDefinitions};
 use tidemark_shared::error::{AnyError, ErrorKind};
 use tidemark_shared::live::{LivePin, LiveView, ViewId};
-use tidemark_shared::position::Coverage;
+use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::sql::{CutError, Layer};
 use tidemark_shared::store::Store;
 
@@ -75,6 +75,24 @@ impl Cut {
         }
     }
 
+    /// The partitions that the dataset has or had.
+    fn partitions(&self) -> impl Iterator<Item = &LogPartition> {
+        let log = self.log_end.iter().flatten().flat_map(Coverage::iter).map(|(partition, _)| partition);
+        let covered = self.positions().iter().map(|(partition, _)| partition);
+        log.chain(covered).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// A partition of `wanted` that there is none of; only where the log says what it has. The ledger of files is always
+    /// there.
+    fn without_partition<'a>(&self, wanted: &'a Coverage) -> Option<&'a LogPartition> {
+        if matches!(self.log_end, Some(Err(_))) {
+            return None;
+        }
+        let known: BTreeSet<&LogPartition> = self.partitions().collect();
+        let mut named = wanted.iter().filter(|(_, end)| *end > 0).map(|(partition, _)| partition);
+        named.find(|partition| partition.source != Source::files() && !known.contains(partition))
+    }
+
     /// What a layer's table covers at this moment.
     pub(super) fn covered_by(&self, layer: Layer) -> &Coverage {
         if layer == Layer::Batch { self.coverage() } else { self.positions() }
@@ -107,6 +125,10 @@ impl Sources {
             let Some(wanted) = at_least.filter(|wanted| !cut.covered_by(layer).includes(wanted)) else {
                 return Ok(Some(cut));
             };
+            if let Some(partition) = cut.without_partition(wanted) {
+                let known = cut.partitions().cloned().collect();
+                return Err(CutError::UnknownPartition { partition: partition.clone(), known });
+            }
             let waited = begun.elapsed();
             let Some(left) = wait_max.checked_sub(waited).filter(|left| !left.is_zero()) else {
                 let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);

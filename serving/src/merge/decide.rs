@@ -63,7 +63,8 @@ pub fn split(coverage: &Coverage, view: &Ranges) -> Result<Split, CutError> {
     Ok(split)
 }
 
-/// Ranges that either side knows to be lost: what the curated version covers, and what the archiver met since it runs.
+/// Ranges that either side knows to be lost: what the curated version covers, what the view has read past, and what an
+/// archiver of this process met since it runs.
 #[must_use]
 pub fn together(curated: LostRanges, met: LostRanges) -> LostRanges {
     let mut all = curated;

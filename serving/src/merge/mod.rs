@@ -22,7 +22,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::Expr;
-use object_store::path::Path;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::KnownDefinitions;
 use tidemark_shared::ledger::Ledger;
@@ -79,15 +78,7 @@ impl ServedTables {
     }
 }
 
-#[async_trait]
 impl DatasetTables for ServedTables {
-    async fn names(&self) -> Result<Vec<String>, SqlError> {
-        let objects = self.sources.store.objects();
-        let failed = |source| SqlError::Store { store: self.sources.store.url().to_string(), source };
-        let listed = objects.list_with_delimiter(Some(&Path::from("curated"))).await.map_err(failed)?;
-        Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
-    }
-
     fn statement(&self, wants: &Wants, limits: Limits) -> Arc<dyn StatementDatasets> {
         // Leaves a tenth of the time for the answer, so that who waits in vain is told how far it got.
         let wait_max = limits.timeout.map_or(self.wait_max, |timeout| self.wait_max.min(timeout / 10 * 9));
@@ -233,7 +224,10 @@ impl Statement {
         }
         as_of.age_ms = Some(age_ms);
         as_of.log_end = Some(log_end.clone());
-        let lost = decide::together(std::mem::take(&mut as_of.lost), speed.lost(dataset).await.map_err(told)?);
+        let mut lost = decide::together(std::mem::take(&mut as_of.lost), speed.lost(dataset).await.map_err(told)?);
+        if let Some(Ok(live)) = &cut.live {
+            lost = decide::together(lost, live.pin.lost());
+        }
         as_of.lost = decide::lost_below(lost, positions);
         Ok(as_of)
     }

@@ -32,7 +32,8 @@ pub trait SpeedStatus: fmt::Debug + Send + Sync {
     /// after: nothing that came in between is missed, and nothing else wakes him.
     fn changes(&self) -> watch::Receiver<u64>;
 
-    /// Offsets that retention took before they were archived, by partition.
+    /// Offsets that retention took before they were archived, by partition, as far as this process met them: records that a
+    /// view read before they were lost are in its answers, and go with it.
     ///
     /// # Errors
     /// Whatever the archive reports.

@@ -114,9 +114,9 @@ impl VersionCache {
 
     async fn is_newest(&self, table: &CuratedTable) -> Result<bool, CuratedError> {
         let version = table.version();
-        let root = layout::table(&version.dataset, &version.generation.generation);
-        let next = format!("{:0digits$}.json", version.table_version + 1, digits = layout::SEQUENCE_DIGITS);
-        Ok(!self.exists(&root.join("_delta_log").join(next)).await?)
+        let (dataset, generation) = (&version.dataset, &version.generation.generation);
+        let next = layout::delta_commit(dataset, generation, version.table_version + 1);
+        Ok(!self.exists(&next).await?)
     }
 
     /// Lets go of generations that none of the newest pointers names.

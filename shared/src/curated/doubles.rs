@@ -6,14 +6,15 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, InList};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::{Expr, ExprSchemable as _, Operator, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable as _, cast};
+
+use super::sides::{Meeting, meet};
 
 /// Rewrites comparisons between a double and a decimal. Add it to a session's function rewrites: it then comes before type
 /// coercion.
 #[derive(Debug, Default)]
-pub struct DecimalAsDouble;
+pub(super) struct DecimalAsDouble;
 
 impl FunctionRewrite for DecimalAsDouble {
     fn name(&self) -> &str {
@@ -21,48 +22,21 @@ impl FunctionRewrite for DecimalAsDouble {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
-        let double = |expr: &Expr| expr.get_type(schema).ok().filter(DataType::is_floating);
-        let decimal = |expr: &Expr| expr.get_type(schema).is_ok_and(|data_type| data_type.is_decimal());
-        Ok(match expr {
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) => {
-                let (left_type, right_type) = (double(&left), double(&right));
-                match (left_type, right_type) {
-                    (Some(to), None) if decimal(&right) => Transformed::yes(binary(*left, op, as_double(*right, &to))),
-                    (None, Some(to)) if decimal(&left) => Transformed::yes(binary(as_double(*left, &to), op, *right)),
-                    _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
-                }
-            }
-            Expr::Between(between) => match double(&between.expr) {
-                Some(to) if decimal(&between.low) || decimal(&between.high) => {
-                    let side = |side: Box<Expr>| match decimal(&side) {
-                        true => Box::new(as_double(*side, &to)),
-                        false => side,
-                    };
-                    let Between { expr, negated, low, high } = between;
-                    Transformed::yes(Expr::Between(Between { expr, negated, low: side(low), high: side(high) }))
-                }
-                _ => Transformed::no(Expr::Between(between)),
-            },
-            Expr::InList(list) => match double(&list.expr) {
-                Some(to) if list.list.iter().any(decimal) => {
-                    let InList { expr, list, negated } = list;
-                    let each = |each: Expr| if decimal(&each) { as_double(each, &to) } else { each };
-                    Transformed::yes(Expr::InList(InList { expr, list: list.into_iter().map(each).collect(), negated }))
-                }
-                _ => Transformed::no(Expr::InList(list)),
-            },
-            other => Transformed::no(other),
-        })
+        Ok(meet(self, expr, schema))
     }
 }
 
-fn compares(operator: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
-}
+impl Meeting for DecimalAsDouble {
+    fn decides(&self, data_type: &DataType) -> bool {
+        data_type.is_floating()
+    }
 
-fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
-    Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })
+    fn bring(&self, side: Expr, to: &DataType, schema: &DFSchema) -> Transformed<Expr> {
+        match side.get_type(schema).is_ok_and(|data_type| data_type.is_decimal()) {
+            true => Transformed::yes(as_double(side, to)),
+            false => Transformed::no(side),
+        }
+    }
 }
 
 /// `decimal` as a double; a literal as the nearest one to its text.

@@ -9,11 +9,13 @@ mod background;
 mod counts;
 mod coverage;
 mod doubles;
+mod instants;
 mod numbers;
 mod ordered;
 mod pointer;
 mod pruning;
 mod reader;
+mod sides;
 mod statistics;
 mod table;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod version;
 
 use std::sync::Arc;
 
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use deltalake::DeltaTableError;
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
 use object_store::ObjectStore;
@@ -32,8 +35,6 @@ pub use coverage::{
     LAYOUT_TRANSACTION, STREAMS_TRANSACTION, Transactions, VACUUM_TRANSACTION, counts_transactions, lost_transaction,
     transaction_id,
 };
-pub use doubles::DecimalAsDouble;
-pub use numbers::TextAsNumber;
 pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, pointer, publish};
 pub use reader::CuratedReader;
 pub use statistics::LogStatistics;
@@ -43,7 +44,26 @@ pub use version::{CuratedVersion, DataFile};
 use crate::error::{ErrorKind, Kind};
 use crate::layout;
 use crate::store::Cause;
+use doubles::DecimalAsDouble;
+use instants::TextAsInstant;
+use numbers::TextAsNumber;
 use ordered::Ordered;
+
+/// What a condition means, which is no layer's own: texts beside numbers, doubles beside decimals, texts beside instants.
+/// Whatever runs statements adds these to its session's function rewrites; they then come before type coercion.
+#[must_use]
+pub fn comparisons() -> [Arc<dyn FunctionRewrite + Send + Sync>; 3] {
+    [Arc::new(TextAsNumber), Arc::new(DecimalAsDouble), Arc::new(TextAsInstant)]
+}
+
+/// Names of the datasets that have something curated.
+///
+/// # Errors
+/// If they can't be listed.
+pub async fn datasets(objects: &dyn ObjectStore) -> Result<Vec<String>, object_store::Error> {
+    let listed = objects.list_with_delimiter(Some(&layout::all_curated())).await?;
+    Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
+}
 
 /// Why a curated table can't be read.
 #[derive(Debug, thiserror::Error)]

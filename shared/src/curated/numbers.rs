@@ -28,7 +28,7 @@ const LAST: i128 = 10_i128.pow(38) - 1;
 /// Rewrites comparisons between a text (other than a literal) and a number. Add it to a session's function rewrites: it
 /// then comes before type coercion, which would cast the text and fail where that is no number.
 #[derive(Debug, Default)]
-pub struct TextAsNumber;
+pub(super) struct TextAsNumber;
 
 impl FunctionRewrite for TextAsNumber {
     fn name(&self) -> &str {

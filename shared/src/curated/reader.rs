@@ -84,8 +84,9 @@ impl CuratedReader {
 /// True if the log has nothing later than `version`. A list rather than a look at the next commit's key: that one may
 /// be gone again from the log, when a checkpoint stands for it.
 async fn is_newest(version: &CuratedVersion) -> Result<bool, CuratedError> {
-    let log = layout::table(&version.dataset, &version.generation.generation).join("_delta_log");
-    let own = log.clone().join(format!("{:020}.json", version.table_version));
+    let (dataset, generation) = (&version.dataset, &version.generation.generation);
+    let log = layout::delta_log(dataset, generation);
+    let own = layout::delta_commit(dataset, generation, version.table_version);
     let mut listed = version.objects.list_with_offset(Some(&log), &own);
     let failed = |source| CuratedError::Store { key: log.to_string(), source };
     while let Some(object) = listed.try_next().await.map_err(failed)? {

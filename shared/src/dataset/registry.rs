@@ -216,7 +216,7 @@ pub async fn by_version(store: &Store, dataset: &str, version: &str) -> Result<O
 /// # Errors
 /// [`RegistryError::Store`].
 pub async fn list(store: &Store) -> Result<Vec<String>, RegistryError> {
-    let root = Path::from("definitions");
+    let root = layout::all_definitions();
     let listed = store.objects().list_with_delimiter(Some(&root)).await;
     let listed = listed.map_err(|source| StoreError::of(Operation::List, &root, source))?;
     let mut names: Vec<String> =

@@ -62,6 +62,8 @@ pub struct LiveBatch {
     /// Offsets of the records that the transform's `WHERE` dropped, in order. With them the counts of any range are
     /// exact (H8): a coverage ends where a segment does, not where a batch does.
     pub filtered: Vec<u64>,
+    /// Offsets of the range whose records are lost (H1), in order: an answer that covers them says so.
+    pub lost: Vec<Range<u64>>,
 }
 
 /// How far a view holds a partition.
@@ -87,6 +89,40 @@ impl LiveUsage {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// Lost offsets of a partition after `more` of them were met, without those below `floor`: in order, each once.
+#[must_use]
+pub fn lost_with(known: &[Range<u64>], more: &[Range<u64>], floor: u64) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = known.iter().chain(more).filter(|lost| lost.end > floor).cloned().collect();
+    all.sort_unstable_by_key(|lost| (lost.start, lost.end));
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for lost in all {
+        match joined.last_mut() {
+            // Met in parts, or once more after a step back.
+            Some(last) if lost.start <= last.end => last.end = last.end.max(lost.end),
+            _ => joined.push(lost),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_offsets_are_told_once() {
+        let with = |known: &[(u64, u64)], more: &[(u64, u64)], floor| {
+            let ranges = |all: &[(u64, u64)]| all.iter().map(|(start, end)| *start..*end).collect::<Vec<_>>();
+            let found = lost_with(&ranges(known), &ranges(more), floor);
+            found.into_iter().map(|lost| (lost.start, lost.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[], &[], 0), []);
+        assert_eq!(with(&[(4, 6)], &[(6, 9), (12, 13)], 0), [(4, 9), (12, 13)]);
+        assert_eq!(with(&[(4, 9)], &[(5, 7), (4, 9)], 0), [(4, 9)]);
+        assert_eq!(with(&[(4, 9), (12, 13)], &[], 9), [(12, 13)]);
     }
 }
 
@@ -154,6 +190,9 @@ pub trait LivePin: Send + Sync + fmt::Debug {
 
     /// Floors and visible positions.
     fn ranges(&self) -> &BTreeMap<LogPartition, LiveRange>;
+
+    /// Lost offsets between floor and visible position, of the partitions that have some, in order.
+    fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>>;
 
     /// What became of the records from `from` on in each partition (from the floor, where it is absent).
     ///

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Appended, Bounds, Fetched, Fingerprint, IDEMPOTENCY_LIFETIME, IdempotencyKey, Log, LogError, OffsetRecord,
-    Position, ReadLimits, Record, Retention, Routed, Topic, TopicId, TopicName, check_append, check_partition,
-    check_partitions,
+    Alone, Appended, Bounds, Fetched, Fingerprint, GroupName, IDEMPOTENCY_LIFETIME, IdempotencyKey, Log, LogError,
+    Membership, OffsetRecord, Position, ReadLimits, Record, Retention, Routed, Topic, TopicId, TopicName, check_append,
+    check_partition, check_partitions,
 };
 use crate::ambient::Ambient;
 
@@ -330,6 +330,11 @@ impl Log for MemoryLog {
             }
             Ok(found.bounds)
         })
+    }
+
+    async fn join(&self, topic: &Topic, _group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
+        self.open()?.topic(topic)?;
+        Ok(Arc::new(Alone::default()))
     }
 
     async fn health(&self) -> Result<(), LogError> {

@@ -12,13 +12,14 @@
 //! - Records leave at the start only, never above the limit that the caller of [`Log::retain`] names. Who then reads
 //!   below the start is told ([`LogError::Gone`]), never given a later record as if it were the next.
 //!
-//! There are no consumer groups here: what was done is read from what was published (H10), and group offsets are at most
-//! a hint inside an adapter.
+//! Several processes share a topic's partitions as members of a group ([`Membership`]). Groups keep no offsets: what was done
+//! is read from what was published (H10).
 
 pub mod memory;
 
 mod error;
 mod limits;
+mod membership;
 mod message_key;
 mod partitioner;
 mod record;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use error::LogError;
 pub use limits::{AppendSize, check_append, check_partition, check_partitions};
+pub use membership::{Alone, Assignment, GroupName, Membership, Partitions, Share};
 pub use message_key::MessageKeys;
 pub use partitioner::{Partitioner, STICKY_BYTES, murmur2, partition_of_key};
 pub use record::{
@@ -38,6 +40,7 @@ pub use record::{
 pub use topic::{Bounds, Topic, TopicId, TopicName};
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -136,6 +139,13 @@ pub trait Log: Send + Sync + fmt::Debug {
         retention: &Retention,
         limit: u64,
     ) -> Result<Bounds, LogError>;
+
+    /// Joins the group of that name, whose members share the topic's partitions. Does not wait for a share: see
+    /// [`Membership::assignments`]. A log that one process has gives each member everything.
+    ///
+    /// # Errors
+    /// [`LogError::Invalid`] for settings that a group can't have.
+    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError>;
 
     /// Whether records can be appended now: fails as an append would. For who routes to this process; it promises nothing of
     /// the next append. After a failure that passes, as of a full disk, a log may take records again.

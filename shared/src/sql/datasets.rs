@@ -86,14 +86,7 @@ pub struct OpenedDataset {
 }
 
 /// Datasets as a server answers for them.
-#[async_trait]
 pub trait DatasetTables: fmt::Debug + Send + Sync {
-    /// Names of all datasets.
-    ///
-    /// # Errors
-    /// [`SqlError`].
-    async fn names(&self) -> Result<Vec<String>, SqlError>;
-
     /// The datasets as one statement sees them: each at one moment, however often and in whichever layer it is named.
     fn statement(&self, wants: &Wants, limits: Limits) -> Arc<dyn StatementDatasets>;
 }
@@ -135,6 +128,14 @@ pub enum CutError {
         /// How long was waited.
         waited_ms: u64,
     },
+    /// Positions of a partition that is not there are asked for: no answer comes to cover them.
+    #[error("there is no partition `{partition}`; the dataset has {}", names(known))]
+    UnknownPartition {
+        /// The partition.
+        partition: LogPartition,
+        /// Those that there are.
+        known: Vec<LogPartition>,
+    },
     /// The answer would be older than allowed.
     #[error("the answer would lack records of the last {age_ms} ms; {limit_ms} ms are allowed")]
     TooStale {
@@ -156,6 +157,19 @@ pub enum CutError {
     Failed(Arc<AnyError>),
 }
 
+/// Partitions named in an error; there may be thousands.
+const NAMED_MAX: usize = 8;
+
+fn names(partitions: &[LogPartition]) -> String {
+    let named: Vec<String> = partitions.iter().take(NAMED_MAX).map(|partition| format!("`{partition}`")).collect();
+    let more = partitions.len().saturating_sub(NAMED_MAX);
+    match (named.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => named.join(", "),
+        (false, _) => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
 fn text(coverage: &Coverage) -> String {
     let parts: Vec<String> = coverage.iter().map(|(partition, end)| format!("{partition}:{end}")).collect();
     if parts.is_empty() { "nothing".to_owned() } else { parts.join(" ") }
@@ -174,6 +188,7 @@ impl CutError {
             Self::RealtimeGap { .. } => "realtime_gap",
             Self::NoView { .. } => "realtime_unavailable",
             Self::NotReached { .. } => "positions_not_reached",
+            Self::UnknownPartition { .. } => "unknown_partition",
             Self::TooStale { .. } => "too_stale",
             Self::PositionsGone { .. } => "positions_gone",
             Self::Failed(_) => return None,
@@ -187,6 +202,7 @@ impl ErrorKind for CutError {
             Self::RealtimeGap { .. } | Self::NoView { .. } | Self::NotReached { .. } | Self::TooStale { .. } => {
                 Kind::Retryable
             }
+            Self::UnknownPartition { .. } => Kind::Invalid,
             Self::PositionsGone { .. } => Kind::NotFound,
             Self::Failed(source) => source.kind(),
         }

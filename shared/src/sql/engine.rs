@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::curated::{CuratedReader, DecimalAsDouble, STORE_URL, TextAsNumber};
+use crate::curated::{CuratedReader, STORE_URL, comparisons};
 use crate::dataset::KnownDefinitions;
 use crate::store::{Store, Stores};
 use datafusion::catalog::MemoryCatalogProvider;
@@ -236,7 +236,8 @@ impl SqlEngine {
         let begun = if is_query {
             let params = query.params.clone();
             let begin = async move { planning.begin(&planning.logical(statement, &params).await?).await };
-            place.plan(begin).await.map_err(failed)??
+            // One that can't be planned leaves nothing running.
+            place.plan(begin).await.map_err(failed)?.inspect_err(|_| place.done())?
         } else {
             self.create_table(&opened, &planning.logical(statement, &query.params).await?).await?;
             planning.begin(&no_rows()).await?
@@ -342,9 +343,8 @@ impl SqlEngine {
         for function in guards {
             let _unguarded = state.register_udf(function).expect("a session takes every function");
         }
-        let rewrites: [Arc<dyn FunctionRewrite + Send + Sync>; 4] =
-            [Arc::new(SetComparisons), Arc::new(TextAsNumber), Arc::new(DecimalAsDouble), Arc::new(Guards::new(watch))];
-        for rewrite in rewrites {
+        let own: [Arc<dyn FunctionRewrite + Send + Sync>; 2] = [Arc::new(SetComparisons), Arc::new(Guards::new(watch))];
+        for rewrite in comparisons().into_iter().chain(own) {
             state.register_function_rewrite(rewrite).expect("a session takes every rewrite");
         }
         let context = SessionContext::new_with_state(state);

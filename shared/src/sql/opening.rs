@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::curated::{CuratedTable, CuratedVersion, STORE_URL};
+use crate::curated::{self, CuratedTable, CuratedVersion, STORE_URL};
 use crate::dataset::is_name;
 use crate::error::Kind;
 use crate::layout;
@@ -149,9 +149,11 @@ impl SqlEngine {
 
     /// [`Self::list`] without the catalog's tables.
     pub(super) async fn list_own(&self, opened: &mut Opened) -> Result<(), SqlError> {
-        let (datasets, layers) = match &self.datasets {
-            Some(served) => (served.names().await?, Layer::ALL.to_vec()),
-            None => (self.datasets().await?, vec![Layer::Batch]),
+        let failed = |source| SqlError::Store { store: self.objects.to_string(), source };
+        let datasets = curated::datasets(self.objects.as_ref()).await.map_err(failed)?;
+        let layers = match &self.datasets {
+            Some(_) => Layer::ALL.to_vec(),
+            None => vec![Layer::Batch],
         };
         for layer in layers {
             let mut names = datasets.clone();
@@ -172,14 +174,6 @@ impl SqlEngine {
         }
         let mut listed = self.objects.list(Some(&layout::definitions(name)));
         matches!(listed.next().await, Some(Ok(_)))
-    }
-
-    /// Names of the datasets that have something curated.
-    async fn datasets(&self) -> Result<Vec<String>, SqlError> {
-        let root = Path::from("curated");
-        let failed = |source| SqlError::Store { store: self.objects.to_string(), source };
-        let listed = self.objects.list_with_delimiter(Some(&root)).await.map_err(failed)?;
-        Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
     }
 
     /// The dataset, session table or catalog table of that name.

@@ -11,6 +11,7 @@
 //! | offsets may skip | what was read past is the last record's successor or where the broker said that a reader had come to the end |
 //! | a topic made again is noticed | its id is asked for *after* records were fetched or acknowledged; ids never come back |
 //! | an idempotency key counts once | keys and records go in one transaction; keys lie in a topic beside it ([`keyed`]), whoever appends |
+//! | members share partitions | a consumer group, cooperatively rebalanced; its consumers read nothing and commit nothing ([`member`]) |
 //! | records go only below a limit | `DeleteRecords` up to it; what the topic's own retention takes is met as [`LogError::Gone`] |
 //!
 //! What Kafka can't do, and what is done then:
@@ -31,6 +32,7 @@ mod clients;
 mod error;
 mod keyed;
 mod log;
+mod member;
 mod native;
 mod offsets;
 mod parts;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
-use tidemark_shared::log::LogError;
+use tidemark_shared::log::{GroupName, LogError};
 
 /// Properties that decide what this log promises: nobody else sets them.
 const OURS: &[&str] = &[
@@ -20,14 +22,23 @@ const OURS: &[&str] = &[
     "enable.idempotence",
     "enable.partition.eof",
     "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "heartbeat.interval.ms",
     "isolation.level",
+    "max.poll.interval.ms",
     "metadata.broker.list",
+    "partition.assignment.strategy",
     "request.required.acks",
     "retries",
     "message.send.max.retries",
+    "session.timeout.ms",
     "transactional.id",
     "transaction.timeout.ms",
 ];
+
+/// Session timeouts that librdkafka takes, and that make sense.
+const SESSION_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 
 /// How a connection is protected, in Kafka's own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,7 +89,7 @@ pub struct Sasl {
 }
 
 /// How Kafka is reached.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
     /// `host:port`, with commas between several.
     pub brokers: String,
@@ -94,8 +105,27 @@ pub struct KafkaSettings {
     pub sasl: Option<Sasl>,
     /// Replicas of topics that are made; `None`: as many as the broker makes by itself.
     pub replication: Option<u16>,
+    /// A member of a group that was not heard of for so long loses its partitions to the others.
+    pub session_timeout: Duration,
     /// Further properties of librdkafka; none of those that the log's promises hang on.
     pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaSettings {
+    /// No broker; neither encryption nor users; a group waits 10 seconds for a member.
+    fn default() -> Self {
+        Self {
+            brokers: String::new(),
+            security: Security::default(),
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
+            sasl: None,
+            replication: None,
+            session_timeout: Duration::from_secs(10),
+            properties: BTreeMap::new(),
+        }
+    }
 }
 
 impl fmt::Debug for Sasl {
@@ -237,6 +267,26 @@ impl KafkaSettings {
         config
     }
 
+    /// Of a member of a group, which reads nothing. It takes part while it is polled, and the others wait for it as long as
+    /// for its session.
+    pub(crate) fn member(&self, group: &GroupName) -> ClientConfig {
+        let mut config = self.common();
+        let session_ms = u64::try_from(self.session_timeout.as_millis()).unwrap_or(u64::MAX);
+        config
+            .set("group.id", group.as_str())
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", session_ms.to_string())
+            .set("heartbeat.interval.ms", (session_ms / 4).clamp(100, 3_000).to_string())
+            .set("max.poll.interval.ms", session_ms.max(60_000).to_string())
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "latest")
+            // partitions that the topic gets are shared out so soon
+            .set("topic.metadata.refresh.interval.ms", "5000")
+            .set("queued.max.messages.kbytes", "64");
+        config
+    }
+
     /// Of clients that append.
     pub(crate) fn producer(&self) -> ClientConfig {
         let mut config = self.common();
@@ -265,6 +315,10 @@ impl KafkaSettings {
     /// # Errors
     /// [`LogError::Invalid`] for settings that contradict each other.
     pub(crate) fn check(&self) -> Result<(), LogError> {
+        if !SESSION_TIMEOUTS.contains(&self.session_timeout) {
+            let what = format!("kafka session timeout of {} ms", self.session_timeout.as_millis());
+            return Err(LogError::Invalid { what, reason: "it is not between 1 second and 1 hour".to_owned() });
+        }
         let wants_sasl = matches!(self.security, Security::SaslPlaintext | Security::SaslSsl);
         let reason = match (&self.sasl, wants_sasl) {
             (None, true) => "it asks for a user's name and password",

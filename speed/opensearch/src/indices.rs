@@ -62,9 +62,18 @@ impl Cluster {
         });
         let answer = self.send(Method::Put, index, Some(&body)).await?;
         match answer.accepted() {
-            Err(Failure::Refused { kind, .. }) if kind == "resource_already_exists_exception" => Ok(()),
+            Err(Failure::Refused { kind, .. }) if kind == "resource_already_exists_exception" => {
+                self.wait_usable(index).await
+            }
             outcome => outcome,
         }
+    }
+
+    /// Waits for an index that somebody else may be making at this moment: he is told when it can be used, and we are not. One
+    /// that can't be used is met by whoever uses it.
+    pub(crate) async fn wait_usable(&self, index: &str) -> Result<(), Failure> {
+        let path = format!("_cluster/health/{index}?wait_for_active_shards=1&timeout=10s");
+        self.send(Method::Get, &path, None).await.map(drop)
     }
 
     /// The indices that a name or pattern matches.

@@ -98,6 +98,11 @@ impl OpenSearchPin {
 
 #[async_trait]
 impl LivePin for OpenSearchPin {
+    fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
+        let some = self.pinned.states.iter().filter(|(_, state)| !state.lost.is_empty());
+        some.map(|(partition, state)| (partition.clone(), state.lost.clone())).collect()
+    }
+
     fn epoch(&self) -> &str {
         &self.epoch
     }

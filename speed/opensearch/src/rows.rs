@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tidemark_shared::elsewhere::elsewhere;
-use tidemark_shared::live::{LiveBatch, LiveError, LiveUsage, ViewId};
+use tidemark_shared::live::{LiveBatch, LiveError, LiveUsage, ViewId, lost_with};
 use tidemark_shared::position::LogPartition;
 
 use crate::bulk::BulkError;
@@ -109,6 +109,7 @@ impl Cluster {
         let floor = state.floor;
         state.indices.retain(|start, _| start + handle.range > floor);
         state.visible = batch.range.end;
+        state.lost = lost_with(&state.lost, &batch.lost, floor);
         match self.put_position(handle, partition, &state).await? {
             Put::Overtaken => Ok(None),
             Put::Done => {
@@ -255,6 +256,7 @@ fn mended<'a>(state: &PartitionState, range: u64, uuid: impl Fn(&str) -> Option<
         floor: state.floor,
         visible: state.floor.max(*lost),
         indices: kept.map(|(start, index)| (*start, index.clone())).collect(),
+        lost: state.lost.clone(),
     })
 }
 
@@ -277,7 +279,7 @@ mod tests {
         let index =
             |name: &str| IndexRef { name: name.to_owned(), alias: format!("{name}.1"), uuid: format!("id {name}") };
         let indices = [(0, index("a")), (10, index("b")), (20, index("c"))].into_iter().collect();
-        let state = PartitionState { epoch: 3, floor: 12, visible: 25, indices };
+        let state = PartitionState { epoch: 3, floor: 12, visible: 25, indices, lost: Vec::new() };
         let all = BTreeMap::from([("a", "id a"), ("b", "id b"), ("c", "id c")]);
         let of = |there: &BTreeMap<&'static str, &'static str>| {
             let there = there.clone();

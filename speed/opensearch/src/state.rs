@@ -5,10 +5,12 @@
 //! is lower than before.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use opensearch::http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tidemark_shared::live::lost_with;
 use tidemark_shared::position::LogPartition;
 
 use crate::cluster::{Cluster, Handle, lock};
@@ -40,6 +42,8 @@ pub(crate) struct PartitionState {
     pub(crate) visible: u64,
     /// By the offset from which on they hold rows.
     pub(crate) indices: BTreeMap<u64, IndexRef>,
+    /// Lost offsets that it has read past.
+    pub(crate) lost: Vec<Range<u64>>,
 }
 
 /// What became of a write.
@@ -57,6 +61,8 @@ struct Position {
     epoch: u64,
     visible: u64,
     indices: Vec<(u64, String, String, String)>,
+    #[serde(default)]
+    lost: Vec<Range<u64>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,8 +106,8 @@ impl PartitionState {
         let one =
             |(start, index): (&u64, &IndexRef)| (*start, index.name.clone(), index.alias.clone(), index.uuid.clone());
         let indices = self.indices.iter().map(one).collect();
-        let (epoch, visible) = (self.epoch, self.visible);
-        json!(Position { partition: partition.to_string(), epoch, visible, indices })
+        let (epoch, visible, lost) = (self.epoch, self.visible, self.lost.clone());
+        json!(Position { partition: partition.to_string(), epoch, visible, indices, lost })
     }
 }
 
@@ -213,10 +219,16 @@ impl Cluster {
                 return Ok(());
             }
             for (partition, floor) in new {
-                let state = PartitionState { epoch: 0, floor: *floor, visible: *floor, indices: BTreeMap::new() };
-                let _checked = state.version(partition)?;
+                let begin = |floor| {
+                    let (indices, lost) = (BTreeMap::new(), Vec::new());
+                    PartitionState { epoch: 0, floor, visible: floor, indices, lost }
+                };
+                let _checked = begin(*floor).version(partition)?;
                 self.create(handle, &floor_id(partition), &json!(Floor { floor: *floor })).await?;
-                self.create(handle, &position_id(partition), &state.document(partition)).await?;
+                // Who was first may have begun elsewhere: a position above its floor would say that there are rows between.
+                let got = self.get(handle, &[floor_id(partition)]).await?;
+                let begun = begin(floor_of(handle, &got[0])?);
+                self.create(handle, &position_id(partition), &begun.document(partition)).await?;
                 listed.push(partition.clone());
             }
             // Last, so that whoever reads the list finds what it names.
@@ -262,12 +274,20 @@ fn partitions(handle: &Handle, got: &GotOne) -> Result<Vec<LogPartition>, Failur
     listed.partitions.iter().map(|name| name.parse().map_err(|error| corrupt(handle, error))).collect()
 }
 
-fn partition_state(handle: &Handle, position: &GotOne, floor: &GotOne) -> Result<PartitionState, Failure> {
-    if !position.found || !floor.found {
-        return Err(corrupt(handle, "a partition has no position or no floor"));
+fn floor_of(handle: &Handle, got: &GotOne) -> Result<u64, Failure> {
+    if !got.found {
+        return Err(corrupt(handle, "a partition has no floor"));
     }
+    let Floor { floor } = Deserialize::deserialize(&got.source).map_err(|error| corrupt(handle, error))?;
+    Ok(floor)
+}
+
+fn partition_state(handle: &Handle, position: &GotOne, floor: &GotOne) -> Result<PartitionState, Failure> {
+    if !position.found {
+        return Err(corrupt(handle, "a partition has no position"));
+    }
+    let floor = floor_of(handle, floor)?;
     let position: Position = Deserialize::deserialize(&position.source).map_err(|error| corrupt(handle, error))?;
-    let Floor { floor } = Deserialize::deserialize(&floor.source).map_err(|error| corrupt(handle, error))?;
     let one = |(start, name, alias, uuid)| (start, IndexRef { name, alias, uuid });
     Ok(PartitionState {
         epoch: position.epoch,
@@ -275,5 +295,6 @@ fn partition_state(handle: &Handle, position: &GotOne, floor: &GotOne) -> Result
         // A floor that was raised above it stands before the position is written.
         visible: position.visible.max(floor),
         indices: position.indices.into_iter().map(one).collect(),
+        lost: lost_with(&position.lost, &[], floor),
     })
 }

@@ -62,7 +62,8 @@ fn batch() -> LiveBatch {
         message: "it is \"bad\"".to_owned(),
         bytes: bytes::Bytes::from_static(b"\xff\x00"),
     };
-    LiveBatch { partition: partition(), range: 3..9, rows: vec![rows()], rejects: vec![reject], filtered: vec![3, 7] }
+    let (rows, rejects, filtered) = (vec![rows()], vec![reject], vec![3, 7]);
+    LiveBatch { partition: partition(), range: 3..9, rows, rejects, filtered, lost: Vec::new() }
 }
 
 fn parsed(document: &Document) -> Value {

@@ -92,6 +92,7 @@ impl OpenSearchView {
         let is_known = lock(&cluster.handles).contains_key(view);
         let handle = cluster.opened(view, schema).await?;
         if !is_known {
+            cluster.wait_usable(&handle.state).await.map_err(failed(operation))?;
             cluster.remove_orphans(&view.dataset).await.map_err(failed(operation))?;
         }
         if handle.exact.held() != schema {

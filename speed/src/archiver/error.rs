@@ -5,6 +5,8 @@ use tidemark_shared::log::LogError;
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::SegmentError;
 
+use crate::retry::{LOG_BEHIND, STOPPED};
+
 /// A failure of the archiver.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiverError {
@@ -49,10 +51,8 @@ impl ErrorKind for ArchiverError {
         match self {
             Self::Log(error) => error.hint(),
             Self::Archive(error) => error.hint(),
-            Self::LogBehind { .. } => {
-                Some("delete the topic and make it again: what was archived stays, as another source".to_owned())
-            }
-            Self::Stopped { .. } => None,
+            Self::LogBehind { .. } => Some(LOG_BEHIND.to_owned()),
+            Self::Stopped { .. } => Some(STOPPED.to_owned()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The archiver: log → segments of the raw zone (H1).
 //!
 //! How far a partition is archived is read from the store alone; nothing else is remembered (H10). Two archivers may work
-//! on one topic: whoever loses a put goes on where the winner ended.
+//! on one topic: whoever loses a put goes on where the winner ended. Where several are to share the work, each has the
+//! partitions of its [`Share`]; that one goes on with what others have had for long makes nothing wrong.
 
 mod error;
 mod partition;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::error::ErrorKind as _;
-use tidemark_shared::log::{Log, ReadLimits, Retention, Topic};
+use tidemark_shared::log::{Log, Partitions, ReadLimits, Retention, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::segment::Archive;
 
@@ -107,6 +108,8 @@ pub struct Archiver {
     status: Mutex<BTreeMap<LogPartition, ArchiverStatus>>,
     /// Bytes gathered for all partitions together.
     gathered: AtomicUsize,
+    /// Those that nobody else is to archive.
+    own: Mutex<Partitions>,
 }
 
 impl Archiver {
@@ -123,7 +126,43 @@ impl Archiver {
     ) -> Result<Self, ArchiverError> {
         let source = archive.source(&topic).await?.source;
         let (partitions, status) = (Mutex::default(), Mutex::default());
-        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, gathered: AtomicUsize::new(0) })
+        let (gathered, own) = (AtomicUsize::new(0), Mutex::new(Partitions::All));
+        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, gathered, own })
+    }
+
+    /// Leaves partitions to other archivers: what was gathered of them is theirs to read again. [`Archiver::run`] does so by its
+    /// share; one that does not run owns all, or what it is told here.
+    pub async fn own(&self, partitions: Partitions) {
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
+        let known: Vec<u32> = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        for number in known.into_iter().filter(|number| !self.owns(*number)) {
+            self.let_go(number).await;
+            if let Some(status) = self.statuses().get_mut(&self.log_partition(number)) {
+                (status.error, status.stopped) = (None, false);
+            }
+        }
+    }
+
+    /// True if nobody else is to archive the partition.
+    #[must_use]
+    pub fn owns(&self, partition: u32) -> bool {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).has(partition)
+    }
+
+    /// Asks the store how far the partitions are that others archive, so that [`Archiver::status`] tells it.
+    ///
+    /// # Errors
+    /// [`ArchiverError`].
+    pub async fn look_at_others(&self) -> Result<(), ArchiverError> {
+        let count = u32::try_from(self.log.bounds(&self.topic).await?.len()).unwrap_or(u32::MAX);
+        for number in (0..count).filter(|number| !self.owns(*number)) {
+            let name = self.log_partition(number);
+            let known = self.statuses().get(&name).and_then(|status| status.archived);
+            if let Some(end) = self.archive.end(&name, known.unwrap_or(0)).await? {
+                self.set_archived(number, end);
+            }
+        }
+        Ok(())
     }
 
     /// The source that the topic's incarnation is.
@@ -142,11 +181,23 @@ impl Archiver {
         self.note(partition, outcome)
     }
 
-    /// Archives everything that is in the log now and tells how far the archive reaches.
+    /// Archives everything that is in the log now, whoever owns it, and tells how far the archive reaches.
     ///
     /// # Errors
     /// [`ArchiverError`] of the first partition that could not be archived; the others are.
     pub async fn flush(&self) -> Result<Coverage, ArchiverError> {
+        self.flush_those(|_| true).await
+    }
+
+    /// Like [`Archiver::flush`], of the partitions that this archiver owns.
+    ///
+    /// # Errors
+    /// Those of [`Archiver::flush`].
+    pub async fn flush_own(&self) -> Result<Coverage, ArchiverError> {
+        self.flush_those(|partition| self.owns(partition)).await
+    }
+
+    async fn flush_those(&self, wanted: impl Fn(u32) -> bool) -> Result<Coverage, ArchiverError> {
         let (mut archived, mut failure) = (Coverage::new(), None);
         let bounds = match self.log.bounds(&self.topic).await {
             Ok(bounds) => bounds,
@@ -156,7 +207,7 @@ impl Archiver {
                 return Err(error);
             }
         };
-        for (partition, bounds) in (0..).zip(bounds) {
+        for (partition, bounds) in (0..).zip(bounds).filter(|(partition, _)| wanted(*partition)) {
             match self.flush_partition(partition, bounds.end).await {
                 Ok(end) => archived.set(self.log_partition(partition), end),
                 Err(error) => drop(failure.get_or_insert(error)),
@@ -178,6 +229,10 @@ impl Archiver {
     }
 
     async fn flush_partition(&self, partition: u32, to: u64) -> Result<u64, ArchiverError> {
+        if !self.owns(partition) {
+            // what others put since is not read and put again
+            self.look_again(partition).await?;
+        }
         loop {
             if let Some(end) = self.known_end(partition).await.filter(|end| *end >= to) {
                 return Ok(end);

@@ -23,6 +23,8 @@ pub(super) struct Partition {
     /// Records of `[archived, next)`.
     records: Vec<OffsetRecord>,
     bytes: usize,
+    /// How many of them are among those of all partitions.
+    counted: usize,
     /// When the first offset of them was read.
     since: Option<DateTime<Utc>>,
     /// Up to where the archive is known to be durable, and its log's records may go.
@@ -41,6 +43,11 @@ impl Partition {
         self.since = (self.next > end).then_some(now);
     }
 
+    /// Knows nothing any more.
+    fn forget(&mut self) {
+        *self = Self { counted: self.counted, ..Self::default() };
+    }
+
     fn range(&self) -> Range<u64> {
         self.archived.unwrap_or(self.next)..self.next
     }
@@ -57,11 +64,8 @@ impl Archiver {
         if partition.archived.is_none() {
             self.find_end(number, &mut partition).await?;
         }
-        let held = partition.bytes;
         let outcome = self.advance(number, &mut partition, asked).await;
-        // what this partition holds changed by so much
-        self.gathered.fetch_add(partition.bytes, Ordering::Relaxed);
-        self.gathered.fetch_sub(held, Ordering::Relaxed);
+        self.count(&mut partition);
         if let Err(error) = &outcome
             && !may_heal(error.kind())
         {
@@ -213,7 +217,35 @@ impl Archiver {
         Ok(followed)
     }
 
-    fn set_archived(&self, number: u32, end: u64) {
+    /// Asks the store again how far a partition is archived that others work on, too.
+    pub(super) async fn look_again(&self, number: u32) -> Result<(), ArchiverError> {
+        let slot = self.partition(number);
+        let mut partition = slot.lock().await;
+        let Some(known) = partition.archived else { return Ok(()) };
+        if let Some(end) = self.archive.end(&self.log_partition(number), known).await? {
+            partition.archived_to(end, self.ambient.now());
+            self.set_archived(number, end);
+        }
+        self.count(&mut partition);
+        Ok(())
+    }
+
+    /// Leaves what was gathered of a partition to others.
+    pub(super) async fn let_go(&self, number: u32) {
+        let slot = self.partition(number);
+        let mut partition = slot.lock().await;
+        partition.forget();
+        self.count(&mut partition);
+    }
+
+    /// Takes note of how much a partition holds now. A step that was dropped is counted by the next one.
+    fn count(&self, partition: &mut Partition) {
+        self.gathered.fetch_add(partition.bytes, Ordering::Relaxed);
+        self.gathered.fetch_sub(partition.counted, Ordering::Relaxed);
+        partition.counted = partition.bytes;
+    }
+
+    pub(super) fn set_archived(&self, number: u32, end: u64) {
         self.statuses().entry(self.log_partition(number)).or_default().archived = Some(end);
     }
 

@@ -3,11 +3,14 @@
 use std::ops::Range;
 
 use arrow::error::ArrowError;
+use tidemark_shared::counts::Counts;
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::live::{LiveError, ViewId};
 use tidemark_shared::log::LogError;
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::SegmentError;
+
+use crate::retry::{LOG_BEHIND, STOPPED};
 
 /// A failure of an indexer.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,23 @@ pub enum IndexerError {
         #[source]
         source: ArrowError,
     },
+    /// Rows, filtered records and rejects are not as many as the records (H8): a defect of ours.
+    #[error(
+        "{given} records of `{partition}`, offsets {} to {}, became {} rows, {} filtered and {} rejects of {view}",
+        range.start, range.end, counts.accepted, counts.filtered, counts.rejected_total()
+    )]
+    DoesNotAddUp {
+        /// The view.
+        view: ViewId,
+        /// The partition.
+        partition: LogPartition,
+        /// The offsets.
+        range: Range<u64>,
+        /// How many records there were.
+        given: u64,
+        /// What they became.
+        counts: Box<Counts>,
+    },
     /// The thread that made the rows broke down: a defect of ours.
     #[error("records of `{partition}` from offset {from} on could not be made rows: {reason}")]
     Panicked {
@@ -87,7 +107,7 @@ impl ErrorKind for IndexerError {
             // the archiver may be about to say that they are lost, or a backup to bring them back
             Self::Hole { .. } | Self::ViewGone { .. } => Kind::NotFound,
             Self::LogBehind { .. } | Self::Stopped { .. } => Kind::Corrupt,
-            Self::Rows { .. } | Self::Panicked { .. } => Kind::Internal,
+            Self::Rows { .. } | Self::DoesNotAddUp { .. } | Self::Panicked { .. } => Kind::Internal,
         }
     }
 
@@ -97,10 +117,9 @@ impl ErrorKind for IndexerError {
             Self::Archive(error) => error.hint(),
             Self::Live(error) => error.hint(),
             Self::Hole { .. } => Some("start the archiver: it marks what is lost, or restore the raw zone".to_owned()),
-            Self::LogBehind { .. } => {
-                Some("delete the topic and make it again: what was archived stays, as another source".to_owned())
-            }
-            _ => None,
+            Self::LogBehind { .. } => Some(LOG_BEHIND.to_owned()),
+            Self::Stopped { .. } => Some(STOPPED.to_owned()),
+            Self::DoesNotAddUp { .. } | Self::Rows { .. } | Self::Panicked { .. } | Self::ViewGone { .. } => None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The indexer of one view: log → decode → transform → real-time view.
 //!
 //! Where it goes on is what the view itself says (H10). What the log has already let go of is read from the archive's
-//! segments; a hole that nobody fills is an error that names it, never passed over.
+//! segments; a hole that nobody fills is an error that names it, never passed over. Several indexers may keep one view up, each
+//! the partitions of its [`Share`](tidemark_shared::log::Share): where one of them goes on with a partition, the view says, too.
 
 mod error;
 mod partition;
@@ -10,7 +11,7 @@ mod source;
 
 pub use error::IndexerError;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ use tidemark_shared::ambient::Ambient;
 use tidemark_shared::counts::Totals;
 use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::live::{LiveView, ViewId};
-use tidemark_shared::log::{Log, ReadLimits, Topic};
+use tidemark_shared::log::{Log, Partitions, ReadLimits, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
@@ -118,6 +119,8 @@ pub struct IndexerStatus {
     pub error: Option<String>,
     /// True if it goes on only after a restart.
     pub stopped: bool,
+    /// True if this indexer keeps it up.
+    pub own: bool,
 }
 
 /// How far a view is.
@@ -138,6 +141,8 @@ pub struct Indexer {
     source: Source,
     coverage: Coverage,
     partitions: Mutex<BTreeMap<LogPartition, Arc<tokio::sync::Mutex<Partition>>>>,
+    /// Those that it works on, from where the view is.
+    resumed: Mutex<BTreeSet<LogPartition>>,
     failures: Mutex<BTreeMap<LogPartition, Failure>>,
     newest_ms: Mutex<BTreeMap<LogPartition, i64>>,
     /// Told when a view stands further back than a partition that may be waiting for more.
@@ -169,6 +174,7 @@ impl Indexer {
             source,
             coverage,
             partitions: Mutex::default(),
+            resumed: Mutex::default(),
             failures: Mutex::default(),
             newest_ms: Mutex::default(),
             stepped_back: Notify::new(),
@@ -194,6 +200,18 @@ impl Indexer {
     #[must_use]
     pub fn partitions(&self) -> Vec<LogPartition> {
         lock(&self.partitions).keys().cloned().collect()
+    }
+
+    /// True if the partition is this indexer's, by its share of the topic's: earlier incarnations of the topic go with partition 0.
+    fn owns(&self, share: &Partitions, partition: &LogPartition) -> bool {
+        share.has(if partition.source == self.source { partition.partition } else { 0 })
+    }
+
+    /// True if it works on all the partitions of its share that it knows of.
+    #[must_use]
+    pub fn has_resumed(&self, share: &Partitions) -> bool {
+        let resumed = lock(&self.resumed);
+        self.partitions().iter().all(|partition| !self.owns(share, partition) || resumed.contains(partition))
     }
 
     /// Opens the view with all partitions that are kept up: one that was lost is made anew, and what stands further back than
@@ -233,7 +251,7 @@ impl Indexer {
             // A step may have moved both meanwhile: looked at again while there is none.
             if next < known.next && self.visible().await?.end(&partition) < known.next {
                 tracing::warn!(view = %self.parts.view, %partition, from = next, "the view has lost rows: reading again");
-                known.step_back(next);
+                known.step_to(next);
                 self.stepped_back.notify_waiters();
                 stepped_back.push(partition);
             }
@@ -296,6 +314,7 @@ impl Indexer {
                 lag_ms,
                 error: failure.map(|failure| failure.error.clone()),
                 stopped: failure.is_some_and(|failure| failure.stopped),
+                own: lock(&self.resumed).contains(&partition),
             };
             partitions.insert(partition.to_string(), status);
         }

@@ -1,7 +1,10 @@
 //! One partition's way into the view, a step at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use tidemark_shared::counts::Counts;
+use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::live::{LiveBatch, LiveError};
 use tidemark_shared::log::{Fetched, OffsetRecord};
 use tidemark_shared::position::LogPartition;
@@ -31,8 +34,8 @@ impl Partition {
         Self { next, ..Self::default() }
     }
 
-    /// Goes on from `next`, which was read before; what was read ahead is read again.
-    pub(super) fn step_back(&mut self, next: u64) {
+    /// Goes on from `next`, where the view is; what was read ahead is read again.
+    pub(super) fn step_to(&mut self, next: u64) {
         (self.next, self.waiting, self.archived) = (next, None, Archived::default());
     }
 }
@@ -41,10 +44,25 @@ impl Partition {
 #[derive(Debug, Clone)]
 struct Made {
     batch: LiveBatch,
+    counts: Counts,
     timestamps_ms: Arc<[i64]>,
 }
 
 impl Indexer {
+    /// Goes on with a partition where the view is: others may have kept it up since.
+    pub(super) async fn resume(&self, name: &LogPartition) -> Result<(), IndexerError> {
+        let slot = lock(&self.partitions).get(name).cloned();
+        if let Some(slot) = slot {
+            let mut partition = slot.lock().await;
+            let visible = self.visible().await?.end(name);
+            if visible != partition.next {
+                partition.step_to(visible);
+            }
+        }
+        lock(&self.resumed).insert(name.clone());
+        Ok(())
+    }
+
     pub(super) async fn step_inner(&self, name: &LogPartition) -> Result<IndexerStep, IndexerError> {
         let slot = lock(&self.partitions).get(name).cloned();
         let missing = || LiveError::Missing { view: self.parts.view.clone(), partition: Some(name.clone()) };
@@ -72,30 +90,43 @@ impl Indexer {
                 if read.next <= next {
                     return Ok(IndexerStep::Idle);
                 }
-                self.make(name, next, read).await?
+                let lost = partition.archived.lost_in(&(next..read.next));
+                self.make(name, next, read, lost).await?
             }
         };
         self.apply(name, partition, made).await
     }
 
     /// Decodes and transforms; large batches where they keep nobody waiting.
-    async fn make(&self, name: &LogPartition, from: u64, read: Fetched) -> Result<Made, IndexerError> {
+    async fn make(
+        &self,
+        name: &LogPartition,
+        from: u64,
+        read: Fetched,
+        lost: Vec<Range<u64>>,
+    ) -> Result<Made, IndexerError> {
         let Fetched { records, next, .. } = read;
         let timestamps_ms = records.iter().map(|read| read.record.timestamp_ms).collect();
         let bytes: usize = records.iter().map(|read| read.record.bytes()).sum();
+        let given = records.len() as u64;
         let made = if bytes <= self.settings.inline_bytes_max {
             self.parts.rows.make(name, &records)
         } else {
             self.make_elsewhere(name, from, records).await?
         };
-        let MadeRows { batches, rejects, filtered, .. } = made.map_err(|source| IndexerError::Rows {
+        let made = made.map_err(|source| IndexerError::Rows {
             view: self.parts.view.clone(),
             partition: name.clone(),
             from,
             source,
         })?;
-        let batch = LiveBatch { partition: name.clone(), range: from..next, rows: batches, rejects, filtered };
-        Ok(Made { batch, timestamps_ms })
+        if !adds_up(given, &made) {
+            let (view, partition, counts) = (self.parts.view.clone(), name.clone(), Box::new(made.counts));
+            return Err(IndexerError::DoesNotAddUp { view, partition, range: from..next, given, counts });
+        }
+        let MadeRows { batches, rejects, filtered, counts } = made;
+        let batch = LiveBatch { partition: name.clone(), range: from..next, rows: batches, rejects, filtered, lost };
+        Ok(Made { batch, counts, timestamps_ms })
     }
 
     async fn make_elsewhere(
@@ -105,7 +136,7 @@ impl Indexer {
         records: Vec<OffsetRecord>,
     ) -> Result<Result<MadeRows, arrow::error::ArrowError>, IndexerError> {
         let (rows, partition) = (Arc::clone(&self.parts.rows), name.clone());
-        let making = tokio::task::spawn_blocking(move || rows.make(&partition, &records)).await;
+        let making = elsewhere(move || rows.make(&partition, &records)).await;
         let panicked = |error: tokio::task::JoinError| error.to_string();
         making.map_err(|error| IndexerError::Panicked { partition: name.clone(), from, reason: panicked(error) })
     }
@@ -126,7 +157,7 @@ impl Indexer {
             }
             Err(LiveError::Gap { visible, .. }) => {
                 // the view was lost and opened anew: it says itself where it goes on
-                partition.step_back(visible);
+                partition.step_to(visible);
                 return Ok(IndexerStep::Applied(visible..visible, 0));
             }
             Err(LiveError::Missing { .. }) => return Err(IndexerError::ViewGone { view: self.parts.view.clone() }),
@@ -145,10 +176,7 @@ impl Indexer {
     /// Counts what the records became that have become visible now.
     fn note_totals(&self, made: &Made) {
         let mut totals = lock(&self.totals);
-        totals.records += made.timestamps_ms.len() as u64;
-        totals.accepted += made.batch.rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
-        totals.filtered += made.batch.filtered.len() as u64;
-        totals.rejected += made.batch.rejects.len() as u64;
+        *totals = totals.with(&made.counts);
     }
 
     /// Records how old the records were that have become visible now.
@@ -160,5 +188,34 @@ impl Indexer {
         for timestamp_ms in timestamps_ms {
             ages.record(now, now.timestamp_millis().saturating_sub(*timestamp_ms));
         }
+    }
+}
+
+/// H8: every record that was given is a row, filtered or a reject, and as many are there as are counted.
+fn adds_up(given: u64, made: &MadeRows) -> bool {
+    let rows: u64 = made.batches.iter().map(|rows| rows.num_rows() as u64).sum();
+    let counts = &made.counts;
+    counts.records == given
+        && counts.adds_up()
+        && (counts.accepted, counts.filtered, counts.rejected_total())
+            == (rows, made.filtered.len() as u64, made.rejects.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(counts: Counts, filtered: Vec<u64>) -> MadeRows {
+        MadeRows { batches: Vec::new(), rejects: Vec::new(), filtered, counts }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_there_is() {
+        let filtered = |records, filtered| Counts { records, filtered, ..Counts::default() };
+        assert!(adds_up(0, &made(Counts::default(), vec![])));
+        assert!(adds_up(2, &made(filtered(2, 2), vec![4, 9])));
+        assert!(!adds_up(3, &made(filtered(2, 2), vec![4, 9])), "a record is nowhere");
+        assert!(!adds_up(2, &made(filtered(2, 2), vec![4])), "one is counted that is not there");
+        assert!(!adds_up(2, &made(filtered(2, 1), vec![4])), "the counts do not add up");
     }
 }

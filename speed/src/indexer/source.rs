@@ -1,6 +1,7 @@
 //! Where the next records of a partition come from: the log, or the archive where the log has let go of them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use tidemark_shared::log::{Bounds, Fetched, LogError, OffsetRecord};
 use tidemark_shared::position::LogPartition;
@@ -16,6 +17,16 @@ pub(super) struct Archived {
     /// Records of the segment that was read, and its end.
     records: VecDeque<OffsetRecord>,
     end: u64,
+    /// Its lost offsets.
+    lost: Vec<Range<u64>>,
+}
+
+impl Archived {
+    /// What is lost of offsets that were read past.
+    pub(super) fn lost_in(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let within = |lost: &Range<u64>| lost.start.max(range.start)..lost.end.min(range.end);
+        self.lost.iter().map(within).filter(|lost| !lost.is_empty()).collect()
+    }
 }
 
 impl Indexer {
@@ -88,6 +99,7 @@ impl Indexer {
         };
         let first = segment.records.partition_point(|read| read.offset < from);
         archived.end = segment.header.range.end;
+        archived.lost = segment.header.lost;
         archived.records = segment.records.into_iter().skip(first).collect();
         Ok(self.cut(from, archived, log_start))
     }

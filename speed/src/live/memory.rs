@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
@@ -20,7 +21,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId};
+use tidemark_shared::elsewhere::elsewhere;
+use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId, lost_with};
 use tidemark_shared::position::{Coverage, LogPartition};
 
 use pin::MemoryPin;
@@ -70,14 +72,16 @@ struct View {
 struct Held {
     range: LiveRange,
     runs: Vec<Arc<Run>>,
+    /// Lost offsets that it has read past.
+    lost: Vec<Range<u64>>,
     usage: LiveUsage,
 }
 
 impl Held {
-    fn new(floor: u64, visible: u64, runs: Vec<Arc<Run>>) -> Self {
+    fn new(floor: u64, visible: u64, runs: Vec<Arc<Run>>, lost: Vec<Range<u64>>) -> Self {
         let of = |run: &Arc<Run>| LiveUsage { rows: run.row_count() as u64, bytes: run.bytes };
         let usage = runs.iter().map(of).fold(LiveUsage::default(), LiveUsage::plus);
-        Self { range: LiveRange { floor, visible }, runs, usage }
+        Self { range: LiveRange { floor, visible }, runs, lost, usage }
     }
 }
 
@@ -145,7 +149,7 @@ impl MemoryView {
         let (tail, rows) = (tail.to_vec(), tail.iter().map(|run| run.row_count()).sum());
         let merged = off_runtime(rows, move || Run::merged(&tail, &schema)).await?;
         let runs = kept.iter().cloned().chain([Arc::new(merged)]).collect();
-        let next = Held::new(held.range.floor, held.range.visible, runs);
+        let next = Held::new(held.range.floor, held.range.visible, runs, held.lost.clone());
         let _swapped = self.swap(view, partition, &held, next, false)?;
         Ok(())
     }
@@ -173,14 +177,14 @@ async fn below(held: &Arc<Held>, end: u64) -> Changed {
         return Ok(None);
     }
     if end >= visible {
-        return Ok(Some(Held::new(end, end, Vec::new())));
+        return Ok(Some(Held::new(end, end, Vec::new(), Vec::new())));
     }
     let mut runs: Vec<Arc<Run>> = held.runs.iter().filter(|run| run.range.end > end).cloned().collect();
     if let Some(first) = runs.first_mut().filter(|first| first.range.start < end) {
         let cut = Arc::clone(first);
         *first = Arc::new(off_runtime(cut.row_count(), move || cut.above(end)).await?);
     }
-    Ok(Some(Held::new(end, visible, runs)))
+    Ok(Some(Held::new(end, visible, runs, lost_with(&held.lost, &[], end))))
 }
 
 /// Does work on so many rows where it keeps nobody waiting.
@@ -192,7 +196,7 @@ async fn off_runtime<T: Send + 'static>(
     if rows <= INLINE_ROWS_MAX {
         return work().map_err(failed);
     }
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = elsewhere(work).await;
     done.map_err(|error| LiveError::backend("arrange rows", error))?.map_err(failed)
 }
 
@@ -209,7 +213,7 @@ impl LiveView for MemoryView {
             return Err(LiveError::Schema { view: view.clone() });
         }
         for (partition, floor) in floors.iter().filter(|(partition, _)| **partition != LogPartition::files()) {
-            let held = || Arc::new(Held::new(floor, floor, Vec::new()));
+            let held = || Arc::new(Held::new(floor, floor, Vec::new(), Vec::new()));
             found.partitions.entry(partition.clone()).or_insert_with(held);
         }
         Ok(())
@@ -236,7 +240,8 @@ impl LiveView for MemoryView {
             let taken = Arc::clone(&batch);
             let run = off_runtime(rows, move || Run::of(&taken, visible, &schema)).await?;
             let runs = held.runs.iter().cloned().chain([Arc::new(run)]).collect();
-            if self.swap(view, &partition, &held, Held::new(floor, batch.range.end, runs), true)? {
+            let lost = lost_with(&held.lost, &batch.lost, floor);
+            if self.swap(view, &partition, &held, Held::new(floor, batch.range.end, runs, lost), true)? {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_shared::log::{Log, LogError, Record, Retention, Routed};
+use tidemark_shared::log::{Log, LogError, Record, Retention, Routed, Share};
 use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings, ArchiverStep, Seal};
 use tidemark_testing::faulty::{Call, Fault, Rule};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +88,10 @@ async fn h1_what_was_gathered_of_a_topic_that_is_gone_is_sealed() {
                 let new = world.log.create_topic(&world.topic.name, 1).await.unwrap();
                 let record = Record { value: Some(order(0)), ..Record::default() };
                 world.log.append(&new, vec![Routed { partition: 0, record }; 9], None).await.unwrap();
-                archiver.run(&CancellationToken::new()).await.expect_err("there is nothing to archive any more")
+                archiver
+                    .run(&Share::default(), &CancellationToken::new())
+                    .await
+                    .expect_err("there is nothing to archive any more")
             }
             false => archiver.flush().await.expect_err("there is nothing to archive any more"),
         };
@@ -234,7 +237,7 @@ async fn running_archives_and_stops_when_it_is_told_to() {
     let cancel = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     let (running, token) = (Arc::clone(&archiver), cancel.clone());
-    tasks.spawn(async move { running.run(&token).await });
+    tasks.spawn(async move { running.run(&Share::default(), &token).await });
     world.produce(0, 0..30).await;
     // sealed by a run that is woken by the log
     while world.archive().end(&name(0), 0).await.unwrap() != Some(30) {
@@ -246,7 +249,7 @@ async fn running_archives_and_stops_when_it_is_told_to() {
     assert_eq!(archiver.flush().await.unwrap().end(&name(0)), 33);
     check_archive(&world, 33, &[]).await;
     world.log.delete_topic(&world.topic).await.unwrap();
-    archiver.run(&CancellationToken::new()).await.unwrap_err();
+    archiver.run(&Share::default(), &CancellationToken::new()).await.unwrap_err();
 }
 
 #[tokio::test]

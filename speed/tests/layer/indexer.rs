@@ -1,10 +1,12 @@
 //! The indexer: the view holds what the definition makes of the log's prefix, whatever fails, goes or comes late.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_shared::live::{LiveUsage, LiveView, ViewId};
-use tidemark_shared::log::{Log, Retention};
+use tidemark_shared::log::{Log, Retention, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Segment;
@@ -202,7 +204,7 @@ async fn h7_a_full_view_waits_for_room() {
     let cancel = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     let (running, token) = (Arc::clone(&indexer), cancel.clone());
-    tasks.spawn(async move { running.run(&token).await });
+    tasks.spawn(async move { running.run(&Share::default(), &token).await });
     let (mut floor, mut fills) = (0, 0);
     loop {
         // what is left while there is much of it does not fit
@@ -238,7 +240,7 @@ async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() 
     let cancel = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     let (running, token) = (Arc::clone(&indexer), cancel.clone());
-    tasks.spawn(async move { running.run(&token).await });
+    tasks.spawn(async move { running.run(&Share::default(), &token).await });
     let visible = async |partition: u32, end: u64| {
         let at =
             |pin: Arc<dyn tidemark_shared::live::LivePin>| pin.ranges().get(&name(partition)).map(|live| live.visible);
@@ -263,7 +265,7 @@ async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() 
     let status = indexer.status().await.unwrap().partitions["orders/0"].clone();
     assert_eq!((status.lag, status.lag_ms, status.log_end), (3, 2_000, 15));
     world.log.delete_topic(&world.topic).await.unwrap();
-    indexer.run(&CancellationToken::new()).await.unwrap_err();
+    indexer.run(&Share::default(), &CancellationToken::new()).await.unwrap_err();
 }
 
 /// A segment that says that its records are lost moves the view on, without a record.
@@ -282,6 +284,10 @@ async fn lost_segments_and_a_late_origin_are_passed() {
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(0..4, 0));
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(4..9, 0));
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Idle);
+    let lost = async || live.pin(indexer.view()).await.unwrap().unwrap().lost();
+    assert_eq!(lost().await, BTreeMap::from([(name(0), vec![Range { start: 4, end: 9 }])]), "whoever answers names it");
+    live.drop_below(indexer.view(), &[(name(0), 9)].into_iter().collect()).await.unwrap();
+    assert_eq!(lost().await, BTreeMap::new(), "the curated table names it now");
 }
 
 #[tokio::test]

@@ -5,4 +5,5 @@
 mod archiver;
 mod indexer;
 mod live;
+mod shares;
 mod support;

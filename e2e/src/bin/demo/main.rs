@@ -33,6 +33,10 @@ struct Args {
     /// Folder for all of the demo's data; what an earlier demo left there is removed first.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Address of a `tidemark up` that runs, such as that of a full stack, instead of one of the demo's own. Where its parts
+    /// are is then in the environment (TIDEMARK_STORE_URL and the like), and its token in TIDEMARK_TOKEN.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
 }
 
 /// What is ingested and what may be asked of the CSV in place.
@@ -66,9 +70,12 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     questions::ask(&tidemark, &input.csv, &input.year, &out, input.manifest.is_some())?;
     questions::prune(&tidemark, &input.year)?;
     if args.seconds > 0 {
-        stream::show(&tidemark, &plain_file(&input.csv)?, args.seconds)?;
+        stream::show(&tidemark, args.server.as_deref(), &plain_file(&input.csv)?, args.seconds)?;
     }
-    next_steps(&tidemark, &data, rejected);
+    // Commands on a stack need its environment besides; who started it says so.
+    if args.server.is_none() {
+        next_steps(&tidemark, &data, rejected);
+    }
     Ok(())
 }
 

@@ -11,8 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
+use tidemark_e2e::door::Door;
 use tidemark_e2e::platform::Tidemark;
-use tidemark_e2e::server::Server;
+use tidemark_e2e::server::{Server, ServerError};
 
 use super::print::{count, heading};
 
@@ -20,6 +21,12 @@ use super::print::{count, heading};
 const RATE: u64 = 2_000;
 /// Trips in one request.
 const REQUEST: usize = 200;
+/// What is asked once a second.
+const QUESTION: &str = "SELECT count(*) AS trips, sum(total_amount) AS revenue FROM merged.trips";
+/// How long a server may refuse for now: real parts take their time to make topics and indices.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Columns of times in the TLC's layouts; they are moved to now.
 const TIMES: [&str; 3] = ["pickup", "dropoff", "datetime"];
 
@@ -29,28 +36,55 @@ struct Shown {
     answers: u64,
 }
 
-/// Streams trips for `seconds` and shows what one query sees. Fails if an answer is wrong.
-pub(crate) fn show(tidemark: &Tidemark, csv: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
-    heading("tidemark up: trips stream in, the batch layer runs every 3 s, one answer covers both");
+/// Streams trips for `seconds` and shows what one query sees, of the server at `running` or of one of its own. Fails if an
+/// answer is wrong.
+pub(crate) fn show(tidemark: &Tidemark, running: Option<&str>, csv: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
+    heading("tidemark up: trips stream in, the batch layer runs every few seconds, one answer covers both");
     let trips = as_json(csv)?;
-    let server = Arc::new(Server::start(tidemark, &["--batch-interval", "3s", "--segment-age-max", "1s"])?);
+    let (own, door) = match running {
+        Some(url) => (None, Arc::new(Door::at(url.to_owned(), std::env::var("TIDEMARK_TOKEN").ok()))),
+        None => {
+            let server = Server::start(tidemark, &["--batch-interval", "3s", "--segment-age-max", "1s"])?;
+            let door = server.door();
+            (Some(server), door)
+        }
+    };
     println!(
         "  {} trips of {} are replayed with today's clock, {} a second",
         count(trips.len() as u64),
         csv.display(),
         count(RATE)
     );
-    let mut auditor = audit(tidemark, seconds)?;
-    let shown = stream(&server, trips, seconds)?;
-    verdict(&server, &mut auditor, &shown)?;
-    match Arc::into_inner(server).ok_or("the server is still in use")?.stop()? {
-        Some(0) => Ok(()),
-        code => Err(format!("tidemark up ended with {code:?}").into()),
+    until_it_answers(&door)?;
+    let mut auditor = audit(tidemark, running, seconds)?;
+    let shown = stream(&door, trips, seconds)?;
+    verdict(&door, &mut auditor, &shown)?;
+    match own.map(Server::stop).transpose()? {
+        None | Some(Some(0)) => Ok(()),
+        Some(code) => Err(format!("tidemark up ended with {code:?}").into()),
     }
 }
 
+/// Waits until the server knows the dataset and has a view of it.
+fn until_it_answers(server: &Door) -> Result<(), ServerError> {
+    let begun = Instant::now();
+    loop {
+        match server.sql(QUESTION) {
+            Ok(_) => return Ok(()),
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            Err(_) => pause(),
+        }
+    }
+}
+
+/// Lets some time pass before another attempt.
+fn pause() {
+    let (_open, never) = mpsc::channel::<()>();
+    let _nobody_sends = never.recv_timeout(PAUSE);
+}
+
 /// Produces on a thread of its own and asks once a second.
-fn stream(server: &Arc<Server>, trips: Vec<Map<String, Value>>, seconds: u64) -> Result<Shown, Box<dyn Error>> {
+fn stream(server: &Arc<Door>, trips: Vec<Map<String, Value>>, seconds: u64) -> Result<Shown, Box<dyn Error>> {
     let (stop, stopped) = mpsc::channel::<()>();
     let (sent, sents) = mpsc::channel();
     let producer = {
@@ -63,9 +97,14 @@ fn stream(server: &Arc<Server>, trips: Vec<Map<String, Value>>, seconds: u64) ->
     );
     let (begun, mut produced, mut answers) = (Instant::now(), 0, 0);
     for second in 1..=seconds {
-        let answer = server.sql("SELECT count(*) AS trips, sum(total_amount) AS revenue FROM merged.trips")?;
-        print_answer(&answer, produced);
-        answers += 1;
+        match server.sql(QUESTION) {
+            Ok(answer) => {
+                print_answer(&answer, produced);
+                answers += 1;
+            }
+            Err(ServerError::Busy(why)) => println!("  {:>10} no answer for now: {why}", count(produced)),
+            Err(error) => return Err(error.into()),
+        }
         let next = begun + Duration::from_secs(second);
         // Until the second is over, or the producer has failed.
         while let Ok(count) = sents.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -96,7 +135,7 @@ fn print_answer(answer: &Value, produced: u64) {
 
 /// Sends requests at [`RATE`] until `stopped` is closed.
 fn produce(
-    server: &Server,
+    server: &Door,
     trips: &[Map<String, Value>],
     stopped: &mpsc::Receiver<()>,
     sent: &mpsc::Sender<u64>,
@@ -116,7 +155,7 @@ fn produce(
             serde_json::to_writer(&mut body, &trip).map_err(|error| error.to_string())?;
             body.push(b'\n');
         }
-        server.produce("trips", &body).map_err(|error| error.to_string())?;
+        append(server, &body)?;
         total += REQUEST as u64;
         // Who shows the count may have ended.
         let _told = sent.send(REQUEST as u64);
@@ -125,6 +164,18 @@ fn produce(
             stopped.recv_timeout(due.saturating_duration_since(Instant::now()))
         {
             return Ok(());
+        }
+    }
+}
+
+/// Appends records, again while the server is busy. (One that fails late may have appended them: they are twice in the log then,
+/// and in every answer.)
+fn append(server: &Door, body: &[u8]) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        match server.produce("trips", body) {
+            Err(ServerError::Busy(_)) if begun.elapsed() < PATIENCE => pause(),
+            answered => return answered.map(drop).map_err(|error| error.to_string()),
         }
     }
 }
@@ -149,13 +200,14 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// The audit asks its own questions while the trips stream in.
-fn audit(tidemark: &Tidemark, seconds: u64) -> Result<Child, Box<dyn Error>> {
+fn audit(tidemark: &Tidemark, running: Option<&str>, seconds: u64) -> Result<Child, Box<dyn Error>> {
     let (questions, time) = ((seconds * 20).to_string(), format!("{}s", seconds.saturating_sub(1).max(1)));
-    let arguments = ["audit", "trips", "--count", &questions, "--while-running", &time, "--json", "--quiet"];
+    let mut arguments = vec!["audit", "trips", "--count", &questions, "--while-running", &time, "--json", "--quiet"];
+    arguments.extend(running.into_iter().flat_map(|url| ["--server", url]));
     Ok(tidemark.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?)
 }
 
-fn verdict(server: &Server, auditor: &mut Child, shown: &Shown) -> Result<(), Box<dyn Error>> {
+fn verdict(server: &Door, auditor: &mut Child, shown: &Shown) -> Result<(), Box<dyn Error>> {
     heading("tidemark audit trips: every answer derived again from the raw zone");
     let output = auditor.stdout.take().ok_or("the audit has no output")?;
     let report: Value = serde_json::from_reader(output)?;

@@ -105,6 +105,15 @@ async fn served(limits: RequestLimits, tokens: Option<Tokens>, drain_max: Durati
 }
 
 async fn served_with(limits: RequestLimits, tokens: Option<Tokens>, connections: ConnectionLimits) -> Served {
+    served_by(true, limits, tokens, connections).await
+}
+
+async fn served_by(
+    serves: bool,
+    limits: RequestLimits,
+    tokens: Option<Tokens>,
+    connections: ConnectionLimits,
+) -> Served {
     let world = Arc::new(World::new(PLAIN).await);
     let (busy, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
     let backend = Arc::new(TestBackend { world: Arc::clone(&world), busy, stopping });
@@ -116,6 +125,7 @@ async fn served_with(limits: RequestLimits, tokens: Option<Tokens>, connections:
         tokens,
         limits,
         registry: Registry::default(),
+        serves,
     };
     let listener = listen("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -228,6 +238,14 @@ async fn whatever_is_refused_is_a_problem_with_a_code() {
             504,
             "positions_not_reached",
         ),
+        (
+            "POST",
+            "/v1/sql",
+            json_type,
+            b"{\"sql\": \"SELECT 1 FROM orders\", \"at_least\": {\"orders\": {\"orders/7\": 1}}}",
+            400,
+            "unknown_partition",
+        ),
         ("POST", "/v1/sql", json_type, b"{\"sql\": \"SELECT CAST('x' AS BIGINT)\"}", 422, "query_failed"),
         ("POST", "/v1/datasets/none/records", json_type, b"[{}]", 404, "unknown_dataset"),
         ("POST", "/v1/datasets/orders/records", json_type, b"[]", 400, "no_records"),
@@ -244,6 +262,9 @@ async fn whatever_is_refused_is_a_problem_with_a_code() {
         assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{what}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{what}: {problem}");
     }
+    let keys = [("content-type", json_type), ("idempotency-key", "one"), ("idempotency-key", "two")];
+    let reply = request(served.address, "POST", "/v1/datasets/orders/records", &keys, b"[{}]").await;
+    assert_eq!((reply.status, reply.json()["code"].clone()), (400, json!("bad_idempotency_key")));
     let refused = served.sql(json!({"sql": "SELECT 1"}), "image/png").await;
     assert_eq!((refused.status, refused.json()["code"].clone()), (406, json!("not_acceptable")));
     let metrics = served.get("/metrics").await.text();
@@ -297,6 +318,12 @@ async fn a_slow_body_times_out_and_pressure_says_when_to_come_again() {
     slow.write_all(head.as_bytes()).await.expect("sends");
     let reply = finish(slow).await;
     assert_eq!((reply.status, reply.json()["code"].clone()), (408, json!("slow_body")));
+    // one that says how large it is need not be waited for
+    let mut huge = TcpStream::connect(served.address).await.expect("connects");
+    let head = "POST /v1/sql HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 100000000000\r\n\r\n{";
+    huge.write_all(head.as_bytes()).await.expect("sends");
+    let reply = finish(huge).await;
+    assert_eq!((reply.status, reply.json()["code"].clone()), (413, json!("too_large")));
 
     served.backend.busy.store(true, Ordering::Relaxed);
     let busy = served.append("{\"id\":\"a\"}\n").await;
@@ -370,6 +397,19 @@ async fn datasets_and_health_are_shown() {
     served.backend.stopping.store(true, Ordering::Relaxed);
     let unready = served.get("/readyz").await;
     assert_eq!((unready.status, unready.json()["code"].clone()), (503, json!("not_ready")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_serves_nothing_tells_how_it_is_and_no_more() {
+    let served = served_by(false, RequestLimits::default(), None, ConnectionLimits::default()).await;
+    for path in ["/healthz", "/readyz", "/metrics", "/v1/status"] {
+        assert_eq!(served.get(path).await.status, 200, "{path}");
+    }
+    let asked = served.sql(json!({"sql": "SELECT 1"}), "application/json").await;
+    let taken = request(served.address, "POST", "/v1/datasets/orders/records", &[], b"{}").await;
+    for reply in [asked, taken, served.get("/v1/datasets").await] {
+        assert_eq!((reply.status, reply.json()["code"].clone()), (404, json!("not_served")), "{reply:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -228,8 +228,14 @@ impl World {
             let pin = self.live.pin(&view).await.expect("a view").expect("it is open");
             let range = pin.ranges()[&partition(number)].visible..ends.end(&partition(number));
             let rows = self.made(number, range.clone());
-            let batch =
-                LiveBatch { partition: partition(number), range, rows, rejects: Vec::new(), filtered: Vec::new() };
+            let batch = LiveBatch {
+                partition: partition(number),
+                range,
+                rows,
+                rejects: vec![],
+                filtered: vec![],
+                lost: vec![],
+            };
             self.live.apply(&view, batch).await.expect("it is taken");
         }
         self.log.changes.send_modify(|changes| *changes += 1);

@@ -78,7 +78,7 @@ pub fn batch(partition: &LogPartition, range: Range<u64>) -> LiveBatch {
     // in two batches where there are enough: a batch's borders mean nothing
     let rows = rows.chunks(rows.len().div_ceil(2).max(1)).map(|part| rows_at(partition, part)).collect();
     let (rejects, filtered) = (of(Fate::Reject).map(reject).collect(), of(Fate::Filtered).collect());
-    LiveBatch { partition: partition.clone(), range, rows, rejects, filtered }
+    LiveBatch { partition: partition.clone(), range, rows, rejects, filtered, lost: Vec::new() }
 }
 
 fn text(offset: u64) -> Option<String> {
@@ -183,6 +183,7 @@ pub async fn check_all(live: &Arc<dyn LiveView>) {
     a_pin_is_a_moment(live).await;
     rows_go_below_the_coverage_only(live).await;
     a_view_that_lags_begins_anew_at_the_coverage(live).await;
+    lost_offsets_go_with_the_rows_around_them(live).await;
     a_scan_takes_projection_and_limit(live).await;
     a_closed_view_is_gone_and_the_next_has_another_epoch(live).await;
     many_small_batches_are_whole(live).await;
@@ -306,6 +307,32 @@ async fn a_view_that_lags_begins_anew_at_the_coverage(live: &Arc<dyn LiveView>) 
     check_moment(&pin(live, &view).await, &ranges(&[(50, 50)])).await;
     apply(live, &view, 0, 5..60).await;
     check_moment(&pin(live, &view).await, &ranges(&[(50, 60)])).await;
+    live.close(&view).await.expect("close");
+}
+
+/// H1: what was lost before it was archived is named for as long as a view claims to cover it.
+async fn lost_offsets_go_with_the_rows_around_them(live: &Arc<dyn LiveView>) {
+    let view = opened(live, "lost", &[0]).await;
+    apply(live, &view, 0, 0..10).await;
+    let nothing = |range: Range<u64>| LiveBatch {
+        partition: partition(0),
+        lost: vec![range.clone()],
+        range,
+        rows: Vec::new(),
+        rejects: Vec::new(),
+        filtered: Vec::new(),
+    };
+    live.apply(&view, nothing(10..15)).await.expect("apply");
+    live.apply(&view, nothing(15..20)).await.expect("apply");
+    apply(live, &view, 0, 20..30).await;
+    let lost = |at: &Arc<dyn LivePin>| at.lost().into_iter().collect::<Vec<_>>();
+    let before = pin(live, &view).await;
+    assert_eq!(lost(&before), [(partition(0), vec![Range { start: 10, end: 20 }])]);
+    live.drop_below(&view, &coverage(&[15])).await.expect("drop");
+    assert_eq!(lost(&pin(live, &view).await), [(partition(0), vec![Range { start: 10, end: 20 }])]);
+    live.drop_below(&view, &coverage(&[20])).await.expect("drop");
+    assert_eq!(lost(&pin(live, &view).await), []);
+    assert_eq!(lost(&before).len(), 1, "a pin is a moment");
     live.close(&view).await.expect("close");
 }
 

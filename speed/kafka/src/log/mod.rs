@@ -10,14 +10,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::log::{
-    Appended, Bounds, Fetched, IdempotencyKey, Log, LogError, Position, ReadLimits, Retention, Routed, Topic,
-    TopicName, check_append, check_partition, check_partitions,
+    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
+    Routed, Topic, TopicName, check_append, check_partition, check_partitions,
 };
 use tokio::sync::Semaphore;
 
 use crate::clients::blocking;
 use crate::error::client_failed;
 use crate::keyed::{KEYS_PREFIX, Keyed};
+use crate::member::Member;
 use crate::offsets::Ask;
 use crate::parts::Parts;
 use crate::produce::Plain;
@@ -243,6 +244,11 @@ impl Log for KafkaLog {
         self.parts.delete_records(topic, partition, start).await?;
         self.readers.retained(topic, partition, start);
         self.parts.offsets.bounds_of(topic, partition).await
+    }
+
+    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
+        self.check_open()?;
+        Ok(Arc::new(Member::start(&self.parts.settings, &topic.name, group)?))
     }
 
     async fn health(&self) -> Result<(), LogError> {

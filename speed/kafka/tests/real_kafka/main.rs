@@ -2,6 +2,7 @@
 //! this; a plain `cargo test` leaves it out, and without a broker it fails.
 
 mod contract;
+mod groups;
 mod incarnations;
 mod keys;
 mod others;

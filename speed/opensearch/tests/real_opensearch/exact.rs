@@ -184,6 +184,7 @@ async fn written(views: &Arc<dyn LiveView>, rows: &[Row]) -> (ViewId, Arc<dyn Li
         rows: vec![batch(rows, 0)],
         rejects: Vec::new(),
         filtered: Vec::new(),
+        lost: Vec::new(),
     };
     views.apply(&view, batch).await.unwrap();
     let pin = views.pin(&view).await.unwrap().unwrap();

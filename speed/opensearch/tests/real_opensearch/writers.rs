@@ -55,3 +55,70 @@ async fn real_opensearch_a_late_writer_harms_no_view_of_the_same_name() {
     check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(20, 60)])).await;
     two.close(&view).await.unwrap();
 }
+
+/// Two processes that open a view at the same time may know different coverages. Where one of them wins the floor and the other
+/// the position, there would seem to be rows that nobody has written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_racing_openers_begin_where_the_floor_is() {
+    for round in 0..8 {
+        let (one, two) = (views(64), views(64));
+        let view = contract::view("opened");
+        let (schema, low, high) = (contract::schema(), coverage(&[10]), coverage(&[20]));
+        let (opened, also) = tokio::join!(one.open(&view, &schema, &low), two.open(&view, &schema, &high));
+        opened.unwrap();
+        also.unwrap();
+        let pin = two.pin(&view).await.unwrap().unwrap();
+        let range = pin.ranges()[&partition(0)];
+        assert_eq!(range.floor, range.visible, "round {round}: rows seem to be there that nobody wrote");
+        one.close(&view).await.unwrap();
+    }
+}
+
+/// A writer that was stopped goes on, batch after batch, while the one that took over is far ahead and lets rows go: the visible
+/// position only moves forward, every row of it is found once, and nothing of the late one's stays behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn real_opensearch_a_writer_that_was_stopped_goes_on_and_changes_nothing() {
+    const END: u64 = 600;
+    let (stopped, owner, reader) = (views(64), views(64), views(64));
+    let view = contract::view("zombie");
+    stopped.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    stopped.apply(&view, batch(&partition(0), 0..30)).await.unwrap();
+    owner.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    owner.apply(&view, batch(&partition(0), 30..200)).await.unwrap();
+    owner.drop_below(&view, &coverage(&[150])).await.unwrap();
+    let owns = async {
+        for start in (200..END).step_by(20) {
+            owner.apply(&view, batch(&partition(0), start..start + 20)).await.unwrap();
+            owner.drop_below(&view, &coverage(&[start - 60])).await.unwrap();
+        }
+    };
+    let goes_on = async {
+        for start in (30..END).step_by(15) {
+            // it begins where it was, in indices that are gone
+            match stopped.apply(&view, batch(&partition(0), start..start + 15)).await {
+                Ok(()) | Err(LiveError::Gap { .. }) => {}
+                Err(error) => panic!("from {start}: {error:?}"),
+            }
+        }
+    };
+    let watches = async {
+        let (mut visible, mut floor) = (0, 0);
+        while visible < END {
+            let pin = reader.pin(&view).await.unwrap().unwrap();
+            let now = pin.ranges()[&partition(0)];
+            assert!(now.visible >= visible && now.floor >= floor, "{visible} and {floor} moved back to {now:?}");
+            (visible, floor) = (now.visible, now.floor);
+        }
+    };
+    tokio::join!(owns, goes_on, watches);
+    let last = END - 20 - 60;
+    for views in [&stopped, &owner, &reader] {
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(last, END)])).await;
+    }
+    // whoever looks over the view removes indices that a late writer made again
+    owner.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    let kept = indices(&view).into_iter().filter(|name| name.contains("__rows__")).count() as u64;
+    assert_eq!(kept, END.div_ceil(64) - last / 64, "indices of rows that were let go are left");
+    owner.close(&view).await.unwrap();
+    assert_eq!(indices(&view), Vec::<String>::new());
+}

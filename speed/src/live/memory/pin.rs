@@ -77,6 +77,11 @@ fn balanced(batches: Vec<RecordBatch>, parts: usize) -> Vec<Vec<RecordBatch>> {
 
 #[async_trait]
 impl LivePin for MemoryPin {
+    fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
+        let some = self.partitions.iter().filter(|(_, held)| !held.lost.is_empty());
+        some.map(|(partition, held)| (partition.clone(), held.lost.clone())).collect()
+    }
+
     fn epoch(&self) -> &str {
         &self.epoch
     }

@@ -41,8 +41,8 @@ use async_trait::async_trait;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::log::{
-    Appended, Bounds, Fetched, Fingerprint, IdempotencyKey, Log, LogError, Position, ReadLimits, Retention, Routed,
-    Topic, TopicName, check_append, check_partitions,
+    Alone, Appended, Bounds, Fetched, Fingerprint, GroupName, IdempotencyKey, Log, LogError, Membership, Position,
+    ReadLimits, Retention, Routed, Topic, TopicName, check_append, check_partitions,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -317,6 +317,11 @@ impl Log for EmbeddedLog {
             self.beside(&found, &partition, free).await?;
         }
         Ok(partition.bounds())
+    }
+
+    async fn join(&self, topic: &Topic, _group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
+        let _there = self.find(topic)?;
+        Ok(Arc::new(Alone::default()))
     }
 
     async fn health(&self) -> Result<(), LogError> {

@@ -4,6 +4,7 @@
 //! a broker has some.
 
 mod append;
+mod groups;
 mod read;
 mod retain;
 mod topics;
@@ -49,6 +50,19 @@ pub async fn check_all(log: &Arc<dyn Log>) {
     retain::retention_stays_below_its_limit(log).await;
     retain::a_limit_within_an_append_holds(log).await;
     retain::an_emptied_partition_goes_on_at_its_end(log).await;
+    groups::a_member_alone_has_every_partition(log).await;
+    groups::each_group_has_every_partition(log).await;
+    groups::names_and_topics_are_checked(log).await;
+}
+
+/// Runs the checks of groups with several members: for a log that several processes can have, and that so shares partitions out.
+///
+/// # Panics
+/// If the log breaks the contract.
+pub async fn check_groups(log: &Arc<dyn Log>) {
+    groups::members_share_the_partitions(log).await;
+    groups::a_partition_waits_for_whoever_works_on_it(log).await;
+    groups::partitions_that_are_added_are_shared_out(log).await;
 }
 
 /// Runs the checks of what happens with time, on a log that takes its time from `clock`.

@@ -1,0 +1,95 @@
+//! The process's door: all of it where the process serves, else a small one that tells how it is.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tidemark_serving::http::{Door, Drained, RequestLimits, Tokens};
+use tidemark_serving::merge::ServedTables;
+use tidemark_shared::log::{Log, LogError};
+use tidemark_shared::sql::DatasetTables;
+
+use super::facts::Facts;
+use super::log;
+use super::{LogSettingsError, MakeEngine, UpError};
+use crate::config::{Role, ServerConfig};
+use crate::endpoints::Endpoints;
+
+/// What else a door needs.
+pub(super) struct DoorParts {
+    pub(super) engine: MakeEngine,
+    pub(super) tokens: Option<Tokens>,
+    pub(super) registry: Registry,
+    pub(super) query_timeout: Duration,
+    pub(super) bytes_read_max: Option<u64>,
+}
+
+/// The door that leads to the process.
+pub(super) fn door(facts: &Arc<Facts>, parts: DoorParts, config: &ServerConfig) -> Result<Door, UpError> {
+    let DoorParts { engine, tokens, registry, query_timeout, bytes_read_max } = parts;
+    let of = &facts.parts;
+    let served = ServedTables::new(
+        of.store.clone(),
+        Arc::clone(&of.versions),
+        Arc::clone(&of.live),
+        Arc::clone(facts) as _,
+        Arc::clone(&of.ambient),
+    );
+    let datasets: Arc<dyn DatasetTables> = Arc::new(served);
+    let limits = RequestLimits {
+        records_bytes_max: usize::try_from(config.body_bytes_max).unwrap_or(usize::MAX),
+        body_timeout: config.body_timeout,
+        query_timeout,
+        query_timeout_max: query_timeout,
+        bytes_read_max,
+        queries_max: config.queries_max,
+        ..RequestLimits::default()
+    };
+    Ok(Door {
+        engine: Arc::new(engine(Arc::clone(&datasets))?),
+        datasets,
+        store: of.store.clone(),
+        backend: Arc::clone(facts) as _,
+        tokens,
+        limits,
+        registry,
+        serves: of.roles.has(Role::Serving),
+    })
+}
+
+/// Says so where the door did not close as it should.
+pub(super) fn closed(ended: Option<Result<Drained, tokio::task::JoinError>>) {
+    match ended {
+        Some(Ok(drained)) if drained.cut_off > 0 => {
+            tracing::warn!(connections = drained.cut_off, "requests were cut off");
+        }
+        Some(Err(error)) => tracing::error!(%error, "the door failed"),
+        Some(Ok(_)) | None => {}
+    }
+}
+
+/// Opens the log. Where its lock does not keep a second process from the same data, the first one's endpoints do.
+pub(super) async fn open_log(data_dir: &Path, config: &ServerConfig) -> Result<Arc<dyn Log>, UpError> {
+    if !log::is_exclusive(config)
+        && let Some(Endpoints { pid, http, .. }) = Endpoints::find(data_dir)
+    {
+        let source = LogError::Locked { path: data_dir.to_owned() };
+        return Err(UpError::Running { data_dir: data_dir.to_owned(), pid, http, source });
+    }
+    let opened = log::open(config).await.map_err(|error| match error {
+        LogSettingsError::Log(error) => UpError::from(error),
+        error => error.into(),
+    });
+    opened.map_err(|error| named(data_dir, error))
+}
+
+/// Names the process that has the log open, where it can be found.
+fn named(data_dir: &Path, error: UpError) -> UpError {
+    match (error, Endpoints::find(data_dir)) {
+        (UpError::Log(source @ LogError::Locked { .. }), Some(Endpoints { pid, http, .. })) => {
+            UpError::Running { data_dir: data_dir.to_owned(), pid, http, source }
+        }
+        (error, _) => error,
+    }
+}
