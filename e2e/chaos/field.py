@@ -74,7 +74,7 @@ class Disk:
 
     def unmount(self) -> None:
         if self.works:
-            subprocess.run(["umount", str(self.folder)], check=False)
+            subprocess.run(["umount", "-l", str(self.folder)], check=False)
 
 
 class Watcher(Asker):
