@@ -172,7 +172,8 @@ async fn index(indexer: &Arc<Indexer>, live: &Arc<dyn LiveView>, records: u64) -
         }
         cancel.cancel();
     };
-    let (run, ()) = tokio::join!(indexer.run(&Share::default(), &cancel), all_visible);
+    let all = Share::default();
+    let (run, ()) = tokio::join!(indexer.run(&all, &cancel), all_visible);
     Ok(run?)
 }
 

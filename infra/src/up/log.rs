@@ -151,7 +151,6 @@ mod tests {
             replication_factor: Some(3),
             session_timeout: std::time::Duration::from_secs(45),
             properties_file: None,
-            session_timeout: std::time::Duration::from_secs(10),
         }
     }
 
