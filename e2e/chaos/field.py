@@ -74,7 +74,7 @@ class Disk:
 
     def unmount(self) -> None:
         if self.works:
-            subprocess.run(["umount", str(self.folder)], check=False)
+            subprocess.run(["umount", "-l", str(self.folder)], check=False)
 
 
 class Watcher(Asker):
@@ -123,12 +123,12 @@ class Field:
         self.stop = Stopper()
         self.threads: list = []
 
-    def open(self, binary: Path) -> None:
+    def open(self, binary: Path, one_process: bool) -> None:
         """Starts the servers; nothing of ours runs yet."""
         work, seed = self.work, self.seed
         self.servers.up(*ALL)
         self.env = self.environment()
-        roles = ROLES if has_roles(binary) else ()
+        roles = ROLES if has_roles(binary) and not one_process else ()
         self.ours = Ours(binary, work, FLAGS, self.env, roles)
         self.topics = Topics(self.servers.told["TIDEMARK_TEST_KAFKA"])
         self.producers = [Producer(self.ours.door, seed, number) for number in range(2)]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -164,14 +165,15 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0, help="and for so long")
     parser.add_argument("--answers", type=int, default=0, help="and until so many answers were given")
     parser.add_argument("--once", action="store_true", help="each kind once, and nothing more")
-    parser.add_argument("--kinds", help="only those whose name holds this text")
+    parser.add_argument("--kinds", help="only those whose name this regular expression finds")
+    parser.add_argument("--one-process", action="store_true", help="all roles in one process, not one role a process")
     parser.add_argument("--rate", type=float, default=150, help="records a second of each of three producers")
     parser.add_argument("--seed", type=int, default=None)
     return parser.parse_args()
 
 
 def play(field: Field, run: Run, arguments: argparse.Namespace, chance: random.Random) -> None:
-    kinds = [fault for fault in all_of(field) if (arguments.kinds or "") in fault.kind]
+    kinds = [fault for fault in all_of(field) if re.search(arguments.kinds or "", fault.kind)]
     if not kinds:
         raise SystemExit(f"no fault is called `{arguments.kinds}`")
     begun = time.monotonic()
@@ -225,7 +227,7 @@ def main() -> int:
     field = Field(work, seed)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        field.open(tidemark(arguments.tidemark, ROOT).resolve())
+        field.open(tidemark(arguments.tidemark, ROOT).resolve(), arguments.one_process)
         if not field.disk.works:
             print("  no file system can be mounted here: no full disk in this run")
         print(f"  our processes: {', '.join(field.ours.names)}", flush=True)

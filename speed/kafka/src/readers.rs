@@ -4,6 +4,9 @@
 //!
 //! A client of librdkafka has one reader of a partition: the readers of a partition are spread over so many clients, the
 //! *lanes*, and a lane serves all partitions. So the number of connections and threads does not grow with partitions.
+//!
+//! A topic that was made again is read by clients that have not met its old incarnation: librdkafka holds a leader for outdated
+//! whose epoch is below the highest that it has seen under the topic's name, and epochs begin anew with a topic.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,8 +48,13 @@ struct State {
     closed: bool,
     lanes: Vec<Arc<BaseConsumer<Events>>>,
     places: HashMap<Place, AtPlace>,
+    /// The incarnations that the lanes' clients have met.
+    met: HashMap<TopicName, TopicId>,
     swept: Option<Instant>,
 }
+
+/// What takes a moment to drop: readers, before the clients that they are of.
+type Gone = (Vec<Reader>, Vec<Arc<BaseConsumer<Events>>>);
 
 #[derive(Default)]
 struct AtPlace {
@@ -70,10 +78,12 @@ impl Readers {
         let place = (topic.name.clone(), partition);
         loop {
             let returned = self.returned.notified();
-            let found = {
+            let (found, gone) = {
                 let mut state = self.open()?;
-                self.try_checkout(&mut state, &place, &topic.id, from)?
+                let gone = renew(&mut state, topic);
+                (self.try_checkout(&mut state, &place, &topic.id, from)?, gone)
             };
+            let_go(gone);
             if let Some(reader) = found {
                 return Ok(Held { readers: self, place, reader: Some(reader), waits: false });
             }
@@ -87,12 +97,19 @@ impl Readers {
     /// As of [`Self::checkout`].
     pub(crate) fn spare(&self, topic: &Topic, partition: u32, from: u64) -> Result<Option<Held<'_>>, LogError> {
         let place = (topic.name.clone(), partition);
-        let mut state = self.open()?;
-        if state.places.entry(place.clone()).or_default().waiting >= WAITERS_MAX {
-            return Ok(None);
-        }
-        let Some(reader) = self.try_checkout(&mut state, &place, &topic.id, from)? else { return Ok(None) };
-        state.places.entry(place.clone()).or_default().waiting += 1;
+        let (reader, gone) = {
+            let mut state = self.open()?;
+            let gone = renew(&mut state, topic);
+            if state.places.entry(place.clone()).or_default().waiting >= WAITERS_MAX {
+                (None, gone)
+            } else {
+                let found = self.try_checkout(&mut state, &place, &topic.id, from)?;
+                state.places.entry(place.clone()).or_default().waiting += usize::from(found.is_some());
+                (found, gone)
+            }
+        };
+        let_go(gone);
+        let Some(reader) = reader else { return Ok(None) };
         Ok(Some(Held { readers: self, place, reader: Some(reader), waits: true }))
     }
 
@@ -112,19 +129,10 @@ impl Readers {
         if let Some(found) = at.idle.iter().position(|reader| reader.stands_at(id, from)) {
             return Ok(Some(at.idle.swap_remove(found)));
         }
-        // the one of an incarnation that is gone, or which was not used for longest
-        let reusable = |at: &AtPlace| {
-            let gone = at.idle.iter().position(|reader| reader.id != *id);
-            gone.or_else(|| (0..at.idle.len()).min_by_key(|found| at.idle[*found].used))
-        };
-        let all = at.taken.len() >= LANES_MAX;
-        if (all || at.idle.iter().any(|reader| reader.id != *id))
-            && let Some(found) = reusable(at)
-        {
-            return Ok(Some(at.idle.swap_remove(found)));
-        }
-        if all {
-            return Ok(None);
+        if at.taken.len() >= LANES_MAX {
+            // the one that was not used for longest
+            let found = (0..at.idle.len()).min_by_key(|found| at.idle[*found].used);
+            return Ok(found.map(|found| at.idle.swap_remove(found)));
         }
         let lane = (0..LANES_MAX).find(|lane| !at.taken.contains(lane)).expect("fewer than all are taken");
         at.taken.insert(lane);
@@ -147,15 +155,21 @@ impl Readers {
 
     fn give_back(&self, place: &Place, mut reader: Reader, waits: bool) {
         reader.used = Instant::now();
-        let mut gone = Vec::new();
+        let (mut gone, mut outdated) = (Vec::new(), Vec::new());
         {
             let mut state = self.state();
+            let is_outdated = state.met.get(&place.0).is_some_and(|met| *met != reader.id);
             if state.closed {
                 gone.push(reader);
             } else {
                 let at = state.places.entry(place.clone()).or_default();
                 at.waiting -= usize::from(waits);
-                at.idle.push(reader);
+                if is_outdated {
+                    at.taken.remove(&reader.lane);
+                    outdated.push(reader);
+                } else {
+                    at.idle.push(reader);
+                }
                 if state.swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
                     state.swept = Some(Instant::now());
                     gone = sweep(&mut state);
@@ -164,6 +178,7 @@ impl Readers {
         }
         // to stop a reader takes a moment
         drop(gone);
+        let_go((outdated, Vec::new()));
         self.returned.notify_waiters();
     }
 
@@ -192,6 +207,31 @@ impl Readers {
     fn state(&self) -> MutexGuard<'_, State> {
         // a panic inside leaves at most a reader too few
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sees that a topic's readers are of clients that know this incarnation and none before it. Readers at work on an earlier one
+/// keep their clients, and go when they are given back.
+fn renew(state: &mut State, topic: &Topic) -> Gone {
+    let before = state.met.insert(topic.name.clone(), topic.id.clone());
+    if before.is_none_or(|before| before == topic.id) {
+        return Gone::default();
+    }
+    let mut readers = Vec::new();
+    for (_, at) in state.places.iter_mut().filter(|((name, _), _)| *name == topic.name) {
+        for reader in at.idle.drain(..) {
+            at.taken.remove(&reader.lane);
+            readers.push(reader);
+        }
+    }
+    (readers, std::mem::take(&mut state.lanes))
+}
+
+/// Drops readers that may be the last of their client, whose end takes longer, on a thread of its own; here, if there is none.
+fn let_go(gone: Gone) {
+    if !gone.0.is_empty() || !gone.1.is_empty() {
+        let thread = std::thread::Builder::new().name("kafka-gone".to_owned());
+        let _thread = thread.spawn(move || drop(gone));
     }
 }
 

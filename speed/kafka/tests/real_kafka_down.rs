@@ -52,7 +52,7 @@ async fn read_on(log: &Arc<dyn Log>, topic: &Topic) -> Vec<(u64, Option<String>)
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn real_kafka_that_went_away_is_back_with_all_that_it_acknowledged() {
     let settings = KafkaSettings { brokers: variable("TIDEMARK_TEST_KAFKA"), ..KafkaSettings::default() };
-    let log: Arc<dyn Log> = Arc::new(KafkaLog::open(settings, Arc::new(System)).unwrap());
+    let log: Arc<dyn Log> = Arc::new(KafkaLog::open(settings.clone(), Arc::new(System)).unwrap());
     let name = TopicName::new(&format!("down-{}", uuid::Uuid::new_v4().simple())).unwrap();
     let topic = log.create_topic(&name, 1).await.unwrap();
     let key = |text: &str| IdempotencyKey::new(text).unwrap();
@@ -105,5 +105,13 @@ async fn real_kafka_that_went_away_is_back_with_all_that_it_acknowledged() {
     assert_eq!((count("plain"), count("keyed"), count("later")), (1, 1, 1), "{values:?}");
     assert!(count("lost") <= 1, "{values:?}");
     assert!(values.contains(&(later.positions[0].offset, Some("later".to_owned()))));
+
+    // Leaders of a broker that came back have a later epoch, those of a topic that is made again the first one.
+    let other: Arc<dyn Log> = Arc::new(KafkaLog::open(settings, Arc::new(System)).unwrap());
+    other.delete_topic(&topic).await.unwrap();
+    let new = other.create_topic(&name, 1).await.unwrap();
+    other.append(&new, vec![record("new")], None).await.unwrap();
+    assert_eq!(read_on(&log, &new).await, [(0, Some("new".to_owned()))]);
+    other.close().await.unwrap();
     log.close().await.unwrap();
 }
