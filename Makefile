@@ -25,6 +25,8 @@ SEEDS ?= 1000
 MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
 CARGO_FLAGS ?=
+# no: stack-check builds neither Compose nor helm.
+BUILD_TOOLS ?= yes
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The dependencies of every other build, and our own crates optimized.
 FAST = $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
@@ -118,7 +120,7 @@ stack-logs: ## Follow the full stack's logs; NAMES="kafka tidemark-serving" for 
 	@infra/stack/stack.sh logs $(NAMES)
 
 stack-check: setup-python ## Rules on Compose, Dockerfile, dashboards and chart; says what it could not check here
-	@infra/stack/check.sh
+	@BUILD_TOOLS=$(BUILD_TOOLS) infra/stack/check.sh
 
 demo-stack: build ## The demo on a full stack of its own; TRIPS=DIR takes the TLC's own files
 	@infra/stack/demo.sh --rows $(ROWS) --seconds $(SHOW) $(if $(TRIPS),--trips "$(TRIPS)")

@@ -5,7 +5,8 @@
 #   check.sh
 #
 # Beside our own rules (check.py): `docker compose config` by the plugin, or by Compose built from its Go module; hadolint, from
-# .venv; `helm lint` and `helm template`, by the helm that is installed, or one built by Go. What is built is kept.
+# .venv; `helm lint` and `helm template`, by the helm that is installed, or one built by Go. What is built is kept;
+# BUILD_TOOLS=no builds nothing.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../servers/lib.sh"
 root=$(cd "$here/../.." && pwd)
@@ -18,10 +19,12 @@ failed=0 unchecked=()
 say() { printf 'stack-check: %s\n' "$*"; }
 failed() { say "FAILED: $*" >&2; failed=1; }
 
+may_build() { [ "${BUILD_TOOLS:-yes}" = yes ] && command -v go >/dev/null; }
+
 # The path of the helm that is installed, else of one that Go builds; empty if neither can be.
 find_helm() {
   if command -v helm; then return; fi
-  if command -v go >/dev/null; then (build helm.sh/helm/v3/cmd/helm v3.22.0 helm) || true; fi
+  if may_build; then (build helm.sh/helm/v3/cmd/helm v3.22.0 helm) || true; fi
 }
 
 # Compose is not made for `go install`: it excludes versions of what it needs, which only a module of its own can.
@@ -54,7 +57,7 @@ compose_config() {
   "$here/secrets.sh" "$scratch/secrets"
   if docker compose version >/dev/null 2>&1; then
     compose=(docker compose)
-  elif command -v go >/dev/null && built=$(build_compose v5.3.1); then
+  elif may_build && built=$(build_compose v5.3.1); then
     compose=("$built")
   fi
   if [ ${#compose[@]} = 0 ]; then

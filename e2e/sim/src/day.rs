@@ -107,8 +107,9 @@ impl Day {
                 self.world.clock.pass(plan.run_every_s * 1_000);
                 self.batch_run(&archiver).await?;
             }
-            if hour % plan.change_every_h == 0 {
-                self.change(usize::from(hour / plan.change_every_h % 2 == 0)).await?;
+            if hour.is_multiple_of(plan.change_every_h) {
+                let changes = hour / plan.change_every_h;
+                self.change(usize::from(changes.is_multiple_of(2))).await?;
             }
             let sample = self.sample(hour).await?;
             told(&sample);

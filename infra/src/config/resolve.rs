@@ -40,6 +40,21 @@ struct Given {
     origin: Origin,
 }
 
+/// How a value is shown to people; `text` is how it was given.
+fn shown(value: &Value, text: String) -> String {
+    match value {
+        Value::Path(path) => path.display().to_string(),
+        Value::Url(url) => masked(url),
+        Value::Secret(_) => "***".to_owned(),
+        Value::Number(_)
+        | Value::Nothing
+        | Value::Duration(_)
+        | Value::Address(_)
+        | Value::Text(_)
+        | Value::Roles(_) => text,
+    }
+}
+
 /// The configuration that `file`, the environment and `flags` make, in a process that runs in `cwd`.
 ///
 /// # Errors
@@ -78,18 +93,7 @@ pub fn resolve(
         if let (Shape::Folder, Value::Path(path)) = (key.shape, &value) {
             data_dir.clone_from(path);
         }
-        let shown = match &value {
-            Value::Path(path) => path.display().to_string(),
-            Value::Url(url) => masked(url),
-            Value::Secret(_) => "***".to_owned(),
-            Value::Number(_)
-            | Value::Nothing
-            | Value::Duration(_)
-            | Value::Address(_)
-            | Value::Text(_)
-            | Value::Roles(_) => given.text,
-        };
-        effective.push(Effective { key, shown, origin: given.origin });
+        effective.push(Effective { key, shown: shown(&value, given.text), origin: given.origin });
         values.push(value);
     }
     if !problems.is_empty() {

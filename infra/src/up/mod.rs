@@ -112,7 +112,7 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let mut serving = JoinSet::new();
     let _handle = serving.spawn(serve(listener, door.router(), ConnectionLimits::default(), stop_door.clone()));
     // Whoever stops it meanwhile waits for no store or log that does not answer.
-    let started = stop.run_until_cancelled(roles::start(&parts, &streams, &config)).await.unwrap_or(Ok(()));
+    let started = Box::pin(stop.run_until_cancelled(roles::start(&parts, &streams, &config))).await.unwrap_or(Ok(()));
     let endpoints = Endpoints { pid: std::process::id(), http: format!("http://{address}"), directory };
     let write = || endpoints.write(&data_dir).map_err(unwritten);
     let mut ended = started.and_then(|()| write());

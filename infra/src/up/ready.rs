@@ -32,7 +32,7 @@ pub(super) async fn missing(parts: &Parts, streams: &Streams) -> Option<String> 
     streams.all().iter().find_map(|stream| missing_of(parts, stream))
 }
 
-fn told(error: &(impl ErrorKind + std::error::Error)) -> String {
+fn told(error: &impl ErrorKind) -> String {
     error.hint().map_or_else(|| chain(error), |hint| format!("{}; {hint}", chain(error)))
 }
 

@@ -108,24 +108,6 @@ pub fn lost_with(known: &[Range<u64>], more: &[Range<u64>], floor: u64) -> Vec<R
     joined
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lost_offsets_are_told_once() {
-        let with = |known: &[(u64, u64)], more: &[(u64, u64)], floor| {
-            let ranges = |all: &[(u64, u64)]| all.iter().map(|(start, end)| *start..*end).collect::<Vec<_>>();
-            let found = lost_with(&ranges(known), &ranges(more), floor);
-            found.into_iter().map(|lost| (lost.start, lost.end)).collect::<Vec<_>>()
-        };
-        assert_eq!(with(&[], &[], 0), []);
-        assert_eq!(with(&[(4, 6)], &[(6, 9), (12, 13)], 0), [(4, 9), (12, 13)]);
-        assert_eq!(with(&[(4, 9)], &[(5, 7), (4, 9)], 0), [(4, 9)]);
-        assert_eq!(with(&[(4, 9), (12, 13)], &[], 9), [(12, 13)]);
-    }
-}
-
 /// Real-time views. All calls may be made from many tasks at once; one writer a view and partition.
 #[async_trait]
 pub trait LiveView: Send + Sync + fmt::Debug {
@@ -219,4 +201,22 @@ pub trait LivePin: Send + Sync + fmt::Debug {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, LiveError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_offsets_are_told_once() {
+        let with = |known: &[(u64, u64)], more: &[(u64, u64)], floor| {
+            let ranges = |all: &[(u64, u64)]| all.iter().map(|(start, end)| *start..*end).collect::<Vec<_>>();
+            let found = lost_with(&ranges(known), &ranges(more), floor);
+            found.into_iter().map(|lost| (lost.start, lost.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[], &[], 0), []);
+        assert_eq!(with(&[(4, 6)], &[(6, 9), (12, 13)], 0), [(4, 9), (12, 13)]);
+        assert_eq!(with(&[(4, 9)], &[(5, 7), (4, 9)], 0), [(4, 9)]);
+        assert_eq!(with(&[(4, 9), (12, 13)], &[], 9), [(12, 13)]);
+    }
 }

@@ -188,6 +188,14 @@ async fn a_record_is_taken_and_read_with_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_has_one_idempotency_key() {
+    let served = plainly().await;
+    let keys = [("content-type", "application/json"), ("idempotency-key", "one"), ("idempotency-key", "two")];
+    let reply = request(served.address, "POST", "/v1/datasets/orders/records", &keys, b"[{}]").await;
+    assert_eq!((reply.status, reply.json()["code"].clone()), (400, json!("bad_idempotency_key")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_refused_is_a_problem_with_a_code() {
     let limits = RequestLimits { sql_bytes_max: 500, records_bytes_max: 500, ..RequestLimits::default() };
     let served = served(limits, None, Duration::from_secs(10)).await;
@@ -262,9 +270,6 @@ async fn whatever_is_refused_is_a_problem_with_a_code() {
         assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{what}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{what}: {problem}");
     }
-    let keys = [("content-type", json_type), ("idempotency-key", "one"), ("idempotency-key", "two")];
-    let reply = request(served.address, "POST", "/v1/datasets/orders/records", &keys, b"[{}]").await;
-    assert_eq!((reply.status, reply.json()["code"].clone()), (400, json!("bad_idempotency_key")));
     let refused = served.sql(json!({"sql": "SELECT 1"}), "image/png").await;
     assert_eq!((refused.status, refused.json()["code"].clone()), (406, json!("not_acceptable")));
     let metrics = served.get("/metrics").await.text();
