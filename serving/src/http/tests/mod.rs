@@ -195,15 +195,13 @@ async fn a_request_has_one_idempotency_key() {
     assert_eq!((reply.status, reply.json()["code"].clone()), (400, json!("bad_idempotency_key")));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_refused_is_a_problem_with_a_code() {
-    let limits = RequestLimits { sql_bytes_max: 500, records_bytes_max: 500, ..RequestLimits::default() };
-    let served = served(limits, None, Duration::from_secs(10)).await;
+/// Method, path, media type, body; status and code.
+type Refused<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+
+/// What is refused; `long` is a body that is too long.
+fn refusals(long: &str) -> Vec<Refused<'_>> {
     let json_type = "application/json";
-    let long = format!(r#"{{"sql": "SELECT '{}'"}}"#, "x".repeat(600));
-    /// Method, path, media type, body; status and code.
-    type Refused<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
-    let cases: Vec<Refused<'_>> = vec![
+    vec![
         ("GET", "/nothing", "", b"", 404, "no_route"),
         ("GET", "/v1/sql", "", b"", 405, "wrong_method"),
         ("GET", "/v1/datasets/none", "", b"", 404, "unknown_dataset"),
@@ -260,8 +258,15 @@ async fn whatever_is_refused_is_a_problem_with_a_code() {
         ("POST", "/v1/datasets/orders/records", json_type, b"{}", 400, "malformed"),
         ("POST", "/v1/datasets/orders/records", json_type, long.as_bytes(), 413, "too_large"),
         ("POST", "/v1/datasets/orders/records", "", b"{}", 415, "unsupported_media_type"),
-    ];
-    for (method, path, media_type, body, status, code) in cases {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_refused_is_a_problem_with_a_code() {
+    let limits = RequestLimits { sql_bytes_max: 500, records_bytes_max: 500, ..RequestLimits::default() };
+    let served = served(limits, None, Duration::from_secs(10)).await;
+    let long = format!(r#"{{"sql": "SELECT '{}'"}}"#, "x".repeat(600));
+    for (method, path, media_type, body, status, code) in refusals(&long) {
         let reply = request(served.address, method, path, &[("content-type", media_type)], body).await;
         let what = format!("{method} {path} {}", String::from_utf8_lossy(body));
         assert_eq!(reply.status, status, "{what}: {reply:?}");
