@@ -305,7 +305,8 @@ impl Stream {
                 *heard = Heard { ends: Some((ends.clone(), at)), partitions, failed: None };
                 Ok((ends, None))
             }
-            Err(error) if error.kind() == Kind::Retryable => {
+            // Away, deleted, or made again and not taken up yet: what was heard of it last is what is known.
+            Err(error) if matches!(error.kind(), Kind::Retryable | Kind::NotFound | Kind::Conflict) => {
                 heard.failed = Some(Instant::now());
                 remembered(&heard).ok_or_else(|| AnyError::new(error))
             }

@@ -204,26 +204,32 @@ impl Statement {
         let mut as_of = DatasetAsOf::from(cut.curated.version().as_ref());
         as_of.positions = positions.clone();
         as_of.at = Some(cut.at);
-        let log_end = match &cut.log_end {
+        let Some(log_end) = &cut.log_end else {
             // Without a stream nothing is in a log that is not in the answer.
-            None => {
-                as_of.age_ms = Some(0);
-                return Ok(as_of);
-            }
-            // What is curated answers while nobody knows how far the log is, unless that is what was asked.
-            Some(Err(_)) if layer == Layer::Batch && self.wants.staleness_max.is_none() => return Ok(as_of),
-            Some(log_end) => log_end.as_ref().map_err(Clone::clone)?,
+            as_of.age_ms = Some(0);
+            return Ok(as_of);
         };
         let told = |error| CutError::Failed(Arc::new(error));
-        let speed = &self.sources.speed;
-        let oldest = speed.oldest_beyond(dataset, positions).await.map_err(told)?;
-        let age_ms = oldest.map_or(0, |oldest| u64::try_from((cut.at - oldest).num_milliseconds()).unwrap_or(0));
-        let limit_ms = self.wants.staleness_max.map(|max| u64::try_from(max.as_millis()).unwrap_or(u64::MAX));
-        if let Some(limit_ms) = limit_ms.filter(|limit_ms| age_ms > *limit_ms) {
-            return Err(CutError::TooStale { age_ms, limit_ms });
+        let (speed, limit) = (&self.sources.speed, self.wants.staleness_max);
+        let oldest = match log_end {
+            Ok(_) => speed.oldest_beyond(dataset, positions).await.map_err(told),
+            Err(error) => Err(error.clone()),
+        };
+        match oldest {
+            Ok(oldest) => {
+                let age_ms =
+                    oldest.map_or(0, |oldest| u64::try_from((cut.at - oldest).num_milliseconds()).unwrap_or(0));
+                let limit_ms = limit.map(|max| u64::try_from(max.as_millis()).unwrap_or(u64::MAX));
+                if let Some(limit_ms) = limit_ms.filter(|limit_ms| age_ms > *limit_ms) {
+                    return Err(CutError::TooStale { age_ms, limit_ms });
+                }
+                as_of.age_ms = Some(age_ms);
+            }
+            // While nobody can tell how far the log is, an answer has no age; one whose age matters is refused.
+            Err(error) if limit.is_some() => return Err(error),
+            Err(_) => {}
         }
-        as_of.age_ms = Some(age_ms);
-        as_of.log_end = Some(log_end.clone());
+        as_of.log_end = log_end.as_ref().ok().cloned();
         let mut lost = decide::together(std::mem::take(&mut as_of.lost), speed.lost(dataset).await.map_err(told)?);
         if let Some(Ok(live)) = &cut.live {
             lost = decide::together(lost, live.pin.lost());
