@@ -119,7 +119,8 @@ def partition_added(field: Field) -> float:
 def retention_overtakes(field: Field) -> float:
     """Records that nobody has read leave the log while all of ours are away."""
     with field.quiet():
-        before = {name: partition["archived"] or 0 for name, partition in field.status()["partitions"].items()
+        status = until("a status", NOTICED_WITHIN_S, field.status)
+        before = {name: partition["archived"] or 0 for name, partition in status["partitions"].items()
                   if name.rsplit("/", 1)[0] == field.source}
         field.ours.kill()
         for _ in range(400):

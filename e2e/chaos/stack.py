@@ -79,9 +79,9 @@ class Run:
         try:
             since = fault.inject(field)
             times = field.recovered(since)
-        except TimeoutError as error:
-            print(f"  {self.count:>3} {fault.kind:<42} FAILED: {error}\n        {field.standing()}", flush=True)
-            field.problems.append(f"{fault.kind} ({self.count}): {error}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            print(f"  {self.count:>3} {fault.kind:<42} FAILED: {error!r}\n        {field.standing()}", flush=True)
+            field.problems.append(f"{fault.kind} ({self.count}): {error!r}")
             if not self.comes_back():
                 return False
         else:
@@ -104,7 +104,7 @@ class Run:
         try:
             field.heal()
             field.recovered(time.monotonic())
-        except (TimeoutError, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             print(f"      and nothing helps: {error}", flush=True)
             return False
         return True
