@@ -55,6 +55,8 @@ stop() {
   local pid deadline=$((SECONDS + ${3:-20}))
   pid=$(cat "$data/$1.pid")
   kill "-$2" "$pid"
+  # One that was stopped hears it only then.
+  kill -CONT "$pid"
   while alive "$1" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
   ! alive "$1" || kill -KILL "$pid"
   rm -f "$data/$1.pid"
