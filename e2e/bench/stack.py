@@ -117,7 +117,7 @@ def progress(ours: Ours) -> tuple[int, int] | None:
     if status is None:
         return None
     partitions = status["partitions"].values()
-    return sum(p["visible"] for p in partitions), sum(p["archived"] or 0 for p in partitions)
+    return sum(p["visible"] or 0 for p in partitions), sum(p["archived"] or 0 for p in partitions)
 
 
 def from_the_start(stack: Stack, ours: Ours, count: int, which: int) -> tuple[float, float]:
