@@ -24,6 +24,7 @@ fn kafka(script: &str) {
 #[test]
 fn real_kafka_that_goes_away_stops_no_answer_and_loses_and_doubles_nothing() {
     let shop = Shop::open("outage");
+    println!("topic {}", shop.topic);
     let server = shop.start();
     let first = server.produce("orders", orders(0..200).as_bytes()).expect("it takes records");
     let token = &first["at_least"];

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 /// What becomes of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// They are passed on.
     Pass,
     /// Connections are cut: nobody is there.
@@ -26,7 +26,7 @@ pub enum Mode {
 const MODES: [Mode; 5] = [Mode::Pass, Mode::Away, Mode::Busy, Mode::BusyItems, Mode::Deaf];
 
 /// A proxy on loopback. It ends with this value.
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     mode: Arc<AtomicUsize>,
     /// Requests that were not passed on, or whose answers were not.
@@ -36,7 +36,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// In front of `server`, `http://host:port`.
-    pub async fn start(server: &str) -> Self {
+    pub(crate) async fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let server = server.trim_start_matches("http://").to_owned();
@@ -54,18 +54,18 @@ impl Proxy {
     }
 
     /// `http://host:port` of the proxy.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// From the next request on.
-    pub fn set(&self, mode: Mode) {
+    pub(crate) fn set(&self, mode: Mode) {
         let at = MODES.iter().position(|other| *other == mode).expect("it is one of them");
         self.mode.store(at, Ordering::SeqCst);
     }
 
     /// How many requests the fault has met.
-    pub fn hits(&self) -> usize {
+    pub(crate) fn hits(&self) -> usize {
         self.hits.load(Ordering::SeqCst)
     }
 }
