@@ -87,6 +87,7 @@ pub async fn work(plan: Plan, folder: &Path, told: &(dyn Fn(&Sample) + Sync)) ->
     let measures = Measures { batch, view_bytes_max: 1 << 30, appends: 0, retention: true };
     let world = Arc::new(World::with(0, CAST.len(), folder.to_owned(), None, measures).await);
     world.gate.open();
+    world.disk.age_logs();
     let handle = world.gate.handle(KEEPER);
     let actor = Actor { world: Arc::clone(&world), handle, number: KEEPER, life: 0 };
     let mut day = Day { world, actor, chance: Random::part(0, 5), upkeep: Upkeep::default(), appended: 0 };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -28,13 +29,15 @@ pub struct Disk {
     objects: InMemory,
     written: Mutex<BTreeMap<Path, DateTime<Utc>>>,
     clock: Arc<Clock>,
+    /// True if entries of Delta logs are as old by the machine's clock as they are by the simulation's.
+    ages_logs: AtomicBool,
 }
 
 impl Disk {
     /// An empty one.
     #[must_use]
     pub fn new(clock: Arc<Clock>) -> Self {
-        Self { objects: InMemory::new(), written: Mutex::default(), clock }
+        Self { objects: InMemory::new(), written: Mutex::default(), clock, ages_logs: AtomicBool::new(false) }
     }
 
     /// The store as an actor has it; without one, as the simulation looks at it.
@@ -56,9 +59,18 @@ impl Disk {
         Ok(put)
     }
 
+    /// Lets the Delta library, which has the machine's clock and no other, clean logs up at the age that they have in the
+    /// simulation. Otherwise all of them are old to it: each checkpoint then takes away what is before it.
+    pub fn age_logs(&self) {
+        self.ages_logs.store(true, Ordering::Relaxed);
+    }
+
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         meta.last_modified = written.get(&meta.location).copied().unwrap_or_default();
+        if self.ages_logs.load(Ordering::Relaxed) && meta.location.as_ref().contains("/_delta_log/") {
+            meta.last_modified = Utc::now() - (self.clock.now() - meta.last_modified);
+        }
         meta
     }
 }
