@@ -171,7 +171,7 @@ impl Statement {
             parts,
             only,
             key: cut.definition.key.clone(),
-            as_of: self.as_of(layer, dataset, cut, earlier.unwrap_or(positions)).await?,
+            as_of: self.as_of(dataset, cut, earlier.unwrap_or(positions)).await?,
             files: if curated { version.files.len() as u64 } else { 0 },
             bytes: if curated { version.bytes() } else { 0 },
             rows_batch: if curated { version.rows().unwrap_or(0) } else { 0 },
@@ -194,13 +194,7 @@ impl Statement {
         Ok(earlier::below(earlier, &others))
     }
 
-    async fn as_of(
-        &self,
-        layer: Layer,
-        dataset: &str,
-        cut: &Cut,
-        positions: &Coverage,
-    ) -> Result<DatasetAsOf, CutError> {
+    async fn as_of(&self, dataset: &str, cut: &Cut, positions: &Coverage) -> Result<DatasetAsOf, CutError> {
         let mut as_of = DatasetAsOf::from(cut.curated.version().as_ref());
         as_of.positions = positions.clone();
         as_of.at = Some(cut.at);
