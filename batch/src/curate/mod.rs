@@ -156,7 +156,7 @@ impl Batch {
     /// the commits that came is ours before our files count as worthless.
     pub(crate) async fn commit(&self, table: &TableHead, change: &Change) -> Result<Option<u64>, BatchError> {
         let attempt = self.ambient.unique_id();
-        if let Committed::Version(version) = table.commit(change, &attempt).await? {
+        if let Committed::Version(version) = table.commit(change, &attempt, self.ambient.now()).await? {
             return Ok(Some(version));
         }
         let now = self.open_again(table).await?;

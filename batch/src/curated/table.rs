@@ -234,11 +234,17 @@ impl TableHead {
 
     /// Commits `change` onto exactly this version's coverage and layout.
     ///
-    /// `attempt` is unique: by it [`Self::committed_by`] knows the commit again.
+    /// `attempt` is unique: by it [`Self::committed_by`] knows the commit again. Files go as of `now`: a vacuum reads the
+    /// same clock, and the Delta library knows only the machine's.
     ///
     /// # Errors
     /// [`BatchError::Damaged`] if the change does not move the coverage forward: it was not planned on this version.
-    pub(crate) async fn commit(&self, change: &Change, attempt: &str) -> Result<Committed, BatchError> {
+    pub(crate) async fn commit(
+        &self,
+        change: &Change,
+        attempt: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Committed, BatchError> {
         if let Some((partition, end)) =
             change.coverage.iter().find(|(p, end)| *end <= self.transactions.coverage.end(p))
         {
@@ -247,7 +253,9 @@ impl TableHead {
             return Err(BatchError::Damaged { dataset: self.dataset.clone(), what });
         }
         let mut actions: Vec<Action> = change.adds.iter().map(|file| Action::Add(file.add.clone())).collect();
-        actions.extend(change.removes.iter().cloned().map(Action::Remove));
+        let deletion_timestamp = Some(now.timestamp_millis());
+        let removed = change.removes.iter().map(|remove| Remove { deletion_timestamp, ..remove.clone() });
+        actions.extend(removed.map(Action::Remove));
         let mut numbers: Vec<(String, u64)> =
             change.coverage.iter().map(|(partition, end)| (transaction_id(partition), *end)).collect();
         if change.coverage.iter().any(|(partition, _)| *partition != LogPartition::files()) {

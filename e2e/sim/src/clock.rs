@@ -22,6 +22,12 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// One that begins at `begin`.
+    #[must_use]
+    pub fn starting_at(begin: DateTime<Utc>) -> Self {
+        Self { now_ms: AtomicI64::new(begin.timestamp_millis()), ids: AtomicU64::new(0) }
+    }
+
     /// Lets time pass.
     pub fn pass(&self, ms: u64) {
         self.now_ms.fetch_add(i64::try_from(ms).unwrap_or(0), Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use futures::TryStreamExt as _;
 use tidemark_batch::report::quiet;
 use tidemark_batch::{BatchSettings, Upkeep};
@@ -19,6 +20,7 @@ use tidemark_shared::segment::Archive;
 use tidemark_speed::archiver::{Archiver, ArchiverSettings};
 
 use crate::actors::{Actor, CAST, Keeper, ask, index_all};
+use crate::clock::Clock;
 use crate::data::{DATASET, PARTITIONS, record, sources};
 use crate::oracle;
 use crate::world::{Measures, World};
@@ -85,7 +87,11 @@ struct Day {
 pub async fn work(plan: Plan, folder: &Path, told: &(dyn Fn(&Sample) + Sync)) -> Result<Vec<Sample>, String> {
     let batch = BatchSettings { threads: 1, grace: Duration::from_secs(60), ..BatchSettings::default() };
     let measures = Measures { batch, view_bytes_max: 1 << 30, appends: 0, retention: true };
-    let world = Arc::new(World::with(0, CAST.len(), folder.to_owned(), None, measures).await);
+    // It ends about now: the Delta library forgets removed files by the machine's clock.
+    let hours = i64::try_from(plan.hours).unwrap_or(i64::MAX);
+    let begin = chrono::TimeDelta::try_hours(hours).and_then(|worked| Utc::now().checked_sub_signed(worked));
+    let clock = Clock::starting_at(begin.ok_or("so many hours are no time")?);
+    let world = Arc::new(World::with(0, CAST.len(), folder.to_owned(), None, measures, clock).await);
     world.gate.open();
     world.disk.age_logs();
     let handle = world.gate.handle(KEEPER);

@@ -60,7 +60,8 @@ impl Disk {
     }
 
     /// Lets the Delta library, which has the machine's clock and no other, clean logs up at the age that they have in the
-    /// simulation. Otherwise all of them are old to it: each checkpoint then takes away what is before it.
+    /// simulation: where a log is listed by itself, its entries are dated so. Otherwise all of them are old to it: each
+    /// checkpoint then takes away what is before it.
     pub fn age_logs(&self) {
         self.ages_logs.store(true, Ordering::Relaxed);
     }
@@ -68,7 +69,14 @@ impl Disk {
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         meta.last_modified = written.get(&meta.location).copied().unwrap_or_default();
-        if self.ages_logs.load(Ordering::Relaxed) && meta.location.as_ref().contains("/_delta_log/") {
+        meta
+    }
+
+    /// As what lists `prefix` sees it; see [`Self::age_logs`].
+    fn listed(&self, prefix: Option<&Path>, meta: ObjectMeta) -> ObjectMeta {
+        let mut meta = self.dated(meta);
+        let is_log = prefix.is_some_and(|prefix| prefix.as_ref().ends_with("/_delta_log"));
+        if is_log && self.ages_logs.load(Ordering::Relaxed) {
             meta.last_modified = Utc::now() - (self.clock.now() - meta.last_modified);
         }
         meta
@@ -120,7 +128,7 @@ impl GatedStore {
                     Some(offset) => disk.objects.list_with_offset(prefix.as_ref(), offset),
                     None => disk.objects.list(prefix.as_ref()),
                 };
-                listed.map_ok(|meta| disk.dated(meta)).try_collect().await
+                listed.map_ok(|meta| disk.listed(prefix.as_ref(), meta)).try_collect().await
             }
             .boxed()
         })

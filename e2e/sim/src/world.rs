@@ -128,12 +128,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl World {
     /// A dataset with its first definition and an empty generation, in the measures of the seed.
     pub async fn new(seed: u64, actors: usize, folder: PathBuf, plant: Option<Plant>) -> Self {
-        Self::with(seed, actors, folder, plant, Measures::of(seed)).await
+        Self::with(seed, actors, folder, plant, Measures::of(seed), Clock::default()).await
     }
 
-    /// The same in other measures.
-    pub async fn with(seed: u64, actors: usize, folder: PathBuf, plant: Option<Plant>, measures: Measures) -> Self {
-        let clock = Arc::new(Clock::default());
+    /// The same in other measures and at another time.
+    pub async fn with(
+        seed: u64,
+        actors: usize,
+        folder: PathBuf,
+        plant: Option<Plant>,
+        measures: Measures,
+        clock: Clock,
+    ) -> Self {
+        let clock = Arc::new(clock);
         let disk = Arc::new(Disk::new(Arc::clone(&clock)));
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>));
         let name = TopicName::new(DATASET).expect("a valid name");
