@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use object_store::path::Path;
 use tidemark_shared::layout;
-use tidemark_shared::position::LogPartition;
+use tidemark_shared::position::{LogPartition, united};
 use tidemark_shared::segment::{Archive, Segment, SegmentError, SegmentHeader, SegmentRef};
 
 use crate::curate::plan_pack::{Link, PACKED_BYTES, runs};
@@ -125,23 +125,9 @@ fn holds(whole: &Segment, part: &Segment) -> bool {
     let from = whole.records.partition_point(|record| record.offset < start);
     let to = whole.records.partition_point(|record| record.offset < end);
     let inside = whole.header.range.start <= start && end <= whole.header.range.end;
-    let lost = |segment: &Segment| {
-        let cut = segment.header.lost.iter().map(|lost| lost.start.max(start)..lost.end.min(end));
-        joined(cut.filter(|lost| !lost.is_empty()))
-    };
+    let lost =
+        |segment: &Segment| united(segment.header.lost.iter().map(|lost| lost.start.max(start)..lost.end.min(end)));
     inside && whole.records[from..to] == part.records[..] && lost(whole) == lost(part)
-}
-
-/// Ranges that touch as one.
-fn joined(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => joined.push(range),
-        }
-    }
-    joined
 }
 
 /// Puts the segments of a run into one, or as many of them as memory allows, and reads it back.
@@ -170,7 +156,7 @@ async fn pack_run(
     if count < 2 {
         return Ok(());
     }
-    let header = SegmentHeader { range: first.start..end, lost: joined(lost.into_iter()) };
+    let header = SegmentHeader { range: first.start..end, lost: united(lost) };
     let packed = Segment { header, records };
     archive.put_packed(partition, &packed).await?;
     failpoint::pass("pack.after_put");

@@ -9,28 +9,23 @@ kafka_jars=("org.apache.kafka:kafka_2.13:$kafka_version" "org.apache.logging.log
 
 # kafka_lib: the folder of its jars, which Maven fetches on the first call.
 kafka_lib() {
-  local home=$cache/kafka-$kafka_version staging jar group artifact version
-  mkdir -p "$home"
-  (
-    flock 9
-    [ -d "$home/lib" ] && exit 0
-    need mvn "install Maven, or start a Docker engine"
-    echo "fetching Kafka $kafka_version (43 MB, once)" >&2
-    staging=$(mktemp -d "$home/fetch.XXXXXX"); trap 'rm -rf "$staging"' EXIT
-    {
-      echo '<project><modelVersion>4.0.0</modelVersion><groupId>tidemark</groupId><artifactId>kafka</artifactId>'
-      echo '<version>1</version><packaging>pom</packaging><dependencies>'
-      for jar in "${kafka_jars[@]}"; do
-        IFS=: read -r group artifact version <<<"$jar"
-        echo "<dependency><groupId>$group</groupId><artifactId>$artifact</artifactId><version>$version</version></dependency>"
-      done
-      echo '</dependencies></project>'
-    } >"$staging/pom.xml"
-    mvn -q -B -f "$staging/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-      -DoutputDirectory="$staging/lib" -DincludeScope=runtime >&2 || exit 1
-    mv "$staging/lib" "$home/lib"
-  ) 9>"$home/.lock" || exit 1
-  echo "$home/lib"
+  once "$cache/kafka-$kafka_version/lib" "fetching Kafka $kafka_version, 43 MB" fetch_kafka
+}
+
+fetch_kafka() {
+  local jar group artifact version
+  need mvn "install Maven, or start a Docker engine"
+  {
+    echo '<project><modelVersion>4.0.0</modelVersion><groupId>tidemark</groupId><artifactId>kafka</artifactId>'
+    echo '<version>1</version><packaging>pom</packaging><dependencies>'
+    for jar in "${kafka_jars[@]}"; do
+      IFS=: read -r group artifact version <<<"$jar"
+      echo "<dependency><groupId>$group</groupId><artifactId>$artifact</artifactId><version>$version</version></dependency>"
+    done
+    echo '</dependencies></project>'
+  } >pom.xml
+  mvn -q -B -f pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DoutputDirectory="$PWD/lib" -DincludeScope=runtime
 }
 
 # A Metadata request that names a broker shows that it answers.

@@ -62,20 +62,31 @@ stop() {
   rm -f "$data/$1.pid"
 }
 
-# build MODULE VERSION NAME: the path of a Go program, built on the first call.
-build() {
-  local program=$cache/$3-$2/$3 staging
-  mkdir -p "${program%/*}"
+# once PATH WHAT COMMAND…: PATH, which COMMAND makes on the first call. It runs in a new folder beside PATH, which holds nothing
+# but a log, and leaves there what is moved to PATH, under PATH's last name. One process makes it, the others wait.
+once() {
+  local path=$1 what=$2 staging; shift 2
+  mkdir -p "${path%/*}"
   (
     flock 9
-    [ -x "$program" ] && exit 0
-    need go "install Go, or start a Docker engine"
-    echo "building $3 $2 (some minutes, once)" >&2
-    staging=$(mktemp -d "${program%/*}/build.XXXXXX"); trap 'rm -rf "$staging"' EXIT
-    GOBIN=$staging GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "$1@$2" >&2 || exit 1
-    mv "$staging/$3" "$program"
-  ) 9>"${program%/*}/.lock" || exit 1
-  echo "$program"
+    [ -e "$path" ] && exit 0
+    echo "$what (once)" >&2
+    staging=$(mktemp -d "${path%/*}/making.XXXXXX"); trap 'rm -rf "$staging"' EXIT
+    cd "$staging"
+    ("$@") >made.log 2>&1 || { tail -n 5 made.log >&2; exit 1; }
+    mv "${path##*/}" "$path"
+  ) 9>"$path.lock" || return 1
+  echo "$path"
+}
+
+# build MODULE VERSION NAME: the path of a Go program, built on the first call.
+build() {
+  once "$cache/$3-$2/$3" "building $3 $2, some minutes" go_install "$1@$2"
+}
+
+go_install() {
+  need go "install Go, or start a Docker engine"
+  GOBIN=$PWD GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "$1"
 }
 
 # An unsigned request that the S3 server itself refuses shows that it answers.

@@ -19,19 +19,12 @@ find_java() {
 
 # The folder of the unpacked server, fetched on the first call.
 fetch_opensearch() {
-  local home=$cache/opensearch-$opensearch_version staging
-  mkdir -p "$cache"
-  (
-    flock 9
-    [ -e "$home/.complete" ] && exit 0
-    need mvn "install Maven, or start a Docker engine"
-    echo "fetching OpenSearch $opensearch_version (160 MB, once)" >&2
-    staging=$(mktemp -d "$cache/opensearch.XXXXXX"); trap 'rm -rf "$staging"' EXIT
-    mvn -q -B -f "$here/opensearch-pom.xml" "-Drelease=$opensearch_version" "-Dinto=$staging" process-resources >&2 || exit 1
-    rm -rf "$home"
-    mv "$staging/opensearch-$opensearch_version" "$home" && : >"$home/.complete"
-  ) 9>"$cache/opensearch.lock" || exit 1
-  echo "$home"
+  once "$cache/opensearch-$opensearch_version" "fetching OpenSearch $opensearch_version, 160 MB" unpack_opensearch
+}
+
+unpack_opensearch() {
+  need mvn "install Maven, or start a Docker engine"
+  mvn -q -B -f "$here/opensearch-pom.xml" "-Drelease=$opensearch_version" "-Dinto=$PWD" process-resources
 }
 
 opensearch_answers() {

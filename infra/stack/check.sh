@@ -29,21 +29,14 @@ find_helm() {
 
 # Compose is not made for `go install`: it excludes versions of what it needs, which only a module of its own can.
 build_compose() {
-  local version=$1 program=$cache/docker-compose-$1/docker-compose staging
-  mkdir -p "${program%/*}"
-  (
-    flock 9
-    [ -x "$program" ] && exit 0
-    echo "building docker-compose $version (some minutes, once)" >&2
-    staging=$(mktemp -d "${program%/*}/build.XXXXXX"); trap 'rm -rf "$staging"' EXIT
-    cd "$staging"
-    export GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOWORK=off
-    { go mod init stack && go get "github.com/docker/compose/v5/cmd@$version"; } >build.log 2>&1 &&
-      go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$version" \
-        -o docker-compose github.com/docker/compose/v5/cmd >>build.log 2>&1 || { tail -n 3 build.log >&2; exit 1; }
-    mv docker-compose "$program"
-  ) 9>"${program%/*}/.lock" || return 1
-  echo "$program"
+  once "$cache/docker-compose-$1/docker-compose" "building docker-compose $1, some minutes" compose_module "$1"
+}
+
+compose_module() {
+  export GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOWORK=off
+  go mod init stack && go get "github.com/docker/compose/v5/cmd@$1" &&
+    go build -trimpath -ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$1" \
+      -o docker-compose github.com/docker/compose/v5/cmd
 }
 
 own_rules() {

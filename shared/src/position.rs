@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -175,6 +176,21 @@ pub enum PositionError {
     },
 }
 
+/// The same offsets in as few ranges as can be: in order, none empty, those that touch or overlap as one.
+#[must_use]
+pub fn united(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+    all.sort_unstable_by_key(|range| (range.start, range.end));
+    let mut united: Vec<Range<u64>> = Vec::new();
+    for range in all {
+        match united.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => united.push(range),
+        }
+    }
+    united
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +200,18 @@ mod tests {
         for text in ["files", "trips/0", "trips~2/17"] {
             assert_eq!(text.parse::<LogPartition>().expect(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn ranges_are_united_to_the_fewest() {
+        let of = |ranges: &[(u64, u64)]| {
+            let united = united(ranges.iter().map(|(start, end)| *start..*end));
+            united.into_iter().map(|range| (range.start, range.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[(7, 7), (5, 3)]), []);
+        assert_eq!(of(&[(9, 12), (4, 6), (6, 9), (20, 21)]), [(4, 12), (20, 21)]);
+        assert_eq!(of(&[(1, 9), (2, 3), (9, 9)]), [(1, 9)]);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Work {
             let mut outcome = run_seed(seed, folder.path(), wanted)?;
             if self.args.twice {
                 let again = run_seed(seed, folder.path(), wanted)?;
-                if again.trace.hash != outcome.trace.hash {
+                if again.trace.hash() != outcome.trace.hash() {
                     outcome.findings.push(format!("it does not replay{}", first_difference(&outcome, &again)));
                 }
             }

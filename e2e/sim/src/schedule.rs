@@ -1,6 +1,7 @@
 //! The scheduler: lets one waiting call pass at a time, decides what goes wrong with it, and who dies.
 
 use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -29,8 +30,8 @@ struct Rates {
 /// The order of calls and faults, as a hash and, if asked for, as lines.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    /// FNV-1a over all lines.
-    pub hash: u64,
+    /// Over all lines; the same in every process of one build.
+    hasher: DefaultHasher,
     /// Number of lines.
     pub steps: u64,
     /// The lines.
@@ -38,14 +39,18 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Equal for equal lines.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hasher.finish()
+    }
+
     fn new(verbose: bool) -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, steps: 0, lines: verbose.then(Vec::new) }
+        Self { hasher: DefaultHasher::new(), steps: 0, lines: verbose.then(Vec::new) }
     }
 
     fn add(&mut self, line: String) {
-        for byte in line.bytes().chain([b'\n']) {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        line.hash(&mut self.hasher);
         self.steps += 1;
         if let Some(lines) = &mut self.lines {
             lines.push(line);

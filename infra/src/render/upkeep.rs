@@ -38,8 +38,14 @@ pub fn pack(report: &PackReport) -> String {
         ),
     };
     let removed = counted(report.removed, "small segment");
+    let rejects = match (report.packed_rejects, report.removed_rejects) {
+        (0, 0) => String::new(),
+        (put, removed) => {
+            format!("; rejects: {} put, {removed} small removed", counted(put, "packed object"))
+        }
+    };
     format!(
-        "{packed}; {removed} ({}) removed, in {}\n",
+        "{packed}; {removed} ({}) removed{rejects}, in {}\n",
         format_bytes(report.removed_bytes),
         format_elapsed(report.elapsed_ms)
     )

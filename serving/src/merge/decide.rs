@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tidemark_shared::live::{LiveRange, is_behind, live_range};
-use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition};
+use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, united};
 use tidemark_shared::sql::CutError;
 
 /// Lost offsets, by partition.
@@ -70,9 +70,7 @@ pub fn together(curated: LostRanges, met: LostRanges) -> LostRanges {
     let mut all = curated;
     for (partition, ranges) in met {
         let known = all.entry(partition).or_default();
-        known.extend(ranges);
-        known.sort_unstable_by_key(|range| (range.start, range.end));
-        known.dedup();
+        *known = united(std::mem::take(known).into_iter().chain(ranges));
     }
     all
 }
@@ -107,7 +105,7 @@ mod tests {
     fn a_lost_range_is_told_once_whoever_knows_it() {
         let partition: LogPartition = "t/0".parse().expect("a partition");
         let lost = |ranges: &[Range<u64>]| LostRanges::from([(partition.clone(), ranges.to_vec())]);
-        let both = together(lost(std::slice::from_ref(&(3..5))), lost(&[3..5, 9..12]));
+        let both = together(lost(std::slice::from_ref(&(3..5))), lost(&[3..4, 9..10, 10..12]));
         assert_eq!(both, lost(&[3..5, 9..12]));
         let below = lost_below(both, &coverage(&[("t/0", 7)]));
         assert_eq!(below, LostRanges::from([(partition.clone(), vec![Range { start: 3, end: 5 }])]));

@@ -30,7 +30,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use serde::Serialize;
 
 use crate::counts::Counts;
-use crate::position::{Coverage, LogPartition};
+use crate::position::{Coverage, LogPartition, united};
 use crate::reject::Reject;
 
 /// Which view: a dataset's generation.
@@ -95,17 +95,8 @@ impl LiveUsage {
 /// Lost offsets of a partition after `more` of them were met, without those below `floor`: in order, each once.
 #[must_use]
 pub fn lost_with(known: &[Range<u64>], more: &[Range<u64>], floor: u64) -> Vec<Range<u64>> {
-    let mut all: Vec<Range<u64>> = known.iter().chain(more).filter(|lost| lost.end > floor).cloned().collect();
-    all.sort_unstable_by_key(|lost| (lost.start, lost.end));
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for lost in all {
-        match joined.last_mut() {
-            // Met in parts, or once more after a step back.
-            Some(last) if lost.start <= last.end => last.end = last.end.max(lost.end),
-            _ => joined.push(lost),
-        }
-    }
-    joined
+    // Some may have been met in parts, or once more after a step back.
+    united(known.iter().chain(more).filter(|lost| lost.end > floor).cloned())
 }
 
 /// Real-time views. All calls may be made from many tasks at once; one writer a view and partition.
