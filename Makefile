@@ -21,6 +21,8 @@ RECORDS ?= 300000
 SEED ?=
 # Seeds that sim runs.
 SEEDS ?= 1000
+# Anything but empty: sim is built optimized, which pays from some ten thousand seeds on.
+OPTIMIZED ?=
 # Minutes a fuzz target, and of fuzz-http (10 unless set); minutes that chaos and chaos-stack go on for at least.
 MINUTES ?=
 # Further arguments of cargo, e.g. CARGO_FLAGS=--offline.
@@ -30,6 +32,8 @@ BUILD_TOOLS ?= yes
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The dependencies of every other build, and our own crates optimized.
 FAST = $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+# The simulation beside them.
+FAST_SIM = $(FAST) --config profile.dev.package.tidemark-sim.opt-level=3
 # One build for all benchmarks.
 BENCH_BUILD = cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(FAST)
 # What stack-logs shows: all, or names such as `kafka tidemark-serving`.
@@ -97,7 +101,8 @@ chaos-batch: build ## Kill ingest and recompute KILLS times each, on a local dir
 chaos-stack: setup-python build ## Break Kafka, OpenSearch, S3, PostgreSQL and our processes FAULTS times under load; audit all answers
 	.venv/bin/python e2e/chaos/stack.py --tidemark $(TARGET)/debug/tidemark $(if $(filter once,$(FAULTS)),--once,--faults $(FAULTS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-sim: build ## Simulate the whole platform on one thread in SEEDS orders of calls and faults; SEED=n shows one
+sim: setup ## Simulate the whole platform on one thread in SEEDS orders of calls and faults; SEED=n shows one
+	cargo build --workspace --bins $(CARGO_FLAGS) $(if $(OPTIMIZED),$(FAST_SIM))
 	@$(TARGET)/debug/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
 days: build ## Work through HOURS of a steady stream at a simulated clock, and count objects each hour

@@ -17,6 +17,8 @@ use crate::world::World;
 const SETTLE_TURNS: usize = 3;
 /// An actor that neither ends nor waits for so long hangs.
 const HANG: Duration = Duration::from_secs(60);
+/// How far the clock jumps at most, either way: past every grace and age that is counted.
+const JUMP_MAX_MS: u64 = 3 * 3_600 * 1_000;
 
 /// How much goes wrong, in a thousand calls; a function of the seed.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +27,8 @@ struct Rates {
     deaths: u64,
     /// How likely calls that failed are done at the next step.
     late: u64,
+    /// How often the clock jumps.
+    jumps: u64,
 }
 
 /// The order of calls and faults, as a hash and, if asked for, as lines.
@@ -68,6 +72,8 @@ struct Slot {
 pub struct Schedule {
     world: Arc<World>,
     chance: Random,
+    /// For the clock alone.
+    time: Random,
     rates: Rates,
     slots: Vec<Slot>,
     late: Vec<BoxFuture<'static, ()>>,
@@ -78,11 +84,12 @@ impl Schedule {
     /// All actors, none of which has begun.
     #[must_use]
     pub fn new(world: Arc<World>, verbose: bool) -> Self {
-        let mut chance = Random::part(world.seed, 2);
+        let (mut chance, mut time) = (Random::part(world.seed, 2), Random::part(world.seed, 6));
         let rates = Rates {
             faults: chance.pick(&[0, 2, 6, 30]),
             deaths: chance.pick(&[0, 1, 3, 8]),
             late: chance.pick(&[20, 200]),
+            jumps: time.pick(&[0, 0, 0, 10]),
         };
         // Batch work takes the most calls, so that it gets the most turns.
         let least = |actor: usize| if CAST[actor] == Role::Batch { 8 } else { 1 };
@@ -91,7 +98,7 @@ impl Schedule {
             Slot { future: None, life: 0, weight }
         });
         let slots = slots.collect();
-        Self { world, chance, rates, slots, late: Vec::new(), trace: Trace::new(verbose) }
+        Self { world, chance, time, rates, slots, late: Vec::new(), trace: Trace::new(verbose) }
     }
 
     /// Runs `steps` calls, or until something is found; then everybody dies. Gives the trace.
@@ -140,6 +147,7 @@ impl Schedule {
         let (id, call, key) = calls[at].clone();
         let (verdict, dies) = self.fate(actor, call);
         self.world.clock.pass(self.chance.below(30));
+        self.jump();
         let (role, life, end) = (CAST[actor], self.slots[actor].life, if dies { ", dies" } else { "" });
         self.trace.add(format!("{role:?} {actor}.{life}: {call:?} {key}: {verdict:?}{end}"));
         self.world.gate.set_active(actor);
@@ -155,6 +163,17 @@ impl Schedule {
             self.drive(actor).await;
         }
         true
+    }
+
+    fn jump(&mut self) {
+        if !self.time.per_mille(self.rates.jumps) {
+            return;
+        }
+        let far = i64::try_from(self.time.below(JUMP_MAX_MS)).unwrap_or(0);
+        let ms = if self.time.per_mille(500) { far } else { -far };
+        self.world.clock.jump(ms);
+        self.world.count("jump of the clock");
+        self.trace.add(format!("the clock jumps by {ms} ms"));
     }
 
     /// What becomes of a call, and whether its actor dies of it.

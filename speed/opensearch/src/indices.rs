@@ -105,7 +105,7 @@ impl Cluster {
         start: u64,
     ) -> Result<IndexRef, Failure> {
         let name = names::row_index(&self.prefix, &handle.view, partition, start);
-        let _names = self.leases.names.lock().await;
+        let _names = self.leases.names.read().await;
         self.leases.revive(&name);
         let meta = handle.row_meta();
         self.create_index(&name, handle.mapping.mappings(&meta)).await?;
@@ -167,7 +167,7 @@ impl Cluster {
         if !self.leases.has_doomed() {
             return Ok(false);
         }
-        let _names = self.leases.names.lock().await;
+        let _names = self.leases.names.write().await;
         let free = self.leases.take_free().await;
         let mut free = free.into_iter();
         let mut removed = false;

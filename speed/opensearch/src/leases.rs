@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{Mutex as AsyncMutex, RwLock};
+use tokio::sync::RwLock;
 
 /// Keeps an index while it is alive.
 #[derive(Debug)]
@@ -15,8 +15,9 @@ pub(crate) struct Lease(());
 pub(crate) struct Leases {
     /// Held for reading from a look at the state until its leases are taken; for writing, to see who has none.
     pub(crate) gate: RwLock<()>,
-    /// Held while indices are made or removed: one name at a time means one thing.
-    pub(crate) names: AsyncMutex<()>,
+    /// Held for reading while indices are made, each by its partition's one writer, and for writing while some are removed: none
+    /// is removed that is being made again.
+    pub(crate) names: RwLock<()>,
     state: Mutex<State>,
 }
 

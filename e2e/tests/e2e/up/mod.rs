@@ -9,6 +9,7 @@ mod life;
 mod limits;
 mod metrics;
 mod recompute;
+mod restore;
 
 use std::collections::BTreeMap;
 
