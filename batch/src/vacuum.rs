@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use tidemark_shared::backoff::{Attempts, Backoff};
+use tidemark_shared::curated;
 use tidemark_shared::layout;
 use tidemark_shared::ledger::{Entry, LedgerState, Location};
 
@@ -36,8 +37,8 @@ pub(crate) struct Named {
     pub(crate) folders: Vec<Path>,
     /// The current generation's folder.
     pub(crate) current: Option<Path>,
-    /// When the current generation took over: before that, queries read the one before it.
-    pub(crate) switched_at: DateTime<Utc>,
+    /// Generations that another took over from, not long ago, and when: before that, queries read them.
+    pub(crate) replaced: HashMap<String, DateTime<Utc>>,
     /// True while the first generation is being made or one takes over from another: then nothing curated goes, for
     /// there is no log to put a fence into.
     pub(crate) switching: bool,
@@ -80,24 +81,17 @@ pub(crate) enum Fate {
     Orphan,
 }
 
-/// Decides over one object. `newest_of_generation` is the last write to the generation it belongs to: a recompute in
-/// the making writes on and on, and a generation that was in use counts as old only from the switch on.
-pub(crate) fn fate(
-    object: &ObjectMeta,
-    named: &Named,
-    newest_of_generation: Option<DateTime<Utc>>,
-    limits: Limits,
-) -> Fate {
+/// Decides over one object. `alive_at` is the last sign of life of the generation it belongs to: a recompute in the making
+/// writes on and on, and a generation that was in use counts as old only from the switch to the next one on.
+pub(crate) fn fate(object: &ObjectMeta, named: &Named, alive_at: Option<DateTime<Utc>>, limits: Limits) -> Fate {
     let below = |folder: &Path| object.location.prefix_matches(folder);
     if named.keys.contains(&object.location) || named.folders.iter().any(below) {
         return Fate::Named;
     }
     let written = object.last_modified;
-    let old = match newest_of_generation {
+    let old = match alive_at {
         Some(_) if named.switching => false,
-        Some(newest) if !named.current.as_ref().is_some_and(below) => {
-            written.max(newest).max(named.switched_at) < limits.answered
-        }
+        Some(alive_at) if !named.current.as_ref().is_some_and(below) => written.max(alive_at) < limits.answered,
         _ => written < limits.unnamed,
     };
     if old { Fate::Orphan } else { Fate::TooYoung }
@@ -161,11 +155,14 @@ impl Batch {
         // Our own marks make nothing young; they go with the last of their generation.
         objects.retain(|object| !is_mark(&object.location, dataset));
         let (named, table) = self.named(dataset, request, limits).await?;
-        let newest = newest_by_generation(&objects, dataset);
+        let mut alive = newest_by_generation(&objects, dataset);
+        for (generation, at) in &named.replaced {
+            alive.entry(generation.clone()).and_modify(|newest| *newest = (*newest).max(*at));
+        }
         let mut found = Findings { orphans: Vec::new(), too_young: Vec::new(), table };
         for object in objects {
-            let newest = generation_of(&object.location, dataset).and_then(|g| newest.get(&g).copied());
-            match fate(&object, &named, newest, limits) {
+            let alive_at = generation_of(&object.location, dataset).and_then(|g| alive.get(&g).copied());
+            match fate(&object, &named, alive_at, limits) {
                 Fate::Named => {}
                 Fate::TooYoung => found.too_young.push(object),
                 Fate::Orphan => found.orphans.push(object),
@@ -258,9 +255,7 @@ impl Batch {
         named.keys = raw_keys(&self.ledger(dataset).state().await?);
         named.switching = !request.force;
         let Some((number, pointer)) = self.pointer(dataset).await? else { return Ok((named, None)) };
-        let pointers = self.store.list(&layout::currents(dataset)).await?;
-        let newest = pointers.iter().find(|meta| layout::number_of(&meta.location) == Some(number));
-        named.switched_at = newest.map(|meta| meta.last_modified).unwrap_or_default();
+        named.replaced = self.replaced_since(dataset, number, limits.answered).await?;
         let Some(table) = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await? else {
             return Ok((named, None));
         };
@@ -276,6 +271,27 @@ impl Batch {
         }
         named.keys.extend(table.removed_since(limits.answered).await?);
         Ok((named, Some(table)))
+    }
+}
+
+impl Batch {
+    /// Generations that one up to pointer `number` took over from at or after `since`, and when.
+    async fn replaced_since(
+        &self,
+        dataset: &str,
+        number: u64,
+        since: DateTime<Utc>,
+    ) -> Result<HashMap<String, DateTime<Utc>>, BatchError> {
+        let pointers = self.store.list(&layout::currents(dataset)).await?;
+        let mut replaced = HashMap::new();
+        for pointer in pointers.iter().filter(|pointer| pointer.last_modified >= since) {
+            let n = layout::number_of(&pointer.location).filter(|n| *n <= number);
+            let Some(before) = n.and_then(|n| n.checked_sub(1)) else { continue };
+            if let Some(left) = curated::pointer(self.store.objects().as_ref(), dataset, before).await? {
+                replaced.insert(left.generation, pointer.last_modified);
+            }
+        }
+        Ok(replaced)
     }
 }
 
@@ -323,34 +339,34 @@ mod tests {
 
     #[test]
     fn only_old_and_unnamed_objects_go() {
-        let named = |switched_at| Named {
+        let named = Named {
             keys: BTreeSet::from([Path::from("curated/d/g/table/a")]),
             folders: vec![Path::from("curated/d/g/table/_delta_log")],
             current: Some(Path::from("curated/d/g")),
-            switched_at: time(switched_at),
+            replaced: HashMap::new(),
             switching: false,
         };
         let limits = Limits { unnamed: time(20), answered: time(10) };
         let cases = [
-            ("curated/d/g/table/a", 0, Some(0), 0, Fate::Named),
-            ("curated/d/g/table/_delta_log/0.json", 0, Some(0), 0, Fate::Named),
-            ("curated/d/g/table/b", 5, Some(99), 0, Fate::Orphan),
-            ("curated/d/g/table/b", 50, Some(50), 0, Fate::TooYoung),
-            ("curated/d/old/table/a", 5, Some(5), 0, Fate::Orphan),
+            ("curated/d/g/table/a", 0, Some(0), Fate::Named),
+            ("curated/d/g/table/_delta_log/0.json", 0, Some(0), Fate::Named),
+            ("curated/d/g/table/b", 5, Some(99), Fate::Orphan),
+            ("curated/d/g/table/b", 50, Some(50), Fate::TooYoung),
+            ("curated/d/old/table/a", 5, Some(5), Fate::Orphan),
             // It answered until a moment ago, or within the grace.
-            ("curated/d/old/table/a", 5, Some(5), 40, Fate::TooYoung),
-            ("curated/d/old/table/a", 5, Some(5), 15, Fate::TooYoung),
-            ("curated/d/old/table/a", 5, Some(5), 9, Fate::Orphan),
+            ("curated/d/old/table/a", 5, Some(40), Fate::TooYoung),
+            ("curated/d/old/table/a", 5, Some(15), Fate::TooYoung),
+            ("curated/d/old/table/a", 5, Some(9), Fate::Orphan),
             // A generation in the making: its first files are old, its last one is not.
-            ("curated/d/new/table/a", 5, Some(50), 0, Fate::TooYoung),
-            ("raw/d/files/data/ab/x.csv", 5, None, 40, Fate::Orphan),
-            ("raw/d/files/data/ab/x.csv", 15, None, 40, Fate::Orphan),
+            ("curated/d/new/table/a", 5, Some(50), Fate::TooYoung),
+            ("raw/d/files/data/ab/x.csv", 5, None, Fate::Orphan),
+            ("raw/d/files/data/ab/x.csv", 15, None, Fate::Orphan),
         ];
-        for (key, at, newest, switched, wanted) in cases {
-            let decided = fate(&object(key, at), &named(switched), newest.map(time), limits);
+        for (key, at, alive_at, wanted) in cases {
+            let decided = fate(&object(key, at), &named, alive_at.map(time), limits);
             assert_eq!(decided, wanted, "{key} at {at}");
         }
-        let switching = Named { switching: true, ..named(0) };
+        let switching = Named { switching: true, ..named };
         for (key, newest, wanted) in [
             ("curated/d/g/table/b", Some(time(5)), Fate::TooYoung),
             ("curated/d/old/table/a", Some(time(5)), Fate::TooYoung),

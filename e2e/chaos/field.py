@@ -93,11 +93,13 @@ class Watcher(Asker):
 
     def take(self, answer: dict) -> None:
         super().take(answer)
+        # what is curated is behind what is live: each table goes forward by itself
+        table = answer["sql"].split(" FROM ", 1)[1].split()[0]
         for partition, end in answer["as_of"][DATASET]["positions"].items():
-            before = self.last.get(partition, 0)
+            before = self.last.get((table, partition), 0)
             if end < before:
                 self.field.moved_back(partition, before, end)
-            self.last[partition] = end
+            self.last[table, partition] = end
 
 
 class Field:
@@ -297,8 +299,9 @@ class Field:
             return json.loads(answer.read() or b"null")
 
     def indices(self, kind: str) -> list[str]:
-        found = self.search("GET", f"_cat/indices/chaos__{DATASET}__*__{kind}?format=json&h=index")
-        return sorted(index["index"] for index in found)
+        """Names, in the order in which they were made."""
+        path = f"_cat/indices/chaos__{DATASET}__*__{kind}?format=json&h=index&s=creation.date"
+        return [index["index"] for index in self.search("GET", path)]
 
     # ---- afterwards ---------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 //! Vacuums at the worst moments: what a slow run is about to name, and what queries may still read.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt as _;
 use tidemark_batch::report::quiet;
@@ -97,6 +99,45 @@ async fn what_queries_may_read_is_kept_for_the_grace_whatever_the_age() {
     assert_eq!(vacuum(&batch).await, Vec::<String>::new(), "a generation went within the grace");
     let removed = vacuum(&home.batch_with(without_grace())).await;
     assert!(removed.iter().any(|key| key.contains("_delta_log")), "{removed:?}");
+    home.vacuum().await;
+}
+
+fn generations(home: &Home) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(home.path("store/curated/events")).expect("it is there");
+    entries.map(|entry| entry.expect("listed").file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn age(folder: &Path, by: Duration) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("listed").path();
+        if path.is_dir() {
+            age(&path, by);
+        } else {
+            let file = std::fs::File::options().write(true).open(&path).expect("our file");
+            file.set_modified(SystemTime::now() - by).expect("its time can be set");
+        }
+    }
+}
+
+/// However often definitions change: a generation's grace begins when it was replaced, not when the last one was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generation_that_was_replaced_long_ago_goes_though_another_one_was_just_now() {
+    let home = Home::new().await;
+    let batch = home.batch();
+    home.ingest(&batch, &["a.csv"]).await.expect("ingests");
+    let first = generations(&home);
+    home.apply(DOUBLED).await;
+    batch.recompute("events", &quiet()).await.expect("recomputes");
+    let second = generations(&home);
+    age(&home.path("store/curated"), Duration::from_secs(48 * 3_600));
+    batch.recompute("events", &quiet()).await.expect("recomputes");
+    let third = generations(&home);
+    assert_eq!((first.len(), second.len(), third.len()), (2, 3, 4), "a generation each, and the pointers");
+
+    let removed = vacuum(&batch).await;
+    let gone: Vec<_> = first.iter().filter(|name| removed.iter().any(|key| key.contains(*name))).collect();
+    assert_eq!(gone.len(), 1, "the first generation: {removed:?}");
+    assert!(removed.iter().all(|key| key.contains(gone[0])), "and none that answered a moment ago: {removed:?}");
     home.vacuum().await;
 }
 

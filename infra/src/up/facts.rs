@@ -33,6 +33,8 @@ const ONE_RECORD: ReadLimits = ReadLimits { records_max: 1, bytes_max: 1 };
 const STATUS_MAX: Duration = Duration::from_secs(3);
 /// When a producer that was refused is to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long records wait for the stream of a dataset that was applied a moment ago.
+const OPENING_MAX: Duration = Duration::from_secs(5);
 
 /// See the module's text.
 pub(super) struct Facts {
@@ -61,6 +63,9 @@ impl Facts {
             Some(applied) if applied.definition.stream.is_none() => IntakeError::NoStream { dataset },
             Some(_) => {
                 self.streams.look_at_definitions();
+                if let Some(stream) = self.streams.opened(&dataset, OPENING_MAX).await {
+                    return Ok(stream);
+                }
                 let reason = "its stream is being opened".to_owned();
                 IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
             }

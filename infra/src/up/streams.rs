@@ -32,6 +32,8 @@ pub(super) struct Streams {
     /// What is known of definitions: the newest number, and whether it has a stream. `None` before the first look.
     declared: RwLock<Option<BTreeMap<String, Declared>>>,
     look: Notify,
+    /// Told when a stream is there that was not.
+    opened: Notify,
     /// True if the next look is to be at definitions, too.
     look_at_definitions: AtomicBool,
 }
@@ -51,12 +53,29 @@ impl Streams {
             all: RwLock::default(),
             declared: RwLock::default(),
             look: Notify::new(),
+            opened: Notify::new(),
             look_at_definitions: AtomicBool::new(false),
         }
     }
 
     pub(super) fn get(&self, dataset: &str) -> Option<Arc<Stream>> {
         self.all.read().unwrap_or_else(PoisonError::into_inner).get(dataset).cloned()
+    }
+
+    /// A dataset's stream once it is open; `None` if it is not `within` this time.
+    pub(super) async fn opened(&self, dataset: &str, within: Duration) -> Option<Arc<Stream>> {
+        let opened = async {
+            loop {
+                let mut next = std::pin::pin!(self.opened.notified());
+                // Before the look, so that none is missed between the two.
+                next.as_mut().enable();
+                match self.get(dataset) {
+                    Some(stream) => return stream,
+                    None => next.await,
+                }
+            }
+        };
+        tokio::time::timeout(within, opened).await.ok()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Stream>> {
@@ -239,6 +258,7 @@ impl Streams {
                 let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
                 all.insert(dataset.to_owned(), Arc::clone(&stream));
                 drop(all);
+                self.opened.notify_waiters();
                 self.declare(dataset, now);
                 return Ok(Some(stream));
             }
