@@ -105,8 +105,8 @@ sim: setup ## Simulate the whole platform on one thread in SEEDS orders of calls
 	cargo build --workspace --bins $(CARGO_FLAGS) $(if $(OPTIMIZED),$(FAST_SIM))
 	@$(TARGET)/debug/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
-days: build ## Work through HOURS of a steady stream at a simulated clock, and count objects each hour
-	@$(TARGET)/debug/days --hours $(or $(HOURS),72)
+days: build ## Work through HOURS of a steady stream at a simulated clock, and count objects each hour; OPENSEARCH=URL has the views
+	@$(TARGET)/debug/days --hours $(or $(HOURS),72) $(if $(OPENSEARCH),--opensearch $(OPENSEARCH))
 
 fuzz: setup ## Run every fuzz target for MINUTES (needs a C++ compiler)
 	CARGO_FLAGS="$(CARGO_FLAGS)" shared/fuzz/run.sh $$(($(or $(MINUTES),10) * 60))

@@ -9,11 +9,13 @@ use chrono::Utc;
 use futures::TryStreamExt as _;
 use tidemark_batch::report::quiet;
 use tidemark_batch::{BatchSettings, Upkeep};
+use tidemark_e2e::door::Door;
 use tidemark_e2e::random::Random;
+use tidemark_opensearch::{OpenSearchUrl, OpenSearchView, OpenSearchViewSettings, UrlError};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::chain;
-use tidemark_shared::live::LiveView as _;
+use tidemark_shared::live::LiveView;
 use tidemark_shared::log::{Record, Retention, Routed};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::segment::Archive;
@@ -27,6 +29,8 @@ use crate::world::{Measures, World};
 
 /// The actor as whom everything is done.
 const KEEPER: usize = 6;
+/// Offsets of a partition that an index of a cluster holds: some hours of them.
+const INDEX_OFFSETS: u64 = 1_024;
 
 /// What is to be worked.
 #[derive(Debug, Clone, Copy)]
@@ -70,34 +74,85 @@ pub struct Sample {
     pub bytes: u64,
     /// Rows in the real-time views.
     pub live_rows: u64,
+    /// Indices of the views, where they are in a cluster.
+    pub indices: u64,
 }
 
 struct Day {
     world: Arc<World>,
+    cluster: Option<Cluster>,
     actor: Actor,
     chance: Random,
     upkeep: Upkeep,
     appended: u64,
 }
 
-/// Works through `plan` and tells what there was after each hour. The answer at the end is checked against the oracle.
+/// Works through `plan` and tells what there was after each hour. The answer at the end is checked against the oracle. Views
+/// are in memory, or in the cluster at `opensearch` (`http://host:9200`), from which they are removed afterwards.
 ///
 /// # Errors
 /// What failed, or what is wrong with the answer.
-pub async fn work(plan: Plan, folder: &Path, told: &(dyn Fn(&Sample) + Sync)) -> Result<Vec<Sample>, String> {
+pub async fn work(
+    plan: Plan,
+    folder: &Path,
+    opensearch: Option<&str>,
+    told: &(dyn Fn(&Sample) + Sync),
+) -> Result<Vec<Sample>, String> {
     let batch = BatchSettings { threads: 1, grace: Duration::from_secs(60), ..BatchSettings::default() };
     let measures = Measures { batch, view_bytes_max: 1 << 30, appends: 0, retention: true };
     // It ends about now: the Delta library forgets removed files by the machine's clock.
     let hours = i64::try_from(plan.hours).unwrap_or(i64::MAX);
     let begin = chrono::TimeDelta::try_hours(hours).and_then(|worked| Utc::now().checked_sub_signed(worked));
-    let clock = Clock::starting_at(begin.ok_or("so many hours are no time")?);
-    let world = Arc::new(World::with(0, CAST.len(), folder.to_owned(), None, measures, clock).await);
+    let clock = Arc::new(Clock::starting_at(begin.ok_or("so many hours are no time")?));
+    let cluster = opensearch.map(Cluster::at);
+    let views = cluster.as_ref().map(|cluster| cluster.views(&clock)).transpose()?;
+    let world = Arc::new(World::with(0, CAST.len(), folder.to_owned(), None, measures, clock, views).await);
     world.gate.open();
     world.disk.age_logs();
     let handle = world.gate.handle(KEEPER);
     let actor = Actor { world: Arc::clone(&world), handle, number: KEEPER, life: 0 };
-    let mut day = Day { world, actor, chance: Random::part(0, 5), upkeep: Upkeep::default(), appended: 0 };
-    day.run(plan, told).await
+    let mut day = Day { world, cluster, actor, chance: Random::part(0, 5), upkeep: Upkeep::default(), appended: 0 };
+    let worked = day.run(plan, told).await;
+    if let Some(cluster) = &day.cluster {
+        cluster.clean_up()?;
+    }
+    worked
+}
+
+/// Views in OpenSearch, of this process alone.
+struct Cluster {
+    door: Door,
+    prefix: String,
+}
+
+impl Cluster {
+    fn at(url: &str) -> Self {
+        Self { door: Door::at(url.to_owned(), None), prefix: format!("days-{}", std::process::id()) }
+    }
+
+    fn views(&self, clock: &Arc<Clock>) -> Result<Arc<dyn LiveView>, String> {
+        let url: OpenSearchUrl = format!("opensearch+{}/{}", self.door.url, self.prefix)
+            .parse()
+            .map_err(|error: UrlError| error.to_string())?;
+        let settings = OpenSearchViewSettings { index_offsets: INDEX_OFFSETS, ..OpenSearchViewSettings::default() };
+        let views = OpenSearchView::new(&url, Arc::clone(clock) as Arc<dyn Ambient>, settings);
+        Ok(Arc::new(views.map_err(|error| chain(&error))?))
+    }
+
+    /// Names of all indices.
+    fn indices(&self) -> Result<Vec<String>, String> {
+        let found = self.door.get(&format!("/_cat/indices/{}__*?format=json&h=index", self.prefix));
+        let found = found.map_err(|error| error.to_string())?;
+        let name = |index: &serde_json::Value| index["index"].as_str().map(ToOwned::to_owned);
+        Ok(found.as_array().into_iter().flatten().filter_map(name).collect())
+    }
+
+    fn clean_up(&self) -> Result<(), String> {
+        for index in self.indices()? {
+            self.door.ask("DELETE", &format!("/{index}"), &[], b"").map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
 }
 
 impl Day {
@@ -190,6 +245,9 @@ impl Day {
         let status = world.batch(None).status(DATASET).await.map_err(|error| chain(&error))?;
         sample.named_files = status.data_files;
         sample.live_rows = world.serving().view.usage().rows;
+        if let Some(cluster) = &self.cluster {
+            sample.indices = cluster.indices()?.len() as u64;
+        }
         Ok(sample)
     }
 }

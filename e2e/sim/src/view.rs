@@ -1,4 +1,4 @@
-//! The real-time view of an actor: the product's view in memory, behind the gate.
+//! The real-time view of an actor: the product's view in memory, or for days of work another one, behind the gate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
 use tidemark_shared::position::Coverage;
-use tidemark_speed::live::memory::MemoryView;
 
 use crate::gate::{Call, Handle};
 
@@ -23,7 +22,7 @@ pub enum Plant {
 
 /// See the module's text.
 pub struct GatedView {
-    view: Arc<MemoryView>,
+    view: Arc<dyn LiveView>,
     handle: Handle,
     plant: Option<Plant>,
 }
@@ -41,7 +40,7 @@ fn fault(reason: &'static str) -> LiveError {
 impl GatedView {
     /// The view as an actor has it.
     #[must_use]
-    pub fn new(view: Arc<MemoryView>, handle: Handle, plant: Option<Plant>) -> Self {
+    pub fn new(view: Arc<dyn LiveView>, handle: Handle, plant: Option<Plant>) -> Self {
         Self { view, handle, plant }
     }
 }

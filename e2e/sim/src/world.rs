@@ -11,6 +11,7 @@ use tidemark_e2e::random::Random;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::{ErrorKind, Kind, chain};
+use tidemark_shared::live::LiveView;
 use tidemark_shared::log::memory::MemoryLog;
 use tidemark_shared::log::{Log, Topic, TopicName};
 use tidemark_shared::position::{LogPartition, Source};
@@ -31,7 +32,7 @@ pub struct Serving {
     /// How often it died before.
     pub life: u32,
     /// The views.
-    pub view: Arc<MemoryView>,
+    pub view: Arc<dyn LiveView>,
     /// How full they are.
     pub pressure: Arc<Pressure>,
     /// The generations that are kept up.
@@ -94,6 +95,7 @@ pub struct World {
     pub versions: [String; 2],
     /// Measures.
     pub measures: Measures,
+    views: Option<Arc<dyn LiveView>>,
     /// Defect on purpose.
     pub plant: Option<Plant>,
     /// Folder with files to ingest.
@@ -128,19 +130,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl World {
     /// A dataset with its first definition and an empty generation, in the measures of the seed.
     pub async fn new(seed: u64, actors: usize, folder: PathBuf, plant: Option<Plant>) -> Self {
-        Self::with(seed, actors, folder, plant, Measures::of(seed), Clock::default()).await
+        Self::with(seed, actors, folder, plant, Measures::of(seed), Arc::default(), None).await
     }
 
-    /// The same in other measures and at another time.
+    /// The same in other measures, at another time and, if some are named, with views that no death of a process takes away.
     pub async fn with(
         seed: u64,
         actors: usize,
         folder: PathBuf,
         plant: Option<Plant>,
         measures: Measures,
-        clock: Clock,
+        clock: Arc<Clock>,
+        views: Option<Arc<dyn LiveView>>,
     ) -> Self {
-        let clock = Arc::new(clock);
         let disk = Arc::new(Disk::new(Arc::clone(&clock)));
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>));
         let name = TopicName::new(DATASET).expect("a valid name");
@@ -151,7 +153,7 @@ impl World {
             let applied = registry::apply(&store, &data::sources(variant)).await.expect("a valid definition");
             versions[variant] = applied.version.to_string();
         }
-        let serving = Mutex::new(Arc::new(serving(&clock, &measures, 0)));
+        let serving = Mutex::new(Arc::new(serving(&clock, &measures, views.as_ref(), 0)));
         let world = Self {
             seed,
             gate: Arc::new(Gate::new(actors)),
@@ -163,6 +165,7 @@ impl World {
             source: Source::topic(DATASET).expect("a valid name"),
             versions,
             measures,
+            views,
             plant,
             folder,
             files: Mutex::default(),
@@ -204,7 +207,7 @@ impl World {
     pub fn restart_serving(&self) {
         let mut slot = lock(&self.serving);
         let life = slot.life + 1;
-        *slot = Arc::new(serving(&self.clock, &self.measures, life));
+        *slot = Arc::new(serving(&self.clock, &self.measures, self.views.as_ref(), life));
     }
 
     /// A partition of the topic.
@@ -244,11 +247,14 @@ impl World {
     }
 }
 
-fn serving(clock: &Arc<Clock>, measures: &Measures, life: u32) -> Serving {
-    let settings = MemoryViewSettings { bytes_max: measures.view_bytes_max, scan_parts: 1 };
+fn serving(clock: &Arc<Clock>, measures: &Measures, views: Option<&Arc<dyn LiveView>>, life: u32) -> Serving {
+    let in_memory = || -> Arc<dyn LiveView> {
+        let settings = MemoryViewSettings { bytes_max: measures.view_bytes_max, scan_parts: 1 };
+        Arc::new(MemoryView::new(Arc::clone(clock) as Arc<dyn Ambient>, settings))
+    };
     Serving {
         life,
-        view: Arc::new(MemoryView::new(Arc::clone(clock) as Arc<dyn Ambient>, settings)),
+        view: views.map_or_else(in_memory, Arc::clone),
         pressure: Arc::default(),
         indexers: Mutex::default(),
         busy: Mutex::default(),

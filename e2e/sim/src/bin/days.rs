@@ -22,6 +22,9 @@ struct Args {
     /// Hours between two changes of the definition.
     #[arg(long, default_value_t = 25)]
     change_every: u64,
+    /// A cluster for the real-time views, such as `http://127.0.0.1:9200`; else they are in memory.
+    #[arg(long)]
+    opensearch: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), String> {
     let told = |error: io::Error| error.to_string();
     let folder = tempfile::tempdir().map_err(told)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(told)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(told)?;
     let plan = Plan {
         hours: args.hours.max(1),
         run_every_s: args.run_every.clamp(1, 3_600),
@@ -51,7 +54,7 @@ fn run(args: &Args) -> Result<(), String> {
         change_every_h: args.change_every.max(1),
     };
     println!(
-        "{:>5} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>10} {:>8} {:>8} {:>10} {:>6}",
+        "{:>5} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>10} {:>8} {:>8} {:>10} {:>6} {:>7}",
         "hour",
         "records",
         "in log",
@@ -63,11 +66,12 @@ fn run(args: &Args) -> Result<(), String> {
         "rejects",
         "objects",
         "bytes",
-        "live"
+        "live",
+        "indices"
     );
     let show = |at: &Sample| {
         println!(
-            "{:>5} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>10} {:>8} {:>8} {:>10} {:>6}",
+            "{:>5} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>10} {:>8} {:>8} {:>10} {:>6} {:>7}",
             at.hour,
             at.records,
             at.log_records,
@@ -79,8 +83,9 @@ fn run(args: &Args) -> Result<(), String> {
             at.rejects,
             at.objects,
             at.bytes,
-            at.live_rows
+            at.live_rows,
+            at.indices
         );
     };
-    runtime.block_on(Box::pin(work(plan, folder.path(), &show))).map(drop)
+    runtime.block_on(Box::pin(work(plan, folder.path(), args.opensearch.as_deref(), &show))).map(drop)
 }
