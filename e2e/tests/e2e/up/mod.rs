@@ -8,7 +8,9 @@ mod keyed;
 mod life;
 mod limits;
 mod metrics;
+mod otlp;
 mod recompute;
+mod traces;
 
 use std::collections::BTreeMap;
 
