@@ -20,7 +20,7 @@ pub(super) async fn traced(
     let span = info_span!(
         target: SPANS,
         "query.cut",
-        tidemark.dataset = dataset,
+        tidemark.dataset = Empty,
         tidemark.layer = layer.name(),
         tidemark.generation = Empty,
         tidemark.version = Empty,
@@ -31,6 +31,10 @@ pub(super) async fn traced(
         otel.status_code = Empty,
     );
     let taken = taking.instrument(span.clone()).await;
+    // What is no dataset is any text that a statement has.
+    if !matches!(taken, Ok(None)) {
+        span.record("tidemark.dataset", dataset);
+    }
     match &taken {
         Ok(Some(cut)) if !span.is_disabled() => describe(&span, cut),
         Ok(_) => {}
