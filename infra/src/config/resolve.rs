@@ -75,10 +75,7 @@ pub fn resolve(
     for key in KEYS {
         let mut given = given(key, file, env, flags);
         if given.origin == Origin::Default {
-            given.text = given.text.replace("<data_dir>", &data_dir.to_string_lossy());
-            if key.path() == RETENTION_BYTES && is_kafka(&values) {
-                given.text = "none".to_owned();
-            }
+            given.text = default_of(key, &data_dir, &values);
         }
         // The default data directory lies beside the file that says nothing of it.
         let base = match given.origin {
@@ -194,6 +191,14 @@ fn kafka(values: &Values) -> KafkaConfig {
         properties_file: values.optional_path("log.kafka.properties_file"),
         session_timeout: values.duration("log.kafka.session_timeout"),
     }
+}
+
+/// The default of a key; of some it hangs on values before them.
+fn default_of(key: &Key, data_dir: &Path, values: &[Value]) -> String {
+    if key.path() == RETENTION_BYTES && is_kafka(values) {
+        return "none".to_owned();
+    }
+    key.default.replace("<data_dir>", &data_dir.to_string_lossy())
 }
 
 /// True if the log, whose URL comes before this among the values, is on Kafka.
