@@ -20,6 +20,7 @@ mod recompute;
 mod register;
 mod rejects;
 mod service;
+mod spans;
 mod stream_rejects;
 mod upkeep;
 mod vacuum;

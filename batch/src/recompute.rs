@@ -12,6 +12,7 @@ use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::layout;
 use tidemark_shared::ledger::LedgerState;
 use tidemark_shared::position::Coverage;
+use tracing::Instrument as _;
 
 use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
@@ -20,6 +21,7 @@ use crate::generation::{Current, Definitions, Maker, whole_ledger};
 use crate::rejects::{FOOTERS_MAX, FileRejects, absent};
 use crate::report::{Counts, IngestReport, Progress, RecomputeReport};
 use crate::service::Batch;
+use crate::spans;
 
 impl Batch {
     /// Builds a new generation by the newest definition and switches to it.
@@ -27,6 +29,15 @@ impl Batch {
     /// # Errors
     /// [`BatchError`]; the old generation answers as before.
     pub async fn recompute(&self, dataset: &str, progress: &Arc<dyn Progress>) -> Result<RecomputeReport, BatchError> {
+        let run = spans::run(dataset, "recompute");
+        spans::ended(&run, Box::pin(self.build_and_switch(dataset, progress)).instrument(run.clone()).await)
+    }
+
+    async fn build_and_switch(
+        &self,
+        dataset: &str,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<RecomputeReport, BatchError> {
         let started = std::time::Instant::now();
         let mut definitions = self.definitions(dataset).await?;
         let maker = self.newest_maker(&mut definitions).await?;

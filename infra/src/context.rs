@@ -14,11 +14,14 @@ use tidemark_shared::store::{Cause, IfMissing, Store, StoreUrl, Stores};
 use crate::config::Config;
 use crate::error::CliError;
 use crate::progress::progress;
+use crate::telemetry::Telemetry;
 
 /// The surroundings of a command.
 pub struct Context {
     /// The configuration.
     pub config: Config,
+    /// What the process tells of itself.
+    pub telemetry: Telemetry,
     /// One JSON document on standard output instead of text.
     pub json: bool,
     /// Neither progress nor remarks.
@@ -30,8 +33,8 @@ pub struct Context {
 impl Context {
     /// The surroundings of a command that has opened nothing yet.
     #[must_use]
-    pub fn new(config: Config, json: bool, quiet: bool) -> Self {
-        Self { config, json, quiet, catalog: OnceLock::new() }
+    pub fn new(config: Config, telemetry: Telemetry, json: bool, quiet: bool) -> Self {
+        Self { config, telemetry, json, quiet, catalog: OnceLock::new() }
     }
 
     /// Closes what the command has opened. SQLite's file then lies alone, without those of its write-ahead log.

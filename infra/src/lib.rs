@@ -29,6 +29,7 @@ use config::{Config, Flags};
 use context::Context;
 use error::CliError;
 use exit::Exit;
+use telemetry::Telemetry;
 
 /// Stack of each thread.
 const STACK_BYTES: usize = 16 << 20;
@@ -62,6 +63,7 @@ pub fn run(cli: &Cli) -> Exit {
             _ => SHUTDOWN_MAX,
         };
         runtime.shutdown_timeout(within);
+        context.telemetry.finish();
         ended
     });
     ended.unwrap_or_else(|error| tell(&error, cli.global.json))
@@ -83,8 +85,11 @@ fn prepare(cli: &Cli) -> Result<Context, CliError> {
     let cwd = cwd.map_err(|source| CliError::File { action: "read", path: ".".into(), source })?;
     let flags: Flags = global.settings().into_iter().chain(cli.command.settings()).collect();
     let config: Config = config::load(global.config.as_deref(), &flags, &cwd).map_err(CliError::Config)?;
-    telemetry::init(global.log.as_deref(), config.log_format)?;
-    let context = Context::new(config, global.json, global.quiet);
+    // What answers at once, or a person's questions, has none.
+    let has_traces = matches!(cli.command, Command::Up(_) | Command::Ingest(_) | Command::Batch(_));
+    let traces = config.traces.as_ref().filter(|_| has_traces);
+    let telemetry = Telemetry::start(global.log.as_deref(), config.log_format, traces)?;
+    let context = Context::new(config, telemetry, global.json, global.quiet);
     for warning in &context.config.warnings {
         context.remark(&format!("warning: {warning}"));
     }

@@ -119,15 +119,16 @@ impl<'d> Section<'d> {
         found.map(|(name, value)| (name.span().start, value))
     }
 
-    /// A value as people write it in a configuration: a string, or a decimal whole number as text; and its line.
+    /// A value as people write it in a configuration: a string, or a decimal number as text; and its line.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<(String, u64)> {
         let (at, value) = self.find(key)?;
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+            DeValue::Float(number) => number.as_str().to_owned(),
             _ => {
-                self.document.problem(at, format!("`{}` must be a text or a whole number", self.path(key)), None);
+                self.document.problem(at, format!("`{}` must be a text or a number", self.path(key)), None);
                 return None;
             }
         };

@@ -27,6 +27,7 @@ pub mod rows;
 pub mod segment;
 pub mod sql;
 pub mod store;
+pub mod telemetry;
 pub mod transform;
 
 pub use hex::hex;

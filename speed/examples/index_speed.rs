@@ -22,6 +22,7 @@ use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
 use tidemark_shared::store::{IfMissing, Store};
+use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings};
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
@@ -130,6 +131,7 @@ async fn indexer(
         rows: Arc::new(StreamRows::compile(&parse(&sources)?)?),
         ambient: Arc::clone(ambient),
         pressure: Arc::new(Pressure::default()),
+        traces: Arc::new(NoTraces),
     };
     Ok(Arc::new(Indexer::open(parts, Coverage::new(), IndexerSettings::default()).await?))
 }

@@ -17,6 +17,7 @@ use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::layout;
 use tidemark_shared::ledger::{LedgerFile, LedgerState};
 use tidemark_shared::position::LogPartition;
+use tracing::Instrument as _;
 
 use crate::curated::table::{Change, Committed, TableHead};
 use crate::curated::writer::{StagedFile, TableWriter};
@@ -27,6 +28,7 @@ use crate::ingest::rows::{Tally, with_position};
 use crate::pipeline::{self, Event, RawFile};
 use crate::report::{Counts, Progress};
 use crate::service::Batch;
+use crate::spans;
 use plan::Bounds;
 
 /// Rows of new files that are in data files already, but in no commit.
@@ -89,13 +91,16 @@ impl Batch {
             if piece.discard_staged {
                 self.discard(maker, staged.take()).await;
             }
-            let mut work = match self.piece_work(maker, &table, state, &piece, progress).await {
+            let read = spans::read();
+            let working = self.piece_work(maker, &table, state, &piece, progress).instrument(read.clone());
+            let mut work = match working.await {
                 Ok(work) => work,
                 Err(error) => {
                     least_end = without_lost(&error, state, piece.end, to).ok_or(error)?;
                     continue;
                 }
             };
+            spans::was_read(&read, work.raw_bytes, work.written.len());
             let with_staged = !piece.staged.is_empty();
             if let Some(rows) = staged.as_ref().filter(|_| with_staged) {
                 work.change.adds.extend(rows.files.iter().cloned());
@@ -155,6 +160,13 @@ impl Batch {
     /// A commit whose acknowledgement was lost looks like a lost race against itself, so the log is asked whether one of
     /// the commits that came is ours before our files count as worthless.
     pub(crate) async fn commit(&self, table: &TableHead, change: &Change) -> Result<Option<u64>, BatchError> {
+        let span = spans::commit(table, change);
+        let version = self.commit_once(table, change).instrument(span.clone()).await;
+        spans::committed(&span, &version);
+        version
+    }
+
+    async fn commit_once(&self, table: &TableHead, change: &Change) -> Result<Option<u64>, BatchError> {
         let attempt = self.ambient.unique_id();
         if let Committed::Version(version) = table.commit(change, &attempt, self.ambient.now()).await? {
             return Ok(Some(version));

@@ -17,6 +17,7 @@ use tidemark_shared::log::OffsetRecord;
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::{Archive, Segment, SegmentError};
+use tracing::Instrument as _;
 
 use super::plan_streams::{Chain, Picked, next_piece};
 use crate::curated::table::{Change, TableHead};
@@ -27,6 +28,7 @@ use crate::generation::{Maker, ours};
 use crate::rejects::RejectSpool;
 use crate::report::{Counts, Progress, StreamReport};
 use crate::service::Batch;
+use crate::spans;
 
 /// Segments that are read at once, and about how many bytes of them.
 const READ_AHEAD_MAX: u64 = 16;
@@ -173,12 +175,17 @@ impl Batch {
                 return Ok(done);
             }
             ours(&maker.dataset, &table.generation, table.semantics()?)?;
-            let fresh = route.look(&coverage).await?;
+            let plan = spans::plan(&table);
+            let fresh = route.look(&coverage).instrument(plan.clone()).await?;
             let piece = next_piece(&route.chains, &route.targets, self.settings.commit_bytes);
+            spans::planned(&plan, &coverage, piece.iter().map(|picked| picked.segments.len()).sum());
+            drop(plan);
             if piece.is_empty() {
                 return Err(route.missing(&coverage));
             }
-            let work = match self.segments_work(maker, rows, &table, &route.archive, piece, progress).await {
+            let read = spans::read();
+            let working = self.segments_work(maker, rows, &table, &route.archive, piece, progress);
+            let work = match working.instrument(read.clone()).await {
                 Ok(work) => work,
                 Err(BatchError::Segment(SegmentError::Hole { .. })) if !fresh => {
                     // Packed since they were listed, and gone.
@@ -187,6 +194,7 @@ impl Batch {
                 }
                 Err(error) => return Err(error),
             };
+            spans::was_read(&read, work.raw_bytes, work.written.len());
             failpoint::pass("streams.before_commit");
             if self.commit(&table, &work.change).await?.is_some() {
                 failpoint::pass("streams.after_commit");

@@ -17,11 +17,13 @@ use std::time::Instant;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tidemark_shared::dataset::nearest;
 use tidemark_shared::ledger::{Candidate, Decision, Entry, LedgerState, PlanOptions, Standing, decide};
+use tracing::Instrument as _;
 
 use crate::error::BatchError;
 use crate::generation::{Current, Definitions};
 use crate::report::{Counts, FileOutcome, FileReport, IngestReport, Progress};
 use crate::service::{Batch, IngestRequest};
+use crate::spans;
 use input::Found;
 
 /// How often a run follows a recompute that switched the generation under it.
@@ -48,7 +50,8 @@ impl Batch {
         request: &IngestRequest,
         progress: &Arc<dyn Progress>,
     ) -> Result<IngestReport, BatchError> {
-        self.take_in(dataset, request, false, progress).await
+        let run = spans::run(dataset, "ingest");
+        spans::ended(&run, self.take_in(dataset, request, false, progress).instrument(run.clone()).await)
     }
 
     /// Takes in what lies above the coverage: entries of the ledger first, then segments, both up to the end that was there
@@ -57,7 +60,8 @@ impl Batch {
     /// # Errors
     /// [`BatchError`].
     pub async fn run(&self, dataset: &str, progress: &Arc<dyn Progress>) -> Result<IngestReport, BatchError> {
-        self.take_in(dataset, &IngestRequest::default(), true, progress).await
+        let (run, request) = (spans::run(dataset, "run"), IngestRequest::default());
+        spans::ended(&run, self.take_in(dataset, &request, true, progress).instrument(run.clone()).await)
     }
 
     async fn take_in(

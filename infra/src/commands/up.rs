@@ -1,5 +1,7 @@
 //! `tidemark up`: everything in one process, or the roles that this one is to have.
 
+use std::sync::Arc;
+
 use clap::Args;
 use tidemark_shared::store::IfMissing;
 
@@ -102,6 +104,12 @@ pub struct MoreArgs {
     /// How long what queries may still read is kept [env: TIDEMARK_BATCH_GRACE]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<String>,
+    /// Where traces go: a receiver of OTLP over HTTP, or `none` [env: TIDEMARK_TRACES_ENDPOINT] [default: none]
+    #[arg(long, value_name = "URL", help_heading = "Traces")]
+    pub traces_endpoint: Option<String>,
+    /// Which share of the traces that begin here is kept, 0 to 1 [env: TIDEMARK_TRACES_SAMPLE] [default: 1]
+    #[arg(long, value_name = "SHARE", help_heading = "Traces")]
+    pub traces_sample: Option<String>,
 }
 
 impl UpArgs {
@@ -133,6 +141,8 @@ impl UpArgs {
             ("--memory", &more.memory),
             ("--threads", &more.threads),
             ("--grace", &more.grace),
+            ("--traces-endpoint", &more.traces_endpoint),
+            ("--traces-sample", &more.traces_sample),
         ])
     }
 }
@@ -168,6 +178,8 @@ pub async fn run(context: &Context) -> Result<Exit, CliError> {
         config: context.config.server.clone(),
         query_timeout: limits.timeout,
         bytes_read_max: limits.bytes_read_max,
+        traces: Arc::clone(&context.telemetry.traces),
+        span_counts: context.telemetry.counts.clone(),
         ready: Box::new(move |endpoints| {
             if !said {
                 let (http, pid) = (&endpoints.http, endpoints.pid);

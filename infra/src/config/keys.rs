@@ -31,6 +31,10 @@ pub enum Shape {
     Address,
     /// Roles with commas between them, or `all`.
     Roles,
+    /// `http://` or `https://` and a host, or `none`.
+    EndpointOrNone,
+    /// A number from 0 to 1.
+    Share,
 }
 
 /// One value of the configuration.
@@ -61,6 +65,12 @@ impl Key {
     #[must_use]
     pub fn env(&self) -> String {
         format!("TIDEMARK_{}", self.path().replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// The variable by which others set the same for all programs of a machine. It counts where nothing of ours says anything.
+    #[must_use]
+    pub fn common_env(&self) -> Option<&'static str> {
+        (self.section == "traces" && self.name == "endpoint").then_some("OTEL_EXPORTER_OTLP_ENDPOINT")
     }
 }
 
@@ -407,6 +417,22 @@ pub const KEYS: &[Key] = &[
         default: "none",
         shape: Shape::BytesOrNone(1),
         help: "A statement that reads more bytes of data files fails; `none`: no limit.",
+    },
+    Key {
+        section: "traces",
+        name: "endpoint",
+        flag: Some("--traces-endpoint"),
+        default: "none",
+        shape: Shape::EndpointOrNone,
+        help: "Where traces go: the address of a receiver of OTLP over HTTP, such as `http://127.0.0.1:4318`, without the path `/v1/traces`; `none`: there are none. Where nothing here says anything, `OTEL_EXPORTER_OTLP_ENDPOINT` does. For `up`, `ingest` and `batch`. See [traces.md](traces.md).",
+    },
+    Key {
+        section: "traces",
+        name: "sample",
+        flag: Some("--traces-sample"),
+        default: "1",
+        shape: Shape::Share,
+        help: "Which share of the traces that begin here is kept, from 0 to 1. Of a caller's trace that goes on here, the caller has decided that.",
     },
 ];
 

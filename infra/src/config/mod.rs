@@ -18,11 +18,13 @@ mod resolve;
 mod roles;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 pub use file::{CONFIG_FILE, FileLayer, nearest_file};
 pub use keys::{KEYS, Key, LATER_DOORS, Shape, documentation};
 pub use resolve::resolve;
 pub use roles::{Role, Roles};
+pub use traces::{Share, TracesConfig};
 
 /// Values given as flags, as typed: flag with its hyphens → text.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -184,6 +186,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// `[traces]`; `None`: there are none.
+    pub traces: Option<TracesConfig>,
     /// The object store.
     pub store_url: String,
     /// The catalog.

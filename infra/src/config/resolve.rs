@@ -10,7 +10,7 @@ use tidemark_shared::log::Retention;
 use super::keys::{KEYS, Key, Shape};
 use super::{
     Config, ConfigError, Effective, FileLayer, Flags, KafkaConfig, LogFormat, Origin, Roles, Secret, ServerConfig,
-    SqlLimits, masked,
+    Share, SqlLimits, TracesConfig, masked, traces,
 };
 use crate::units::{format_duration, parse_bytes, parse_duration};
 
@@ -32,6 +32,7 @@ enum Value {
     Text(String),
     Secret(Secret),
     Roles(Roles),
+    Share(Share),
 }
 
 /// A value's text, before it is read.
@@ -51,7 +52,8 @@ fn shown(value: &Value, text: String) -> String {
         | Value::Duration(_)
         | Value::Address(_)
         | Value::Text(_)
-        | Value::Roles(_) => text,
+        | Value::Roles(_)
+        | Value::Share(_) => text,
     }
 }
 
@@ -65,7 +67,7 @@ pub fn resolve(
     flags: &Flags,
     cwd: &Path,
 ) -> Result<Config, ConfigError> {
-    let mut problems = Vec::new();
+    let (mut problems, mut warned) = (Vec::new(), Vec::new());
     let home = file.and_then(|file| file.path.parent()).unwrap_or(cwd);
     let mut data_dir = home.to_owned();
     let mut values = Vec::with_capacity(KEYS.len());
@@ -73,10 +75,7 @@ pub fn resolve(
     for key in KEYS {
         let mut given = given(key, file, env, flags);
         if given.origin == Origin::Default {
-            given.text = given.text.replace("<data_dir>", &data_dir.to_string_lossy());
-            if key.path() == RETENTION_BYTES && is_kafka(&values) {
-                given.text = "none".to_owned();
-            }
+            given.text = default_of(key, &data_dir, &values);
         }
         // The default data directory lies beside the file that says nothing of it.
         let base = match given.origin {
@@ -85,6 +84,12 @@ pub fn resolve(
         };
         let value = match read(key.shape, &given.text, base) {
             Ok(value) => value,
+            // What is set for all programs of a machine may be meant for others.
+            Err(message) if is_common(&given.origin, key) => {
+                warned.push(format!("{} counts for nothing: {message}", place(&given.origin, key, file)));
+                given.text = "none".to_owned();
+                Value::Nothing
+            }
             Err(message) => {
                 problems.push(format!("{}: `{}`: {message}", place(&given.origin, key, file), key.path()));
                 Value::Nothing
@@ -106,6 +111,7 @@ pub fn resolve(
             Some("json") => LogFormat::Json,
             _ => LogFormat::Text,
         },
+        traces: traces_of(&values),
         store_url: values.url("store.url"),
         catalog_url: values.url("catalog.url"),
         batch: BatchSettings {
@@ -122,7 +128,7 @@ pub fn resolve(
             bytes_read_max: values.optional_number("sql.bytes_read_max"),
         },
         server: server(&values),
-        warnings: warnings(file, &effective),
+        warnings: warnings(file, &effective).into_iter().chain(warned).collect(),
         data_dir,
         effective,
     };
@@ -157,6 +163,15 @@ fn server(values: &Values) -> ServerConfig {
     }
 }
 
+fn traces_of(values: &Values) -> Option<TracesConfig> {
+    match (values.get("traces.endpoint"), values.get("traces.sample")) {
+        (Value::Url(endpoint), Value::Share(sample)) => {
+            Some(TracesConfig { endpoint: endpoint.clone(), sample: *sample })
+        }
+        _ => None,
+    }
+}
+
 fn kafka(values: &Values) -> KafkaConfig {
     let replicas = u16::try_from(values.number("log.kafka.replication_factor")).unwrap_or(u16::MAX);
     let password = match values.get("log.kafka.password") {
@@ -178,6 +193,14 @@ fn kafka(values: &Values) -> KafkaConfig {
     }
 }
 
+/// The default of a key; of some it hangs on values before them.
+fn default_of(key: &Key, data_dir: &Path, values: &[Value]) -> String {
+    if key.path() == RETENTION_BYTES && is_kafka(values) {
+        return "none".to_owned();
+    }
+    key.default.replace("<data_dir>", &data_dir.to_string_lossy())
+}
+
 /// True if the log, whose URL comes before this among the values, is on Kafka.
 fn is_kafka(values: &[Value]) -> bool {
     let url = KEYS.iter().position(|key| key.path() == "log.url").and_then(|index| values.get(index));
@@ -194,10 +217,19 @@ fn given(key: &Key, file: Option<&FileLayer>, env: &dyn Fn(&str) -> Option<Strin
     if let Some(text) = env(&name).filter(|text| !text.is_empty()) {
         return Given { text, origin: Origin::Env { name } };
     }
-    match file.and_then(|file| file.values.get(&key.path())) {
-        Some((text, line)) => Given { text: text.clone(), origin: Origin::File { line: *line } },
+    if let Some((text, line)) = file.and_then(|file| file.values.get(&key.path())) {
+        return Given { text: text.clone(), origin: Origin::File { line: *line } };
+    }
+    let common = key.common_env().and_then(|name| Some((name, env(name).filter(|text| !text.is_empty())?)));
+    match common {
+        Some((name, text)) => Given { text, origin: Origin::Env { name: name.to_owned() } },
         None => Given { text: key.default.to_owned(), origin: Origin::Default },
     }
+}
+
+/// True if a value comes from a variable that is not of ours.
+fn is_common(origin: &Origin, key: &Key) -> bool {
+    matches!(origin, Origin::Env { name } if Some(name.as_str()) == key.common_env())
 }
 
 fn place(origin: &Origin, key: &Key, file: Option<&FileLayer>) -> String {
@@ -228,9 +260,17 @@ fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
         Shape::Bytes(min, max) => within(parse_bytes(text)?, min, max),
         Shape::BytesOrNone(_) if text == "none" => Ok(Value::Nothing),
         Shape::BytesOrNone(min) => within(parse_bytes(text)?, min, u64::MAX),
-        Shape::DurationOrNone(_) | Shape::FileOrNone | Shape::TextOrNone | Shape::SecretOrNone if text == "none" => {
+        Shape::DurationOrNone(_)
+        | Shape::FileOrNone
+        | Shape::TextOrNone
+        | Shape::SecretOrNone
+        | Shape::EndpointOrNone
+            if text == "none" =>
+        {
             Ok(Value::Nothing)
         }
+        Shape::EndpointOrNone => traces::endpoint(text).map(Value::Url),
+        Shape::Share => Share::parse(text).map(Value::Share),
         Shape::TextOrNone => Ok(Value::Text(text.to_owned())),
         Shape::SecretOrNone => Ok(Value::Secret(Secret::new(text))),
         Shape::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),

@@ -121,7 +121,7 @@ fn all_problems_of_a_file_come_at_once_with_their_lines() {
             "/srv/tidemark.toml:4: unknown key `bufer_bytes_max` in [batch] (did you mean `buffer_bytes_max`?)",
             "/srv/tidemark.toml:5: unknown key `zzz` in [batch] (known here: threads, buffer_bytes_max, commit_bytes, \
              file_bytes_target, grace, interval, vacuum_interval)",
-            "/srv/tidemark.toml:6: `batch.threads` must be a text or a whole number",
+            "/srv/tidemark.toml:6: `batch.threads` must be a text or a number",
         ]
     );
 }
@@ -218,6 +218,55 @@ fn a_log_on_kafka_has_settings_of_its_own_and_its_topics_keep_what_they_say() {
     assert!(wrong[0].ends_with("`tls` is none of plaintext, ssl, sasl_plaintext, sasl_ssl"), "{wrong:?}");
     let wrong = problems("[log]\nurl = \"kafka://a:1\"\nretention_bytes = \"2GiB\"\n");
     assert!(wrong[0].contains("can't be kept on Kafka"), "{wrong:?}");
+}
+
+#[test]
+fn traces_are_off_until_somebody_says_where_they_go() {
+    let sent = |text: Option<&str>, env: &[(&str, &str)], flags: &[(&'static str, &str)]| {
+        let flags = flags.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        let traces = from(text, env, &flags).expect("valid").traces;
+        traces.map(|traces| (traces.endpoint, traces.sample.get()))
+    };
+    let (own, common) = ("TIDEMARK_TRACES_ENDPOINT", ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://common/otlp/"));
+    let to = |endpoint: &str, sample| Some((endpoint.to_owned(), sample));
+    assert_eq!(sent(None, &[], &[]), None);
+    assert_eq!(sent(None, &[("TIDEMARK_TRACES_SAMPLE", "0.5")], &[]), None);
+    let file = "[traces]\nendpoint = \"http://file:4318\"\nsample = 0.25\n";
+    assert_eq!(sent(Some(file), &[], &[]), to("http://file:4318", 0.25));
+    assert_eq!(sent(Some("[traces]\nendpoint = \"http://file\"\nsample = 0\n"), &[], &[]), to("http://file", 0.0));
+    assert_eq!(sent(None, &[common], &[]), to("https://common/otlp", 1.0));
+    assert_eq!(sent(Some(file), &[common], &[]), to("http://file:4318", 0.25));
+    assert_eq!(sent(Some(file), &[common, (own, "none")], &[]), None);
+    assert_eq!(sent(Some(file), &[(own, "http://env:1/")], &[]), to("http://env:1", 0.25));
+    let flags = [("--traces-endpoint", "http://flag"), ("--traces-sample", "0.0000004")];
+    assert_eq!(sent(Some(file), &[(own, "http://env:1/")], &flags), to("http://flag", 0.0));
+    let config = from(None, &[common], &Flags::default()).expect("valid");
+    let value = config.effective.iter().find(|value| value.key.path() == "traces.endpoint").expect("listed");
+    assert_eq!(value.origin, Origin::Env { name: common.0.to_owned() });
+}
+
+#[test]
+fn where_traces_go_is_an_address_and_their_share_a_share() {
+    let refused = |name: &str, text: &str| {
+        let error = from(None, &[(name, text)], &Flags::default()).expect_err(text);
+        error.problems.join("\n")
+    };
+    for text in ["collector:4318", "grpc://collector", "http://", "http:///v1", "http://:1", "http://a b", "http://a?x"]
+    {
+        let told = refused("TIDEMARK_TRACES_ENDPOINT", text);
+        assert!(told.starts_with("TIDEMARK_TRACES_ENDPOINT: `traces.endpoint`: `"), "{told}");
+    }
+    for text in ["1.5", "-0.1", "NaN", "inf", "all"] {
+        let told = refused("TIDEMARK_TRACES_SAMPLE", text);
+        assert!(told.starts_with("TIDEMARK_TRACES_SAMPLE: `traces.sample`: `"), "{told}");
+    }
+    let others = from(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")], &Flags::default()).expect("valid");
+    assert_eq!(others.traces, None);
+    let warning = "OTEL_EXPORTER_OTLP_ENDPOINT counts for nothing: `collector:4317` begins with neither";
+    assert!(others.warnings[0].starts_with(warning), "{:?}", others.warnings);
+    let env = [("TIDEMARK_TRACES_ENDPOINT", "http://user:hidden@collector")];
+    let config = from(None, &env, &Flags::default()).expect("valid");
+    assert!(!format!("{config:?}").contains("hidden"), "a password is shown");
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub(super) fn door(facts: &Arc<Facts>, parts: DoorParts, config: &ServerConfig) 
         tokens,
         limits,
         registry,
+        traces: Arc::clone(&of.traces),
         serves: of.roles.has(Role::Serving),
     })
 }

@@ -17,6 +17,7 @@ use tidemark_shared::dataset::{Format, registry};
 use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_shared::telemetry::TraceParent;
 use tidemark_speed::pressure::Level;
 use tokio::sync::watch;
 
@@ -163,13 +164,14 @@ impl Backend for Facts {
         dataset: &str,
         values: Vec<Bytes>,
         key: Option<&IdempotencyKey>,
+        origin: Option<TraceParent>,
     ) -> Result<Taken, IntakeError> {
         let stream = self.stream(dataset).await?;
         if self.parts.pressure.level() == Level::SlowDown {
             let reason = "the real-time views are nearly full, and a batch run is making room".to_owned();
             return Err(IntakeError::Busy { dataset: dataset.to_owned(), reason, retry_after: RETRY_AFTER });
         }
-        stream.append(values, key).await
+        stream.append(values, key, origin).await
     }
 
     async fn seal(&self, dataset: &str) -> Result<Coverage, IntakeError> {

@@ -16,6 +16,7 @@ use tidemark_shared::live::LiveUsage;
 
 use super::status::DatasetStatus;
 use super::tasks::Health;
+use crate::telemetry::SpanCounts;
 
 /// Seconds that divide the histogram of batch runs: from one that finds nothing to a large backlog.
 const RUN_SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
@@ -96,6 +97,17 @@ pub(super) struct Metrics {
     run_failures: Family<OfDataset, Counter>,
     run_duration: Family<OfDataset, Histogram, fn() -> Histogram>,
     run_success: Family<OfDataset, Seconds>,
+}
+
+/// Shows what became of spans.
+pub(super) fn register_spans(registry: &mut Registry, counts: &SpanCounts) {
+    let of = registry.sub_registry_with_prefix("tidemark");
+    of.register("spans_sent", "Spans of traces that a receiver has taken", counts.sent.clone());
+    of.register(
+        "spans_lost",
+        "Spans of traces that no receiver took, or that more of came than can wait",
+        counts.lost.clone(),
+    );
 }
 
 impl Metrics {

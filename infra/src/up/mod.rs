@@ -2,7 +2,8 @@
 //!
 //! | | starts | stops |
 //! | --- | --- | --- |
-//! | 1 | store, catalog | last |
+//! | 0 | logs, traces | last: what spans are left are sent, for at most 3 seconds |
+//! | 1 | store, catalog | after all that uses them |
 //! | 2 | log (an embedded one's folder is locked: a second process ends here) | after what reads and writes it |
 //! | 3 | streams: topics, archivers; generations: indexers and views | with the batch runs; then archivers seal what the log has of their share, and members leave their groups |
 //! | 4 | batch runs | after the door; a run under way is abandoned, and the next one finishes it |
@@ -42,6 +43,7 @@ use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::log::Log;
 use tidemark_shared::sql::{DatasetTables, SqlEngine};
 use tidemark_shared::store::Store;
+use tidemark_shared::telemetry::Traces;
 use tidemark_speed::archiver::ArchiverSettings;
 use tidemark_speed::pressure::Pressure;
 use tokio::sync::watch;
@@ -50,13 +52,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ServerConfig, masked};
 use crate::endpoints::{Endpoints, directory_id};
+use crate::telemetry::SpanCounts;
 use door::{DoorParts, closed, door, open_log};
 pub use error::UpError;
 use facts::Facts;
 use groups::Groups;
 pub use log::LogSettingsError;
 use measured::Measured;
-use metrics::Metrics;
+use metrics::{Metrics, register_spans};
 use notify::Notifying;
 use parts::Parts;
 use streams::Streams;
@@ -81,6 +84,10 @@ pub struct UpRequest {
     pub query_timeout: Duration,
     /// Most bytes that a query may read.
     pub bytes_read_max: Option<u64>,
+    /// What can be done with spans.
+    pub traces: Arc<dyn Traces>,
+    /// What became of them.
+    pub span_counts: SpanCounts,
     /// Told once it answers.
     pub ready: Box<dyn FnOnce(&Endpoints) + Send>,
 }
@@ -90,7 +97,8 @@ pub struct UpRequest {
 /// # Errors
 /// [`UpError`] if it can't start.
 pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpError> {
-    let UpRequest { data_dir, store, batch, engine, config, query_timeout, bytes_read_max, ready } = request;
+    let UpRequest { data_dir, store, batch, engine, config, query_timeout, bytes_read_max, .. } = request;
+    let UpRequest { traces, span_counts, ready, .. } = request;
     let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
     check_address(config.http, tokens.as_ref())?;
     let unwritten = |source| UpError::Endpoints { path: data_dir.clone(), source };
@@ -101,8 +109,9 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(&mut registry));
+    register_spans(&mut registry, &span_counts);
     let log: Arc<dyn Log> = Arc::new(Measured::new(log, Arc::clone(&metrics)));
-    let parts = parts(store, batch, log, metrics, &config)?;
+    let parts = parts(store, batch, log, metrics, traces, &config)?;
     let streams = Arc::new(Streams::new(parts.clone()));
     let facts = Facts { parts: parts.clone(), streams: Arc::clone(&streams), ready: AtomicBool::new(false) };
     let facts = Arc::new(facts);
@@ -141,6 +150,7 @@ fn parts(
     batch: Batch,
     log: Arc<dyn Log>,
     metrics: Arc<Metrics>,
+    traces: Arc<dyn Traces>,
     config: &ServerConfig,
 ) -> Result<Parts, UpError> {
     let ambient: Arc<dyn Ambient> = Arc::new(System);
@@ -169,6 +179,7 @@ fn parts(
         },
         tasks: Arc::new(Tasks::new()),
         metrics,
+        traces,
         moved,
         stop_batch: CancellationToken::new(),
         stop_speed: CancellationToken::new(),

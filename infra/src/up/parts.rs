@@ -9,6 +9,7 @@ use tidemark_shared::ambient::Ambient;
 use tidemark_shared::live::LiveView;
 use tidemark_shared::log::Log;
 use tidemark_shared::store::Store;
+use tidemark_shared::telemetry::Traces;
 use tidemark_speed::archiver::ArchiverSettings;
 use tidemark_speed::pressure::Pressure;
 use tokio::sync::watch;
@@ -42,6 +43,7 @@ pub(super) struct Parts {
     pub(super) archiver: ArchiverSettings,
     pub(super) tasks: Arc<Tasks>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Arc<dyn Traces>,
     /// Counts what may have moved visible positions or coverage, for those who wait for them.
     pub(super) moved: watch::Sender<u64>,
     /// Stops the batch layer's loops.

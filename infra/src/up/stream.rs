@@ -19,6 +19,7 @@ use tidemark_shared::log::{
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
+use tidemark_shared::telemetry::{TraceParent, name_origin};
 use tidemark_speed::archiver::Archiver;
 use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings};
 use tokio_util::sync::CancellationToken;
@@ -174,6 +175,7 @@ impl Stream {
             rows: Arc::new(rows),
             ambient: Arc::clone(&self.parts.ambient),
             pressure: Arc::clone(&self.parts.pressure),
+            traces: Arc::clone(&self.parts.traces),
         };
         let indexer = Arc::new(Indexer::open(parts, coverage, IndexerSettings::default()).await?);
         let Parts { groups, log, .. } = &self.parts;
@@ -251,8 +253,13 @@ impl Stream {
         self.indexer(newest).is_some_and(|running| running.share.assignment().partitions.has(0))
     }
 
-    /// Appends values, each to the partition that its key says.
-    pub(super) async fn append(&self, values: Vec<Bytes>, key: Option<&IdempotencyKey>) -> Result<Taken, IntakeError> {
+    /// Appends values, each to the partition that its key says, with the name of the span that they came from.
+    pub(super) async fn append(
+        &self,
+        values: Vec<Bytes>,
+        key: Option<&IdempotencyKey>,
+        origin: Option<TraceParent>,
+    ) -> Result<Taken, IntakeError> {
         let definition = self.definition();
         let keys = MessageKeys::new(&definition.definition);
         let timestamp_ms = self.parts.ambient.now().timestamp_millis();
@@ -263,9 +270,13 @@ impl Stream {
             headers: Vec::new(),
             timestamp_ms,
         });
+        let mut records: Vec<Record> = records.collect();
+        if let Some(origin) = origin {
+            name_origin(&mut records, origin);
+        }
         let records: Vec<Routed> = {
             let mut partitioner = self.partitioner.lock().unwrap_or_else(PoisonError::into_inner);
-            records.map(|record| Routed { partition: partitioner.next(&record), record }).collect()
+            records.into_iter().map(|record| Routed { partition: partitioner.next(&record), record }).collect()
         };
         let appended = self.parts.log.append(&self.topic, records, key).await?;
         if !appended.repeated {

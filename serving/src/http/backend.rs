@@ -10,6 +10,7 @@ use tidemark_shared::dataset::Format;
 use tidemark_shared::error::{AnyError, ErrorKind, Kind};
 use tidemark_shared::log::{IdempotencyKey, LogError};
 use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_shared::telemetry::TraceParent;
 
 /// Where records went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +85,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// [`IntakeError`].
     async fn stream_format(&self, dataset: &str) -> Result<Format, IntakeError>;
 
-    /// Appends records to a dataset's stream, each given by its value, and returns when they are durable.
+    /// Appends records to a dataset's stream, each given by its value, and returns when they are durable. `origin`: the span
+    /// that they are to name as the one that they came from.
     ///
     /// # Errors
     /// [`IntakeError`].
@@ -93,6 +95,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         dataset: &str,
         values: Vec<Bytes>,
         key: Option<&IdempotencyKey>,
+        origin: Option<TraceParent>,
     ) -> Result<Taken, IntakeError>;
 
     /// Archives all that is in the log of a dataset's stream now; tells how far the archive reaches.

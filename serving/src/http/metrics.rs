@@ -10,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tidemark_shared::telemetry::failed;
+use tracing::Span;
 
 /// Seconds that divide the histograms of queries: from what an index answers to what a limit ends.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
@@ -75,17 +77,18 @@ impl Metrics {
         let _before = self.problems.get_or_create(&CodeLabels { code: code.to_owned() }).inc();
     }
 
-    /// Counts a query, as running until all have dropped it.
-    pub(super) fn query(&self) -> Arc<RunningQuery> {
+    /// Counts a query, as running until all have dropped it; its span is told how it ends.
+    pub(super) fn query(&self, span: Span) -> Arc<RunningQuery> {
         let _before = self.queries.inc();
         let _before = self.queries_running.inc();
-        Arc::new(RunningQuery { metrics: self.clone(), begun: Instant::now(), ended: AtomicBool::new(false) })
+        Arc::new(RunningQuery { metrics: self.clone(), span, begun: Instant::now(), ended: AtomicBool::new(false) })
     }
 }
 
 /// A query before the end of its answer.
 pub(super) struct RunningQuery {
     metrics: Metrics,
+    span: Span,
     begun: Instant,
     /// Whether it is known how it ended. One that is dropped before had nobody who read on.
     ended: AtomicBool,
@@ -102,6 +105,7 @@ impl RunningQuery {
 
     pub(super) fn failed(&self, code: &str) {
         self.ended.store(true, Ordering::Relaxed);
+        failed(&self.span, code);
         let _before = self.metrics.query_errors.get_or_create(&CodeLabels { code: code.to_owned() }).inc();
     }
 }

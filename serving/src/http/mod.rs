@@ -15,6 +15,7 @@ mod openapi;
 mod problem;
 mod records;
 mod serve;
+mod spans;
 mod sql;
 mod status;
 #[cfg(test)]
@@ -33,7 +34,9 @@ use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tidemark_shared::sql::{DatasetTables, SqlEngine};
 use tidemark_shared::store::Store;
+use tidemark_shared::telemetry::Traces;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 pub use auth::{Tokens, TokensError, Unguarded, check_address};
 pub use backend::{Backend, IntakeError, Taken};
@@ -105,6 +108,8 @@ pub struct Door {
     pub limits: RequestLimits,
     /// Metrics of the rest of the process; the door adds its own.
     pub registry: Registry,
+    /// Where requests go on with their callers' traces.
+    pub traces: Arc<dyn Traces>,
     /// False for a process that answers nothing and takes no records: its door tells how it is, and no more.
     pub serves: bool,
 }
@@ -119,6 +124,7 @@ struct Shared {
     limits: RequestLimits,
     bodies: Bodies,
     registry: Registry,
+    traces: Arc<dyn Traces>,
     metrics: Metrics,
     running: Arc<Semaphore>,
     waiting: Semaphore,
@@ -146,6 +152,7 @@ impl Door {
                 self.limits.body_timeout,
             ),
             registry: self.registry,
+            traces: self.traces,
             metrics,
             running: Arc::new(Semaphore::new(self.limits.queries_max)),
             waiting: Semaphore::new(self.limits.waiting_max),
@@ -195,19 +202,24 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", detail)
 }
 
-/// Counts a request, and writes it to the log.
+/// Counts a request, and writes it to the log and among the traces.
 async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let response = next.run(request).await;
+    let name = spans::method_name(&method);
+    let span = spans::request(shared.traces.as_ref(), name, &route, request.headers());
+    let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
-    // Who comes with a method of his own making adds no series.
-    let known = [Method::GET, Method::POST, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
-    let name = if known.contains(&method) { method.as_str() } else { "other" };
     shared.metrics.request(name, &route, status);
-    if let Some(problem::Code(code)) = response.extensions().get() {
+    let code = response.extensions().get::<problem::Code>().map(|code| code.0);
+    if let Some(code) = code {
         shared.metrics.problem(code);
     }
-    tracing::debug!(%method, route, status, "request");
+    spans::answered(&span, status, code);
+    let trace_id = shared.traces.kept(&span).map(|kept| format!("{:032x}", kept.trace_id()));
+    match (&trace_id, status) {
+        (Some(trace_id), 500..) => tracing::warn!(%method, route, status, code, trace_id, "a request failed"),
+        _ => tracing::debug!(%method, route, status, trace_id, "request"),
+    }
     response
 }

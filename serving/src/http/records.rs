@@ -14,12 +14,14 @@ use tidemark_shared::dataset::{CsvOptions, Format};
 use tidemark_shared::decode::{check_avro_record, text_records};
 use tidemark_shared::log::{APPEND_RECORDS_MAX, IdempotencyKey};
 use tidemark_shared::position::{Coverage, LogPartition};
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::Shared;
 use super::backend::Taken;
 use super::body;
 use super::problem::{Problem, dataset_of};
+use super::spans;
 
 const NDJSON: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
@@ -51,12 +53,6 @@ pub struct RecordPosition {
 
 impl Accepted {
     fn new(dataset: &str, taken: &Taken) -> Self {
-        let mut ends = Coverage::new();
-        for (partition, offset) in &taken.positions {
-            if ends.end(partition) <= *offset {
-                ends.set(partition.clone(), offset + 1);
-            }
-        }
         let position = |(partition, offset): &(LogPartition, u64)| RecordPosition {
             partition: partition.partition,
             offset: *offset,
@@ -64,7 +60,7 @@ impl Accepted {
         Self {
             accepted: taken.positions.len(),
             positions: taken.positions.iter().map(position).collect(),
-            at_least: BTreeMap::from([(dataset.to_owned(), ends)]),
+            at_least: BTreeMap::from([(dataset.to_owned(), spans::ends(taken))]),
             repeated: taken.repeated,
         }
     }
@@ -113,8 +109,13 @@ pub(super) async fn append(
         Format::Avro => of_container(bytes)?,
         _ => records(&bytes, media_type == JSON)?,
     };
-    let taken = shared.backend.append(&dataset, values, key.as_ref()).await?;
-    Ok(Json(Accepted::new(&dataset, &taken)))
+    let span = spans::append(&dataset, values.len());
+    // Records name the span that they came from only if somebody asked for a trace that is kept.
+    let origin = spans::caller(&parts.headers).and_then(|_| shared.traces.kept(&span));
+    let taken = shared.backend.append(&dataset, values, key.as_ref(), origin).instrument(span.clone()).await;
+    let taken = taken.map_err(Problem::from);
+    spans::appended(&span, &taken);
+    Ok(Json(Accepted::new(&dataset, &taken?)))
 }
 
 /// What records of a stream of this format come as.

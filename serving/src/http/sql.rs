@@ -16,8 +16,10 @@ use tidemark_shared::error::chain;
 use tidemark_shared::output::{self, RowWriter};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::{Answer, AsOf, Limits, Param, Query, Wants};
+use tidemark_shared::telemetry::number;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
+use tracing::{Instrument as _, Span};
 use utoipa::ToSchema;
 
 use super::Shared;
@@ -25,6 +27,7 @@ use super::accept::{self, Format};
 use super::body;
 use super::metrics::RunningQuery;
 use super::problem::{Problem, sql_code};
+use super::spans;
 
 /// Header with what the answer covers, as JSON.
 pub(super) const AS_OF: HeaderName = HeaderName::from_static("tidemark-as-of");
@@ -104,13 +107,14 @@ pub(super) async fn sql(State(shared): State<Arc<Shared>>, request: Request) -> 
         .map_err(|error| Problem::bad_request("malformed", error.to_string()))?;
     drop(held);
     let query = shared.query(asked)?;
-    let running = shared.metrics.query();
+    let span = spans::query(&query.sql);
+    let running = shared.metrics.query(span.clone());
     let within = query.limits.timeout.unwrap_or(limits.query_timeout_max);
     let answered = async {
-        let permit = shared.permit(within).await?;
+        let permit = shared.permit(within).instrument(spans::wait()).await?;
         Box::pin(answer(&shared, &query, format, permit, &running)).await
     };
-    answered.await.inspect_err(|problem: &Problem| running.failed(problem.code))
+    answered.instrument(span).await.inspect_err(|problem: &Problem| running.failed(problem.code))
 }
 
 impl Shared {
@@ -205,13 +209,14 @@ async fn answer(
     // It ends with the answer, at its time limit, or when nobody reads any more: whichever is first.
     let running = Arc::clone(running);
     let mut task = JoinSet::new();
-    let _handle = task.spawn(async move {
+    let streaming = async move {
         let _permit = permit;
         match work.run(more).await {
             Some(code) => running.failed(code),
             None => running.answered(),
         }
-    });
+    };
+    let _handle = task.spawn(streaming.instrument(Span::current()));
     let mut response = Response::new(Body::from_stream(until_the_end(receiver, task)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
@@ -290,7 +295,9 @@ impl Streaming {
                 }
             };
         }
-        if let Err(error) = self.writer.end(&self.answer.stats()) {
+        let stats = self.answer.stats();
+        Span::current().record("tidemark.rows", number(stats.rows)).record("tidemark.bytes", number(stats.bytes_read));
+        if let Err(error) = self.writer.end(&stats) {
             tracing::warn!(error = chain(&error), "an answer broke off");
             return Some("format");
         }

@@ -13,18 +13,21 @@ use datafusion::physical_plan::ExecutionPlan;
 use tidemark_shared::live::LivePin;
 use tidemark_shared::position::LogPartition;
 
+use super::spans;
+
 /// Rows of a pinned view in some ranges of offsets.
 #[derive(Debug)]
 pub(super) struct LiveTable {
+    dataset: String,
     pin: Arc<dyn LivePin>,
     ranges: BTreeMap<LogPartition, Range<u64>>,
     schema: SchemaRef,
 }
 
 impl LiveTable {
-    pub(super) fn new(pin: Arc<dyn LivePin>, ranges: BTreeMap<LogPartition, Range<u64>>) -> Self {
+    pub(super) fn new(dataset: &str, pin: Arc<dyn LivePin>, ranges: BTreeMap<LogPartition, Range<u64>>) -> Self {
         let schema = pin.schema();
-        Self { pin, ranges, schema }
+        Self { dataset: dataset.to_owned(), pin, ranges, schema }
     }
 }
 
@@ -49,7 +52,8 @@ impl TableProvider for LiveTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let scanned = self.pin.scan(&self.ranges, projection, filters, limit);
+        let span = spans::live(&self.dataset, &self.ranges);
+        let scanned = span.in_scope(|| self.pin.scan(&self.ranges, projection, filters, limit));
         scanned.map_err(|error| DataFusionError::External(Box::new(error)))
     }
 }

@@ -9,6 +9,7 @@ pub mod keep;
 mod cut;
 mod earlier;
 mod live;
+mod spans;
 mod speed;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -113,7 +114,8 @@ impl StatementDatasets for Statement {
             Arc::clone(cuts.entry(dataset.to_owned()).or_default())
         };
         let at_least = self.at_least(dataset);
-        let taken = slot.get_or_try_init(|| self.sources.cut(dataset, layer, at_least.as_ref(), self.wait_max));
+        let cut = || spans::traced(dataset, layer, self.sources.cut(dataset, layer, at_least.as_ref(), self.wait_max));
+        let taken = slot.get_or_try_init(cut);
         let Some(cut) = Box::pin(taken).await.map_err(failed)? else { return Ok(None) };
         self.layer(layer, dataset, cut, at_least.as_ref()).await.map(Some).map_err(failed)
     }
@@ -163,7 +165,7 @@ impl Statement {
             parts.push(Arc::clone(&cut.curated) as Arc<dyn TableProvider>);
         }
         if let Some(live) = live.filter(|live| !live.split.live.is_empty()) {
-            parts.push(Arc::new(LiveTable::new(Arc::clone(&live.pin), live.split.live.clone())));
+            parts.push(Arc::new(LiveTable::new(dataset, Arc::clone(&live.pin), live.split.live.clone())));
         }
         let curated = layer != Layer::Live;
         Ok(OpenedDataset {

@@ -44,6 +44,12 @@ impl Record {
         let headers: usize = self.headers.iter().map(|header| header.name.len() + length(&header.value)).sum();
         length(&self.key) + length(&self.value) + headers
     }
+
+    /// The value of its first header of that name, if it has one.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        self.headers.iter().find(|header| header.name == name)?.value.as_ref()
+    }
 }
 
 /// A record on its way to a partition.

@@ -11,12 +11,15 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use super::as_of::AsOf;
 use super::error::{SqlError, is_of_a_file, one_line};
 use super::meter::Meter;
 use super::watch::{Refusal, Waiting};
 use super::workers::Place;
+use crate::telemetry::{self, SPANS};
 
 /// What a statement took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -93,14 +96,29 @@ impl RowsMade {
     pub(super) fn start(mut stream: SendableRecordBatchStream, place: Place) -> Self {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let mut work = JoinSet::new();
+        let span = info_span!(
+            target: SPANS,
+            "query.execute",
+            tidemark.rows = Empty,
+            error.type = Empty,
+            otel.status_code = Empty
+        );
+        let told = span.clone();
         let making = async move {
+            let mut rows = 0;
             while let Some(batch) = stream.next().await {
                 let failed = batch.is_err();
+                rows += batch.as_ref().map_or(0, RecordBatch::num_rows);
+                if failed {
+                    telemetry::failed(&told, "failed");
+                }
                 if sender.send(batch).await.is_err() || failed {
-                    return;
+                    break;
                 }
             }
+            told.record("tidemark.rows", telemetry::number(rows));
         };
+        let making = making.instrument(span);
         let _handle = match place.handle() {
             None => work.spawn(making),
             Some(workers) => work.spawn_on(making, workers),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::curated::{CuratedReader, STORE_URL, comparisons};
 use crate::dataset::KnownDefinitions;
 use crate::store::{Store, Stores};
+use crate::telemetry::SPANS;
 use datafusion::catalog::MemoryCatalogProvider;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -17,6 +18,7 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use object_store::ObjectStore;
+use tracing::{Instrument as _, info_span};
 use url::Url;
 
 use super::answer::{Answer, Deadline, RowsMade, Space, running_error};
@@ -237,7 +239,8 @@ impl SqlEngine {
             let params = query.params.clone();
             let begin = async move { planning.begin(&planning.logical(statement, &params).await?).await };
             // One that can't be planned leaves nothing running.
-            place.plan(begin).await.map_err(failed)?.inspect_err(|_| place.done())?
+            let planned = place.plan(begin.instrument(info_span!(target: SPANS, "query.plan")));
+            planned.await.map_err(failed)?.inspect_err(|_| place.done())?
         } else {
             self.create_table(&opened, &planning.logical(statement, &query.params).await?).await?;
             planning.begin(&no_rows()).await?

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::position::LogPartition;
+use tidemark_shared::telemetry::{SPANS, number};
+use tracing::{Instrument as _, info_span};
 
 use crate::client::Content;
 use crate::cluster::Cluster;
@@ -152,7 +154,16 @@ impl Cluster {
     ) -> Result<Option<(Vec<Document>, String)>, BulkError> {
         let wanted = "errors,items.create.status,items.create.error";
         let path = format!("{}/_bulk?require_alias=true&filter_path={wanted}", index.alias);
-        let answer = self.client.once(Method::Post, &path, Content::Lines, Some(body)).await?;
+        let span = info_span!(
+            target: SPANS,
+            "opensearch.bulk",
+            otel.kind = "client",
+            tidemark.index = index.name,
+            tidemark.rows = number(portion.len()),
+            tidemark.bytes = number(body.len()),
+        );
+        let asked = self.client.once(Method::Post, &path, Content::Lines, Some(body));
+        let answer = asked.instrument(span).await?;
         let lost = || Failure::Lost { index: index.name.clone() };
         match answer.accepted() {
             Ok(()) => {}

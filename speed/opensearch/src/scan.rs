@@ -25,7 +25,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemark_shared::error::chain;
 use tidemark_shared::position::LogPartition;
+use tidemark_shared::telemetry::{SPANS, number};
 use tokio::sync::OnceCell;
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::cache::{BlockKey, rows_in};
 use crate::client::Answer;
@@ -67,6 +69,7 @@ pub(crate) fn plan(
     let blocks: Vec<Piece> = pieces.flat_map(|piece| blocks(&piece, block)).collect();
     let parts = if limit.is_some() { 1 } else { settings.scan_parts.clamp(1, blocks.len().max(1)) };
     let filters: Arc<[Value]> = filter::queries(filters, &pinned.handle.mapping).into();
+    let span = Span::current();
     let part = |blocks: &[Piece]| -> Arc<dyn PartitionStream> {
         Arc::new(Part {
             pinned: Arc::clone(pinned),
@@ -76,6 +79,7 @@ pub(crate) fn plan(
             schema: Arc::clone(&schema),
             filters: Arc::clone(&filters),
             limit,
+            span: span.clone(),
         })
     };
     let mut all: Vec<_> = blocks.chunks(blocks.len().div_ceil(parts).max(1)).map(part).collect();
@@ -106,6 +110,8 @@ struct Part {
     schema: SchemaRef,
     filters: Arc<[Value]>,
     limit: Option<usize>,
+    /// What it was planned in. It is read elsewhere, where nobody knows that any more.
+    span: Span,
 }
 
 impl PartitionStream for Part {
@@ -129,6 +135,7 @@ impl PartitionStream for Part {
             projection: self.projection.clone(),
             filters: Arc::clone(&self.filters),
             limit: self.limit,
+            span: self.span.clone(),
             points: points.collect(),
         });
         let read = move |piece: Piece| {
@@ -158,6 +165,7 @@ struct Reader {
     projection: Option<Vec<usize>>,
     filters: Arc<[Value]>,
     limit: Option<usize>,
+    span: Span,
     /// By index, where more than one block of it is read.
     points: HashMap<String, Arc<PointInTime>>,
 }
@@ -309,7 +317,20 @@ impl Reader {
         count.ok_or_else(|| answer.incomplete("there is no count"))
     }
 
-    async fn search(&self, piece: &Piece, mut body: Value) -> Result<Answer, Failure> {
+    async fn search(&self, piece: &Piece, body: Value) -> Result<Answer, Failure> {
+        let span = info_span!(
+            target: SPANS,
+            parent: &self.span,
+            "opensearch.search",
+            otel.kind = "client",
+            tidemark.index = piece.index.name,
+            tidemark.offset.start = number(piece.range.start),
+            tidemark.offset.end = number(piece.range.end),
+        );
+        self.ask(piece, body).instrument(span).await
+    }
+
+    async fn ask(&self, piece: &Piece, mut body: Value) -> Result<Answer, Failure> {
         let cluster = &self.pinned.cluster;
         let Some(point) = self.points.get(&piece.index.name) else {
             return cluster.search(std::slice::from_ref(&piece.index), &body).await;

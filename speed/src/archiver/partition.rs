@@ -8,6 +8,9 @@ use chrono::{DateTime, Utc};
 use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::log::{Fetched, LogError, OffsetRecord, Retention};
 use tidemark_shared::segment::{PutSegment, Segment};
+use tidemark_shared::telemetry::{self, SPANS};
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use crate::retry::may_heal;
 
@@ -176,8 +179,28 @@ impl Archiver {
     /// Puts what was gathered as a segment (H1).
     async fn put(&self, number: u32, partition: &mut Partition, reason: Seal) -> Result<ArchiverStep, ArchiverError> {
         let range = partition.range();
+        let span = info_span!(
+            target: SPANS,
+            parent: None,
+            "archive.segment",
+            tidemark.dataset = self.archive.dataset(),
+            tidemark.partition = %self.log_partition(number),
+            tidemark.offset.start = telemetry::number(range.start),
+            tidemark.offset.end = telemetry::number(range.end),
+            tidemark.records = telemetry::number(partition.records.len()),
+            tidemark.bytes = telemetry::number(partition.bytes),
+            tidemark.reason = ?reason,
+            error.type = Empty,
+            otel.status_code = Empty,
+        );
         let segment = Segment::new(range.clone(), partition.records.clone());
-        if let Some(end) = self.put_segment(number, partition, &segment).await? {
+        let put = self.put_segment(number, partition, &segment).instrument(span.clone()).await;
+        match &put {
+            Ok(None) => {}
+            Ok(Some(_)) => telemetry::failed(&span, "followed"),
+            Err(_) => telemetry::failed(&span, "failed"),
+        }
+        if let Some(end) = put? {
             return Ok(ArchiverStep::Followed(end));
         }
         self.retain(number, partition).await?;

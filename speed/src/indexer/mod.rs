@@ -8,6 +8,7 @@ mod error;
 mod partition;
 mod run;
 mod source;
+mod spans;
 
 pub use error::IndexerError;
 
@@ -27,6 +28,7 @@ use tidemark_shared::log::{Log, Partitions, ReadLimits, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
+use tidemark_shared::telemetry::Traces;
 use tokio::sync::Notify;
 
 use crate::freshness::{Ages, Freshness};
@@ -91,6 +93,8 @@ pub struct IndexerParts {
     pub ambient: Arc<dyn Ambient>,
     /// Where the views' fill is told.
     pub pressure: Arc<Pressure>,
+    /// Where batches say which spans their records came from.
+    pub traces: Arc<dyn Traces>,
 }
 
 /// What a step did.

@@ -2,18 +2,21 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidemark_shared::counts::Counts;
 use tidemark_shared::elsewhere::elsewhere;
+use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::live::{LiveBatch, LiveError};
 use tidemark_shared::log::{Fetched, OffsetRecord};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::rows::MadeRows;
+use tidemark_shared::telemetry::number;
+use tracing::{Instrument as _, Span};
 
 use super::source::Archived;
-use super::{Indexer, IndexerError, IndexerStep, lock};
+use super::{Indexer, IndexerError, IndexerStep, lock, spans};
 use crate::retry::may_heal;
-use tidemark_shared::error::ErrorKind as _;
 
 /// What is known of a partition between steps. All of it can be found again.
 #[derive(Debug, Default)]
@@ -46,6 +49,8 @@ struct Made {
     batch: LiveBatch,
     counts: Counts,
     timestamps_ms: Arc<[i64]>,
+    /// Its span, until it is visible.
+    span: Span,
 }
 
 impl Indexer {
@@ -84,14 +89,15 @@ impl Indexer {
         let made = match partition.waiting.clone() {
             Some(made) => made,
             None => {
-                let (next, lag) = (partition.next, partition.lag);
+                let (next, lag, begun) = (partition.next, partition.lag, Instant::now());
                 let read = self.fetch(name, next, lag, &mut partition.archived).await?;
                 partition.lag = read.bounds.end.saturating_sub(read.next);
                 if read.next <= next {
                     return Ok(IndexerStep::Idle);
                 }
                 let lost = partition.archived.lost_in(&(next..read.next));
-                self.make(name, next, read, lost).await?
+                let span = self.batch_span(name, next, &read, begun.elapsed());
+                self.make(name, next, read, lost, span).await?
             }
         };
         self.apply(name, partition, made).await
@@ -104,15 +110,17 @@ impl Indexer {
         from: u64,
         read: Fetched,
         lost: Vec<Range<u64>>,
+        span: Span,
     ) -> Result<Made, IndexerError> {
         let Fetched { records, next, .. } = read;
         let timestamps_ms = records.iter().map(|read| read.record.timestamp_ms).collect();
         let bytes: usize = records.iter().map(|read| read.record.bytes()).sum();
         let given = records.len() as u64;
+        let making = spans::make_span(&span, bytes);
         let made = if bytes <= self.settings.inline_bytes_max {
-            self.parts.rows.make(name, &records)
+            making.in_scope(|| self.parts.rows.make(name, &records))
         } else {
-            self.make_elsewhere(name, from, records).await?
+            self.make_elsewhere(name, from, records).instrument(making.clone()).await?
         };
         let made = made.map_err(|source| IndexerError::Rows {
             view: self.parts.view.clone(),
@@ -124,9 +132,10 @@ impl Indexer {
             let (view, partition, counts) = (self.parts.view.clone(), name.clone(), Box::new(made.counts));
             return Err(IndexerError::DoesNotAddUp { view, partition, range: from..next, given, counts });
         }
+        spans::made(&making, &made);
         let MadeRows { batches, rejects, filtered, counts } = made;
         let batch = LiveBatch { partition: name.clone(), range: from..next, rows: batches, rejects, filtered, lost };
-        Ok(Made { batch, counts, timestamps_ms })
+        Ok(Made { batch, counts, timestamps_ms, span })
     }
 
     async fn make_elsewhere(
@@ -148,7 +157,12 @@ impl Indexer {
         made: Made,
     ) -> Result<IndexerStep, IndexerError> {
         let (range, live) = (made.batch.range.clone(), &self.parts.live);
-        match live.apply(&self.parts.view, made.batch.clone()).await {
+        let applying = spans::apply_span(&made.span);
+        let applied = live.apply(&self.parts.view, made.batch.clone()).instrument(applying.clone()).await;
+        if let Err(error) = &applied {
+            spans::not_applied(&applying, error);
+        }
+        match applied {
             Ok(()) => {}
             Err(LiveError::Full { .. }) => {
                 partition.waiting = Some(made);
@@ -167,6 +181,7 @@ impl Indexer {
             }
         }
         (partition.next, partition.waiting) = (range.end, None);
+        made.span.record("tidemark.visible", number(range.end));
         self.parts.pressure.observe(live.as_ref());
         self.note_ages(name, &made.timestamps_ms);
         self.note_totals(&made);

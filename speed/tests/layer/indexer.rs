@@ -10,6 +10,7 @@ use tidemark_shared::log::{Log, Retention, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Segment;
+use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::archiver::{Archiver, ArchiverSettings};
 use tidemark_speed::indexer::{Indexer, IndexerError, IndexerParts, IndexerSettings, IndexerStep};
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
@@ -36,6 +37,7 @@ fn parts(world: &World, live: &Arc<dyn LiveView>) -> IndexerParts {
         rows: Arc::new(StreamRows::compile(&definition()).unwrap()),
         ambient: world.ambient(),
         pressure: Arc::new(Pressure::default()),
+        traces: Arc::new(NoTraces),
     }
 }
 

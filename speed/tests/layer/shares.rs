@@ -11,6 +11,7 @@ use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::{Assignment, Membership, Partitions, ReadLimits, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
+use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::archiver::{Archiver, ArchiverSettings};
 use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings, IndexerStep};
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
@@ -162,6 +163,7 @@ async fn indexer(world: &World, live: &Arc<dyn LiveView>) -> Arc<Indexer> {
         rows: Arc::new(StreamRows::compile(&definition()).unwrap()),
         ambient: world.ambient(),
         pressure: Arc::new(Pressure::default()),
+        traces: Arc::new(NoTraces),
     };
     Arc::new(Indexer::open(parts, Coverage::new(), IndexerSettings::default()).await.unwrap())
 }

@@ -14,6 +14,7 @@ use tidemark_shared::log::ReadLimits;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
+use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::indexer::{Indexer, IndexerError, IndexerParts, IndexerSettings, IndexerStep};
 
 use super::Actor;
@@ -111,6 +112,7 @@ impl Keeper {
             rows: Arc::new(rows),
             ambient: Arc::clone(&world.clock) as Arc<dyn Ambient>,
             pressure: Arc::clone(&self.serving.pressure),
+            traces: Arc::new(NoTraces),
         };
         let settings = IndexerSettings {
             behind: ReadLimits { records_max: 9, bytes_max: 1 << 20 },

@@ -8,8 +8,10 @@ mod keyed;
 mod life;
 mod limits;
 mod metrics;
+mod otlp;
 mod recompute;
 mod restore;
+mod traces;
 
 use std::collections::BTreeMap;
 

@@ -6,6 +6,7 @@ use tidemark_shared::ambient::System;
 use tidemark_shared::dataset::Sources;
 use tidemark_shared::log::Log;
 use tidemark_shared::store::{IfMissing, Store};
+use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 use tidemark_testing::faulty::{Call, Faulty};
 
@@ -30,7 +31,7 @@ async fn streams(store: Store, folder: &Path) -> Streams {
     let log: Arc<dyn Log> = Arc::new(log);
     let batch = Batch::new(store.clone(), crate::context::stores(), None, BatchSettings::default());
     let metrics = Arc::new(Metrics::new(&mut Registry::default()));
-    Streams::new(crate::up::parts(store, batch, log, metrics, &config).expect("embedded parts"))
+    Streams::new(crate::up::parts(store, batch, log, metrics, Arc::new(NoTraces), &config).expect("embedded parts"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +77,7 @@ async fn a_topic_that_is_made_again_is_a_new_source() {
     streams.discover(&found).await.expect("it is taken up");
     let old = streams.get("a").expect("it is open");
     let value = || vec![bytes::Bytes::from_static(b"{\"id\": \"x\"}")];
-    let taken = old.append(value(), None).await.expect("it takes records");
+    let taken = old.append(value(), None, None).await.expect("it takes records");
     let (partition, offset) = taken.positions[0].clone();
     old.archiver.step(partition.partition).await.expect("it reads");
 
@@ -91,7 +92,7 @@ async fn a_topic_that_is_made_again_is_a_new_source() {
     assert_eq!((old.source.to_string(), new.source.to_string()), ("a".to_owned(), "a~2".to_owned()));
     assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), Some(offset + 1));
     assert!(old.stop.is_cancelled() && old.stop_batch.is_cancelled() && !new.stop.is_cancelled());
-    let taken = new.append(value(), None).await.expect("it takes records");
+    let taken = new.append(value(), None, None).await.expect("it takes records");
     assert_eq!((&taken.positions[0].0.source, taken.positions[0].1), (&new.source, 0));
     streams.renew(&found).await;
     assert!(Arc::ptr_eq(&new, &streams.get("a").expect("it is open")));

@@ -1,5 +1,6 @@
 //! The door on a real socket.
 
+mod backend;
 mod bounds;
 mod client;
 
@@ -10,87 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::ipc::reader::StreamReader;
-use async_trait::async_trait;
-use bytes::Bytes;
 use serde_json::{Value, json};
-use tidemark_shared::dataset::{CsvOptions, Format};
-use tidemark_shared::error::AnyError;
-use tidemark_shared::log::IdempotencyKey;
-use tidemark_shared::position::Coverage;
+use tidemark_shared::telemetry::NoTraces;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::merge::tests::support::{PLAIN, World, partition};
+use crate::merge::tests::support::{PLAIN, World};
+use backend::TestBackend;
 use client::{Reply, exchange, finish, request};
-
-/// A log that is the world's, and takes or refuses records at will.
-struct TestBackend {
-    world: Arc<World>,
-    busy: AtomicBool,
-    stopping: AtomicBool,
-}
-
-impl fmt::Debug for TestBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TestBackend")
-    }
-}
-
-#[async_trait]
-impl Backend for TestBackend {
-    async fn stream_format(&self, dataset: &str) -> Result<Format, IntakeError> {
-        match dataset {
-            "orders" => Ok(Format::Json),
-            "lines" => Ok(Format::Csv(CsvOptions { delimiter: b';', header: false, ..CsvOptions::default() })),
-            "rows" => Ok(Format::Avro),
-            _ => Err(IntakeError::UnknownDataset { dataset: dataset.to_owned() }),
-        }
-    }
-
-    async fn append(
-        &self,
-        dataset: &str,
-        values: Vec<Bytes>,
-        _: Option<&IdempotencyKey>,
-    ) -> Result<Taken, IntakeError> {
-        let dataset = dataset.to_owned();
-        if dataset == "lines" {
-            return Ok(Taken {
-                positions: (0..).map(|n| (partition(0), n)).take(values.len()).collect(),
-                repeated: false,
-            });
-        }
-        if dataset != "orders" {
-            return Err(IntakeError::UnknownDataset { dataset });
-        }
-        if self.busy.load(Ordering::Relaxed) {
-            let (reason, retry_after) = ("its real-time view is full".to_owned(), Duration::from_secs(3));
-            return Err(IntakeError::Busy { dataset, reason, retry_after });
-        }
-        let offset = |value: &Bytes| self.world.produce(0, std::str::from_utf8(value).expect("text"));
-        let positions = values.iter().map(|value| (partition(0), offset(value))).collect();
-        self.world.index("g1").await;
-        Ok(Taken { positions, repeated: false })
-    }
-
-    async fn seal(&self, dataset: &str) -> Result<Coverage, IntakeError> {
-        match dataset {
-            "orders" => Ok([(partition(0), 7)].into_iter().collect()),
-            _ => Err(IntakeError::UnknownDataset { dataset: dataset.to_owned() }),
-        }
-    }
-
-    async fn status(&self) -> Result<Value, AnyError> {
-        Ok(json!({"roles": {"serving": "ok"}}))
-    }
-
-    async fn unready(&self) -> Option<String> {
-        self.stopping.load(Ordering::Relaxed).then(|| "it stops".to_owned())
-    }
-}
 
 struct Served {
     world: Arc<World>,
@@ -125,6 +56,7 @@ async fn served_by(
         tokens,
         limits,
         registry: Registry::default(),
+        traces: Arc::new(NoTraces),
         serves,
     };
     let listener = listen("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
