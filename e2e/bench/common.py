@@ -76,8 +76,9 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
-def fresh(server: Server, rate: int, seconds: int) -> str:
-    """A producer at a steady rate, and beside it a client that produces one record and asks until it has it."""
+def fresh(server: Server, rate: int, seconds: int, indexer: Server | None = None) -> str:
+    """A producer at a steady rate, and beside it a client that produces one record and asks until it has it. Who makes records
+    visible measures them: `indexer`, where that is another process than the door's."""
     each, seen, late = rate // TICKS, [], []
     bodies = [orders(start, each) for start in range(0, each * TICKS, each)]
     ended, tick = threading.Event(), threading.Event()
@@ -109,7 +110,7 @@ def fresh(server: Server, rate: int, seconds: int) -> str:
         thread.start()
     for thread in threads:
         thread.join()
-    status = next(d for d in server.ask("GET", "/v1/status")["datasets"] if d["dataset"] == "orders")["freshness"]
+    status = next(d for d in (indexer or server).ask("GET", "/v1/status")["datasets"] if d["dataset"] == "orders")["freshness"]
     in_ms = [[1000 * value for value in column] for column in zip(*seen)]
     return (
         f"  {rate:>6,} records/s: server p50 {status['p50_ms']} ms, p99 {status['p99_ms']} ms of {status['count']:,} records; "
