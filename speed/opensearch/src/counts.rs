@@ -80,7 +80,8 @@ pub(crate) fn in_range(range: &Range<u64>) -> Value {
 
 /// The query for the records of pieces.
 pub(crate) fn of_pieces(pieces: &[Piece]) -> Value {
-    let one = |piece: &Piece| json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}});
+    let one =
+        |piece: &Piece| json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}});
     let each: Vec<Value> = pieces.iter().map(one).collect();
     json!({"bool": {"should": each, "minimum_should_match": 1}})
 }

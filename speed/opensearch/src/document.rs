@@ -147,7 +147,13 @@ fn write_searched<'a>(
 }
 
 /// Writes `whole`, and `unindexed` with what it can't hold either.
-fn write_whole<'a>(rows: &RecordBatch, row: usize, whole: &[Whole<'a>], mut unindexed: Vec<&'a str>, text: &mut Vec<u8>) {
+fn write_whole<'a>(
+    rows: &RecordBatch,
+    row: usize,
+    whole: &[Whole<'a>],
+    mut unindexed: Vec<&'a str>,
+    text: &mut Vec<u8>,
+) {
     let mut before = ",\"whole\":{";
     for Whole { column, key, values } in whole {
         if rows.column(column.index).is_null(row) || unindexed.contains(&column.name.as_str()) {

@@ -42,9 +42,8 @@ pub(crate) fn column(numbers: Vec<Option<i64>>, data_type: &DataType) -> Result<
             std::sync::Arc::new(units.with_precision_and_scale(*precision, *scale)?)
         }
         DataType::Date32 => {
-            let day = |day: i64| {
-                i32::try_from(day).map_err(|_| ArrowError::CastError(format!("there is no day {day}")))
-            };
+            let day =
+                |day: i64| i32::try_from(day).map_err(|_| ArrowError::CastError(format!("there is no day {day}")));
             let days = numbers.into_iter().map(|number| number.map(day).transpose());
             std::sync::Arc::new(days.collect::<Result<Date32Array, _>>()?)
         }
@@ -73,7 +72,9 @@ mod tests {
                 [Some(-1), None, Some(1_001)],
             ),
             (
-                Arc::new(Decimal128Array::from(vec![Some(-12_345), None, Some(1)]).with_precision_and_scale(18, 2).unwrap()),
+                Arc::new(
+                    Decimal128Array::from(vec![Some(-12_345), None, Some(1)]).with_precision_and_scale(18, 2).unwrap(),
+                ),
                 [Some(-12_345), None, Some(1)],
             ),
         ];

@@ -93,6 +93,7 @@ fn pushed(aggregate: &AggregateExec, input: &Arc<dyn ExecutionPlan>) -> Result<O
 fn partial(aggregate: &AggregateExec, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let (functions, filters) = (aggregate.aggr_expr().to_vec(), aggregate.filter_expr().to_vec());
     let (groups, schema) = (aggregate.group_expr().clone(), aggregate.input_schema());
-    let partial = AggregateExec::try_new(AggregateMode::Partial, groups, functions, filters, Arc::clone(input), schema)?;
+    let partial =
+        AggregateExec::try_new(AggregateMode::Partial, groups, functions, filters, Arc::clone(input), schema)?;
     Ok(Arc::new(partial))
 }

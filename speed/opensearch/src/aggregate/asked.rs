@@ -118,9 +118,7 @@ impl Asked {
         if self.fields.is_empty() {
             all.extend(metrics);
         } else {
-            let source = |(n, field): (usize, &String)| {
-                json!({(group_name(n)): {"terms": {"field": field, "missing_bucket": true}}})
-            };
+            let source = |(n, field): (usize, &String)| json!({(group_name(n)): {"terms": {"field": field, "missing_bucket": true}}});
             let sources: Vec<Value> = self.fields.iter().enumerate().map(source).collect();
             let mut composite = json!({"size": size, "sources": sources});
             if let Some(after) = after {

@@ -52,8 +52,8 @@ impl Aggregation {
     }
 
     async fn states(&self) -> Result<Option<Vec<RecordBatch>>, Failure> {
-        let total = self.pieces.iter().map(|piece| piece.range.end - piece.range.start).sum();
-        let missing = self.pieces.iter().map(|piece| scan::missing(&self.pinned, piece)).sum();
+        let total: u64 = self.pieces.iter().map(|piece| piece.range.end - piece.range.start).sum();
+        let missing: u64 = self.pieces.iter().map(|piece| scan::missing(&self.pinned, piece)).sum();
         if rows_are_nearer(missing, total) {
             return Ok(None);
         }

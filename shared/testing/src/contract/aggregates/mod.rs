@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array, Int64Array, RecordBatch,
-    StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array, Int64Array,
+    RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
@@ -137,7 +137,9 @@ pub fn rows(number: u32, range: Range<u64>, values: Values, seed: u64) -> Record
         Arc::new(prices.with_precision_and_scale(10, 2).expect("ten digits")),
         Arc::new(wide.with_precision_and_scale(30, 2).expect("thirty digits")),
         Arc::new(at.with_timezone("UTC")),
-        Arc::new(Date32Array::from(chance.many(count, |chance| i32::try_from(chance.between(-400, 400)).expect("small")))),
+        Arc::new(Date32Array::from(
+            chance.many(count, |chance| i32::try_from(chance.between(-400, 400)).expect("small")),
+        )),
         Arc::new(StringArray::from(vec![partition(number).source.as_str().to_owned(); count])),
         Arc::new(Int64Array::from_value(i64::from(number), count)),
         Arc::new(Int64Array::from_iter_values(offsets)),
@@ -254,8 +256,7 @@ fn filtered_cases() -> Vec<Case> {
         ((col("small") + lit(1_i16)).gt(lit(1_i16)), never),
     ];
     let cases = filters.into_iter();
-    let mut cases: Vec<_> =
-        cases.map(|(filter, must)| case(&[filter], &[SMALL], &[Rows, Sum(SMALL)], must)).collect();
+    let mut cases: Vec<_> = cases.map(|(filter, must)| case(&[filter], &[SMALL], &[Rows, Sum(SMALL)], must)).collect();
     let nowhere = [col("small").gt(lit(1_000_i16))];
     cases.push(case(&nowhere, &[SMALL], &[Rows, Sum(SMALL)], always));
     cases.push(case(&nowhere, &[], &[Rows, Sum(SMALL), FloatSum(F), Least(AT), Greatest(PRICE), Values(PAID)], always));

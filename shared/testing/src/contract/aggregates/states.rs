@@ -149,7 +149,9 @@ fn merge(groups: &mut Groups, key: String, more: Vec<Known>) {
             (Known::Least(known), Known::Least(Some(more))) if known.as_ref().is_none_or(|known| more < *known) => {
                 *known = Some(more);
             }
-            (Known::Greatest(known), Known::Greatest(Some(more))) if known.as_ref().is_none_or(|known| more > *known) => {
+            (Known::Greatest(known), Known::Greatest(Some(more)))
+                if known.as_ref().is_none_or(|known| more > *known) =>
+            {
                 *known = Some(more);
             }
             _ => {}
