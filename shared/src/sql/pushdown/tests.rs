@@ -183,7 +183,7 @@ async fn what_is_asked_of_a_view_is_decided_by_the_plan() {
     let cases = [
         ("SELECT text, count(*) FROM live GROUP BY text", Some("groups=[text], states=[rows]")),
         ("SELECT DISTINCT text FROM live", Some("groups=[text], states=[]")),
-        ("SELECT count(*) FROM live", Some("groups=[], states=[rows]")),
+        ("SELECT count(*), sum(n) FROM live", Some("groups=[], states=[rows, sum(n)]")),
         (
             "SELECT n, text, count(x), sum(n), sum(x), min(text), max(price), sum(price) FROM live GROUP BY text, n",
             Some("groups=[text, n], states=[values(x), sum(n), sum(x), least(text), greatest(price), sum(price)]"),
@@ -203,7 +203,9 @@ async fn what_is_asked_of_a_view_is_decided_by_the_plan() {
         ("SELECT text, count(*) FROM merged GROUP BY text ORDER BY text LIMIT 1", Some("groups=[text], states=[rows]")),
         ("SELECT text FROM merged WHERE x IS NULL GROUP BY text", Some("groups=[text], states=[], where=[x IS NULL]")),
         ("SELECT text, avg(price) FROM live GROUP BY text", None),
-        ("SELECT text, count(DISTINCT n) FROM live GROUP BY text", None),
+        // planned as a count of groups
+        ("SELECT text, count(DISTINCT n) FROM live GROUP BY text", Some("groups=[text, n], states=[]")),
+        ("SELECT text, count(DISTINCT n), count(DISTINCT x) FROM live GROUP BY text", None),
         ("SELECT text, sum(n) FILTER (WHERE n > 2) FROM live GROUP BY text", None),
         ("SELECT text, sum(n + 1) FROM live GROUP BY text", None),
         ("SELECT upper(text), count(*) FROM live GROUP BY 1", None),

@@ -1,5 +1,6 @@
 //! What a cluster answered, as states: exactly, or not at all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
@@ -7,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tidemark_shared::live::LiveState;
 
@@ -32,7 +34,16 @@ pub(crate) struct Page {
 pub(crate) struct GroupStates {
     key: Map<String, Value>,
     rows: u64,
-    metrics: Map<String, Value>,
+    metrics: BTreeMap<String, Metric>,
+}
+
+/// What was asked about a column.
+#[derive(Debug, Clone, Copy)]
+struct Metric {
+    count: u64,
+    min: Option<f64>,
+    max: Option<f64>,
+    sum: Option<f64>,
 }
 
 /// Why there is no page.
@@ -44,41 +55,91 @@ pub(crate) enum NoPage {
     Incomplete(&'static str),
 }
 
+/// Parts of an answer as they are written: `serde_json` reads some floats as their neighbours.
+type Written = BTreeMap<String, Box<RawValue>>;
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    hits: Hits,
+    #[serde(default)]
+    aggregations: Written,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hits {
+    total: Total,
+}
+
+#[derive(Debug, Deserialize)]
+struct Total {
+    value: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unindexed {
+    doc_count: u64,
+}
+
 #[derive(Debug, Deserialize)]
 struct Composite {
-    buckets: Vec<Map<String, Value>>,
+    buckets: Vec<Written>,
     after_key: Option<Value>,
 }
 
+/// A `stats` or a `value_count`.
+#[derive(Debug, Deserialize)]
+struct WrittenMetric {
+    #[serde(alias = "value")]
+    count: u64,
+    min: Option<Box<RawValue>>,
+    max: Option<Box<RawValue>>,
+    sum: Option<Box<RawValue>>,
+}
+
 /// Reads an answer to what `asked` asks for.
-pub(crate) fn page(asked: &Asked, answer: &Value, size: usize) -> Result<Page, NoPage> {
-    let rows = answer["hits"]["total"]["value"].as_u64().ok_or(NoPage::Incomplete("there is no count"))?;
-    let all = &answer["aggregations"];
+pub(crate) fn page(asked: &Asked, answer: &str, size: usize) -> Result<Page, NoPage> {
+    let body: Body = serde_json::from_str(answer).map_err(|_| NoPage::Incomplete("there is no count"))?;
+    let (rows, mut all) = (body.hits.total.value, body.aggregations);
     if asked.counts_unindexed() {
-        let count = all["unindexed"]["doc_count"].as_u64();
-        if count.ok_or(NoPage::Incomplete("there is no count of what is not indexed"))? > 0 {
+        let unindexed: Option<Unindexed> = read(all.remove("unindexed").as_deref());
+        let unindexed = unindexed.ok_or(NoPage::Incomplete("there is no count of what is not indexed"))?;
+        if unindexed.doc_count > 0 {
             return Err(NoPage::Unindexed);
         }
     }
     if asked.groups.is_empty() {
-        let metrics = all.as_object().cloned().unwrap_or_default();
-        return Ok(Page { states: vec![GroupStates { key: Map::new(), rows, metrics }], after: None, rows });
+        let states = vec![GroupStates { key: Map::new(), rows, metrics: metrics(&all)? }];
+        return Ok(Page { states, after: None, rows });
     }
-    let groups = Composite::deserialize(&all["groups"]).map_err(|_| NoPage::Incomplete("there are no groups"))?;
+    let groups: Option<Composite> = read(all.get("groups").map(AsRef::as_ref));
+    let groups = groups.ok_or(NoPage::Incomplete("there are no groups"))?;
     let is_last = groups.buckets.len() < size;
-    let states = groups.buckets.into_iter().map(|mut metrics| {
-        let rows = metrics.get("doc_count").and_then(Value::as_u64);
-        let rows = rows.ok_or(NoPage::Incomplete("a group has no count"))?;
-        let Some(Value::Object(key)) = metrics.remove("key") else {
-            return Err(NoPage::Incomplete("a group has no key"));
+    let states = groups.buckets.into_iter().map(|mut group| {
+        let (rows, key) = (read(group.remove("doc_count").as_deref()), read(group.remove("key").as_deref()));
+        let (Some(rows), Some(key)) = (rows, key) else {
+            return Err(NoPage::Incomplete("a group has no key or no count"));
         };
-        Ok(GroupStates { key, rows, metrics })
+        Ok(GroupStates { key, rows, metrics: metrics(&group)? })
     });
     let states = states.collect::<Result<Vec<_>, _>>()?;
     if !is_last && groups.after_key.is_none() {
         return Err(NoPage::Incomplete("the next groups have no beginning"));
     }
     Ok(Page { states, after: groups.after_key.filter(|_| !is_last), rows })
+}
+
+fn read<'a, T: Deserialize<'a>>(written: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(written?.get()).ok()
+}
+
+fn metrics(written: &Written) -> Result<BTreeMap<String, Metric>, NoPage> {
+    let number = |written: Option<Box<RawValue>>| written?.get().parse().ok().filter(|number: &f64| number.is_finite());
+    let metric = |(name, written): (&String, &Box<RawValue>)| {
+        let metric: Option<WrittenMetric> = read(Some(written));
+        let WrittenMetric { count, min, max, sum } = metric.ok_or(NoPage::Incomplete("a column has no count"))?;
+        Ok((name.clone(), Metric { count, min: number(min), max: number(max), sum: number(sum) }))
+    };
+    written.iter().map(metric).collect()
 }
 
 impl Page {
@@ -158,24 +219,17 @@ fn state(group: &GroupStates, of: &StateOf) -> Option<Known> {
     if of.state == LiveState::Rows {
         return whole(group.rows);
     }
-    let stats = group.metrics.get(&of.metric)?;
-    // A count of texts is all that is asked about them.
-    let count = stats["count"].as_u64().or_else(|| stats["value"].as_u64())?;
-    if matches!(of.state, LiveState::Values(_)) {
-        return whole(count);
-    }
-    if count == 0 {
-        return Some(Known::Null);
-    }
-    let number = |name: &str| stats[name].as_f64().filter(|number| number.is_finite());
+    let Metric { count, min, max, sum } = *group.metrics.get(&of.metric)?;
     match of.state {
-        LiveState::FloatSum(_) => number("sum").map(Known::Float),
-        LiveState::Sum(_) => exact_sum(count, number("min")?, number("max")?, number("sum")?).map(Known::Whole),
-        LiveState::Least(_) | LiveState::Greatest(_) => {
-            let value = number(if matches!(of.state, LiveState::Least(_)) { "min" } else { "max" })?;
-            if of.is_whole { exact_whole(value).map(Known::Whole) } else { Some(Known::Float(value)) }
-        }
-        LiveState::Rows | LiveState::Values(_) => None,
+        LiveState::Values(_) => whole(count),
+        _ if count == 0 => Some(Known::Null),
+        LiveState::FloatSum(_) => sum.map(Known::Float),
+        LiveState::Sum(_) => exact_sum(count, min?, max?, sum?).map(Known::Whole),
+        LiveState::Least(_) if of.is_whole => exact_whole(min?).map(Known::Whole),
+        LiveState::Greatest(_) if of.is_whole => exact_whole(max?).map(Known::Whole),
+        LiveState::Least(_) => min.map(Known::Float),
+        LiveState::Greatest(_) => max.map(Known::Float),
+        LiveState::Rows => None,
     }
 }
 

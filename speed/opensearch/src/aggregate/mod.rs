@@ -79,7 +79,7 @@ impl Aggregation {
                 Err(Failure::TooLarge { .. }) => return Ok(false),
                 answer => answer?,
             };
-            let page = match page(&self.asked, &answer.parsed()?, size) {
+            let page = match page(&self.asked, &answer.body, size) {
                 Ok(page) => page,
                 Err(NoPage::Unindexed) => return Ok(false),
                 Err(NoPage::Incomplete(reason)) => return Err(answer.incomplete(reason)),

@@ -142,7 +142,7 @@ async fn answered(engine: &SqlEngine, sql: &str) -> String {
 }
 
 /// Statements, and whether the cluster makes their aggregates.
-const STATEMENTS: [(&str, bool); 12] = [
+const STATEMENTS: [(&str, bool); 13] = [
     (
         "SELECT country, paid, count(*), count(cents), sum(cents), min(at), max(at) FROM {t} GROUP BY 1, 2 ORDER BY 1, 2",
         true,
@@ -169,7 +169,8 @@ const STATEMENTS: [(&str, bool); 12] = [
     ),
     ("SELECT x, count(*) FROM {t} GROUP BY x ORDER BY x LIMIT 3", false),
     ("SELECT paid, sum(wide) FROM {t} GROUP BY paid ORDER BY 1", false),
-    ("SELECT country, count(DISTINCT small) FROM {t} GROUP BY country ORDER BY 1", false),
+    ("SELECT country, count(DISTINCT small) FROM {t} GROUP BY country ORDER BY 1", true),
+    ("SELECT country, count(DISTINCT small), count(DISTINCT day) FROM {t} GROUP BY country ORDER BY 1", false),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
