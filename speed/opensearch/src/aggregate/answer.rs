@@ -133,13 +133,14 @@ fn read<'a, T: Deserialize<'a>>(written: Option<&'a RawValue>) -> Option<T> {
 }
 
 fn metrics(written: &Written) -> Result<BTreeMap<String, Metric>, NoPage> {
+    written.iter().map(|(name, written)| metric(written).map(|metric| (name.clone(), metric))).collect()
+}
+
+fn metric(written: &RawValue) -> Result<Metric, NoPage> {
     let number = |written: Option<Box<RawValue>>| written?.get().parse().ok().filter(|number: &f64| number.is_finite());
-    let metric = |(name, written): (&String, &Box<RawValue>)| {
-        let metric: Option<WrittenMetric> = read(Some(written));
-        let WrittenMetric { count, min, max, sum } = metric.ok_or(NoPage::Incomplete("a column has no count"))?;
-        Ok((name.clone(), Metric { count, min: number(min), max: number(max), sum: number(sum) }))
-    };
-    written.iter().map(metric).collect()
+    let metric: Option<WrittenMetric> = read(Some(written));
+    let WrittenMetric { count, min, max, sum } = metric.ok_or(NoPage::Incomplete("a column has no count"))?;
+    Ok(Metric { count, min: number(min), max: number(max), sum: number(sum) })
 }
 
 impl Page {
