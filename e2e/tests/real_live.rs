@@ -10,6 +10,8 @@ use tidemark_e2e::platform::{Tidemark, dataset_folder};
 use tidemark_e2e::server::Server;
 
 const SUMS: &str = "SELECT count(*) AS n, sum(cents) AS cents FROM orders";
+const GROUPED: &str = "SELECT country, count(*), sum(cents), avg(cents), min(at), max(at) FROM orders \
+                       WHERE cents >= 10 AND at > TIMESTAMP '2026-01-01T00:00:00' GROUP BY country ORDER BY country";
 
 /// The orders, a process that runs on them, and what the names of its indices begin with.
 struct Shop {
@@ -45,8 +47,13 @@ impl Shop {
     }
 
     fn start(&mut self) {
+        self.start_with("on");
+    }
+
+    fn start_with(&mut self, pushdown: &str) {
         let url = format!("opensearch+{}/{}", cluster(), self.prefix);
-        let flags = ["--batch-interval", "none", "--live-url", &url, "--live-index-offsets", "16"];
+        let views = ["--live-url", &url, "--live-index-offsets", "16", "--live-aggregate-pushdown", pushdown];
+        let flags: Vec<&str> = ["--batch-interval", "none"].into_iter().chain(views).collect();
         self.server = Some(Server::start(&self.tidemark, &flags).expect("it starts"));
     }
 
@@ -64,6 +71,16 @@ impl Shop {
         let reply = self.server().query(&json!({"sql": SUMS, "at_least": token})).expect("an answer");
         assert_eq!(reply.status, 200, "{}", reply.text);
         reply.json()
+    }
+
+    /// The grouped answer, and how it was come by.
+    fn grouped(&self, token: &Value) -> (Value, String) {
+        let ask = |sql: String| {
+            let reply = self.server().query(&json!({"sql": sql, "at_least": token})).expect("an answer");
+            assert_eq!(reply.status, 200, "{}", reply.text);
+            reply.json()["rows"].clone()
+        };
+        (ask(GROUPED.to_owned()), ask(format!("EXPLAIN ANALYZE {GROUPED}")).to_string())
     }
 
     fn batch_run(&self) {
@@ -141,6 +158,24 @@ fn real_opensearch_holds_the_live_rows_of_a_process_and_lets_them_go() {
     shop.tidemark.run(&["batch", "run", "orders"]).expect("it runs").expect_code(0).expect("it is curated");
     shop.start();
     assert_eq!(shop.sums(&shop.take(260..270))["rows"], expected(270));
+    shop.audit();
+}
+
+#[test]
+fn real_opensearch_makes_aggregates_of_live_rows_as_they_are() {
+    let mut shop = Shop::open("states");
+    let _curated = shop.sums(&shop.take(0..120));
+    shop.batch_run();
+    let token = shop.take(120..300);
+    let (pushed, explained) = shop.grouped(&token);
+    assert!(explained.contains("answered_by_view=1"), "{explained}");
+    assert_eq!(pushed[0][1], 290, "{pushed}");
+    assert_eq!(shop.sums(&token)["rows"], expected(300));
+    shop.server.take().expect("it runs").kill().expect("killed");
+    shop.start_with("off");
+    let (read, explained) = shop.grouped(&token);
+    assert!(!explained.contains("LiveAggregateExec"), "{explained}");
+    assert_eq!(read, pushed);
     shop.audit();
 }
 

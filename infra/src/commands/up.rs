@@ -68,6 +68,9 @@ pub struct MoreArgs {
     /// Offsets of a partition in one index of OpenSearch [env: TIDEMARK_LIVE_INDEX_OFFSETS]
     #[arg(long, value_name = "COUNT")]
     pub live_index_offsets: Option<String>,
+    /// Whether OpenSearch makes aggregates of real-time rows where it can be exact [env: TIDEMARK_LIVE_AGGREGATE_PUSHDOWN]
+    #[arg(long, value_name = "on|off")]
+    pub live_aggregate_pushdown: Option<String>,
     /// How long rows stay in a view after they are curated [env: TIDEMARK_LIVE_GRACE]
     #[arg(long, value_name = "TIME")]
     pub live_grace: Option<String>,
@@ -129,6 +132,7 @@ impl UpArgs {
             ("--retention-bytes", &more.retention_bytes),
             ("--live-bytes-max", &more.live_bytes_max),
             ("--live-index-offsets", &more.live_index_offsets),
+            ("--live-aggregate-pushdown", &more.live_aggregate_pushdown),
             ("--live-grace", &more.live_grace),
             ("--segment-bytes-max", &more.segment_bytes_max),
             ("--segment-age-max", &more.segment_age_max),

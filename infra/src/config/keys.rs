@@ -316,6 +316,14 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         section: "live",
+        name: "aggregate_pushdown",
+        flag: Some("--live-aggregate-pushdown"),
+        default: "on",
+        shape: Shape::Choice(&["on", "off"]),
+        help: "Of views in OpenSearch: whether it makes counts, sums, averages and bounds of real-time rows by itself, where it can make them exactly. `off`: rows are read for all of them.",
+    },
+    Key {
+        section: "live",
         name: "grace",
         flag: Some("--live-grace"),
         default: "none",

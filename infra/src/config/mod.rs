@@ -120,6 +120,8 @@ pub struct ServerConfig {
     pub live_bytes_max: u64,
     /// Offsets of a partition in one index of a search cluster.
     pub live_index_offsets: u64,
+    /// A search cluster makes aggregates that can be exact.
+    pub live_aggregate_pushdown: bool,
     /// How long rows below the coverage stay, and views that answer no more.
     pub live_grace: Duration,
     /// Bytes of records after which a segment is sealed.

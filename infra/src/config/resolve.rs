@@ -150,6 +150,7 @@ fn server(values: &Values) -> ServerConfig {
         live_url: values.url("live.url"),
         live_bytes_max: values.number("live.bytes_max"),
         live_index_offsets: values.number("live.index_offsets"),
+        live_aggregate_pushdown: values.optional_text("live.aggregate_pushdown").as_deref() == Some("on"),
         segment_bytes_max: values.number("speed.segment_bytes_max"),
         segment_age_max: values.duration("speed.segment_age_max"),
         definitions_interval: values.duration("speed.definitions_interval"),

@@ -21,8 +21,11 @@ pub(super) fn open(config: &ServerConfig, ambient: &Arc<dyn Ambient>) -> Result<
         return Err(UpError::UnknownLive { url: masked(url) });
     }
     let url: OpenSearchUrl = url.parse().map_err(UpError::LiveUrl)?;
-    let index_offsets = config.live_index_offsets;
-    let settings =
-        OpenSearchViewSettings { index_offsets, cache_bytes_max: bytes, ..OpenSearchViewSettings::default() };
+    let settings = OpenSearchViewSettings {
+        index_offsets: config.live_index_offsets,
+        cache_bytes_max: bytes,
+        aggregate_pushdown: config.live_aggregate_pushdown,
+        ..OpenSearchViewSettings::default()
+    };
     Ok(Arc::new(OpenSearchView::new(&url, ambient, settings)?))
 }

@@ -8,7 +8,6 @@ pub mod keep;
 
 mod cut;
 mod earlier;
-mod live;
 mod spans;
 mod speed;
 #[cfg(test)]
@@ -26,7 +25,7 @@ use datafusion::logical_expr::Expr;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::KnownDefinitions;
 use tidemark_shared::ledger::Ledger;
-use tidemark_shared::live::LiveView;
+use tidemark_shared::live::{LiveTable, LiveView};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::{
     CutError, DatasetAsOf, DatasetTables, Layer, Limits, OpenedDataset, SqlError, StatementDatasets, Wants,
@@ -38,7 +37,6 @@ pub use speed::SpeedStatus;
 pub use versions::{POINTERS_MAX, Pointer, VersionCache, VersionError, Versions};
 
 use cut::{Cut, LivePart, Sources};
-use live::LiveTable;
 
 /// Longest wait for positions, unless the statement's own time limit is shorter.
 const WAIT_MAX: Duration = Duration::from_secs(10);

@@ -1,9 +1,5 @@
-//! Spans of taking a cut, and of fetching its real-time rows: docs/traces.md.
+//! Spans of taking a cut: docs/traces.md.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
-use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::sql::{CutError, Layer};
 use tidemark_shared::telemetry::{SPANS, failed, number, positions};
 use tracing::field::Empty;
@@ -56,22 +52,4 @@ fn describe(span: &Span, cut: &Cut) {
         Some(Err(error)) => failed(span, error.code().unwrap_or("failed")),
         None => {}
     }
-}
-
-/// The span of the real-time rows of a cut: how they are got is made out here. A view that is elsewhere is asked later, and
-/// the requests to it are within this one all the same.
-pub(super) fn live(dataset: &str, ranges: &BTreeMap<LogPartition, Range<u64>>) -> Span {
-    let span = info_span!(
-        target: SPANS,
-        "query.live",
-        tidemark.dataset = dataset,
-        tidemark.offsets = Empty,
-        tidemark.positions = Empty,
-    );
-    if !span.is_disabled() {
-        let ends: Coverage = ranges.iter().map(|(partition, range)| (partition.clone(), range.end)).collect();
-        span.record("tidemark.offsets", number(ranges.values().map(|range| range.end - range.start).sum::<u64>()));
-        span.record("tidemark.positions", positions(&ends));
-    }
-    span
 }

@@ -11,11 +11,15 @@
 //! - Rows go only by [`LiveView::drop_below`] and [`LiveView::close`], never by age or for want of memory (H7): a view
 //!   that is full refuses new ones.
 
+mod aggregate;
 mod error;
 mod select;
+mod table;
 
+pub use aggregate::{AggregateRequest, LiveAggregation, LiveState};
 pub use error::LiveError;
 pub use select::{is_behind, live_range};
+pub use table::{LiveScanExec, LiveTable};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -192,6 +196,13 @@ pub trait LivePin: Send + Sync + fmt::Debug {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, LiveError>;
+
+    /// A way to have rows added up where they are, if what is behind the view may do that exactly; `None`, which is what a
+    /// view in memory says, if it surely can't. Asks nothing of anybody yet.
+    fn aggregation(&self, request: &AggregateRequest) -> Option<Arc<dyn LiveAggregation>> {
+        let _cannot = request;
+        None
+    }
 }
 
 #[cfg(test)]

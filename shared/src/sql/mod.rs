@@ -26,6 +26,7 @@ mod notes;
 mod opening;
 mod params;
 mod planning;
+mod pushdown;
 mod spill;
 mod statement;
 mod subqueries;

@@ -21,6 +21,7 @@ use super::literals::check_literals;
 use super::meter::Meter;
 use super::notes::texts_that_match_nothing;
 use super::params::{self, Param};
+use super::pushdown::AggregateLive;
 use super::statement::check_reads_only;
 use super::subqueries::{DecideOnce, NotIn, physical_rules};
 use super::unfold::check_columns;
@@ -95,7 +96,8 @@ impl Rules {
         for rule in optimizer {
             rules.optimizer.push(Arc::new(Watched::new(watch, rule)));
         }
-        for rule in physical_rules() {
+        let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(AggregateLive);
+        for rule in std::iter::once(first).chain(physical_rules()) {
             rules.physical.push(Arc::new(Watched::new(watch, rule)));
         }
         rules

@@ -56,6 +56,11 @@ impl Cache {
         Some((block.range.clone(), block.rows.clone()))
     }
 
+    /// Of which offsets of a block the rows are there; that is no use of them.
+    pub(crate) fn held(&self, key: &BlockKey) -> Option<Range<u64>> {
+        lock(&self.state).blocks.get(key).map(|block| block.range.clone())
+    }
+
     /// Keeps all rows of `range`, instead of what was there, unless that is more.
     pub(crate) fn put(&self, key: BlockKey, range: Range<u64>, rows: RecordBatch) {
         let bytes = rows.get_array_memory_size() as u64;

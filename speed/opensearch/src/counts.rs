@@ -78,6 +78,14 @@ pub(crate) fn in_range(range: &Range<u64>) -> Value {
     json!({"range": {"offset": {"gte": range.start, "lt": range.end}}})
 }
 
+/// The query for the records of pieces.
+pub(crate) fn of_pieces(pieces: &[Piece]) -> Value {
+    let one =
+        |piece: &Piece| json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}});
+    let each: Vec<Value> = pieces.iter().map(one).collect();
+    json!({"bool": {"should": each, "minimum_should_match": 1}})
+}
+
 impl Cluster {
     /// Searches indices by name, and then compares their ids: the answer is of those that were meant (H6).
     pub(crate) async fn search(&self, indices: &[IndexRef], body: &Value) -> Result<Answer, Failure> {
@@ -107,12 +115,10 @@ impl Pinned {
     }
 
     async fn count(&self, pieces: &[Piece], counts: &mut Counts) -> Result<(), Failure> {
-        let one = |piece: &Piece| json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}});
-        let each: Vec<Value> = pieces.iter().map(one).collect();
         let body = json!({
             "size": 0,
             "track_total_hits": true,
-            "query": {"bool": {"filter": [{"bool": {"should": each, "minimum_should_match": 1}}]}},
+            "query": {"bool": {"filter": [of_pieces(pieces)]}},
             "aggs": {
                 "kinds": {"terms": {"field": "kind", "size": 10}},
                 "reasons": {"terms": {"field": "reason", "size": REASONS_MAX}},

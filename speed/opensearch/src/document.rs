@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use base64::Engine as _;
@@ -13,7 +13,8 @@ use tidemark_shared::position::{LogPartition, OFFSET_COLUMN};
 use tidemark_shared::reject::Reject;
 
 use crate::exact::ExactRows;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, SearchedColumn};
+use crate::whole;
 
 /// In `unindexed`: no column is searched.
 pub(crate) const ALL_COLUMNS: &str = "*";
@@ -77,6 +78,8 @@ fn row_documents(
     let offsets = offsets.as_primitive::<Int64Type>().clone();
     let columns = mapping.columns.iter().map(|column| column.searched.values(rows.column(column.index)));
     let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
+    let whole = mapping.columns.iter().filter(|column| column.whole).map(|column| Whole::of(column, rows));
+    let whole: Vec<Whole<'_>> = whole.collect::<Result<_, _>>()?;
     let encoded = exact.encode(rows)?;
     for row in 0..rows.num_rows() {
         let offset = u64::try_from(offsets.value(row)).expect("offsets are not negative");
@@ -88,15 +91,37 @@ fn row_documents(
         text.extend_from_slice(STANDARD.encode(encoded.row(row).as_ref()).as_bytes());
         text.push(b'"');
         let searched_at = Some(text.len());
-        write_searched(rows, row, mapping, &columns, &mut text);
+        let unindexed = write_searched(rows, row, mapping, &columns, &mut text);
+        write_whole(rows, row, &whole, unindexed, &mut text);
         text.push(b'}');
         documents.push(Document { offset, text, searched_at });
     }
     Ok(())
 }
 
-/// Writes `row`, and `unindexed` where a value is there and can't be searched.
-fn write_searched(rows: &RecordBatch, row: usize, mapping: &Mapping, columns: &[ArrayRef], text: &mut Vec<u8>) {
+/// A column's values as whole numbers.
+struct Whole<'a> {
+    column: &'a SearchedColumn,
+    /// Its name in JSON.
+    key: String,
+    values: Int64Array,
+}
+
+impl<'a> Whole<'a> {
+    fn of(column: &'a SearchedColumn, rows: &RecordBatch) -> Result<Self, ArrowError> {
+        let key = Value::from(column.name.as_str()).to_string();
+        Ok(Self { column, key, values: whole::values(rows.column(column.index))? })
+    }
+}
+
+/// Writes `row`; returns the columns whose value is there and can't be searched.
+fn write_searched<'a>(
+    rows: &RecordBatch,
+    row: usize,
+    mapping: &'a Mapping,
+    columns: &[ArrayRef],
+    text: &mut Vec<u8>,
+) -> Vec<&'a str> {
     let mut unindexed = Vec::new();
     text.extend_from_slice(b",\"row\":{");
     let mut first = true;
@@ -118,6 +143,32 @@ fn write_searched(rows: &RecordBatch, row: usize, mapping: &Mapping, columns: &[
         }
     }
     text.push(b'}');
+    unindexed
+}
+
+/// Writes `whole`, and `unindexed` with what it can't hold either.
+fn write_whole<'a>(
+    rows: &RecordBatch,
+    row: usize,
+    whole: &[Whole<'a>],
+    mut unindexed: Vec<&'a str>,
+    text: &mut Vec<u8>,
+) {
+    let mut before = ",\"whole\":{";
+    for Whole { column, key, values } in whole {
+        if rows.column(column.index).is_null(row) || unindexed.contains(&column.name.as_str()) {
+            continue;
+        }
+        if values.is_null(row) {
+            unindexed.push(&column.name);
+            continue;
+        }
+        write!(text, "{before}{key}:{}", values.value(row)).expect("memory takes all bytes");
+        before = ",";
+    }
+    if before == "," {
+        text.push(b'}');
+    }
     if !unindexed.is_empty() {
         write!(text, ",\"unindexed\":{}", json!(unindexed)).expect("memory takes all bytes");
     }

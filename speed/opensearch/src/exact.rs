@@ -13,7 +13,7 @@ use tidemark_shared::curated::with_string_views;
 use tidemark_shared::position::LogPartition;
 
 /// Form of the indices and of the rows in them. Another number where either changes.
-pub(crate) const FORMAT: &str = "1-arrow59";
+pub(crate) const FORMAT: &str = "2-arrow59";
 
 /// Columns at the end of every row that its document says in other ways: source, partition, offset.
 pub(crate) const POSITION_COLUMNS: usize = 3;

@@ -12,9 +12,9 @@ use crate::document::ALL_COLUMNS;
 use crate::mapping::{Mapping, Searched, SearchedColumn};
 
 /// Most values of a list that are asked for.
-const LIST_MAX: usize = 512;
+pub(crate) const LIST_MAX: usize = 512;
 /// Deepest nesting that is looked at.
-const DEPTH_MAX: usize = 20;
+pub(crate) const DEPTH_MAX: usize = 20;
 
 /// Queries that all rows pass which pass `filters`; empty if nothing of them can be asked for.
 pub(crate) fn queries(filters: &[Expr], mapping: &Mapping) -> Vec<Value> {
@@ -81,12 +81,12 @@ fn query(expr: &Expr, mapping: &Mapping, depth: usize) -> Option<Value> {
     }
 }
 
-fn field(column: &SearchedColumn) -> String {
+pub(crate) fn field(column: &SearchedColumn) -> String {
     format!("row.{}", column.name)
 }
 
 /// Also documents in which the column's value is not searched.
-fn or_unindexed(column: &SearchedColumn, query: Value) -> Value {
+pub(crate) fn or_unindexed(column: &SearchedColumn, query: Value) -> Value {
     let unindexed = json!({"terms": {"unindexed": [column.name, ALL_COLUMNS]}});
     json!({"bool": {"should": [query, unindexed], "minimum_should_match": 1}})
 }
@@ -96,7 +96,7 @@ fn is(column: &SearchedColumn, value: bool) -> Option<Value> {
 }
 
 /// Rows whose column may compare so with the value.
-fn compared(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> Option<Value> {
+pub(crate) fn compared(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> Option<Value> {
     if value.is_null() || !same_type(&value.data_type(), &column.data_type) {
         return None;
     }
@@ -150,7 +150,7 @@ fn compared(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> Optio
 }
 
 /// True if values of the types compare without a conversion.
-fn same_type(value: &DataType, column: &DataType) -> bool {
+pub(crate) fn same_type(value: &DataType, column: &DataType) -> bool {
     let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     value == column || (is_text(value) && is_text(column))
 }

@@ -46,7 +46,9 @@ impl Cluster {
     /// Makes an index; one that is there stays as it is.
     pub(crate) async fn create_index(&self, index: &str, mappings: Value) -> Result<(), Failure> {
         let alias = names::alias(index, &self.ambient.unique_id());
-        let fields = mappings["properties"]["row"]["properties"].as_object().map_or(0, |fields| fields.len());
+        let of =
+            |object: &str| mappings["properties"][object]["properties"].as_object().map_or(0, |fields| fields.len());
+        let fields = of("row") + of("whole");
         let body = json!({
             "settings": {"index": {
                 "number_of_shards": 1,

@@ -9,11 +9,13 @@
 //!   rows go by dropping whole indices (H7): [`indices`].
 //!
 //! A row's document holds the exact row in a form that nobody searches ([`exact`]) and, beside it, fields that are
-//! searched. These only ever narrow down what is read (H8): [`mapping`], [`filter`].
+//! searched. These only ever narrow down what is read (H8): [`mapping`], [`filter`]. Of columns whose values stand in them as
+//! they are, aggregates are made by the cluster: [`aggregate`], [`whole`].
 //!
 //! Every index has an alias of its own, made with it and never used again. All reading and writing goes through aliases: who
 //! addresses an index that was deleted, or replaced by another of its name, is told so, and no write makes one by itself.
 
+mod aggregate;
 mod bulk;
 mod cache;
 mod client;
@@ -35,6 +37,7 @@ mod state;
 mod tests;
 mod url;
 mod view;
+mod whole;
 
 pub use failure::Failure;
 pub use url::{OpenSearchUrl, UrlError};

@@ -10,6 +10,7 @@ use arrow::error::ArrowError;
 use serde_json::{Map, Value, json};
 
 use crate::exact::POSITION_COLUMNS;
+use crate::whole;
 
 /// Most columns that are searched: every one costs memory in the cluster's state.
 const COLUMNS_MAX: usize = 500;
@@ -127,6 +128,8 @@ pub(crate) struct SearchedColumn {
     pub(crate) searched: Searched,
     /// Its type, strings as they are held.
     pub(crate) data_type: DataType,
+    /// What is searched rounds its values, and they stand beside it as whole numbers ([`whole`]).
+    pub(crate) whole: bool,
 }
 
 /// The searched columns of a view.
@@ -142,7 +145,8 @@ impl Mapping {
         let fields = schema.fields().iter().take(count).enumerate();
         let searched = fields.filter(|(_, field)| is_plain(field.name())).filter_map(|(index, field)| {
             let (name, data_type) = (field.name().clone(), field.data_type().clone());
-            Searched::of(&data_type).map(|searched| SearchedColumn { index, name, searched, data_type })
+            let whole = whole::has_whole(&data_type);
+            Searched::of(&data_type).map(|searched| SearchedColumn { index, name, searched, data_type, whole })
         });
         Self { columns: searched.take(COLUMNS_MAX).collect() }
     }
@@ -162,11 +166,13 @@ impl Mapping {
             (column.name.clone(), field)
         };
         let row: Map<String, Value> = self.columns.iter().map(field).collect();
+        let number = |column: &SearchedColumn| (column.name.clone(), json!({"type": "long", "index": false}));
+        let whole: Map<String, Value> = self.columns.iter().filter(|column| column.whole).map(number).collect();
         json!({
             "dynamic": "strict",
             "_meta": {"tidemark": meta},
             // Kept once, where it is read from; what people see of a document is what is searched.
-            "_source": {"excludes": ["exact"]},
+            "_source": {"excludes": ["exact", "whole"]},
             "properties": {
                 "offset": {"type": "long"},
                 "kind": {"type": "keyword"},
@@ -175,6 +181,7 @@ impl Mapping {
                 "exact": {"type": "binary", "doc_values": true},
                 "reject": {"type": "object", "enabled": false},
                 "row": {"dynamic": "strict", "properties": row},
+                "whole": {"dynamic": "strict", "properties": whole},
             },
         })
     }

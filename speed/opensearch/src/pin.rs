@@ -11,10 +11,11 @@ use async_trait::async_trait;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use tidemark_shared::counts::Counts;
-use tidemark_shared::live::{LiveError, LivePin, LiveRange};
+use tidemark_shared::live::{AggregateRequest, LiveAggregation, LiveError, LivePin, LiveRange};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::Reject;
 
+use crate::aggregate::Aggregation;
 use crate::cluster::{Cluster, Handle};
 use crate::failure::failed;
 use crate::leases::Lease;
@@ -132,6 +133,11 @@ impl LivePin for OpenSearchPin {
     ) -> Result<Arc<dyn ExecutionPlan>, LiveError> {
         let plan = scan::plan(&self.pinned, ranges, projection, filters, limit);
         plan.map_err(|error| LiveError::backend("plan a scan", error))
+    }
+
+    fn aggregation(&self, request: &AggregateRequest) -> Option<Arc<dyn LiveAggregation>> {
+        let aggregation = Aggregation::new(&self.pinned, request)?;
+        Some(Arc::new(aggregation))
     }
 }
 

@@ -100,6 +100,22 @@ fn blocks(piece: &Piece, block: u64) -> Vec<Piece> {
     blocks
 }
 
+/// Offsets of a piece whose rows are not in memory.
+pub(crate) fn missing(pinned: &Pinned, piece: &Piece) -> u64 {
+    let block = pinned.cluster.settings.block_offsets.clamp(1, HITS_MAX);
+    let missing = |part: Piece| {
+        let held = pinned.cluster.cache.held(&key(&part, block));
+        let held = held.filter(|held| held.start <= part.range.start).map_or(part.range.start, |held| held.end);
+        part.range.end.saturating_sub(held.max(part.range.start))
+    };
+    blocks(piece, block).into_iter().map(missing).sum()
+}
+
+/// Under what the block of a piece is kept in memory.
+fn key(piece: &Piece, block: u64) -> BlockKey {
+    (piece.index.uuid.as_str().into(), piece.range.start - piece.range.start % block)
+}
+
 /// One stream of a plan.
 #[derive(Debug)]
 struct Part {
@@ -211,7 +227,7 @@ impl Reader {
     /// The rows of a block, with the columns that are wanted.
     async fn read(&self, piece: &Piece) -> Result<RecordBatch, Failure> {
         let cache = &self.pinned.cluster.cache;
-        let key: BlockKey = (piece.index.uuid.as_str().into(), piece.range.start - piece.range.start % self.block);
+        let key = key(piece, self.block);
         let known = cache.get(&key).filter(|(known, _)| known.start <= piece.range.start);
         if let Some((known, rows)) = &known
             && known.end >= piece.range.end

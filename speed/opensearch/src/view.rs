@@ -34,13 +34,17 @@ pub struct OpenSearchViewSettings {
     pub cache_bytes_max: u64,
     /// Parts that a scan is split into at most, to be read side by side.
     pub scan_parts: usize,
+    /// Groups that the cluster is asked for by one request.
+    pub page_groups: usize,
+    /// Aggregates that can be exact are made by the cluster; else of rows.
+    pub aggregate_pushdown: bool,
     /// A request that takes longer fails.
     pub timeout: Duration,
 }
 
 impl Default for OpenSearchViewSettings {
-    /// 262,144 offsets an index, 8,192 a request; 4 MiB a write; 256 MiB in memory; as many parts as there are processors; a
-    /// minute.
+    /// 262,144 offsets an index, 8,192 a request; 4 MiB a write; 256 MiB in memory; as many parts as there are processors;
+    /// 8,192 groups a request, made by the cluster; a minute.
     fn default() -> Self {
         Self {
             index_offsets: 1 << 18,
@@ -48,6 +52,8 @@ impl Default for OpenSearchViewSettings {
             bulk_bytes_max: 4 << 20,
             cache_bytes_max: 256 << 20,
             scan_parts: available_parallelism().map_or(1, usize::from),
+            page_groups: 1 << 13,
+            aggregate_pushdown: true,
             timeout: Duration::from_secs(60),
         }
     }

@@ -1,6 +1,7 @@
 //! The real-time view on a real OpenSearch server. `infra/servers/test-real.sh` starts one and runs this; a plain
 //! `cargo test` leaves it out, and without a server it fails.
 
+mod aggregates;
 mod exact;
 mod faults;
 mod proxy;
@@ -30,6 +31,7 @@ fn views_at(address: &str, index_offsets: u64) -> OpenSearchView {
         cache_bytes_max: 1 << 20,
         scan_parts: 3,
         timeout: Duration::from_secs(60),
+        ..OpenSearchViewSettings::default()
     };
     OpenSearchView::new(&url, Arc::new(System), settings).expect("a client")
 }
