@@ -172,22 +172,23 @@ class Rounds:
         self.take(CONSUME_MANY, bare.consume(stack.brokers, MANY, PARTITIONS, self.archived))
         self.take("bare _bulk", self.bulk.run(False))
         self.take("bare _bulk, refreshed", self.bulk.run(True))
-        ours = stack.platform()
+        pushdown = ("on", "off")[len(self.processor) % 2]
+        ours = stack.platform("--live-aggregate-pushdown", pushdown)
         seconds, processor = from_the_start(stack, ours, records, 0)
         self.take("whole speed layer", seconds)
         self.processor.append(processor)
         self.memory = {name: resident_mb(server.process.pid) for name, server in ours.all.items()}
-        self.grouped(ours)
+        self.grouped(ours, pushdown)
         stack.end(ours)
         if stack.roles:
             ours = stack.platform("--segment-age-max", "500ms", roles=("archiver", DOOR), topic=MANY)
             self.take("archiver alone", from_the_start(stack, ours, self.archived, 1)[0])
             stack.end(ours)
 
-    def grouped(self, ours: Ours) -> None:
-        """The same question twice: rows that were read once are kept."""
+    def grouped(self, ours: Ours, pushdown: str) -> None:
+        """The same question twice: where rows are read, they are kept."""
         client = Client(ours.door)
-        for what in ("live GROUP BY, first", "live GROUP BY, again"):
+        for what in (f"live GROUP BY, {pushdown}, first", f"live GROUP BY, {pushdown}, again"):
             begun = time.perf_counter()
             rows = client.sql("SELECT country, count(*), sum(cents), min(at), max(at) FROM live.orders GROUP BY 1 ORDER BY 1")["rows"]
             self.take(what, time.perf_counter() - begun)
@@ -211,8 +212,11 @@ class Rounds:
         if "archiver alone" in rate:
             print(f"  archiver alone / bare consume of as many: {rate['archiver alone'] / rate[CONSUME_MANY]:.2f} (goal 0.80), {self.archived:,} records each")
         print(f"  processor time of ours: {statistics.median(self.processor) / self.records * 1e6:.1f} s a million records")
-        print(f"\nlive GROUP BY over {self.records:,} rows, no pushdown: first {1000 * median['live GROUP BY, first']:,.0f} ms, "
-              f"again {1000 * median['live GROUP BY, again']:,.0f} ms (rows are kept)")
+        print(f"\nlive GROUP BY over {self.records:,} rows")
+        for pushdown, says in (("on", "added up in the cluster"), ("off", "rows are read, and kept for the second time")):
+            first, again = (median.get(f"live GROUP BY, {pushdown}, {time}") for time in ("first", "again"))
+            if first is not None:
+                print(f"  pushdown {pushdown:<4} first {1000 * first:6,.0f} ms, again {1000 * again:6,.0f} ms ({says})")
         print("\nmemory after that (resident)")
         for name, size in self.memory.items():
             print(f"  tidemark {name:<12} {size:7.0f} MB")
