@@ -76,9 +76,10 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
-def fresh(server: Server, rate: int, seconds: int, indexer: Server | None = None) -> str:
+def fresh(server: Server, rate: int, seconds: int, indexer: Server | None = None, warm_up_s: int = 0) -> str:
     """A producer at a steady rate, and beside it a client that produces one record and asks until it has it. Who makes records
-    visible measures them: `indexer`, where that is another process than the door's."""
+    visible measures them, over the last minute: `indexer`, where that is another process than the door's. The client's first
+    `warm_up_s` seconds count for nothing."""
     each, seen, late = rate // TICKS, [], []
     bodies = [orders(start, each) for start in range(0, each * TICKS, each)]
     ended, tick = threading.Event(), threading.Event()
@@ -86,7 +87,7 @@ def fresh(server: Server, rate: int, seconds: int, indexer: Server | None = None
     def produce() -> None:
         client, begun = Client(server), time.perf_counter()
         try:
-            for number, body in zip(range(seconds * TICKS), itertools.cycle(bodies)):
+            for number, body in zip(range((warm_up_s + seconds) * TICKS), itertools.cycle(bodies)):
                 due = begun + number / TICKS
                 tick.wait(max(0.0, due - time.perf_counter()))
                 late.append(time.perf_counter() - due)
@@ -95,7 +96,7 @@ def fresh(server: Server, rate: int, seconds: int, indexer: Server | None = None
             ended.set()
 
     def look() -> None:
-        client = Client(server)
+        client, warm = Client(server), time.perf_counter() + warm_up_s
         for number in itertools.count(10_000_000):
             if ended.wait(0.05):
                 return
@@ -103,7 +104,8 @@ def fresh(server: Server, rate: int, seconds: int, indexer: Server | None = None
             at_least = client.produce("orders", orders(number, 1))["at_least"]
             acknowledged = time.perf_counter()
             client.sql("SELECT count(*) FROM live.orders", at_least=at_least)
-            seen.append((acknowledged - begun, time.perf_counter() - begun))
+            if begun >= warm:
+                seen.append((acknowledged - begun, time.perf_counter() - begun))
 
     threads = [threading.Thread(target=work) for work in (produce, look)]
     for thread in threads:

@@ -15,21 +15,20 @@ use tidemark_serving::http::{Backend, IntakeError, Taken};
 use tidemark_serving::merge::SpeedStatus;
 use tidemark_shared::dataset::{Format, registry};
 use tidemark_shared::error::{AnyError, chain};
-use tidemark_shared::log::{IdempotencyKey, LogError, ReadLimits};
+use tidemark_shared::log::IdempotencyKey;
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::telemetry::TraceParent;
 use tidemark_speed::pressure::Level;
 use tokio::sync::watch;
 
 use super::UpError;
+use super::ages::Ages;
 use super::parts::Parts;
 use super::ready;
 use super::status;
 use super::stream::Stream;
 use super::streams::Streams;
 
-/// A record is looked at for its time alone.
-const ONE_RECORD: ReadLimits = ReadLimits { records_max: 1, bytes_max: 1 };
 /// Longest look at a dataset: who asks or scrapes waits for no store that is away.
 const STATUS_MAX: Duration = Duration::from_secs(3);
 /// When a producer that was refused is to come again.
@@ -43,6 +42,8 @@ pub(super) struct Facts {
     pub(super) streams: Arc<Streams>,
     /// Set once everything has started, and unset when the process begins to stop.
     pub(super) ready: AtomicBool,
+    /// Times of records that answers did not cover.
+    pub(super) ages: Ages,
 }
 
 impl fmt::Debug for Facts {
@@ -84,28 +85,6 @@ impl Facts {
         });
         futures::future::join_all(asked).await
     }
-
-    async fn age_of_next(&self, stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
-        let fetched = match self.parts.log.read(&stream.topic, partition.partition, from, ONE_RECORD).await {
-            Ok(fetched) => fetched,
-            // What has left the log is archived.
-            Err(LogError::Gone { .. }) => return archived_at(stream, partition, from).await,
-            Err(error) => return Err(AnyError::new(error)),
-        };
-        Ok(fetched.records.first().map(|record| record.record.timestamp_ms))
-    }
-}
-
-/// When the first archived record at or above `from` was appended.
-async fn archived_at(stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
-    let segments = stream.archive.segments_over(partition, from).await.map_err(AnyError::new)?;
-    for segment in segments {
-        let segment = stream.archive.read(partition, &segment).await.map_err(AnyError::new)?;
-        if let Some(next) = segment.records.iter().find(|record| record.offset >= from) {
-            return Ok(Some(next.record.timestamp_ms));
-        }
-    }
-    Ok(None)
 }
 
 #[async_trait]
@@ -128,15 +107,7 @@ impl SpeedStatus for Facts {
             // Nobody knows what came since the log was heard of last: an answer is as old as that.
             return Ok(heard);
         }
-        let mut oldest: Option<i64> = None;
-        for (partition, end) in ends.iter() {
-            let from = positions.end(partition);
-            if from < end
-                && let Some(at) = self.age_of_next(&stream, partition, from).await?
-            {
-                oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
-            }
-        }
+        let oldest = self.ages.oldest(self.parts.log.as_ref(), &stream, &ends, positions).await?;
         Ok(oldest.and_then(DateTime::from_timestamp_millis))
     }
 

@@ -12,6 +12,7 @@
 //! A process leaves out what is of no role of its own; its door is a small one then. A second Ctrl-C ends the process at once:
 //! what was acknowledged is in the log, the rest is made again from it.
 
+mod ages;
 mod door;
 mod error;
 mod facts;
@@ -53,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ServerConfig, masked};
 use crate::endpoints::{Endpoints, directory_id};
 use crate::telemetry::SpanCounts;
+use ages::Ages;
 use door::{DoorParts, closed, door, open_log};
 pub use error::UpError;
 use facts::Facts;
@@ -113,7 +115,12 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let log: Arc<dyn Log> = Arc::new(Measured::new(log, Arc::clone(&metrics)));
     let parts = parts(store, batch, log, metrics, traces, &config)?;
     let streams = Arc::new(Streams::new(parts.clone()));
-    let facts = Facts { parts: parts.clone(), streams: Arc::clone(&streams), ready: AtomicBool::new(false) };
+    let facts = Facts {
+        parts: parts.clone(),
+        streams: Arc::clone(&streams),
+        ready: AtomicBool::new(false),
+        ages: Ages::default(),
+    };
     let facts = Arc::new(facts);
     let of_door = DoorParts { engine, tokens, registry, query_timeout, bytes_read_max };
     let door = door(&facts, of_door, &config)?;

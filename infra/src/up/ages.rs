@@ -1,0 +1,111 @@
+//! When the records were appended that an answer does not cover yet: an answer is as old as the oldest of them.
+//!
+//! The time of a record never changes, and questions of one layer ask for the same ones again and again: those that were looked
+//! up lately are kept, for a look at a log that is elsewhere takes longer than many a question.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tidemark_shared::error::AnyError;
+use tidemark_shared::log::{Log, LogError, ReadLimits};
+use tidemark_shared::position::{Coverage, LogPartition};
+
+use super::stream::Stream;
+
+/// A record is looked at for its time alone.
+const ONE_RECORD: ReadLimits = ReadLimits { records_max: 1, bytes_max: 1 };
+/// Records of a partition whose times are kept.
+const KEPT: usize = 8;
+
+/// Times of records that were looked up lately.
+#[derive(Debug, Default)]
+pub(super) struct Ages(Mutex<BTreeMap<LogPartition, VecDeque<(u64, i64)>>>);
+
+impl Ages {
+    /// The milliseconds since 1970 at which the oldest record at or above `positions` and below `ends` was appended; `None` if
+    /// there is none. All partitions are asked side by side.
+    pub(super) async fn oldest(
+        &self,
+        log: &dyn Log,
+        stream: &Stream,
+        ends: &Coverage,
+        positions: &Coverage,
+    ) -> Result<Option<i64>, AnyError> {
+        let beyond = ends.iter().map(|(partition, end)| (partition, positions.end(partition), end));
+        let mut asked: FuturesUnordered<_> =
+            beyond.filter(|(_, from, end)| from < end).map(|(at, from, _)| self.of(log, stream, at, from)).collect();
+        let mut oldest: Option<i64> = None;
+        while let Some(at) = asked.next().await {
+            oldest = [oldest, at?].into_iter().flatten().min();
+        }
+        Ok(oldest)
+    }
+
+    async fn of(
+        &self,
+        log: &dyn Log,
+        stream: &Stream,
+        partition: &LogPartition,
+        from: u64,
+    ) -> Result<Option<i64>, AnyError> {
+        if let Some(known) = self.known(partition, from) {
+            return Ok(Some(known));
+        }
+        let at = match log.read(&stream.topic, partition.partition, from, ONE_RECORD).await {
+            Ok(fetched) => fetched.records.first().map(|record| record.record.timestamp_ms),
+            // What has left the log is archived.
+            Err(LogError::Gone { .. }) => archived_at(stream, partition, from).await?,
+            Err(error) => return Err(AnyError::new(error)),
+        };
+        if let Some(at) = at {
+            self.keep(partition, from, at);
+        }
+        Ok(at)
+    }
+
+    fn known(&self, partition: &LogPartition, from: u64) -> Option<i64> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(partition)?.iter().find(|(offset, _)| *offset == from).map(|(_, at)| *at)
+    }
+
+    fn keep(&self, partition: &LogPartition, from: u64, at: i64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_partition = all.entry(partition.clone()).or_default();
+        of_partition.retain(|(offset, _)| *offset != from);
+        of_partition.push_front((from, at));
+        of_partition.truncate(KEPT);
+    }
+}
+
+/// When the first archived record at or above `from` was appended.
+async fn archived_at(stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
+    let segments = stream.archive.segments_over(partition, from).await.map_err(AnyError::new)?;
+    for segment in segments {
+        let segment = stream.archive.read(partition, &segment).await.map_err(AnyError::new)?;
+        if let Some(next) = segment.records.iter().find(|record| record.offset >= from) {
+            return Ok(Some(next.record.timestamp_ms));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_that_were_looked_up_last_are_kept() {
+        let ages = Ages::default();
+        let [one, other]: [LogPartition; 2] = ["t/0", "t/1"].map(|name| name.parse().expect("a partition"));
+        assert_eq!(ages.known(&one, 1), None);
+        for offset in 1..=9 {
+            ages.keep(&one, offset, 100 + i64::try_from(offset).expect("a small number"));
+        }
+        ages.keep(&one, 2, 102);
+        assert_eq!(ages.known(&one, 1), None, "the one that was asked for longest ago has gone");
+        assert_eq!((ages.known(&one, 2), ages.known(&one, 9)), (Some(102), Some(109)));
+        assert_eq!(ages.known(&other, 2), None);
+    }
+}
