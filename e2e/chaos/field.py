@@ -125,7 +125,7 @@ class Field:
         self.stop = Stopper()
         self.threads: list = []
 
-    def open(self, binary: Path, one_process: bool) -> None:
+    def open(self, binary: Path, one_process: bool, askers: int) -> None:
         """Starts the servers; nothing of ours runs yet."""
         work, seed = self.work, self.seed
         self.servers.up(*ALL)
@@ -137,8 +137,8 @@ class Field:
         self.direct = DirectProducer(self.servers.told["TIDEMARK_TEST_KAFKA"], DATASET, seed)
         rare = [TABLE.replace("merged", layer) for layer in ("batch", "live")]
         rare = [f'SELECT count(*), sum("cents"), sum("_offset") FROM {table}' for table in rare]
-        self.watchers = [Watcher(self, work / f"answers-{number}.ndjson", seed + number) for number in range(2)]
-        self.rare = Watcher(self, work / "answers-layers.ndjson", seed + 2, rare)
+        self.watchers = [Watcher(self, work / f"answers-{number}.ndjson", seed + number) for number in range(askers)]
+        self.rare = Watcher(self, work / "answers-layers.ndjson", seed + askers, rare)
 
     def environment(self) -> dict[str, str]:
         """How our processes find the servers: through the proxy."""

@@ -167,6 +167,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--once", action="store_true", help="each kind once, and nothing more")
     parser.add_argument("--kinds", help="only those whose name this regular expression finds")
     parser.add_argument("--one-process", action="store_true", help="all roles in one process, not one role a process")
+    parser.add_argument("--askers", type=int, default=4, help="clients that ask questions all the time")
     parser.add_argument("--rate", type=float, default=150, help="records a second of each of three producers")
     parser.add_argument("--seed", type=int, default=None)
     return parser.parse_args()
@@ -227,7 +228,7 @@ def main() -> int:
     field = Field(work, seed)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        field.open(tidemark(arguments.tidemark, ROOT).resolve(), arguments.one_process)
+        field.open(tidemark(arguments.tidemark, ROOT).resolve(), arguments.one_process, arguments.askers)
         if not field.disk.works:
             print("  no file system can be mounted here: no full disk in this run")
         print(f"  our processes: {', '.join(field.ours.names)}", flush=True)
