@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::masked;
+
 /// Where spans go.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TracesConfig {
@@ -50,10 +52,24 @@ impl Share {
 /// Says what is wrong with the text.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let host = host.ok_or_else(|| format!("`{text}` begins with neither `http://` nor `https://`"))?;
+    let host = host.ok_or_else(|| format!("`{}` begins with neither `http://` nor `https://`", masked(text)))?;
     let names_a_host = !host.is_empty() && !host.starts_with(['/', ':']);
     if !names_a_host || host.contains(['?', '#']) || reqwest::Url::parse(text).is_err() {
-        return Err(format!("`{text}` is no address such as `http://127.0.0.1:4318`"));
+        return Err(format!("`{}` is no address such as `http://127.0.0.1:4318`", masked(text)));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_an_address_shows_no_password() {
+        assert_eq!(endpoint("http://127.0.0.1:4318/"), Ok("http://127.0.0.1:4318".to_owned()));
+        for text in ["grpc://u:secret@host:4317", "https://u:secret@host/?x=1", "http://"] {
+            let wrong = endpoint(text).expect_err(text);
+            assert!(!wrong.contains("secret"), "{wrong}");
+        }
+    }
 }

@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _, stream};
 use tidemark_shared::error::AnyError;
 use tidemark_shared::log::{Log, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
@@ -18,6 +17,8 @@ use super::stream::Stream;
 const ONE_RECORD: ReadLimits = ReadLimits { records_max: 1, bytes_max: 1 };
 /// Records of a partition whose times are kept.
 const KEPT: usize = 8;
+/// Partitions that are asked at once.
+const AT_ONCE: usize = 16;
 
 /// Times of records that were looked up lately.
 #[derive(Debug, Default)]
@@ -25,17 +26,18 @@ pub(super) struct Ages(Mutex<BTreeMap<LogPartition, VecDeque<(u64, i64)>>>);
 
 impl Ages {
     /// The milliseconds since 1970 at which the oldest record at or above `positions` and below `ends` was appended; `None` if
-    /// there is none. All partitions are asked side by side.
+    /// there is none. Some partitions are asked side by side.
     pub(super) async fn oldest(
         &self,
         log: &dyn Log,
-        stream: &Stream,
+        of: &Stream,
         ends: &Coverage,
         positions: &Coverage,
     ) -> Result<Option<i64>, AnyError> {
         let beyond = ends.iter().map(|(partition, end)| (partition, positions.end(partition), end));
-        let mut asked: FuturesUnordered<_> =
-            beyond.filter(|(_, from, end)| from < end).map(|(at, from, _)| self.of(log, stream, at, from)).collect();
+        let beyond = beyond.filter(|(_, from, end)| from < end);
+        let asked: Vec<_> = beyond.map(|(at, from, _)| self.one(log, of, at, from).boxed()).collect();
+        let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
         let mut oldest: Option<i64> = None;
         while let Some(at) = asked.next().await {
             oldest = [oldest, at?].into_iter().flatten().min();
@@ -43,20 +45,20 @@ impl Ages {
         Ok(oldest)
     }
 
-    async fn of(
+    async fn one(
         &self,
         log: &dyn Log,
-        stream: &Stream,
+        of: &Stream,
         partition: &LogPartition,
         from: u64,
     ) -> Result<Option<i64>, AnyError> {
         if let Some(known) = self.known(partition, from) {
             return Ok(Some(known));
         }
-        let at = match log.read(&stream.topic, partition.partition, from, ONE_RECORD).await {
+        let at = match log.read(&of.topic, partition.partition, from, ONE_RECORD).await {
             Ok(fetched) => fetched.records.first().map(|record| record.record.timestamp_ms),
             // What has left the log is archived.
-            Err(LogError::Gone { .. }) => archived_at(stream, partition, from).await?,
+            Err(LogError::Gone { .. }) => archived_at(of, partition, from).await?,
             Err(error) => return Err(AnyError::new(error)),
         };
         if let Some(at) = at {
@@ -80,10 +82,10 @@ impl Ages {
 }
 
 /// When the first archived record at or above `from` was appended.
-async fn archived_at(stream: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
-    let segments = stream.archive.segments_over(partition, from).await.map_err(AnyError::new)?;
+async fn archived_at(of: &Stream, partition: &LogPartition, from: u64) -> Result<Option<i64>, AnyError> {
+    let segments = of.archive.segments_over(partition, from).await.map_err(AnyError::new)?;
     for segment in segments {
-        let segment = stream.archive.read(partition, &segment).await.map_err(AnyError::new)?;
+        let segment = of.archive.read(partition, &segment).await.map_err(AnyError::new)?;
         if let Some(next) = segment.records.iter().find(|record| record.offset >= from) {
             return Ok(Some(next.record.timestamp_ms));
         }

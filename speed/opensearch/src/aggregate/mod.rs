@@ -79,6 +79,11 @@ impl Aggregation {
             let answer = match cluster.search(&indices, &body).await {
                 // More than this process takes at once is more than rows in blocks.
                 Err(Failure::TooLarge { .. }) => return Ok(false),
+                // Too many conditions for one request, or too much at once: rows are asked for with less.
+                Err(failure @ Failure::Refused { .. }) if !failure.is_missing() => {
+                    tracing::debug!(%failure, "partial aggregates are refused, and rows are read");
+                    return Ok(false);
+                }
                 answer => answer?,
             };
             let page = match page(&self.asked, &answer.body, size) {

@@ -173,6 +173,13 @@ const STATEMENTS: [(&str, bool); 13] = [
     ("SELECT country, count(DISTINCT small), count(DISTINCT day) FROM {t} GROUP BY country ORDER BY 1", false),
 ];
 
+/// Conditions that come to more clauses than the cluster takes in a request.
+fn long_conditions() -> [String; 2] {
+    let prices: Vec<String> = (0..500).map(|n| format!("{n}.25")).collect();
+    let countries: Vec<String> = (0..500).map(|n| format!("'c{n}'")).collect();
+    [format!("price IN ({})", prices.join(", ")), format!("country NOT IN ({})", countries.join(", "))]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn real_opensearch_statements_answer_the_same_with_and_without_pushdown() {
     // Nothing is kept in memory, or rows would be nearer after the first statement that reads them.
@@ -201,6 +208,11 @@ async fn real_opensearch_statements_answer_the_same_with_and_without_pushdown() 
             let explained = answered(without, &format!("EXPLAIN {sql}")).await;
             assert!(!explained.contains("LiveAggregateExec"), "{explained}");
         }
+    }
+    for condition in long_conditions() {
+        let sql =
+            format!("SELECT paid, count(*), sum(small) FROM merged.orders WHERE {condition} GROUP BY paid ORDER BY 1");
+        assert_eq!(answered(with, &sql).await, answered(without, &sql).await, "seed {}: {sql}", seed());
     }
     views(settings).close(&view).await.unwrap();
 }
