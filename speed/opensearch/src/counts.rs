@@ -14,6 +14,7 @@ use tidemark_shared::reject::{Reason, Reject};
 use crate::client::Answer;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::filter::any;
 use crate::indices::{Shards, aliases, portions};
 use crate::pin::{Piece, Pinned};
 use crate::state::IndexRef;
@@ -83,7 +84,7 @@ pub(crate) fn of_pieces(pieces: &[Piece]) -> Value {
     let one =
         |piece: &Piece| json!({"bool": {"filter": [{"term": {"_index": piece.index.name}}, in_range(&piece.range)]}});
     let each: Vec<Value> = pieces.iter().map(one).collect();
-    json!({"bool": {"should": each, "minimum_should_match": 1}})
+    any(&each)
 }
 
 impl Cluster {

@@ -32,9 +32,7 @@ fn query(expr: &Expr, mapping: &Mapping, depth: usize) -> Option<Value> {
             (Some(left), Some(right)) => Some(json!({"bool": {"filter": [left, right]}})),
             (one, other) => one.or(other),
         },
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            Some(json!({"bool": {"should": [inner(left)?, inner(right)?], "minimum_should_match": 1}}))
-        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => Some(any(&[inner(left)?, inner(right)?])),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
             (Expr::Column(column), Expr::Literal(value, _)) => compared(mapping.column(&column.name)?, *op, value),
             (Expr::Literal(value, _), Expr::Column(column)) => {
@@ -60,17 +58,17 @@ fn query(expr: &Expr, mapping: &Mapping, depth: usize) -> Option<Value> {
                 _ => None,
             };
             let each: Vec<Value> = list.iter().map(one).collect::<Option<_>>()?;
-            Some(json!({"bool": {"should": each, "minimum_should_match": 1}}))
+            Some(any(&each))
         }
         Expr::IsNotNull(expr) => {
             let Expr::Column(column) = expr.as_ref() else { return None };
             let column = mapping.column(&column.name)?;
-            Some(or_unindexed(column, json!({"exists": {"field": field(column)}})))
+            Some(is_not_null(column))
         }
         Expr::IsNull(expr) => {
             let Expr::Column(column) = expr.as_ref() else { return None };
             let column = mapping.column(&column.name)?;
-            Some(json!({"bool": {"must_not": [{"exists": {"field": field(column)}}]}}))
+            Some(is_null(column))
         }
         Expr::Column(column) => is(mapping.column(&column.name)?, true),
         Expr::Not(expr) => match expr.as_ref() {
@@ -88,10 +86,26 @@ pub(crate) fn field(column: &SearchedColumn) -> String {
 /// Also documents in which the column's value is not searched.
 pub(crate) fn or_unindexed(column: &SearchedColumn, query: Value) -> Value {
     let unindexed = json!({"terms": {"unindexed": [column.name, ALL_COLUMNS]}});
-    json!({"bool": {"should": [query, unindexed], "minimum_should_match": 1}})
+    any(&[query, unindexed])
 }
 
-fn is(column: &SearchedColumn, value: bool) -> Option<Value> {
+/// Documents that one of the queries lets through.
+pub(crate) fn any(queries: &[Value]) -> Value {
+    json!({"bool": {"should": queries, "minimum_should_match": 1}})
+}
+
+/// Rows whose column has a value, searched or not.
+pub(crate) fn is_not_null(column: &SearchedColumn) -> Value {
+    or_unindexed(column, json!({"exists": {"field": field(column)}}))
+}
+
+/// Rows whose column has no value that is searched.
+pub(crate) fn is_null(column: &SearchedColumn) -> Value {
+    json!({"bool": {"must_not": [{"exists": {"field": field(column)}}]}})
+}
+
+/// Rows whose column is this; `None` if it is none of booleans.
+pub(crate) fn is(column: &SearchedColumn, value: bool) -> Option<Value> {
     (column.searched == Searched::Boolean).then(|| or_unindexed(column, json!({"term": {(field(column)): value}})))
 }
 

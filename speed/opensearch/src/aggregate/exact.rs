@@ -13,7 +13,7 @@ use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use serde_json::{Value, json};
 
-use crate::filter::{DEPTH_MAX, LIST_MAX, compared, field, or_unindexed, same_type};
+use crate::filter::{DEPTH_MAX, LIST_MAX, any, compared, field, is, is_not_null, is_null, or_unindexed, same_type};
 use crate::mapping::{Mapping, Searched, SearchedColumn, TEXT_MAX};
 use crate::whole;
 
@@ -101,26 +101,17 @@ impl<'a> Asking<'a, '_> {
             }
             Expr::IsNotNull(expr) => {
                 let column = self.column(expr)?;
-                Some(or_unindexed(column, json!({"exists": {"field": field(column)}})))
+                Some(is_not_null(column))
             }
             Expr::IsNull(expr) => {
                 let column = self.column(expr)?;
-                Some(json!({"bool": {"must_not": [{"exists": {"field": field(column)}}]}}))
+                Some(is_null(column))
             }
-            Expr::Column(_) => boolean(self.column(expr)?, true),
-            Expr::Not(expr) => boolean(self.column(expr)?, false),
+            Expr::Column(_) => is(self.column(expr)?, true),
+            Expr::Not(expr) => is(self.column(expr)?, false),
             _ => None,
         }
     }
-}
-
-fn any(queries: &[Value]) -> Value {
-    json!({"bool": {"should": queries, "minimum_should_match": 1}})
-}
-
-fn boolean(column: &SearchedColumn, value: bool) -> Option<Value> {
-    let query = json!({"term": {(field(column)): value}});
-    (column.searched == Searched::Boolean).then(|| or_unindexed(column, query))
 }
 
 /// Rows whose column compares so with the value.
