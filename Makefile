@@ -16,7 +16,7 @@ ANSWERS ?= 20000
 # Faults of chaos-stack; `once`: each kind once.
 FAULTS ?= 300
 # Records of bench-stack's throughput.
-RECORDS ?= 300000
+RECORDS ?= 1000000
 # Seed of a chaos run; empty: a new one, which it prints. Of sim: only this one, with every call.
 SEED ?=
 # Seeds that sim runs.
@@ -62,7 +62,7 @@ test: setup-python build ## All tests that need no server
 test-e2e: setup-python build ## Only the end-to-end tests
 	cargo test --workspace --test e2e $(CARGO_FLAGS)
 
-test-real: setup-python build ## Contract suites on S3, PostgreSQL, Kafka and OpenSearch, with servers that it starts and stops
+test-real: setup-python build ## Contract suites and the invariants' tests on S3, PostgreSQL, Kafka and OpenSearch, with servers that it starts and stops
 	infra/servers/test-real.sh
 
 lint: setup tidy ## Format, clippy, dependency rule, licences, tidiness

@@ -1,7 +1,7 @@
 """Benchmark of the speed layer and of merged answers on Kafka, OpenSearch, S3 and PostgreSQL, beside what Kafka and OpenSearch
 do by themselves.
 
-    make bench-stack          or          .venv/bin/python e2e/bench/stack.py --tidemark BINARY --records 300000
+    make bench-stack          or          .venv/bin/python e2e/bench/stack.py --tidemark BINARY --records 1000000
 
 In one run, on servers that it starts: records consumed by librdkafka alone; the very documents that our indexer writes (they
 are recorded on their way once), in the same portions, sent by `_bulk` alone, without and with a refresh after each portion; our
@@ -108,13 +108,13 @@ def remove_indices(host: str, port: int, pattern: str) -> None:
         raise SystemExit(f"indices {pattern} can't be removed: {answer.status} {answer.read()[:300]!r}")
 
 
-def processor_s(ours: Ours) -> float:
-    """Processor time of our processes until now."""
-    ticks = 0
-    for server in ours.all.values():
+def processor_s(ours: Ours) -> dict[str, float]:
+    """Processor time of each of our processes until now."""
+    used = {}
+    for name, server in ours.all.items():
         fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        used[name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 def progress(ours: Ours) -> tuple[int, int] | None:
@@ -126,15 +126,17 @@ def progress(ours: Ours) -> tuple[int, int] | None:
     return sum(p["visible"] or 0 for p in partitions), sum(p["archived"] or 0 for p in partitions)
 
 
-def from_the_start(stack: Stack, ours: Ours, count: int, which: int) -> tuple[float, float]:
-    """Seconds from the opening of the stream until all records are visible (`which` 0) or archived (1); processor seconds."""
+def from_the_start(stack: Stack, ours: Ours, count: int, which: int) -> tuple[float, dict[str, float]]:
+    """Seconds from the opening of the stream until all records are visible (`which` 0) or archived (1), and each process's
+    processor seconds. The status is asked for five times a second: it costs processor time too."""
     ours.start()
-    used = processor_s(ours)
+    before = processor_s(ours)
     stack.apply(ours)
     until("an open stream", 60, lambda: progress(ours), pause_s=0.01)
     begun = time.perf_counter()
-    until("all records", INDEXED_WITHIN_S, lambda: (progress(ours) or (0, 0))[which] >= count, pause_s=0.1)
-    return time.perf_counter() - begun, processor_s(ours) - used
+    until("all records", INDEXED_WITHIN_S, lambda: (progress(ours) or (0, 0))[which] >= count, pause_s=0.2)
+    seconds = time.perf_counter() - begun
+    return seconds, {name: used - before.get(name, 0.0) for name, used in processor_s(ours).items()}
 
 
 class Rounds:
@@ -143,7 +145,7 @@ class Rounds:
     def __init__(self, stack: Stack, records: int, archived: int) -> None:
         self.stack, self.records, self.archived = stack, records, archived
         self.seconds: dict[str, list[float]] = {}
-        self.processor: list[float] = []
+        self.processor: list[dict[str, float]] = []
         self.memory: dict[str, float] = {}
         self.bulk: bare.Bulk | None = None
 
@@ -213,7 +215,9 @@ class Rounds:
               f"/ bare _bulk, refreshed: {rate['whole speed layer'] / rate['bare _bulk, refreshed']:.2f}")
         if "archiver alone" in rate:
             print(f"  archiver alone / bare consume of as many: {rate['archiver alone'] / rate[CONSUME_MANY]:.2f} (goal 0.80), {self.archived:,} records each")
-        print(f"  processor time of ours: {statistics.median(self.processor) / self.records * 1e6:.1f} s a million records")
+        used = {name: statistics.median(taken[name] for taken in self.processor) / self.records * 1e6 for name in self.processor[0]}
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in used.items())
+        print(f"  processor time of ours: {sum(used.values()):.1f} s a million records ({parts})")
         print(f"\nlive GROUP BY over {self.records:,} rows")
         for pushdown, says in (("on", "added up in the cluster"), ("off", "rows are read, and kept for the second time")):
             first, again = (median.get(f"live GROUP BY, {pushdown}, {time}") for time in ("first", "again"))
@@ -263,7 +267,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
     parser.add_argument("--tidemark", type=Path, default=target / "tidemark", help="an optimised build")
-    parser.add_argument("--records", type=int, default=300_000, help="records of the throughput")
+    parser.add_argument("--records", type=int, default=1_000_000, help="records of the throughput")
     parser.add_argument("--archived", type=int, default=2_000_000, help="records of the archiver alone")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the throughput")
     parser.add_argument("--rate", type=int, default=500, help="records a second of the freshness")

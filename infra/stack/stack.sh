@@ -5,6 +5,7 @@
 #   stack.sh down [--remove]    stops what it started, Tidemark first; --remove: and deletes its data
 #   stack.sh logs [NAME…]       follows the logs, of all or of those named; FOLLOW=no: shows their ends
 #   stack.sh env                prints the name of a file that gives a shell what `tidemark` needs; it holds secrets
+#   stack.sh door ROLE          prints the address of the door of each process that has the role
 #
 # Docker Compose where an engine answers (TIDEMARK_DOCKER=no prevents that), else plain processes, by infra/servers. Both read
 # .env, roles.env and tidemark.toml. Of plain processes:
@@ -78,6 +79,12 @@ compose_up() {
   load_roles
   write_shell_env "$SECRETS/stack.env" "http://127.0.0.1:$HTTP_PORT"
   compose_doors
+}
+
+compose_door() {
+  local service=$1 id
+  [ "$COMPOSE_PROFILES" = full ] || service=tidemark
+  for id in $(compose ps --quiet "$service"); do echo "http://$(docker port "$id" 8410/tcp | head -n 1)"; done
 }
 
 # ---- as plain processes -----------------------------------------------------------------------
@@ -190,11 +197,21 @@ plain_env() {
   echo "$data/stack.env"
 }
 
+plain_door() {
+  local name
+  [ -e "$data/stack" ] || die "no stack runs on $data"
+  data=$(cd "$data" && pwd)
+  for name in "tidemark-$1" tidemark-all; do
+    ! alive "$name" || echo "http://127.0.0.1:$(cat "$data/$name.port")"
+  done
+}
+
 # -----------------------------------------------------------------------------------------------
 
 case ${1:-} in
   up | down | logs | env) command=$1; shift ;;
-  *) die "say up, down [--remove], logs [NAME…] or env" ;;
+  door) command=$1; shift; [ $# = 1 ] || die "say door ROLE" ;;
+  *) die "say up, down [--remove], logs [NAME…], env or door ROLE" ;;
 esac
 load_settings
 if docker_works; then
@@ -207,6 +224,7 @@ if docker_works; then
       compose logs --tail 50 "${follow[@]}" "$@"
       ;;
     env) echo "$here/secrets/stack.env" ;;
+    door) compose_door "$1" ;;
   esac
 else
   "plain_$command" "$@"

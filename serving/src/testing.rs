@@ -1,4 +1,4 @@
-//! For tests of what reads them: a real-time view, which is batches in a list, and versions that are looked for too early.
+//! For tests of what reads it: a real-time view that is batches in a list.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,46 +12,9 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use tidemark_shared::counts::Counts;
-use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId};
 use tidemark_shared::position::{Coverage, LogPartition, OFFSET_COLUMN};
 use tidemark_shared::reject::Reject;
-
-use crate::merge::{Pointer, VersionCache, VersionError, Versions};
-
-/// Versions of curated tables; the next one that is asked for may be older than what was committed since.
-#[derive(Debug)]
-pub(crate) struct TestVersions {
-    inner: VersionCache,
-    held: Mutex<Option<Arc<CuratedTable>>>,
-}
-
-impl TestVersions {
-    pub(crate) fn new(inner: VersionCache) -> Self {
-        Self { inner, held: Mutex::default() }
-    }
-
-    /// Gives the version of now to who asks next.
-    pub(crate) async fn hold(&self, dataset: &str, generation: &CurrentGeneration) {
-        let table = self.inner.newest(dataset, generation).await.expect("a version");
-        *self.held.lock().expect("held") = Some(table);
-    }
-}
-
-#[async_trait]
-impl Versions for TestVersions {
-    async fn pointers(&self, dataset: &str) -> Result<Vec<Pointer>, VersionError> {
-        self.inner.pointers(dataset).await
-    }
-
-    async fn newest(&self, dataset: &str, generation: &CurrentGeneration) -> Result<Arc<CuratedTable>, VersionError> {
-        let held = self.held.lock().expect("held").take();
-        match held {
-            Some(table) => Ok(table),
-            None => self.inner.newest(dataset, generation).await,
-        }
-    }
-}
 
 #[derive(Debug, Clone)]
 struct Held {
@@ -63,28 +26,9 @@ struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct TestLive {
     views: Mutex<BTreeMap<ViewId, Held>>,
-    /// Pins from now on before rows below a coverage go.
-    drops: Mutex<Option<(usize, Coverage)>>,
 }
 
 impl TestLive {
-    /// Lets rows below `coverage` go between the pin after `pins` others and the one before.
-    pub(crate) fn drop_after(&self, pins: usize, coverage: Coverage) {
-        *self.drops.lock().expect("drops") = Some((pins, coverage));
-    }
-
-    fn due(&self) -> Option<Coverage> {
-        let mut drops = self.drops.lock().expect("drops");
-        match &mut *drops {
-            Some((0, _)) => drops.take().map(|(_, coverage)| coverage),
-            Some((pins, _)) => {
-                *pins -= 1;
-                None
-            }
-            None => None,
-        }
-    }
-
     fn change<T>(&self, view: &ViewId, change: impl FnOnce(&mut Held) -> T) -> Result<T, LiveError> {
         let mut views = self.views.lock().expect("views");
         let held = views.get_mut(view).ok_or_else(|| LiveError::Missing { view: view.clone(), partition: None })?;
@@ -112,9 +56,6 @@ impl LiveView for TestLive {
     }
 
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        if let Some(coverage) = self.due() {
-            self.drop_below(view, &coverage).await?;
-        }
         let held = self.views.lock().expect("views").get(view).cloned();
         Ok(held.map(|held| Arc::new(held) as Arc<dyn LivePin>))
     }
@@ -165,10 +106,6 @@ impl Held {
 impl LivePin for Held {
     fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
         BTreeMap::new()
-    }
-
-    fn epoch(&self) -> &str {
-        "e"
     }
 
     fn schema(&self) -> SchemaRef {

@@ -10,6 +10,7 @@
 //! raw/<dataset>/stream/<source>/partition=<p>/<start>.parquet   segments, by conditional put
 //! raw/<dataset>/stream/<source>/packed/partition=<p>/<start>-<end>.parquet   several of them in one
 //! curated/<dataset>/current/<n, 8 digits>.json                  which generation answers, by conditional put
+//! curated/<dataset>/current/<n, 8 digits>.answered.json         that it has answered, by conditional put
 //! curated/<dataset>/<generation>/table/…                        a Delta table
 //! curated/<dataset>/<generation>/rejects/…                      its rejects
 //! curated/<dataset>/<generation>/abandoned.json                 a vacuum takes the unfinished generation away
@@ -168,6 +169,22 @@ pub fn current(dataset: &str, n: u64) -> Path {
     currents(dataset).join(format!("{n:0NUMBER_DIGITS$}.json"))
 }
 
+/// What the mark of a pointer has behind its number.
+const ANSWERED: &str = ".answered.json";
+
+/// Mark that the generation of the `n`-th pointer has answered. It lies beside the pointers, so that one listing shows both
+/// and nothing that lets pointers be takes it away, and is none of them by [`number_of`].
+#[must_use]
+pub fn answered(dataset: &str, n: u64) -> Path {
+    currents(dataset).join(format!("{n:0NUMBER_DIGITS$}{ANSWERED}"))
+}
+
+/// The number in a key made by [`answered`].
+#[must_use]
+pub fn answered_number(key: &Path) -> Option<u64> {
+    key.filename()?.strip_suffix(ANSWERED)?.parse().ok()
+}
+
 /// Root of a generation's Delta table.
 #[must_use]
 pub fn table(dataset: &str, generation: &str) -> Path {
@@ -233,6 +250,15 @@ mod tests {
         let keys: Vec<Path> = [0, 9, 10, 99_999].iter().map(|n| ledger_entry("trips", *n)).collect();
         assert!(keys.windows(2).all(|pair| pair[0].as_ref() < pair[1].as_ref()));
         assert_eq!(keys.iter().map(number_of).collect::<Vec<_>>(), [Some(0), Some(9), Some(10), Some(99_999)]);
+    }
+
+    #[test]
+    fn a_mark_is_no_pointer() {
+        let (pointer, mark) = (current("trips", 12), answered("trips", 12));
+        assert_eq!((number_of(&pointer), answered_number(&pointer)), (Some(12), None));
+        assert_eq!((number_of(&mark), answered_number(&mark)), (None, Some(12)));
+        // What is listed after a pointer concerns later ones only.
+        assert!(mark < pointer && pointer < answered("trips", 13));
     }
 
     #[test]

@@ -77,7 +77,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         false => Arc::new(MemoryLog::new(Arc::clone(&ambient))),
     };
     let topic = log.create_topic(&TopicName::new("orders")?, PARTITIONS).await?;
-    let live = indexed_view(&ambient);
+    let live = indexed_view();
     let indexer = indexer(&log, &topic, &live, folder.path(), &ambient).await?;
     let made: Vec<Vec<Routed>> = (0..records)
         .step_by(usize::try_from(APPEND)?)
@@ -107,9 +107,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn indexed_view(ambient: &Arc<dyn Ambient>) -> Arc<dyn LiveView> {
+fn indexed_view() -> Arc<dyn LiveView> {
     let settings = MemoryViewSettings { bytes_max: 16 << 30, ..MemoryViewSettings::default() };
-    Arc::new(MemoryView::new(Arc::clone(ambient), settings))
+    Arc::new(MemoryView::new(settings))
 }
 
 async fn indexer(

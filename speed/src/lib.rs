@@ -7,5 +7,6 @@ pub mod indexer;
 pub mod live;
 pub mod log;
 pub mod pressure;
+pub mod trouble;
 
 mod retry;

@@ -29,7 +29,7 @@ pub fn level(usage: LiveUsage, limit: Option<LiveUsage>) -> Level {
     let Some(limit) = limit else { return Level::Ok };
     let reached = |percent: u64| {
         let of = |used: u64, max: u64| u128::from(used) * 100 >= u128::from(max) * u128::from(percent);
-        of(usage.bytes, limit.bytes) || of(usage.rows, limit.rows)
+        of(usage.bytes, limit.bytes) || of(usage.rows, limit.rows) || of(usage.rejects, limit.rejects)
     };
     match () {
         () if reached(SLOW_PERCENT) => Level::SlowDown,
@@ -112,8 +112,10 @@ mod tests {
 
     #[test]
     fn the_fill_decides() {
-        let usage = |bytes, rows| LiveUsage { rows, bytes };
-        let limit = Some(usage(1_000, 100));
+        let usage = |bytes, rows| LiveUsage { rows, rejects: 0, bytes };
+        let rejects = |rejects| LiveUsage { rejects, ..usage(0, 0) };
+        let limit = Some(LiveUsage { rejects: 100, ..usage(1_000, 100) });
+        let all = LiveUsage { rejects: u64::MAX, ..usage(u64::MAX, u64::MAX) };
         for (used, limit, wanted) in [
             (usage(0, 0), limit, Level::Ok),
             (usage(499, 49), limit, Level::Ok),
@@ -122,8 +124,11 @@ mod tests {
             (usage(899, 89), limit, Level::BatchWanted),
             (usage(900, 0), limit, Level::SlowDown),
             (usage(0, 90), limit, Level::SlowDown),
-            (usage(u64::MAX, 0), Some(usage(u64::MAX, u64::MAX)), Level::SlowDown),
-            (usage(u64::MAX, u64::MAX), None, Level::Ok),
+            (rejects(49), limit, Level::Ok),
+            (rejects(50), limit, Level::BatchWanted),
+            (rejects(90), limit, Level::SlowDown),
+            (usage(u64::MAX, 0), Some(all), Level::SlowDown),
+            (all, None, Level::Ok),
         ] {
             assert_eq!(level(used, limit), wanted, "{used:?}");
         }

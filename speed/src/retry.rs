@@ -3,6 +3,7 @@
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::error::Kind;
+use tidemark_shared::log::LogError;
 
 /// What to do where a log ends below what was read of it.
 pub(crate) const LOG_BEHIND: &str = "give the log back what it lost and restart; or let it begin anew (with `embedded:`, stop and move \
@@ -30,6 +31,11 @@ impl Retries {
     pub(crate) async fn pause(&mut self, ambient: &dyn Ambient) {
         let _another = self.0.again(ambient.random()).await;
     }
+}
+
+/// True for failures of a log after which no partition of the topic can go on.
+pub(crate) fn ends_all(error: &LogError) -> bool {
+    matches!(error, LogError::Closed | LogError::Missing { .. } | LogError::Replaced { .. })
 }
 
 /// True for failures that time or somebody's hand may heal: the same is tried again. Others are for good.

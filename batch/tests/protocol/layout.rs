@@ -12,8 +12,9 @@ use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::Archive;
 use tidemark_testing::faulty::{Call, Fault, Rule};
 
-use crate::streams::{Stream, apply, vacuum};
-use crate::support::{Home, TRANSFORM};
+use super::parts;
+use super::streams::{Stream, apply, vacuum};
+use super::support::{Home, TRANSFORM};
 
 /// A table of many small data files: a commit for every segment and file.
 async fn scattered() -> (Home, Stream) {
@@ -52,7 +53,7 @@ async fn h2_a_compaction_changes_files_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h2_a_compaction_survives_a_fault_at_any_write() {
     for fault in [Fault::Fails, Fault::AckLost, Fault::AckLostThenRetried] {
-        for n in 0.. {
+        for n in parts::writes(fault) {
             let (home, _) = scattered().await;
             let before = home.published().await;
             let (batch, store) = home.observed(vec![Rule::new(Call::Put, "", n, fault)]);
@@ -147,13 +148,12 @@ async fn after(jobs: [Job; 2], at_once: bool) -> (Vec<String>, Vec<(String, u64,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h2_every_pair_of_compaction_appends_and_withdrawal_races() {
-    for (one, first) in JOBS.iter().enumerate() {
-        for (other, second) in JOBS.iter().enumerate().skip(one) {
-            let jobs = [*first, *second];
-            let wanted = after(jobs, false).await;
-            for round in 0..2 {
-                assert_eq!(after(jobs, true).await, wanted, "jobs {one} and {other}, round {round}");
-            }
+    let pairs = (0..JOBS.len()).flat_map(|one| (one..JOBS.len()).map(move |other| (one, other)));
+    for (one, other) in pairs.step_by(parts::EVERY) {
+        let jobs = [JOBS[one], JOBS[other]];
+        let wanted = after(jobs, false).await;
+        for round in 0..parts::rounds(2) {
+            assert_eq!(after(jobs, true).await, wanted, "jobs {one} and {other}, round {round}");
         }
     }
 }
@@ -226,7 +226,7 @@ async fn a_packing_that_breaks_off_anywhere_leaves_no_hole() {
     let before = seen(&stream.archive, stream.partition(0), 21).await;
     drop(home);
     for call in [Call::Put, Call::Get, Call::Delete] {
-        for n in 0.. {
+        for n in parts::writes(Fault::Fails) {
             let (home, stream) = many_segments().await;
             let (batch, store) = home.observed_with(
                 vec![Rule::new(call, "stream/", n, Fault::Fails)],

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tidemark_batch::report::{FileOutcome, Progress, quiet};
 
-use crate::support::Home;
+use super::support::Home;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h9_a_recompute_replays_every_decision() {

@@ -7,6 +7,7 @@ mod faults;
 mod hooked;
 mod layout;
 mod ledger;
+mod parts;
 mod races;
 mod raw;
 mod remote;

@@ -5,13 +5,14 @@ use tidemark_batch::report::{FileOutcome, quiet};
 
 use std::time::Duration;
 
-use crate::support::{DOUBLED, Home};
+use super::parts;
+use super::support::{DOUBLED, Home};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h2_ingests_that_race_count_every_row_once() {
-    for round in 0..5 {
+    for round in 0..parts::rounds(5) {
         let home = Home::new().await;
         let (a, b, c, d) = (home.batch(), home.batch(), home.batch(), home.batch());
         let (a, b, c, d) = tokio::join!(
@@ -32,7 +33,7 @@ async fn h2_ingests_that_race_count_every_row_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_two_contents_under_one_name_one_enters_and_the_other_is_refused() {
-    for round in 0..10 {
+    for round in 0..parts::rounds(10) {
         let home = Home::new().await;
         std::fs::create_dir(home.path("other")).expect("a writable folder");
         home.file("other/a.csv", 500..600);
@@ -56,7 +57,7 @@ async fn of_two_contents_under_one_name_one_enters_and_the_other_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h2_h9_ingest_withdrawal_and_recompute_race() {
-    for round in 0..5 {
+    for round in 0..parts::rounds(5) {
         let home = Home::new().await;
         home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
         home.apply(DOUBLED).await;
@@ -89,7 +90,7 @@ async fn h2_h9_ingest_withdrawal_and_recompute_race() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h2_h9_ingests_recompute_replacement_and_vacuum_race() {
-    for round in 0..5 {
+    for round in 0..parts::rounds(5) {
         let home = Home::new().await;
         home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
         home.apply(DOUBLED).await;

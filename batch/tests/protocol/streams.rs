@@ -14,7 +14,8 @@ use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::{Archive, PutSegment, Segment};
 use tidemark_testing::faulty::{Call, Fault, Rule};
 
-use crate::support::{DOUBLED, Home, Published, TRANSFORM};
+use super::parts;
+use super::support::{DOUBLED, Home, Published, TRANSFORM};
 
 const BOTH: &str = r#"
 name = "events"
@@ -276,7 +277,7 @@ async fn undisturbed() -> Published {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h2_runs_that_race_take_every_record_once() {
     let wanted = undisturbed().await;
-    for round in 0..5 {
+    for round in 0..parts::rounds(5) {
         let (home, _) = filled().await;
         let one_by_one = BatchSettings { threads: 2, commit_bytes: 1, ..BatchSettings::default() };
         let (a, b, c) = (home.batch(), home.batch_with(one_by_one.clone()), home.batch_with(one_by_one));
@@ -291,7 +292,7 @@ async fn h2_runs_that_race_take_every_record_once() {
 async fn h2_a_run_survives_a_fault_at_any_write() {
     let wanted = undisturbed().await;
     for fault in [Fault::Fails, Fault::AckLost, Fault::AckLostThenRetried] {
-        for n in 0.. {
+        for n in parts::writes(fault) {
             let (home, _) = filled().await;
             let (batch, store) = home.observed(vec![Rule::new(Call::Put, "", n, fault)]);
             let failed = batch.run("events", &quiet()).await.is_err();
@@ -308,7 +309,7 @@ async fn h2_a_run_survives_a_fault_at_any_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn h9_a_recompute_includes_files_and_streams_while_they_come_in() {
-    for round in 0..4 {
+    for round in 0..parts::rounds(4) {
         let (home, stream) = filled().await;
         run(&home.batch()).await;
         apply(&home, DOUBLED, true).await;
@@ -394,7 +395,7 @@ async fn h9_a_recompute_that_fails_anywhere_keeps_files_and_streams() {
         home.batch().recompute("events", &quiet()).await.expect("recomputes");
         (before, home.published().await)
     };
-    for n in 0.. {
+    for n in parts::writes(Fault::Fails) {
         let (home, _) = filled().await;
         run(&home.batch()).await;
         apply(&home, DOUBLED, true).await;

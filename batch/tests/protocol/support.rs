@@ -17,7 +17,8 @@ use tidemark_shared::dataset::registry;
 use tidemark_shared::store::{IfMissing, Store, StoreError, StoreUrl, Stores};
 use tidemark_testing::faulty::{Faulty, Rule};
 
-use crate::hooked::Hooked;
+use super::hooked::Hooked;
+use super::parts;
 
 const DEFINITION: &str = r#"
 name = "events"
@@ -67,7 +68,7 @@ pub(crate) struct Published {
 impl Home {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a local store");
+        let store = parts::store(&folder.path().join("store")).await;
         let home = Self { folder, store };
         home.apply(TRANSFORM).await;
         for (name, rows) in [("a.csv", 0..40), ("b.csv", 40..70), ("c.csv", 70..100)] {

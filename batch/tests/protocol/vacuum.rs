@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt as _;
 use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchError, BatchSettings, VacuumRequest};
+use tidemark_shared::layout;
 use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use crate::support::{DOUBLED, Home, Published};
@@ -100,6 +101,23 @@ async fn what_queries_may_read_is_kept_for_the_grace_whatever_the_age() {
     let removed = vacuum(&home.batch_with(without_grace())).await;
     assert!(removed.iter().any(|key| key.contains("_delta_log")), "{removed:?}");
     home.vacuum().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mark_that_a_generation_has_answered_stays() {
+    let home = Home::new().await;
+    home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+    home.apply(DOUBLED).await;
+    home.batch().recompute("events", &quiet()).await.expect("recomputes");
+    let marks = [0, 1].map(|n| home.path("store").join(layout::answered("events", n).as_ref()));
+    for mark in &marks {
+        std::fs::write(mark, r#"{"format":1,"generation":"g"}"#).expect("writes");
+    }
+    let removed = vacuum(&home.batch_with(without_grace())).await;
+    assert!(removed.iter().any(|key| key.contains("_delta_log")), "the first generation is gone: {removed:?}");
+    assert!(marks.iter().all(|mark| mark.exists()), "{removed:?}");
+    home.vacuum().await;
+    assert!(marks.iter().all(|mark| mark.exists()));
 }
 
 fn generations(home: &Home) -> BTreeSet<String> {

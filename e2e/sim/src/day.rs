@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures::TryStreamExt as _;
+use reqwest::{Method, StatusCode};
 use tidemark_batch::report::quiet;
 use tidemark_batch::{BatchSettings, Upkeep};
-use tidemark_e2e::door::Door;
 use tidemark_e2e::random::Random;
 use tidemark_opensearch::{OpenSearchUrl, OpenSearchView, OpenSearchViewSettings, UrlError};
 use tidemark_shared::ambient::Ambient;
@@ -25,12 +25,15 @@ use crate::actors::{Actor, CAST, Keeper, ask, index_all};
 use crate::clock::Clock;
 use crate::data::{DATASET, PARTITIONS, record, sources};
 use crate::oracle;
-use crate::world::{Measures, World};
+use crate::world::{Measures, Surroundings, World};
 
 /// The actor as whom everything is done.
 const KEEPER: usize = 6;
 /// Offsets of a partition that an index of a cluster holds: some hours of them.
 const INDEX_OFFSETS: u64 = 1_024;
+
+/// Longest wait for an answer of a cluster.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
 
 /// What is to be worked.
 #[derive(Debug, Clone, Copy)]
@@ -104,9 +107,10 @@ pub async fn work(
     let hours = i64::try_from(plan.hours).unwrap_or(i64::MAX);
     let begin = chrono::TimeDelta::try_hours(hours).and_then(|worked| Utc::now().checked_sub_signed(worked));
     let clock = Arc::new(Clock::starting_at(begin.ok_or("so many hours are no time")?));
-    let cluster = opensearch.map(Cluster::at);
+    let cluster = opensearch.map(Cluster::at).transpose()?;
     let views = cluster.as_ref().map(|cluster| cluster.views(&clock)).transpose()?;
-    let world = Arc::new(World::with(0, CAST.len(), folder.to_owned(), None, measures, clock, views).await);
+    let surroundings = Surroundings { measures, clock, views };
+    let world = Arc::new(World::with(0, CAST.len(), folder.to_owned(), None, surroundings).await);
     world.gate.open();
     world.disk.age_logs();
     let handle = world.gate.handle(KEEPER);
@@ -114,42 +118,59 @@ pub async fn work(
     let mut day = Day { world, cluster, actor, chance: Random::part(0, 5), upkeep: Upkeep::default(), appended: 0 };
     let worked = day.run(plan, told).await;
     if let Some(cluster) = &day.cluster {
-        cluster.clean_up()?;
+        cluster.clean_up().await?;
     }
     worked
 }
 
 /// Views in OpenSearch, of this process alone.
 struct Cluster {
-    door: Door,
+    url: String,
     prefix: String,
+    /// Who waits for it leaves the only thread to the requests of the views.
+    http: reqwest::Client,
 }
 
 impl Cluster {
-    fn at(url: &str) -> Self {
-        Self { door: Door::at(url.to_owned(), None), prefix: format!("days-{}", std::process::id()) }
+    fn at(url: &str) -> Result<Self, String> {
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_MAX).build();
+        let http = http.map_err(|error| format!("no client for {url}: {}", chain(&error)))?;
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), prefix: format!("days-{}", std::process::id()), http })
     }
 
     fn views(&self, clock: &Arc<Clock>) -> Result<Arc<dyn LiveView>, String> {
-        let url: OpenSearchUrl = format!("opensearch+{}/{}", self.door.url, self.prefix)
-            .parse()
-            .map_err(|error: UrlError| error.to_string())?;
+        let url: OpenSearchUrl =
+            format!("opensearch+{}/{}", self.url, self.prefix).parse().map_err(|error: UrlError| error.to_string())?;
         let settings = OpenSearchViewSettings { index_offsets: INDEX_OFFSETS, ..OpenSearchViewSettings::default() };
         let views = OpenSearchView::new(&url, Arc::clone(clock) as Arc<dyn Ambient>, settings);
         Ok(Arc::new(views.map_err(|error| chain(&error))?))
     }
 
+    /// What the cluster answers; `None` if it has nothing there.
+    async fn ask(&self, method: Method, path: &str) -> Result<Option<String>, String> {
+        let failed = |error: reqwest::Error| format!("the cluster does not answer {path}: {}", chain(&error));
+        let answer = self.http.request(method, format!("{}{path}", self.url)).send().await.map_err(failed)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(failed)?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(text)),
+            status => Err(format!("the cluster refuses {path}: {status}: {text}")),
+        }
+    }
+
     /// Names of all indices.
-    fn indices(&self) -> Result<Vec<String>, String> {
-        let found = self.door.get(&format!("/_cat/indices/{}__*?format=json&h=index", self.prefix));
-        let found = found.map_err(|error| error.to_string())?;
+    async fn indices(&self) -> Result<Vec<String>, String> {
+        let path = format!("/_cat/indices/{}__*?format=json&h=index", self.prefix);
+        let Some(text) = self.ask(Method::GET, &path).await? else { return Ok(Vec::new()) };
+        let found: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
         let name = |index: &serde_json::Value| index["index"].as_str().map(ToOwned::to_owned);
         Ok(found.as_array().into_iter().flatten().filter_map(name).collect())
     }
 
-    fn clean_up(&self) -> Result<(), String> {
-        for index in self.indices()? {
-            self.door.ask("DELETE", &format!("/{index}"), &[], b"").map_err(|error| error.to_string())?;
+    async fn clean_up(&self) -> Result<(), String> {
+        for index in self.indices().await? {
+            let _gone = self.ask(Method::DELETE, &format!("/{index}")).await?;
         }
         Ok(())
     }
@@ -246,7 +267,7 @@ impl Day {
         sample.named_files = status.data_files;
         sample.live_rows = world.serving().view.usage().rows;
         if let Some(cluster) = &self.cluster {
-            sample.indices = cluster.indices()?.len() as u64;
+            sample.indices = cluster.indices().await?.len() as u64;
         }
         Ok(sample)
     }

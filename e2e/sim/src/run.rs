@@ -89,7 +89,7 @@ async fn settle(world: &Arc<World>) -> Result<(), String> {
         }
         let Some((as_of, rows)) = ask(&actor).await else { return Ok(()) };
         oracle::check(world, &as_of, &rows, &Coverage::new()).await?;
-        let is_full = world.measures.view_bytes_max < 1 << 20;
+        let is_full = world.measures().view_bytes_max < 1 << 20;
         for number in 0..PARTITIONS {
             let (position, end) = (as_of.positions.end(&world.partition(number)), world.history.end(number));
             if position != end && (curated || !is_full) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -73,6 +74,38 @@ impl Measures {
     }
 }
 
+/// What a world is made in.
+pub struct Surroundings {
+    /// How much of everything there is.
+    pub measures: Measures,
+    /// Time and ids.
+    pub clock: Arc<Clock>,
+    /// Views that no death of a process takes away; without them each process has its own, in memory.
+    pub views: Option<Arc<dyn LiveView>>,
+}
+
+impl Surroundings {
+    /// Those of a seed.
+    fn of(seed: u64) -> Self {
+        Self { measures: Measures::of(seed), clock: Arc::default(), views: None }
+    }
+
+    /// A process that answers, after so many that died.
+    fn serving(&self, life: u32) -> Serving {
+        let in_memory = || -> Arc<dyn LiveView> {
+            let settings = MemoryViewSettings { bytes_max: self.measures.view_bytes_max, scan_parts: 1 };
+            Arc::new(MemoryView::new(settings))
+        };
+        Serving {
+            life,
+            view: self.views.as_ref().map_or_else(in_memory, Arc::clone),
+            pressure: Arc::default(),
+            indexers: Mutex::default(),
+            busy: Mutex::default(),
+        }
+    }
+}
+
 /// See the module's text.
 pub struct World {
     /// The seed.
@@ -93,15 +126,15 @@ pub struct World {
     pub source: Source,
     /// Versions of the two definitions.
     pub versions: [String; 2],
-    /// Measures.
-    pub measures: Measures,
-    views: Option<Arc<dyn LiveView>>,
+    surroundings: Surroundings,
     /// Defect on purpose.
     pub plant: Option<Plant>,
     /// Folder with files to ingest.
     pub folder: PathBuf,
     /// Content of every file that there ever was, by name.
     pub files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// The highest pointer whose generation has answered anybody.
+    pub answered: AtomicU64,
     /// What went wrong.
     pub findings: Mutex<Vec<String>>,
     /// What was done, by name.
@@ -130,19 +163,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl World {
     /// A dataset with its first definition and an empty generation, in the measures of the seed.
     pub async fn new(seed: u64, actors: usize, folder: PathBuf, plant: Option<Plant>) -> Self {
-        Self::with(seed, actors, folder, plant, Measures::of(seed), Arc::default(), None).await
+        Self::with(seed, actors, folder, plant, Surroundings::of(seed)).await
     }
 
-    /// The same in other measures, at another time and, if some are named, with views that no death of a process takes away.
+    /// The same in other surroundings.
     pub async fn with(
         seed: u64,
         actors: usize,
         folder: PathBuf,
         plant: Option<Plant>,
-        measures: Measures,
-        clock: Arc<Clock>,
-        views: Option<Arc<dyn LiveView>>,
+        surroundings: Surroundings,
     ) -> Self {
+        let clock = Arc::clone(&surroundings.clock);
         let disk = Arc::new(Disk::new(Arc::clone(&clock)));
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>));
         let name = TopicName::new(DATASET).expect("a valid name");
@@ -153,7 +185,7 @@ impl World {
             let applied = registry::apply(&store, &data::sources(variant)).await.expect("a valid definition");
             versions[variant] = applied.version.to_string();
         }
-        let serving = Mutex::new(Arc::new(serving(&clock, &measures, views.as_ref(), 0)));
+        let serving = Mutex::new(Arc::new(surroundings.serving(0)));
         let world = Self {
             seed,
             gate: Arc::new(Gate::new(actors)),
@@ -164,11 +196,11 @@ impl World {
             topic,
             source: Source::topic(DATASET).expect("a valid name"),
             versions,
-            measures,
-            views,
+            surroundings,
             plant,
             folder,
             files: Mutex::default(),
+            answered: AtomicU64::default(),
             findings: Mutex::default(),
             tally: Mutex::default(),
             serving,
@@ -177,11 +209,17 @@ impl World {
         world
     }
 
+    /// How much of everything there is.
+    #[must_use]
+    pub fn measures(&self) -> &Measures {
+        &self.surroundings.measures
+    }
+
     /// The batch layer as an actor has it.
     #[must_use]
     pub fn batch(&self, handle: Option<&Handle>) -> Batch {
         let store = self.disk.store(handle);
-        let batch = Batch::new(store, Arc::new(NoStores), None, self.measures.batch.clone());
+        let batch = Batch::new(store, Arc::new(NoStores), None, self.measures().batch.clone());
         batch.with_ambient(Arc::clone(&self.clock) as Arc<dyn Ambient>)
     }
 
@@ -207,7 +245,7 @@ impl World {
     pub fn restart_serving(&self) {
         let mut slot = lock(&self.serving);
         let life = slot.life + 1;
-        *slot = Arc::new(serving(&self.clock, &self.measures, self.views.as_ref(), life));
+        *slot = Arc::new(self.surroundings.serving(life));
     }
 
     /// A partition of the topic.
@@ -244,19 +282,5 @@ impl World {
             let after = if injected { "after an injected fault" } else { "without an injected fault" };
             self.found(format!("{what} failed {after} ({kind:?}): {}", chain(error)));
         }
-    }
-}
-
-fn serving(clock: &Arc<Clock>, measures: &Measures, views: Option<&Arc<dyn LiveView>>, life: u32) -> Serving {
-    let in_memory = || -> Arc<dyn LiveView> {
-        let settings = MemoryViewSettings { bytes_max: measures.view_bytes_max, scan_parts: 1 };
-        Arc::new(MemoryView::new(Arc::clone(clock) as Arc<dyn Ambient>, settings))
-    };
-    Serving {
-        life,
-        view: views.map_or_else(in_memory, Arc::clone),
-        pressure: Arc::default(),
-        indexers: Mutex::default(),
-        busy: Mutex::default(),
     }
 }

@@ -34,7 +34,7 @@ pub enum Shape {
     /// `http://` or `https://` and a host, or `none`.
     EndpointOrNone,
     /// A number from 0 to 1.
-    Share,
+    Fraction,
 }
 
 /// One value of the configuration.
@@ -439,7 +439,7 @@ pub const KEYS: &[Key] = &[
         name: "sample",
         flag: Some("--traces-sample"),
         default: "1",
-        shape: Shape::Share,
+        shape: Shape::Fraction,
         help: "Which share of the traces that begin here is kept, from 0 to 1. Of a caller's trace that goes on here, the caller has decided that.",
     },
 ];

@@ -24,7 +24,7 @@ pub use file::{CONFIG_FILE, FileLayer, nearest_file};
 pub use keys::{KEYS, Key, LATER_DOORS, Shape, documentation};
 pub use resolve::resolve;
 pub use roles::{Role, Roles};
-pub use traces::{Share, TracesConfig};
+pub use traces::{Fraction, TracesConfig};
 
 /// Values given as flags, as typed: flag with its hyphens → text.
 pub type Flags = BTreeMap<&'static str, String>;

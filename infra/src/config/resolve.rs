@@ -9,8 +9,8 @@ use tidemark_shared::log::Retention;
 
 use super::keys::{KEYS, Key, Shape};
 use super::{
-    Config, ConfigError, Effective, FileLayer, Flags, KafkaConfig, LogFormat, Origin, Roles, Secret, ServerConfig,
-    Share, SqlLimits, TracesConfig, masked, traces,
+    Config, ConfigError, Effective, FileLayer, Flags, Fraction, KafkaConfig, LogFormat, Origin, Roles, Secret,
+    ServerConfig, SqlLimits, TracesConfig, masked, traces,
 };
 use crate::units::{format_duration, parse_bytes, parse_duration};
 
@@ -32,7 +32,7 @@ enum Value {
     Text(String),
     Secret(Secret),
     Roles(Roles),
-    Share(Share),
+    Fraction(Fraction),
 }
 
 /// A value's text, before it is read.
@@ -53,7 +53,7 @@ fn shown(value: &Value, text: String) -> String {
         | Value::Address(_)
         | Value::Text(_)
         | Value::Roles(_)
-        | Value::Share(_) => text,
+        | Value::Fraction(_) => text,
     }
 }
 
@@ -166,7 +166,7 @@ fn server(values: &Values) -> ServerConfig {
 
 fn traces_of(values: &Values) -> Option<TracesConfig> {
     match (values.get("traces.endpoint"), values.get("traces.sample")) {
-        (Value::Url(endpoint), Value::Share(sample)) => {
+        (Value::Url(endpoint), Value::Fraction(sample)) => {
             Some(TracesConfig { endpoint: endpoint.clone(), sample: *sample })
         }
         _ => None,
@@ -271,7 +271,7 @@ fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
             Ok(Value::Nothing)
         }
         Shape::EndpointOrNone => traces::endpoint(text).map(Value::Url),
-        Shape::Share => Share::parse(text).map(Value::Share),
+        Shape::Fraction => Fraction::parse(text).map(Value::Fraction),
         Shape::TextOrNone => Ok(Value::Text(text.to_owned())),
         Shape::SecretOrNone => Ok(Value::Secret(Secret::new(text))),
         Shape::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),

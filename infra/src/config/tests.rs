@@ -264,9 +264,21 @@ fn where_traces_go_is_an_address_and_their_share_a_share() {
     assert_eq!(others.traces, None);
     let warning = "OTEL_EXPORTER_OTLP_ENDPOINT counts for nothing: `collector:4317` begins with neither";
     assert!(others.warnings[0].starts_with(warning), "{:?}", others.warnings);
-    let env = [("TIDEMARK_TRACES_ENDPOINT", "http://user:hidden@collector")];
-    let config = from(None, &env, &Flags::default()).expect("valid");
-    assert!(!format!("{config:?}").contains("hidden"), "a password is shown");
+}
+
+#[test]
+fn where_traces_go_holds_no_credentials() {
+    let address = "http://user:hidden@collector";
+    let error = from(None, &[("TIDEMARK_TRACES_ENDPOINT", address)], &Flags::default()).expect_err("credentials");
+    let told = error.problems.join("\n");
+    let begin = "TIDEMARK_TRACES_ENDPOINT: `traces.endpoint`: `http://***@collector` holds a user or a password";
+    assert!(told.starts_with(begin) && told.contains("`OTEL_EXPORTER_OTLP_HEADERS`"), "{told}");
+    let others = from(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", address)], &Flags::default()).expect("valid");
+    assert_eq!(others.traces, None);
+    assert!(others.warnings[0].contains("OTEL_EXPORTER_OTLP_ENDPOINT counts for nothing"), "{:?}", others.warnings);
+    for told in [format!("{error:?}"), format!("{others:?}")] {
+        assert!(!told.contains("hidden"), "a password is shown: {told}");
+    }
 }
 
 #[test]

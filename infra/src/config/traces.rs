@@ -1,32 +1,23 @@
 //! `[traces]`: where spans go, and which share of them.
 
-use std::fmt;
-
 use super::masked;
 
 /// Where spans go.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracesConfig {
-    /// Address of the receiver, without the path of the signal.
+    /// Address of the receiver, without credentials and the path of the signal.
     pub endpoint: String,
     /// Which share of the traces that begin here is kept.
-    pub sample: Share,
-}
-
-impl fmt::Debug for TracesConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It may hold a password.
-        f.debug_struct("TracesConfig").field("sample", &self.sample).finish_non_exhaustive()
-    }
+    pub sample: Fraction,
 }
 
 /// A number from 0 to 1, in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share(u32);
+pub struct Fraction(u32);
 
-const WHOLE: f64 = 1_000_000.0;
+const MILLIONTHS: f64 = 1_000_000.0;
 
-impl Share {
+impl Fraction {
     /// Reads `0.1`.
     ///
     /// # Errors
@@ -36,28 +27,44 @@ impl Share {
         if !(0.0..=1.0).contains(&share) {
             return Err(format!("`{text}` is not between 0 and 1"));
         }
-        Ok(Self((share * WHOLE).round() as u32))
+        Ok(Self((share * MILLIONTHS).round() as u32))
     }
 
     /// The share as a number from 0 to 1.
     #[must_use]
     pub fn get(self) -> f64 {
-        f64::from(self.0) / WHOLE
+        f64::from(self.0) / MILLIONTHS
     }
 }
 
-/// Reads the address of a receiver: a scheme of HTTP and a host, and no query.
+/// Reads the address of a receiver: a scheme of HTTP and a host, and neither credentials nor a query.
 ///
 /// # Errors
-/// Says what is wrong with the text.
+/// Says what is wrong with the text, and shows no credentials that are in it.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let host = host.ok_or_else(|| format!("`{}` begins with neither `http://` nor `https://`", masked(text)))?;
+    let host = host.ok_or_else(|| format!("`{}` begins with neither `http://` nor `https://`", shown(text)))?;
+    // The sender of spans asks receivers by headers alone: a user and a password in the address would never reach one.
+    if host.split(['/', '\\', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+        return Err(format!(
+            "`{}` holds a user or a password, which are not sent: leave them out, and name a header that says who you are \
+             in `OTEL_EXPORTER_OTLP_HEADERS`, such as `authorization=Bearer …`",
+            shown(text)
+        ));
+    }
     let names_a_host = !host.is_empty() && !host.starts_with(['/', ':']);
     if !names_a_host || host.contains(['?', '#']) || reqwest::Url::parse(text).is_err() {
-        return Err(format!("`{}` is no address such as `http://127.0.0.1:4318`", masked(text)));
+        return Err(format!("`{}` is no address such as `http://127.0.0.1:4318`", shown(text)));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// An address that may be wrong, without what may be credentials: a token is a user without a password, and a password may
+/// hold what ends an address's host.
+fn shown(text: &str) -> String {
+    let Some((before, after)) = text.rsplit_once('@') else { return masked(text) };
+    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+    masked(&format!("{scheme}***@{after}"))
 }
 
 #[cfg(test)]
@@ -65,10 +72,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_an_address_shows_no_password() {
+    fn an_address_is_a_scheme_and_a_host_and_what_is_wrong_with_it_shows_no_credentials() {
         assert_eq!(endpoint("http://127.0.0.1:4318/"), Ok("http://127.0.0.1:4318".to_owned()));
-        for text in ["grpc://u:secret@host:4317", "https://u:secret@host/?x=1", "http://"] {
+        assert_eq!(endpoint("https://host/a@b"), Ok("https://host/a@b".to_owned()), "no user, but a path");
+        let (neither, credentials, no_address) =
+            ("begins with neither", "`OTEL_EXPORTER_OTLP_HEADERS`", "is no address");
+        for (text, wanted) in [
+            ("grpc://u:secret@host:4317", neither),
+            ("u:secret@host:4318", neither),
+            ("grpc://u:se/secret@host", neither),
+            ("http://u:secret@host:4318", credentials),
+            ("https://u:secret@host/?x=1", credentials),
+            ("https://secret@host", credentials),
+            ("https://u:a@secret@host", credentials),
+            ("http://:secret@host", credentials),
+            ("http://u:se/secret@host", no_address),
+            ("http://host/?token=secret", no_address),
+            ("http://", no_address),
+        ] {
             let wrong = endpoint(text).expect_err(text);
+            assert!(wrong.contains(wanted), "{text}: {wrong}");
             assert!(!wrong.contains("secret"), "{wrong}");
         }
     }

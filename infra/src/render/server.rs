@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{clean, table};
+use crate::units::{counted, format_bytes};
 
 /// A line a partition, and what does not work. Only `dataset`, if one is named.
 #[must_use]
@@ -35,18 +36,38 @@ pub fn server(status: &Value, dataset: Option<&str>) -> String {
         text.push_str(&format!("  {}: fresh within {p50} ms (half), {p99} ms (99 of 100), last minute\n", clean(name)));
     }
     text.push_str(&table(&header, &rows));
+    text.push_str(&views(&status["live"]["usage"]));
     text.push_str(&troubles);
+    let degraded = status["degraded"].as_object().into_iter().flatten();
+    let degraded: Vec<(&String, &str)> =
+        degraded.map(|(name, reason)| (name, reason.as_str().unwrap_or_default())).collect();
+    for (name, reason) in &degraded {
+        text.push_str(&format!("  {}, degraded: {}\n", clean(name), clean(reason)));
+    }
     for failed in status["failed"].as_array().into_iter().flatten() {
         let (name, error) = (failed["dataset"].as_str(), failed["error"].as_str());
         let (name, error) = (name.unwrap_or_default(), error.unwrap_or_default());
         text.push_str(&format!("  {}: can't be looked at: {}\n", clean(name), clean(error)));
     }
     for (task, health) in status["tasks"].as_object().into_iter().flatten() {
-        if let Some(error) = health["error"].as_str() {
+        // what a dataset is degraded by stands above
+        let is_told = |error: &str| degraded.iter().any(|(_, reason)| reason.contains(error));
+        if let Some(error) = health["error"].as_str().filter(|error| !is_told(error)) {
             text.push_str(&format!("  {}: {}\n", clean(task), clean(error)));
         }
     }
     text
+}
+
+/// What the process's views hold, if they hold anything. Rejects take room as rows do.
+fn views(usage: &Value) -> String {
+    let number = |name: &str| usage[name].as_u64().unwrap_or(0);
+    let (rows, rejects) = (number("rows"), number("rejects"));
+    if rows + rejects == 0 {
+        return String::new();
+    }
+    let (rows, rejects) = (counted(rows, "row"), counted(rejects, "reject"));
+    format!("  real-time views: {rows}, {rejects}, {}\n", format_bytes(number("bytes")))
 }
 
 /// What does not work of a partition, a line each.
@@ -80,14 +101,21 @@ mod tests {
         let status = json!({
             "datasets": [{"dataset": "orders", "partitions": {"orders/0": partition}}],
             "failed": [{"dataset": "trips", "error": "the store is away"}],
+            "degraded": {"green": "stream: the topic is missing"},
+            "tasks": {"stream green": {"error": "the topic is missing"}, "batch orders": {"error": "no run"}},
+            "live": {"usage": {"rows": 1200, "rejects": 1, "bytes": 2_000}},
         });
         let text = server(&status, None);
         for line in [
             "  orders/0, stopped until a restart: the log has lost records\n",
             "  orders/0: offsets 2 to 5 were lost before they were archived\n",
             "  trips: can't be looked at: the store is away\n",
+            "  green, degraded: stream: the topic is missing\n",
+            "  batch orders: no run\n",
+            "  real-time views: 1,200 rows, 1 reject, 2.0 kB\n",
         ] {
             assert!(text.contains(line), "{text}");
         }
+        assert!(!text.contains("stream green"), "it is told twice: {text}");
     }
 }

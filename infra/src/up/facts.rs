@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use tidemark_serving::http::{Backend, IntakeError, Taken};
+use tidemark_serving::http::{Backend, IntakeError, Readiness, Taken};
 use tidemark_serving::merge::SpeedStatus;
 use tidemark_shared::dataset::{Format, registry};
 use tidemark_shared::error::{AnyError, chain};
@@ -24,10 +23,11 @@ use tokio::sync::watch;
 use super::UpError;
 use super::ages::Ages;
 use super::parts::Parts;
-use super::ready;
+use super::ready::{self, Observed};
 use super::status;
 use super::stream::Stream;
 use super::streams::Streams;
+use crate::config::Role;
 
 /// Longest look at a dataset: who asks or scrapes waits for no store that is away.
 const STATUS_MAX: Duration = Duration::from_secs(3);
@@ -40,8 +40,8 @@ const OPENING_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Facts {
     pub(super) parts: Parts,
     pub(super) streams: Arc<Streams>,
-    /// Set once everything has started, and unset when the process begins to stop.
-    pub(super) ready: AtomicBool,
+    /// Since when everything has been started; `None` before, and once the process begins to stop.
+    pub(super) up_since: Mutex<Option<Instant>>,
     /// Times of records that answers did not cover.
     pub(super) ages: Ages,
 }
@@ -53,6 +53,20 @@ impl fmt::Debug for Facts {
 }
 
 impl Facts {
+    /// Says that everything has started.
+    pub(super) fn started(&self) {
+        *self.up_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Says that the process begins to stop.
+    pub(super) fn stops(&self) {
+        *self.up_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn up_for(&self) -> Option<Duration> {
+        self.up_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
+
     /// A dataset's stream, or why there is none.
     async fn stream(&self, dataset: &str) -> Result<Arc<Stream>, IntakeError> {
         if let Some(stream) = self.streams.get(dataset) {
@@ -162,8 +176,9 @@ impl Backend for Facts {
         let usage = self.parts.live.usage();
         Ok(json!({
             "roles": self.parts.roles.names(),
-            "ready": self.ready.load(Ordering::Relaxed),
+            "ready": self.up_for().is_some(),
             "datasets": datasets,
+            "degraded": ready::degraded(&ready::standings(&self.parts, &self.streams)),
             "failed": failed,
             "live": {"usage": usage, "limit": self.parts.live.limit(), "level": self.parts.pressure.level()},
             "tasks": self.parts.tasks.health(),
@@ -172,7 +187,8 @@ impl Backend for Facts {
 
     async fn measure(&self) {
         let Parts { live, metrics, tasks, .. } = &self.parts;
-        metrics.process(self.unready().await.is_none(), live.usage(), live.limit());
+        let ready = matches!(self.readiness().await, Readiness::Ready { .. });
+        metrics.process(ready, live.usage(), live.limit());
         metrics.tasks(&tasks.health());
         for (dataset, status) in self.all_statuses().await {
             match status {
@@ -185,10 +201,14 @@ impl Backend for Facts {
         }
     }
 
-    async fn unready(&self) -> Option<String> {
-        if !self.ready.load(Ordering::Relaxed) {
-            return Some("it starts or stops".to_owned());
-        }
-        ready::missing(&self.parts, &self.streams).await
+    async fn readiness(&self) -> Readiness {
+        let up_for = self.up_for();
+        ready::decide(&Observed {
+            up_for,
+            // Of a process that starts or stops that is all there is to say.
+            lacking: if up_for.is_some() { ready::lacking(&self.parts).await } else { None },
+            datasets: ready::standings(&self.parts, &self.streams),
+            serves: self.parts.roles.has(Role::Serving),
+        })
     }
 }

@@ -1,21 +1,34 @@
 //! The real-time views' adapter, by its URL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidemark_opensearch::{OpenSearchUrl, OpenSearchView, OpenSearchViewSettings};
+use tidemark_opensearch::{Call, CallOutcome, Calls, OpenSearchUrl, OpenSearchView, OpenSearchViewSettings};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::live::LiveView;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 
 use super::UpError;
+use super::metrics::Metrics;
 use crate::config::{ServerConfig, masked};
 
-/// The views that `live.url` names. Asks nothing of a cluster yet: one that is away at the start is waited for.
-pub(super) fn open(config: &ServerConfig, ambient: &Arc<dyn Ambient>) -> Result<Arc<dyn LiveView>, UpError> {
+impl Calls for Metrics {
+    fn ended(&self, call: Call, outcome: CallOutcome, took: Duration) {
+        self.live_called(call.name(), outcome.name(), took);
+    }
+}
+
+/// The views that `live.url` names; what is asked of a cluster, `metrics` shows. Asks nothing of it yet: one that is away at
+/// the start is waited for.
+pub(super) fn open(
+    config: &ServerConfig,
+    ambient: &Arc<dyn Ambient>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn LiveView>, UpError> {
     let (url, ambient, bytes) = (&config.live_url, Arc::clone(ambient), config.live_bytes_max);
     if url == "memory:" {
         let settings = MemoryViewSettings { bytes_max: bytes, ..MemoryViewSettings::default() };
-        return Ok(Arc::new(MemoryView::new(ambient, settings)));
+        return Ok(Arc::new(MemoryView::new(settings)));
     }
     if !url.starts_with("opensearch+") {
         return Err(UpError::UnknownLive { url: masked(url) });
@@ -27,5 +40,6 @@ pub(super) fn open(config: &ServerConfig, ambient: &Arc<dyn Ambient>) -> Result<
         aggregate_pushdown: config.live_aggregate_pushdown,
         ..OpenSearchViewSettings::default()
     };
-    Ok(Arc::new(OpenSearchView::new(&url, ambient, settings)?))
+    let calls = Arc::clone(metrics) as Arc<dyn Calls>;
+    Ok(Arc::new(OpenSearchView::with_calls(&url, ambient, settings, calls)?))
 }

@@ -24,6 +24,10 @@ const RUN_SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 /// Seconds that divide the histogram of calls to the log: from one in this process to one that gives up.
 const CALL_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
 
+/// Seconds that divide the histogram of requests to the views' cluster: from a look at a document to the longest that is waited
+/// for.
+const LIVE_CALL_SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCall {
     call: &'static str,
@@ -79,6 +83,7 @@ pub(super) struct Metrics {
     assigned: Family<OfRole, Gauge<u64, AtomicU64>>,
     appended: Family<OfDataset, Counter>,
     log_calls: Family<OfCall, Histogram, fn() -> Histogram>,
+    live_calls: Family<OfCall, Histogram, fn() -> Histogram>,
     log_end: Offsets,
     archived: Offsets,
     visible: Offsets,
@@ -91,6 +96,7 @@ pub(super) struct Metrics {
     freshness: Family<OfQuantile, Seconds>,
     indexed: Family<OfOutcome, Counter<u64, AtomicU64>>,
     live_rows: Gauge<u64, AtomicU64>,
+    live_rejects: Gauge<u64, AtomicU64>,
     live_bytes: Gauge<u64, AtomicU64>,
     live_limit: Gauge<u64, AtomicU64>,
     runs: Family<OfDataset, Counter>,
@@ -114,6 +120,7 @@ impl Metrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let run_histogram: fn() -> Histogram = || Histogram::new(RUN_SECONDS);
         let call_histogram: fn() -> Histogram = || Histogram::new(CALL_SECONDS);
+        let live_call_histogram: fn() -> Histogram = || Histogram::new(LIVE_CALL_SECONDS);
         let metrics = Self {
             ready: Gauge::default(),
             tasks_failing: Family::default(),
@@ -122,6 +129,7 @@ impl Metrics {
             assigned: Family::default(),
             appended: Family::default(),
             log_calls: Family::new_with_constructor(call_histogram),
+            live_calls: Family::new_with_constructor(live_call_histogram),
             log_end: Family::default(),
             archived: Family::default(),
             visible: Family::default(),
@@ -134,6 +142,7 @@ impl Metrics {
             freshness: Family::default(),
             indexed: Family::default(),
             live_rows: Gauge::default(),
+            live_rejects: Gauge::default(),
             live_bytes: Gauge::default(),
             live_limit: Gauge::default(),
             runs: Family::default(),
@@ -157,6 +166,8 @@ impl Metrics {
         let help = "Partitions that the process has as one of its roles; absent while it has no place among its kind";
         of.register("assigned_partitions", help, self.assigned.clone());
         of.register("live_rows", "Rows in all real-time views", self.live_rows.clone());
+        let help = "Rejects in all real-time views; they take memory as rows do";
+        of.register("live_rejects", help, self.live_rejects.clone());
         of.register_with_unit("live", "Memory of all real-time views", Unit::Bytes, self.live_bytes.clone());
         let help = "Memory that all real-time views may take; near it intake slows down";
         of.register_with_unit("live_limit", help, Unit::Bytes, self.live_limit.clone());
@@ -166,6 +177,9 @@ impl Metrics {
         of.register("log_appended_records", "Records that this process appended to the log", self.appended.clone());
         let help = "Time that a call to the log took: append, read, bounds; ok or failed";
         of.register_with_unit("log_call_duration", help, Unit::Seconds, self.log_calls.clone());
+        let help = "Time that a request to the cluster of real-time views took: bulk, search, aggregate, refresh, index_made, \
+                    index_dropped, other; ok, refused or failed";
+        of.register_with_unit("live_call_duration", help, Unit::Seconds, self.live_calls.clone());
         of.register("log_end_offset", "Where a partition of the log ends", self.log_end.clone());
         of.register("archive_end_offset", "Up to where a partition is in the raw zone", self.archived.clone());
         let help = "Up to where a partition's rows are in the real-time view";
@@ -207,6 +221,11 @@ impl Metrics {
         self.log_calls.get_or_create(&OfCall { call, outcome }).observe(took.as_secs_f64());
     }
 
+    /// A request to the cluster of real-time views has ended.
+    pub(super) fn live_called(&self, call: &'static str, outcome: &'static str, took: Duration) {
+        self.live_calls.get_or_create(&OfCall { call, outcome }).observe(took.as_secs_f64());
+    }
+
     /// A batch run has ended.
     pub(super) fn ran(&self, dataset: &str, took: Duration, well_at: Option<DateTime<Utc>>) {
         let dataset = of(dataset);
@@ -226,6 +245,7 @@ impl Metrics {
     pub(super) fn process(&self, ready: bool, usage: LiveUsage, limit: Option<LiveUsage>) {
         let _before = self.ready.set(i64::from(ready));
         let _before = self.live_rows.set(usage.rows);
+        let _before = self.live_rejects.set(usage.rejects);
         let _before = self.live_bytes.set(usage.bytes);
         let _before = self.live_limit.set(limit.map_or(0, |limit| limit.bytes));
     }
@@ -283,7 +303,7 @@ impl Metrics {
             }
         }
         show(&self.segments.get_or_create(&of(dataset)), segments);
-        let stopped = status.partitions.values().filter(|status| status.stopped).count();
+        let stopped = status.partitions.values().filter(|status| status.troubles.stopped()).count();
         let _before = self.stopped.get_or_create(&of(dataset)).set(stopped as u64);
         let fresh = status.freshness.map(|fresh| [("0.5", fresh.p50_ms), ("0.99", fresh.p99_ms)]);
         for (quantile, age_ms) in fresh.into_iter().flatten() {

@@ -32,8 +32,7 @@ mod streams;
 mod tasks;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -118,7 +117,7 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let facts = Facts {
         parts: parts.clone(),
         streams: Arc::clone(&streams),
-        ready: AtomicBool::new(false),
+        up_since: Mutex::default(),
         ages: Ages::default(),
     };
     let facts = Arc::new(facts);
@@ -133,7 +132,7 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let write = || endpoints.write(&data_dir).map_err(unwritten);
     let mut ended = started.and_then(|()| write());
     if ended.is_ok() && !stop.is_cancelled() {
-        facts.ready.store(true, Ordering::Relaxed);
+        facts.started();
         ready(&endpoints);
         tokio::select! {
             () = stop.cancelled() => tracing::info!("stopping"),
@@ -144,7 +143,7 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
             }
         }
     }
-    facts.ready.store(false, Ordering::Relaxed);
+    facts.stops();
     endpoints.remove(&data_dir);
     stop_door.cancel();
     closed(serving.join_next().await);
@@ -162,7 +161,7 @@ fn parts(
 ) -> Result<Parts, UpError> {
     let ambient: Arc<dyn Ambient> = Arc::new(System);
     let moved = watch::Sender::new(0);
-    let live = live::open(config, &ambient)?;
+    let live = live::open(config, &ambient, &metrics)?;
     let versions: Arc<dyn Versions> = Arc::new(VersionCache::new(store.objects()));
     let live_url = masked(&config.live_url);
     Ok(Parts {

@@ -1,20 +1,90 @@
 //! Whether the process's roles do their work: for whoever routes to it, and waits for it before he stops another one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidemark_serving::http::Readiness;
 use tidemark_shared::error::{ErrorKind, chain};
 use tidemark_shared::log::Assignment;
 
 use super::parts::Parts;
 use super::stream::Stream;
 use super::streams::Streams;
+use super::tasks::Health;
 use crate::config::Role;
 
 /// Longest wait for the views' answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// For so long after the start, a dataset that is not taken up holds the whole process back.
+const TAKING_UP_MAX: Duration = Duration::from_secs(60);
+/// The tasks that work on a dataset's stream and views.
+const TASKS: [&str; 4] = ["archiver", "indexer", "keeper", "stream"];
 
-/// What one of the roles lacks; `None` if nothing.
-pub(super) async fn missing(parts: &Parts, streams: &Streams) -> Option<String> {
+/// How the process stands with a dataset, whichever its roles: each of them opens the stream, for its own part of the work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The dataset has no stream: there is nothing to take up.
+    Files,
+    /// The stream is open, and the process works on its share.
+    Works,
+    /// So it does, and a part of that fails and is tried again.
+    Fails(String),
+    /// The stream is not open (its topic is missing, a broker refuses, its view can't be opened), or its share not there.
+    NotTakenUp(String),
+}
+
+/// What readiness is decided by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Observed {
+    /// For how long all has been started that is no dataset's; `None`: the process starts or stops.
+    pub(super) up_for: Option<Duration>,
+    /// What the process lacks that all datasets need.
+    pub(super) lacking: Option<String>,
+    pub(super) datasets: BTreeMap<String, Standing>,
+    /// True if it answers questions: then it works for datasets without a stream, too.
+    pub(super) serves: bool,
+}
+
+/// Whether to route to the process, and to go on with the next one.
+///
+/// What all datasets need (log, views) decides for all. A single dataset does not: its topic may be gone for good, and a door
+/// that is out of the load balancer for it answers for none of the others, in no process. So a dataset that is not taken up is
+/// named, and that is all, with two exceptions. In the first minute it is waited for, because most of what goes wrong at a
+/// start passes, and who replaces processes one by one stops the next one after it, which has the dataset still. And where
+/// nothing else works, the process works for nobody: settings or a release that make it so are not to be rolled out further.
+pub(super) fn decide(observed: &Observed) -> Readiness {
+    let not_ready = |reason: String| Readiness::NotReady { reason };
+    let Some(up_for) = observed.up_for else { return not_ready("it starts or stops".to_owned()) };
+    if let Some(lacking) = &observed.lacking {
+        return not_ready(lacking.clone());
+    }
+    let works = |standing: &Standing| match standing {
+        Standing::Works | Standing::Fails(_) => true,
+        Standing::Files => observed.serves,
+        Standing::NotTakenUp(_) => false,
+    };
+    let is_waited_for = up_for < TAKING_UP_MAX || !observed.datasets.values().any(works);
+    let mut not_taken_up = observed.datasets.iter().filter_map(|(dataset, standing)| match standing {
+        Standing::NotTakenUp(reason) => Some((dataset, reason)),
+        _ => None,
+    });
+    match not_taken_up.next().filter(|_| is_waited_for) {
+        Some((dataset, reason)) => not_ready(format!("dataset `{dataset}`: {reason}")),
+        None => Readiness::Ready { degraded: degraded(&observed.datasets) },
+    }
+}
+
+/// The datasets that the process does not do all its work for, with the reasons.
+pub(super) fn degraded(datasets: &BTreeMap<String, Standing>) -> BTreeMap<String, String> {
+    let reason = |standing: &Standing| match standing {
+        Standing::Fails(reason) | Standing::NotTakenUp(reason) => Some(reason.clone()),
+        Standing::Files | Standing::Works => None,
+    };
+    datasets.iter().filter_map(|(dataset, standing)| Some((dataset.clone(), reason(standing)?))).collect()
+}
+
+/// What the process lacks that all datasets need; `None` if nothing.
+pub(super) async fn lacking(parts: &Parts) -> Option<String> {
     let has = |roles: &[Role]| roles.iter().any(|role| parts.roles.has(*role));
     if has(&[Role::Archiver, Role::Indexer, Role::Serving])
         && let Err(error) = parts.log.health().await
@@ -29,20 +99,53 @@ pub(super) async fn missing(parts: &Parts, streams: &Streams) -> Option<String> 
             Err(_) => return Some("the real-time views have not answered in time".to_owned()),
         }
     }
-    streams.all().iter().find_map(|stream| missing_of(parts, stream))
+    None
 }
 
 fn told(error: &impl ErrorKind) -> String {
     error.hint().map_or_else(|| chain(error), |hint| format!("{}; {hint}", chain(error)))
 }
 
-/// What archiver or indexers of a stream lack.
+/// How the process stands with each dataset. Asks nobody.
+pub(super) fn standings(parts: &Parts, streams: &Streams) -> BTreeMap<String, Standing> {
+    let health = parts.tasks.health();
+    let standing = |dataset: &str| {
+        let failing = failing(&health, dataset);
+        let Some(stream) = streams.get(dataset) else {
+            if !streams.declares(dataset) {
+                return Standing::Files;
+            }
+            return Standing::NotTakenUp(failing.unwrap_or_else(|| "its stream is being opened".to_owned()));
+        };
+        match (missing_of(parts, &stream), failing) {
+            (None, None) => Standing::Works,
+            (None, Some(failing)) => Standing::Fails(failing),
+            (Some(missing), None) => Standing::NotTakenUp(missing),
+            (Some(missing), Some(failing)) => Standing::NotTakenUp(format!("{missing}; {failing}")),
+        }
+    };
+    let names = streams.known().into_iter();
+    names.map(|dataset| (dataset.clone(), standing(&dataset))).collect()
+}
+
+/// What work on a dataset's stream and views failed for the last time, where it was the last that was heard of it. Tasks are
+/// called by what they do and the dataset: `indexer orders g1`.
+fn failing(health: &BTreeMap<String, Health>, dataset: &str) -> Option<String> {
+    let of_task = |(name, health): (&String, &Health)| {
+        let mut words = name.split(' ');
+        let task = words.next().filter(|task| TASKS.contains(task))?;
+        let error = health.error.as_ref().filter(|_| words.next() == Some(dataset))?;
+        Some(format!("{task}: {error}"))
+    };
+    let all: Vec<String> = health.iter().filter_map(of_task).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// What archiver or indexers of an open stream lack.
 fn missing_of(parts: &Parts, stream: &Stream) -> Option<String> {
-    let dataset = &stream.dataset;
     let waits = |role: Role, share: &Assignment| {
         let why = share.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
-        (!share.joined)
-            .then(|| format!("the {} of `{dataset}` waits for its share of the partitions{why}", role.name()))
+        (!share.joined).then(|| format!("the {} waits for its share of the partitions{why}", role.name()))
     };
     if let Some(share) = stream.archivers.get()
         && let Some(waits) = waits(Role::Archiver, &share.assignment())
@@ -54,14 +157,85 @@ fn missing_of(parts: &Parts, stream: &Stream) -> Option<String> {
     }
     let indexers = stream.all_indexers();
     if indexers.is_empty() {
-        return Some(format!("no view of `{dataset}` is open yet"));
+        return Some("no view is open yet".to_owned());
     }
     indexers.iter().find_map(|(_, running)| {
         let share = running.share.assignment();
         let resuming = || {
             let resumed = running.indexer.has_resumed(&share.partitions);
-            (!resumed).then(|| format!("the indexer of `{dataset}` has not taken up all of its partitions yet"))
+            (!resumed).then(|| "the indexer has not taken up all of its partitions yet".to_owned())
         };
         waits(Role::Indexer, &share).or_else(resuming)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed(seconds: u64, serves: bool, datasets: &[(&str, Standing)]) -> Observed {
+        let datasets = datasets.iter().map(|(name, standing)| ((*name).to_owned(), standing.clone())).collect();
+        Observed { up_for: Some(Duration::from_secs(seconds)), lacking: None, datasets, serves }
+    }
+
+    fn text(readiness: &Readiness) -> String {
+        match readiness {
+            Readiness::NotReady { reason } => format!("no: {reason}"),
+            Readiness::Ready { degraded } => {
+                let all: Vec<String> =
+                    degraded.iter().map(|(dataset, reason)| format!("{dataset}: {reason}")).collect();
+                format!("yes {}", all.join(", ")).trim_end().to_owned()
+            }
+        }
+    }
+
+    #[test]
+    fn one_dataset_keeps_nobody_from_the_others_for_long() {
+        let (works, files) = (("a", Standing::Works), ("f", Standing::Files));
+        let gone = ("b", Standing::NotTakenUp("stream: the topic is missing".to_owned()));
+        let fails = ("c", Standing::Fails("archiver: the disk is full".to_owned()));
+        let (waited_for, named) =
+            ("no: dataset `b`: stream: the topic is missing", "yes b: stream: the topic is missing");
+        let both = "yes b: stream: the topic is missing, c: archiver: the disk is full";
+        for (case, seconds, serves, datasets, wanted) in [
+            ("no dataset yet", 0, false, vec![], "yes"),
+            ("all work", 0, false, vec![works.clone(), files.clone()], "yes"),
+            ("files alone are nothing for an archiver to do", 90, false, vec![files.clone()], "yes"),
+            ("a part of one fails", 0, false, vec![works.clone(), fails.clone()], "yes c: archiver: the disk is full"),
+            ("it is waited for at first", 59, true, vec![works.clone(), gone.clone()], waited_for),
+            ("and then named", 60, true, vec![works.clone(), gone.clone()], named),
+            ("in processes without a door, too", 60, false, vec![works, gone.clone()], named),
+            ("what fails in part works", 60, false, vec![fails, gone.clone()], both),
+            ("nothing else works", 3_600, true, vec![gone.clone()], waited_for),
+            ("a door answers for files", 60, true, vec![files.clone(), gone.clone()], named),
+            ("an archiver has none to do with them", 60, false, vec![files, gone], waited_for),
+        ] {
+            assert_eq!(text(&decide(&observed(seconds, serves, &datasets))), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_all_datasets_need_decides_for_all() {
+        let works = observed(90, true, &[("a", Standing::Works)]);
+        let starts = Observed { up_for: None, lacking: Some("the broker is away".to_owned()), ..works.clone() };
+        assert_eq!(text(&decide(&starts)), "no: it starts or stops");
+        let lacks = Observed { lacking: Some("the broker is away".to_owned()), ..works };
+        assert_eq!(text(&decide(&lacks)), "no: the broker is away");
+    }
+
+    #[test]
+    fn a_dataset_has_its_own_tasks() {
+        let failed = |error: &str| Health { restarts: 1, error: Some(error.to_owned()) };
+        let health = BTreeMap::from([
+            ("archiver a".to_owned(), failed("x")),
+            ("batch a".to_owned(), failed("no run")),
+            ("indexer a g1".to_owned(), failed("y")),
+            ("indexer ab g1".to_owned(), failed("z")),
+            ("keeper".to_owned(), failed("no keeper")),
+            ("keeper b".to_owned(), Health::default()),
+        ]);
+        let of = |dataset| failing(&health, dataset);
+        assert_eq!(of("a").as_deref(), Some("archiver: x; indexer: y"));
+        assert_eq!((of("ab").as_deref(), of("b"), of("g1")), (Some("indexer: z"), None, None));
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use tidemark_shared::counts::Totals;
 use tidemark_shared::error::AnyError;
 use tidemark_shared::log::{Assignment, Share};
 use tidemark_speed::freshness::Freshness;
+use tidemark_speed::trouble::Trouble;
 
 use super::parts::Parts;
 use super::stream::Stream;
@@ -54,10 +56,31 @@ pub(super) struct PartitionStatus {
     pub(super) lag_ms: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) lost: Vec<std::ops::Range<u64>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<String>,
-    /// True if archiving or indexing goes on only after a restart.
-    pub(super) stopped: bool,
+    #[serde(flatten)]
+    pub(super) troubles: Troubles,
+}
+
+/// What keeps a partition from being archived or indexed. Shown as `errors`, if there are any, and `stopped`: true if it goes on
+/// only after a restart.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(Vec<Trouble>);
+
+impl Troubles {
+    pub(super) fn stopped(&self) -> bool {
+        self.0.iter().any(|trouble| trouble.stopped)
+    }
+}
+
+impl Serialize for Troubles {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let errors: Vec<&str> = self.0.iter().map(|trouble| trouble.error.as_str()).collect();
+        let mut map = serializer.serialize_map(None)?;
+        if !errors.is_empty() {
+            map.serialize_entry("errors", &errors)?;
+        }
+        map.serialize_entry("stopped", &self.stopped())?;
+        map.end()
+    }
 }
 
 /// How many partitions a role of the process has; `None`: that is no role of it, or it has no share yet.
@@ -133,8 +156,7 @@ async fn archived(parts: &Parts, stream: &Stream, partitions: &mut Parted) -> Re
     for (partition, archived) in stream.archiver.status() {
         let entry = partitions.entry(partition.to_string()).or_default();
         (entry.archived, entry.segments, entry.lost) = (archived.archived, archived.segments, archived.lost);
-        entry.errors.extend(archived.error);
-        entry.stopped |= archived.stopped;
+        entry.troubles.0.extend(archived.trouble);
     }
     Ok(())
 }
@@ -152,8 +174,7 @@ async fn visible(
             let entry = partitions.entry(partition).or_default();
             (entry.visible, entry.lag_records) = (Some(indexed.visible), Some(indexed.lag));
             entry.lag_ms = indexed.own.then_some(indexed.lag_ms);
-            entry.errors.extend(indexed.error);
-            entry.stopped |= indexed.stopped;
+            entry.troubles.0.extend(indexed.trouble);
         }
         return Ok(Some((view.freshness, view.totals)));
     }
@@ -163,4 +184,28 @@ async fn visible(
         (entry.visible, entry.lag_records) = (Some(range.visible), Some(entry.log_end.saturating_sub(range.visible)));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn troubles_show_as_errors_and_whether_they_stop_a_partition() {
+        let trouble = |error: &str, stopped| Trouble { error: error.to_owned(), stopped };
+        let shown = |troubles: Vec<Trouble>| {
+            let status = PartitionStatus { log_end: 7, troubles: Troubles(troubles), ..PartitionStatus::default() };
+            let shown: Value = serde_json::to_value(status).unwrap();
+            (shown["log_end"].clone(), shown.get("errors").cloned(), shown["stopped"].clone())
+        };
+        for (troubles, errors, stopped) in [
+            (vec![], None, false),
+            (vec![trouble("away", false)], Some(json!(["away"])), false),
+            (vec![trouble("away", false), trouble("lost", true)], Some(json!(["away", "lost"])), true),
+        ] {
+            assert_eq!(shown(troubles), (json!(7), errors, json!(stopped)));
+        }
+    }
 }

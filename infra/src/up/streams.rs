@@ -1,18 +1,17 @@
 //! Keeps the speed layer in step with what was applied and curated: a stream for every dataset that has one, an indexer
 //! for every generation that may answer, and no row in a view that the curated table has long had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
-use tidemark_serving::merge::keep::{Kept, wanted};
-use tidemark_shared::curated::CurrentGeneration;
+use tidemark_serving::merge::keep::{Keep, Kept, Plan, StreamTask, plan, stream_task};
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::error::chain;
-use tidemark_shared::live::{LivePin, ViewId, is_behind};
+use tidemark_shared::live::{LivePin, ViewId};
 use tokio::sync::Notify;
 
 use super::UpError;
@@ -88,6 +87,12 @@ impl Streams {
             None => true,
             Some(declared) => declared.get(dataset).is_some_and(|declared| declared.stream),
         }
+    }
+
+    /// The datasets that there are, as far as they were looked at.
+    pub(super) fn known(&self) -> Vec<String> {
+        let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
+        declared.iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     fn declared(&self, dataset: &str) -> Option<Declared> {
@@ -236,37 +241,45 @@ impl Streams {
             self.declare(dataset, Declared { n: None, stream: true });
         }
         let Some(applied) = read? else { return Ok(None) };
-        let now = Declared { n: Some(applied.n), stream: applied.definition.stream.is_some() || known.is_some() };
-        match (&applied.definition.stream, known) {
-            (Some(spec), Some(known)) => {
-                if spec.topic != known.topic.name.as_str() || spec.partitions > known.topic.partitions {
-                    let text =
-                        "its `[stream]` names another topic or more partitions: that takes effect after a restart";
-                    tracing::warn!(dataset, "{text}");
-                    self.parts.tasks.fails(&format!("definition {dataset}"), text.to_owned());
-                } else {
-                    self.parts.tasks.works(&format!("definition {dataset}"));
-                }
-                *known.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
+        let task = stream_task(applied.definition.stream.as_ref(), known.as_ref().map(|known| &known.topic));
+        let now = Declared { n: Some(applied.n), stream: task != StreamTask::Nothing };
+        let new = match (task, known) {
+            (StreamTask::Open, _) => Some(self.open(applied).await?),
+            (StreamTask::GoOn | StreamTask::GoOnUntilRestart, Some(known)) => {
+                self.redefine(&known, applied, task);
+                None
             }
-            (Some(_), None) => {
-                let stream = Arc::new(Stream::open(&self.parts, applied).await?);
-                // Without a generation nothing could answer, nor without its view.
-                self.parts.batch.ensure_generation(dataset).await?;
-                self.keep(&stream, &mut Kept::new(self.parts.grace)).await?;
-                stream.join().await?;
-                let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-                all.insert(dataset.to_owned(), Arc::clone(&stream));
-                drop(all);
-                self.opened.notify_waiters();
-                self.declare(dataset, now);
-                return Ok(Some(stream));
-            }
-            // A stream that the newest definition has no more goes on until the process ends: its rows are still shown.
-            (None, _) => {}
-        }
+            (_, _) => None,
+        };
         self.declare(dataset, now);
-        Ok(None)
+        Ok(new)
+    }
+
+    /// Opens the stream of a dataset that has none here.
+    async fn open(&self, applied: Registered) -> Result<Arc<Stream>, UpError> {
+        let stream = Arc::new(Stream::open(&self.parts, applied).await?);
+        // Without a generation nothing could answer, nor without its view.
+        self.parts.batch.ensure_generation(&stream.dataset).await?;
+        self.keep(&stream, &mut Kept::new(self.parts.grace)).await?;
+        stream.join().await?;
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(stream.dataset.clone(), Arc::clone(&stream));
+        drop(all);
+        self.opened.notify_waiters();
+        Ok(stream)
+    }
+
+    /// Has an open stream go on by a newer definition.
+    fn redefine(&self, stream: &Stream, applied: Registered, task: StreamTask) {
+        let (dataset, name) = (&stream.dataset, format!("definition {}", stream.dataset));
+        if task == StreamTask::GoOnUntilRestart {
+            let text = "its `[stream]` names another topic or more partitions: that takes effect after a restart";
+            tracing::warn!(dataset, "{text}");
+            self.parts.tasks.fails(&name, text.to_owned());
+        } else {
+            self.parts.tasks.works(&name);
+        }
+        *stream.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
     }
 
     /// Brings one dataset's indexers and views in step with its generations.
@@ -275,24 +288,21 @@ impl Streams {
             return Ok(());
         }
         let pointers = self.parts.versions.pointers(&stream.dataset).await?;
-        let Some(newest) = pointers.first().cloned() else { return Ok(()) };
-        for (_, generation) in wanted(&pointers, |generation| stream.indexer(generation).is_some()) {
-            self.keep_generation(stream, generation, kept).await?;
+        let indexers: BTreeSet<String> = stream.all_indexers().into_iter().map(|(generation, _)| generation).collect();
+        let Some(plan) = plan(&pointers, &indexers) else { return Ok(()) };
+        for keep in &plan.keep {
+            self.keep_generation(stream, keep, kept).await?;
         }
         let now = self.parts.ambient.now();
-        self.retire(stream, &newest.1.generation, kept, now).await
+        self.retire(stream, &plan, kept, now).await
     }
 
-    async fn keep_generation(
-        &self,
-        stream: &Arc<Stream>,
-        generation: &CurrentGeneration,
-        kept: &mut Kept,
-    ) -> Result<(), UpError> {
+    async fn keep_generation(&self, stream: &Arc<Stream>, keep: &Keep, kept: &mut Kept) -> Result<(), UpError> {
+        let generation = &keep.generation;
         let table = self.parts.versions.newest(&stream.dataset, generation).await?;
         let coverage = table.version().coverage.clone();
         let name = &generation.generation;
-        if stream.indexer(name).is_none() {
+        if keep.opens {
             let running = stream.open_indexer(generation, coverage.clone()).await?;
             let (indexer, share, stop) = (running.indexer, running.share, running.stop);
             let task = format!("indexer {} {name}", stream.dataset);
@@ -305,11 +315,11 @@ impl Streams {
             };
             self.parts.tasks.spawn(task, stop, work).await;
         }
-        let now = self.parts.ambient.now();
-        if kept.covers(name, &coverage, now) {
+        let looked = kept.looked(name, &coverage, self.parts.ambient.now());
+        if looked.moved {
             self.parts.has_moved();
         }
-        if let Some(drop_below) = kept.drop_below(name, now) {
+        if let Some(drop_below) = looked.drop_below {
             let before = self.parts.live.usage();
             self.parts.live.drop_below(&stream.view(name), &drop_below).await?;
             // Who waits for room is woken only by room.
@@ -320,29 +330,27 @@ impl Streams {
         Ok(())
     }
 
-    /// Lets generations go that answer no more: the newest one's view is not behind theirs. Whoever keeps a view up lets it go
-    /// himself; views that nobody here keeps up are looked at by one process, now and then.
+    /// Lets generations go that answer no more. Whoever keeps a view up lets it go himself; views that nobody here keeps up are
+    /// looked at by one process, now and then.
     async fn retire(
         &self,
         stream: &Arc<Stream>,
-        newest: &str,
+        plan: &Plan,
         kept: &mut Kept,
         now: DateTime<Utc>,
     ) -> Result<(), UpError> {
-        let Some(ahead) = self.parts.live.pin(&stream.view(newest)).await? else { return Ok(()) };
-        for (generation, _) in stream.all_indexers().into_iter().filter(|(generation, _)| generation != newest) {
-            if self.may_go(&ahead, &stream.view(&generation), kept, now).await? {
-                stream.close_indexer(&generation).await?;
-                kept.gone(&generation);
+        let Some(ahead) = self.parts.live.pin(&stream.view(&plan.newest)).await? else { return Ok(()) };
+        for generation in &plan.retire {
+            if self.goes(&ahead, &stream.view(generation), kept, now).await? {
+                stream.close_indexer(generation).await?;
+                kept.gone(generation);
             }
         }
-        if !stream.clears_up(newest) || !stream.is_time_for_views(LOOK_AT_VIEWS) {
+        if !stream.clears_up(&plan.newest) || !stream.is_time_for_views(LOOK_AT_VIEWS) {
             return Ok(());
         }
-        let views = self.parts.live.views().await?;
-        let is_old = |view: &ViewId| view.dataset == stream.dataset && view.generation != newest;
-        for view in views.into_iter().filter(|view| is_old(view) && stream.indexer(&view.generation).is_none()) {
-            if self.may_go(&ahead, &view, kept, now).await? {
+        for view in plan.left_behind(&stream.dataset, self.parts.live.views().await?) {
+            if self.goes(&ahead, &view, kept, now).await? {
                 self.parts.live.close(&view).await?;
                 kept.gone(&view.generation);
                 tracing::info!(%view, "an old view is gone");
@@ -351,8 +359,8 @@ impl Streams {
         Ok(())
     }
 
-    /// True if a view has not been ahead of the newest one for the grace.
-    async fn may_go(
+    /// True if a view before the newest one, `ahead`, goes now.
+    async fn goes(
         &self,
         ahead: &Arc<dyn LivePin>,
         view: &ViewId,
@@ -360,10 +368,7 @@ impl Streams {
         now: DateTime<Utc>,
     ) -> Result<bool, UpError> {
         let old = self.parts.live.pin(view).await?;
-        if old.is_some_and(|old| is_behind(ahead.ranges(), old.ranges())) {
-            return Ok(false);
-        }
-        Ok(kept.may_go(&view.generation, now))
+        Ok(kept.retires(&view.generation, ahead.ranges(), old.as_ref().map(|old| old.ranges()), now))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The port behind which the door finds the rest of the process: the log that takes records, and what is known of its
 //! health. Implemented where all layers are seen.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -76,6 +77,21 @@ impl ErrorKind for IntakeError {
     }
 }
 
+/// Whether the process does its work, for `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can't yet, or not any more.
+    NotReady {
+        /// Why.
+        reason: String,
+    },
+    /// It does.
+    Ready {
+        /// Datasets that it does not do all its work for, with the reasons.
+        degraded: BTreeMap<String, String>,
+    },
+}
+
 /// The rest of the process, as the door sees it.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
@@ -114,6 +130,6 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// shown, and bounded in time: what can't be had stays as it was.
     async fn measure(&self) {}
 
-    /// Why the process can't answer yet (or any more), for `/readyz`; `None` if it can.
-    async fn unready(&self) -> Option<String>;
+    /// Whether the process does its work.
+    async fn readiness(&self) -> Readiness;
 }

@@ -39,7 +39,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 pub use auth::{Tokens, TokensError, Unguarded, check_address};
-pub use backend::{Backend, IntakeError, Taken};
+pub use backend::{Backend, IntakeError, Readiness, Taken};
 pub use datasets::{ColumnType, Dataset, DatasetDetail, Datasets};
 pub use openapi::document;
 pub use problem::Problem;

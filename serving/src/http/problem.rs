@@ -231,7 +231,9 @@ pub(super) fn sql_code(error: &SqlError) -> (StatusCode, &'static str) {
 
 fn cut_code(error: &CutError) -> (StatusCode, &'static str) {
     let status = match error {
-        CutError::RealtimeGap { .. } | CutError::NoView { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        CutError::RealtimeGap { .. } | CutError::NoView { .. } | CutError::ViewBehind { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         CutError::UnknownPartition { .. } => StatusCode::BAD_REQUEST,
         CutError::NotReached { .. } => StatusCode::GATEWAY_TIMEOUT,
         CutError::TooStale { .. } => StatusCode::PRECONDITION_FAILED,

@@ -9,8 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use prometheus_client::encoding::text::encode;
 
-use super::Shared;
 use super::problem::{Problem, of_error};
+use super::{Readiness, Shared};
 
 /// Per dataset and partition: log end, archived, visible, coverage, lag; per role: health.
 #[utoipa::path(
@@ -34,15 +34,25 @@ pub(super) async fn healthz() -> &'static str {
 #[utoipa::path(
     get, path = "/readyz", tag = "status",
     responses(
-        (status = 200, description = "It can answer", body = String, content_type = "text/plain"),
+        (status = 200, description = "It can answer; a line names each dataset that it does not do all its work for", body = String, content_type = "text/plain"),
         (status = 503, description = "`not_ready`: it can't yet, or no more"),
     )
 )]
-pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Result<&'static str, Problem> {
-    match shared.backend.unready().await {
-        None => Ok("ready\n"),
-        Some(reason) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1)),
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Result<String, Problem> {
+    match shared.backend.readiness().await {
+        Readiness::Ready { degraded } => {
+            // A line each, whatever others said of it.
+            let line = |(dataset, reason): (String, String)| format!("degraded: `{dataset}`: {}\n", one_line(&reason));
+            Ok(std::iter::once("ready\n".to_owned()).chain(degraded.into_iter().map(line)).collect())
+        }
+        Readiness::NotReady { reason } => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1))
+        }
     }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Counters and gauges as OpenMetrics text.

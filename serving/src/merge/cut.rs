@@ -1,7 +1,7 @@
 //! One moment of one dataset: a curated version, then a pin of the same generation's view (H5, H6).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,8 +14,10 @@ use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::sql::{CutError, Layer};
 use tidemark_shared::store::Store;
 
-use super::decide::{Candidate, Split, served, split};
+use super::decide::{Split, split};
+use super::generation::Admitted;
 use super::speed::SpeedStatus;
+use super::switch::{Chosen, Switch};
 use super::versions::Versions;
 
 /// How often a version is read again because the view has dropped rows above it; each time a newer one must be there.
@@ -26,9 +28,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// too, and would ask the store for nothing.
 const COVERAGE_AGAIN: Duration = Duration::from_millis(100);
 
-/// Whether a generation has a view, if that can be told.
-type HasView = Result<bool, CutError>;
-
 /// What cuts are taken of.
 pub(super) struct Sources {
     pub(super) store: Store,
@@ -37,8 +36,21 @@ pub(super) struct Sources {
     pub(super) speed: Arc<dyn SpeedStatus>,
     pub(super) ambient: Arc<dyn Ambient>,
     pub(super) definitions: KnownDefinitions,
-    /// By dataset, the highest pointer that answered.
-    pub(super) answered: Mutex<BTreeMap<String, u64>>,
+    /// By dataset, which generation this process answers from.
+    pub(super) switches: Mutex<BTreeMap<String, Switch>>,
+}
+
+/// What a cut must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The layer that is asked for first.
+    pub(super) layer: Layer,
+    /// What it must cover.
+    pub(super) at_least: Option<&'a Coverage>,
+    /// True if an earlier answer is to be given again, whatever was answered since.
+    pub(super) again: bool,
+    /// Longest wait for it.
+    pub(super) wait_max: Duration,
 }
 
 /// The real-time part of a cut.
@@ -93,13 +105,18 @@ impl Cut {
         named.find(|partition| partition.source != Source::files() && !known.contains(partition))
     }
 
+    /// True if `layer` has a real-time part as soon as the view has come as far as answers were.
+    fn comes_soon(&self, layer: Layer) -> bool {
+        layer != Layer::Batch && matches!(self.live, Some(Err(CutError::ViewBehind { .. })))
+    }
+
     /// What a layer's table covers at this moment.
     pub(super) fn covered_by(&self, layer: Layer) -> &Coverage {
         if layer == Layer::Batch { self.coverage() } else { self.positions() }
     }
 }
 
-fn failed(error: impl ErrorKind) -> CutError {
+pub(super) fn failed(error: impl ErrorKind) -> CutError {
     CutError::failed(error)
 }
 
@@ -108,23 +125,19 @@ fn told(error: AnyError) -> CutError {
 }
 
 impl Sources {
-    /// The dataset as it is now, or as soon as `layer` covers `at_least`, if that is within `wait_max`. `None` if nothing
-    /// was curated of it yet.
-    pub(super) async fn cut(
-        &self,
-        dataset: &str,
-        layer: Layer,
-        at_least: Option<&Coverage>,
-        wait_max: Duration,
-    ) -> Result<Option<Cut>, CutError> {
-        let begun = tokio::time::Instant::now();
+    /// The dataset as it is now, or as soon as it is as `wanted`. `None` if nothing was curated of it yet.
+    pub(super) async fn cut(&self, dataset: &str, wanted: Wanted<'_>) -> Result<Option<Cut>, CutError> {
+        let Wanted { layer, at_least, again, wait_max } = wanted;
+        let (begun, nothing) = (tokio::time::Instant::now(), Coverage::new());
         loop {
             let mut changes = self.speed.changes();
             changes.mark_unchanged();
-            let Some(cut) = self.attempt(dataset).await? else { return Ok(None) };
-            let Some(wanted) = at_least.filter(|wanted| !cut.covered_by(layer).includes(wanted)) else {
+            let Some(cut) = self.attempt(dataset, again).await? else { return Ok(None) };
+            let lacks = at_least.filter(|wanted| !cut.covered_by(layer).includes(wanted));
+            if lacks.is_none() && !cut.comes_soon(layer) {
                 return Ok(Some(cut));
-            };
+            }
+            let wanted = lacks.unwrap_or(&nothing);
             if let Some(partition) = cut.without_partition(wanted) {
                 let known = cut.partitions().cloned().collect();
                 return Err(CutError::UnknownPartition { partition: partition.clone(), known });
@@ -144,12 +157,12 @@ impl Sources {
                     std::future::pending::<()>().await;
                 }
             };
-            let again = if layer == Layer::Batch { COVERAGE_AGAIN } else { LOOK_AGAIN };
-            let _woken = tokio::time::timeout(left.min(again), waiting).await;
+            let look_again = if layer == Layer::Batch { COVERAGE_AGAIN } else { LOOK_AGAIN };
+            let _woken = tokio::time::timeout(left.min(look_again), waiting).await;
         }
     }
 
-    async fn attempt(&self, dataset: &str) -> Result<Option<Cut>, CutError> {
+    async fn attempt(&self, dataset: &str, again: bool) -> Result<Option<Cut>, CutError> {
         if !self.speed.has_stream(dataset) {
             let pointers = self.versions.pointers(dataset).await.map_err(failed)?;
             let Some((_, generation)) = pointers.first() else { return Ok(None) };
@@ -161,60 +174,33 @@ impl Sources {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let Some((generation, view)) = self.generation(dataset).await? else { return Ok(None) };
+            let Some(Chosen { n, generation, view }) = self.generation(dataset).await? else { return Ok(None) };
             let has_view = matches!(view, Ok(true));
             let at = self.ambient.now();
             // H5: the coverage first, then the visible positions.
             let curated = self.versions.newest(dataset, &generation).await.map_err(failed)?;
-            let live = match view {
+            let name = || generation.generation.clone();
+            let mut live = match view {
                 Ok(true) => self.live_part(dataset, &generation, &curated).await,
-                Ok(false) => Err(CutError::NoView { generation: generation.generation.clone() }),
+                Ok(false) => Err(CutError::NoView { generation: name() }),
                 Err(error) => Err(error),
             };
+            // H9: who asks for an earlier answer is not given what came since, and may be told it by any generation.
+            let positions = live.as_ref().ok().filter(|_| !again).map(|live| &live.split.positions);
+            let admitted = positions.map_or(Admitted::Yes, |positions| self.admit(dataset, n, positions));
+            if admitted != Admitted::Yes {
+                live = Err(CutError::ViewBehind { generation: name() });
+            }
             // A floor above the coverage means that a newer version is there; a view that went, that another generation
             // answers now. Either way: look again.
-            let again = matches!(live, Err(CutError::RealtimeGap { .. } | CutError::NoView { .. }));
-            if again && has_view && attempt < ATTEMPTS_MAX {
+            let has_moved = matches!(live, Err(CutError::RealtimeGap { .. } | CutError::NoView { .. }));
+            if (has_moved || admitted == Admitted::Overtaken) && has_view && attempt < ATTEMPTS_MAX {
                 continue;
             }
             let definition = self.definition(dataset, &generation.definition).await?;
             let log_end = Some(self.speed.log_ends(dataset).await.map_err(told));
             return Ok(Some(Cut { at, definition, curated, live: Some(live), log_end }));
         }
-    }
-
-    /// The generation that answers, and whether it has a view; `None` if nothing was curated yet. Where no generation has
-    /// a view, the newest answers for what is curated; where nobody can tell, the one that last did.
-    async fn generation(&self, dataset: &str) -> Result<Option<(CurrentGeneration, HasView)>, CutError> {
-        let pointers = self.versions.pointers(dataset).await.map_err(failed)?;
-        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).copied();
-        let mut pins: Vec<(u64, Option<Arc<dyn LivePin>>)> = Vec::new();
-        for (n, generation) in &pointers {
-            // Before one that has answered none is asked while that one can be.
-            if answered.is_some_and(|answered| *n < answered) && pins.iter().any(|(_, pin)| pin.is_some()) {
-                break;
-            }
-            match self.live.pin(&view_id(dataset, generation)).await {
-                Ok(pin) => pins.push((*n, pin)),
-                // What is curated answers without the real-time view.
-                Err(error) => {
-                    let last = pointers.iter().find(|(n, _)| Some(*n) == answered).or(pointers.first());
-                    return Ok(last.map(|(_, generation)| (generation.clone(), Err(failed(error)))));
-                }
-            }
-        }
-        let views = pins.iter().map(|(n, pin)| Candidate { n: *n, view: pin.as_ref().map(|pin| pin.ranges()) });
-        let candidates: Vec<Candidate<'_>> = views.collect();
-        let n = served(&candidates, answered);
-        let found = pointers.iter().find(|(number, _)| Some(*number) == n);
-        if let Some((n, _)) = found {
-            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-            let highest = answered.entry(dataset.to_owned()).or_insert(*n);
-            *highest = (*highest).max(*n);
-        }
-        Ok(found
-            .map(|(_, generation)| (generation.clone(), Ok(true)))
-            .or_else(|| pointers.first().map(|(_, generation)| (generation.clone(), Ok(false)))))
     }
 
     async fn live_part(
@@ -240,7 +226,7 @@ impl Sources {
     }
 }
 
-fn view_id(dataset: &str, generation: &CurrentGeneration) -> ViewId {
+pub(super) fn view_id(dataset: &str, generation: &CurrentGeneration) -> ViewId {
     ViewId { dataset: dataset.to_owned(), generation: generation.generation.clone() }
 }
 

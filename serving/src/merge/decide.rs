@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use tidemark_shared::live::{LiveRange, is_behind, live_range};
+use tidemark_shared::live::{LiveRange, live_range};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, united};
 use tidemark_shared::sql::CutError;
 
@@ -12,29 +12,6 @@ pub type LostRanges = BTreeMap<LogPartition, Vec<Range<u64>>>;
 
 /// Floors and visible positions of a view.
 pub type Ranges = BTreeMap<LogPartition, LiveRange>;
-
-/// A generation that could answer: the number of its pointer, and its view, if that is there.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// Number of the pointer.
-    pub n: u64,
-    /// The view.
-    pub view: Option<&'a Ranges>,
-}
-
-/// Which of a dataset's newest generations (`candidates`, the newest first) answers: the newest whose view is there and not
-/// behind that of any one before. Until then one before answers, whose view is kept up (H9); it need not be the last but
-/// one, for recomputes may follow each other faster than views are built. Once a generation has answered (`answered` is the
-/// highest pointer that did), none before it does while it can. `None`: none has a view.
-#[must_use]
-pub fn served(candidates: &[Candidate<'_>], answered: Option<u64>) -> Option<u64> {
-    let views = candidates.iter().filter_map(|candidate| Some((candidate.n, candidate.view?)));
-    let answers_still = |n: &u64| views.clone().any(|(with_view, _)| with_view >= *n);
-    let least = answered.filter(answers_still).unwrap_or(0);
-    let views: Vec<(u64, &Ranges)> = views.clone().filter(|(n, _)| *n >= least).collect();
-    let is_ahead = |at: usize| views[at + 1..].iter().all(|(_, before)| !is_behind(views[at].1, before));
-    (0..views.len()).find(|at| is_ahead(*at)).map(|at| views[at].0)
-}
 
 /// How a cut divides the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,38 +86,6 @@ mod tests {
         assert_eq!(both, lost(&[3..5, 9..12]));
         let below = lost_below(both, &coverage(&[("t/0", 7)]));
         assert_eq!(below, LostRanges::from([(partition.clone(), vec![Range { start: 3, end: 5 }])]));
-    }
-
-    #[test]
-    fn the_newest_generation_answers_once_its_view_is_not_behind() {
-        let old = ranges(&[("t/0", 0, 9), ("t/1", 0, 4)]);
-        let even = ranges(&[("t/0", 5, 9), ("t/1", 0, 4)]);
-        let ahead = ranges(&[("t/0", 5, 12), ("t/1", 0, 4)]);
-        let behind = ranges(&[("t/0", 5, 12), ("t/1", 0, 3)]);
-        let partial = ranges(&[("t/0", 5, 12)]);
-        let view = |n, view| Candidate { n, view };
-        let cases = [
-            ("only one generation", vec![view(0, Some(&old))], None, Some(0)),
-            ("only one, without a view", vec![view(0, None)], None, None),
-            ("the new view is not there", vec![view(1, None), view(0, Some(&old))], None, Some(0)),
-            ("neither is there", vec![view(1, None), view(0, None)], None, None),
-            ("the old view is gone", vec![view(1, Some(&behind)), view(0, None)], None, Some(1)),
-            ("as far", vec![view(1, Some(&even)), view(0, Some(&old))], None, Some(1)),
-            ("further", vec![view(1, Some(&ahead)), view(0, Some(&old))], None, Some(1)),
-            ("behind in one partition", vec![view(1, Some(&behind)), view(0, Some(&old))], None, Some(0)),
-            ("a partition is missing", vec![view(1, Some(&partial)), view(0, Some(&old))], None, Some(0)),
-            ("it has answered already", vec![view(1, Some(&behind)), view(0, Some(&old))], Some(1), Some(1)),
-            ("the one before has", vec![view(1, Some(&behind)), view(0, Some(&old))], Some(0), Some(0)),
-            ("it has, and lost its view", vec![view(1, None), view(0, Some(&old))], Some(1), Some(0)),
-            // Two recomputes in a row: nobody came to build the view of the first.
-            ("one was skipped", vec![view(2, Some(&behind)), view(1, None), view(0, Some(&old))], Some(0), Some(0)),
-            ("and caught up with", vec![view(2, Some(&even)), view(1, None), view(0, Some(&old))], Some(0), Some(2)),
-            ("both behind", vec![view(2, Some(&behind)), view(1, Some(&behind)), view(0, Some(&old))], None, Some(0)),
-            ("one is", vec![view(2, Some(&behind)), view(1, Some(&even)), view(0, Some(&old))], Some(0), Some(1)),
-        ];
-        for (case, candidates, answered, wanted) in cases {
-            assert_eq!(served(&candidates, answered), wanted, "{case}");
-        }
     }
 
     #[test]

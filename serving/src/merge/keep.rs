@@ -1,19 +1,107 @@
-//! Which views are kept up, what leaves them and when one goes: the decisions of whoever keeps views in step with curated
-//! tables. Pure: time and observations come in, and what is done about them is the caller's.
+//! Which streams a process has, which views are kept up, what leaves them and when one goes: the decisions of whoever keeps
+//! the speed layer in step with definitions and curated tables. Pure: time and observations come in, and what is done about
+//! them is the caller's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tidemark_shared::position::Coverage;
+use tidemark_shared::curated::CurrentGeneration;
+use tidemark_shared::dataset::StreamSpec;
+use tidemark_shared::live::{LiveRange, ViewId, is_behind};
+use tidemark_shared::log::Topic;
+use tidemark_shared::position::{Coverage, LogPartition};
 
 use super::versions::Pointer;
 
-/// The newest generation, and those before that still have an indexer: until the newest's view is not behind theirs, one of
-/// them answers, and need not be the last but one. After a start none has one: then only the newest is built.
-pub fn wanted(pointers: &[Pointer], has_indexer: impl Fn(&str) -> bool) -> Vec<&Pointer> {
-    let newest = pointers.first().into_iter();
-    newest.chain(pointers.iter().skip(1).filter(|(_, before)| has_indexer(&before.generation))).collect()
+/// What becomes of a dataset's stream where its newest definition is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamTask {
+    /// There is none, and none is asked for.
+    Nothing,
+    /// It is opened.
+    Open,
+    /// It goes on by the new definition.
+    GoOn,
+    /// It goes on by the new definition, on the topic that it has: another topic, or more partitions, take a restart.
+    GoOnUntilRestart,
+    /// The definition has it no more. It goes on until the process ends: its rows are still shown.
+    GoOnWithout,
+}
+
+/// Decides about a stream. `spec` is what the newest definition says, `open` the topic of the stream that is open.
+#[must_use]
+pub fn stream_task(spec: Option<&StreamSpec>, open: Option<&Topic>) -> StreamTask {
+    match (spec, open) {
+        (None, None) => StreamTask::Nothing,
+        (None, Some(_)) => StreamTask::GoOnWithout,
+        (Some(_), None) => StreamTask::Open,
+        (Some(spec), Some(topic)) if spec.topic != topic.name.as_str() || spec.partitions > topic.partitions => {
+            StreamTask::GoOnUntilRestart
+        }
+        (Some(_), Some(_)) => StreamTask::GoOn,
+    }
+}
+
+/// What is to be done about the generations of one dataset: first `keep`, in order, then `retire`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The one that answers, or will once its view is not behind.
+    pub newest: String,
+    /// Those whose views are kept up: the newest, then those before that still have an indexer. Until the newest's view is
+    /// not behind theirs, one of them answers, and need not be the last but one.
+    pub keep: Vec<Keep>,
+    /// Those with an indexer that go as soon as [`Kept::retires`] says so.
+    pub retire: Vec<String>,
+}
+
+/// A generation whose view is kept up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// Which.
+    pub generation: CurrentGeneration,
+    /// True if its indexer is to be opened first.
+    pub opens: bool,
+}
+
+/// Decides about a dataset's generations. `pointers` are the newest first, `indexers` the generations that have one here. After
+/// a start none has one: then only the newest is built. `None` if nothing was curated yet.
+#[must_use]
+pub fn plan(pointers: &[Pointer], indexers: &BTreeSet<String>) -> Option<Plan> {
+    let ((_, first), before) = pointers.split_first()?;
+    let newest = first.generation.clone();
+    let keep = |generation: &CurrentGeneration| Keep {
+        generation: generation.clone(),
+        opens: !indexers.contains(&generation.generation),
+    };
+    let is_kept =
+        |generation: &&CurrentGeneration| generation.generation != newest && indexers.contains(&generation.generation);
+    let before = before.iter().map(|(_, generation)| generation).filter(is_kept);
+    let keep = std::iter::once(first).chain(before).map(keep).collect();
+    let retire = indexers.iter().filter(|generation| **generation != newest).cloned().collect();
+    Some(Plan { newest, keep, retire })
+}
+
+impl Plan {
+    /// Of all views, those that are the dataset's and that nobody here keeps up, to go as those of `retire` do: whoever kept
+    /// them up is gone.
+    #[must_use]
+    pub fn left_behind(&self, dataset: &str, views: Vec<ViewId>) -> Vec<ViewId> {
+        let is_left = |view: &ViewId| {
+            let generation = &view.generation;
+            view.dataset == dataset && *generation != self.newest && !self.retire.contains(generation)
+        };
+        views.into_iter().filter(is_left).collect()
+    }
+}
+
+/// What follows from a look at a generation's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// True if its coverage is another than at the last look.
+    pub moved: bool,
+    /// Rows of its view below this may go.
+    pub drop_below: Option<Coverage>,
 }
 
 /// What is remembered of one dataset's generations from look to look.
@@ -36,31 +124,35 @@ impl Kept {
         Self { grace, coverages: BTreeMap::new(), retired: BTreeMap::new() }
     }
 
-    /// Takes note of a generation's coverage; true if it is another than before.
-    pub fn covers(&mut self, generation: &str, coverage: &Coverage, now: DateTime<Utc>) -> bool {
+    /// Takes note of a generation's coverage. Rows go below the newest one that was known for the grace time.
+    pub fn looked(&mut self, generation: &str, coverage: &Coverage, now: DateTime<Utc>) -> Looked {
         let known = self.coverages.entry(generation.to_owned()).or_default();
         let moved = known.last().is_none_or(|(_, last)| last != coverage);
         if moved {
             known.push((now, coverage.clone()));
         }
-        moved
-    }
-
-    /// The coverage below which rows of a generation's view may go: the newest that was known for the grace time.
-    pub fn drop_below(&mut self, generation: &str, now: DateTime<Utc>) -> Option<Coverage> {
-        let known = self.coverages.get_mut(generation)?;
         let count = known.iter().take_while(|(since, _)| now - *since >= self.grace).count();
+        let Some(dropped) = count.checked_sub(1) else { return Looked { moved, drop_below: None } };
+        let drop_below = Some(known[dropped].1.clone());
         // The newest stays, so that it is known again.
-        let dropped = count.checked_sub(1)?;
-        let coverage = known[dropped].1.clone();
         let keep_from = if count == known.len() { dropped } else { count };
         known.drain(..keep_from);
-        Some(coverage)
+        Looked { moved, drop_below }
     }
 
-    /// True if the view of a generation that answers no more may go: it has been so for the grace time. To be asked only
-    /// while the newest generation's view is not behind it.
-    pub fn may_go(&mut self, generation: &str, now: DateTime<Utc>) -> bool {
+    /// True if the view of a generation before the newest may go: the newest one's, which is `ahead`, is not behind it, and was
+    /// not for the first time the grace time ago. Who moved to the newest then does not go back, so it does not matter
+    /// whether it was behind meanwhile. `old` is `None` if there is no such view (any more): what is left of it may go.
+    pub fn retires(
+        &mut self,
+        generation: &str,
+        ahead: &BTreeMap<LogPartition, LiveRange>,
+        old: Option<&BTreeMap<LogPartition, LiveRange>>,
+        now: DateTime<Utc>,
+    ) -> bool {
+        if old.is_some_and(|old| is_behind(ahead, old)) {
+            return false;
+        }
         now - *self.retired.entry(generation.to_owned()).or_insert(now) >= self.grace
     }
 
@@ -72,54 +164,4 @@ impl Kept {
 }
 
 #[cfg(test)]
-mod tests {
-    use tidemark_shared::curated::CurrentGeneration;
-    use tidemark_shared::position::LogPartition;
-
-    use super::*;
-
-    fn coverage(end: u64) -> Coverage {
-        [(LogPartition::files(), end)].into_iter().collect()
-    }
-
-    fn at(seconds: i64) -> DateTime<Utc> {
-        DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(seconds)
-    }
-
-    #[test]
-    fn rows_go_when_a_higher_coverage_has_been_known_for_the_grace() {
-        let mut kept = Kept::new(Duration::from_secs(2));
-        assert_eq!(kept.drop_below("g", at(0)), None, "nothing is known of it");
-        for (seconds, end) in [(0, 1), (1, 2), (5, 3)] {
-            assert!(kept.covers("g", &coverage(end), at(seconds)));
-            assert!(!kept.covers("g", &coverage(end), at(seconds)), "it is known");
-        }
-        for (seconds, wanted) in [(1, None), (4, Some(2)), (5, None), (9, Some(3)), (10, Some(3))] {
-            assert_eq!(kept.drop_below("g", at(seconds)), wanted.map(coverage), "after {seconds} s");
-        }
-        assert!(!kept.covers("g", &coverage(3), at(11)), "the newest stays known");
-        assert!(kept.covers("other", &coverage(3), at(11)));
-    }
-
-    #[test]
-    fn a_view_goes_when_its_generation_has_not_answered_for_the_grace() {
-        let mut kept = Kept::new(Duration::from_secs(2));
-        assert!(!kept.may_go("old", at(0)));
-        assert!(!kept.may_go("old", at(1)));
-        assert!(kept.may_go("old", at(2)));
-        kept.gone("old");
-        assert!(!kept.may_go("old", at(3)));
-    }
-
-    #[test]
-    fn a_generation_before_is_kept_up_only_while_it_has_an_indexer() {
-        let pointer = |n, name: &str| (n, CurrentGeneration::new(name, "d", 1));
-        let pointers = [pointer(3, "new"), pointer(2, "skipped"), pointer(1, "old")];
-        let names = |has: &[&str]| -> Vec<String> {
-            let has = |name: &str| has.contains(&name);
-            wanted(&pointers, has).into_iter().map(|(_, generation)| generation.generation.clone()).collect()
-        };
-        assert_eq!(names(&[]), ["new"]);
-        assert_eq!(names(&["old"]), ["new", "old"]);
-    }
-}
+mod tests;

@@ -1,15 +1,17 @@
 //! `batch.<dataset>`, `merged.<dataset>` and `live.<dataset>`: the datasets as a server answers for them.
 //!
 //! A statement takes one cut per dataset that it names, however often and in whichever layer ([`cut`]); the engine puts
-//! the cut's parts together. What decides is in [`decide`] and [`earlier`], and does no I/O.
+//! the cut's parts together. What decides is in [`decide`], [`generation`] and [`earlier`], and does no I/O.
 
 pub mod decide;
 pub mod keep;
 
 mod cut;
 mod earlier;
+mod generation;
 mod spans;
 mod speed;
+mod switch;
 #[cfg(test)]
 pub(crate) mod tests;
 mod versions;
@@ -34,9 +36,9 @@ use tidemark_shared::store::Store;
 use tokio::sync::OnceCell;
 
 pub use speed::SpeedStatus;
-pub use versions::{POINTERS_MAX, Pointer, VersionCache, VersionError, Versions};
+pub use versions::{Generations, POINTERS_MAX, Pointer, VersionCache, VersionError, Versions};
 
-use cut::{Cut, LivePart, Sources};
+use cut::{Cut, LivePart, Sources, Wanted};
 
 /// Longest wait for positions, unless the statement's own time limit is shorter.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -64,8 +66,8 @@ impl ServedTables {
         speed: Arc<dyn SpeedStatus>,
         ambient: Arc<dyn Ambient>,
     ) -> Self {
-        let (definitions, answered) = (KnownDefinitions::new(store.clone()), Mutex::default());
-        let sources = Sources { store, versions, live, speed, ambient, definitions, answered };
+        let (definitions, switches) = (KnownDefinitions::new(store.clone()), Mutex::default());
+        let sources = Sources { store, versions, live, speed, ambient, definitions, switches };
         Self { sources: Arc::new(sources), wait_max: WAIT_MAX }
     }
 
@@ -112,7 +114,9 @@ impl StatementDatasets for Statement {
             Arc::clone(cuts.entry(dataset.to_owned()).or_default())
         };
         let at_least = self.at_least(dataset);
-        let cut = || spans::traced(dataset, layer, self.sources.cut(dataset, layer, at_least.as_ref(), self.wait_max));
+        let again = self.wants.positions.contains_key(dataset);
+        let wanted = Wanted { layer, at_least: at_least.as_ref(), again, wait_max: self.wait_max };
+        let cut = || spans::traced(dataset, layer, self.sources.cut(dataset, wanted));
         let taken = slot.get_or_try_init(cut);
         let Some(cut) = Box::pin(taken).await.map_err(failed)? else { return Ok(None) };
         self.layer(layer, dataset, cut, at_least.as_ref()).await.map(Some).map_err(failed)

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use tidemark_shared::curated::{CuratedError, CuratedTable, CuratedVersion, CurrentGeneration, current, pointer};
+use tidemark_shared::curated::{
+    CuratedError, CuratedTable, CuratedVersion, CurrentGeneration, Heads, check_answered, heads, pointer,
+};
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::layout;
 
@@ -54,10 +56,47 @@ pub type Pointer = (u64, CurrentGeneration);
 /// from the generation that gave the last one.
 pub const POINTERS_MAX: usize = 8;
 
+/// A dataset's generations at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Generations {
+    /// The newest pointers, the newest first, at most [`POINTERS_MAX`]; none if nothing was curated yet.
+    pub pointers: Vec<Pointer>,
+    /// The highest pointer that is marked: its generation has answered, whichever process was asked (H9).
+    pub answered: Option<u64>,
+}
+
+impl Generations {
+    fn newest(&self) -> Option<u64> {
+        self.pointers.first().map(|(n, _)| *n)
+    }
+
+    /// True if no mark is to come before there is another pointer: the newest has one, or needs none, for it is the first.
+    fn is_settled(&self) -> bool {
+        self.newest().is_some_and(|newest| newest == 0 || self.answered == Some(newest))
+    }
+
+    /// Takes over what is newer in `seen`; true if it has other pointers. A slow look puts nothing older in the place of
+    /// what a later one found.
+    fn learn(&mut self, seen: Self) -> bool {
+        self.answered = self.answered.max(seen.answered);
+        let is_newer = self.newest() < seen.newest();
+        if is_newer {
+            self.pointers = seen.pointers;
+        }
+        is_newer
+    }
+}
+
 /// Where a cut gets curated versions from.
 #[async_trait]
 pub trait Versions: fmt::Debug + Send + Sync {
-    /// The newest pointers of a dataset, the newest first, at most [`POINTERS_MAX`]; none if nothing was curated yet.
+    /// The newest pointers of a dataset, and which of them has answered. Whatever was marked before the call is seen.
+    ///
+    /// # Errors
+    /// [`VersionError`].
+    async fn generations(&self, dataset: &str) -> Result<Generations, VersionError>;
+
+    /// The newest pointers alone, for those who are no statement or whose dataset has no view to wait for.
     ///
     /// # Errors
     /// [`VersionError`].
@@ -87,7 +126,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
 /// Keeps the newest versions of each dataset's newest generations.
 pub struct VersionCache {
     objects: Arc<dyn ObjectStore>,
-    pointers: Mutex<BTreeMap<String, Vec<Pointer>>>,
+    generations: Mutex<BTreeMap<String, Generations>>,
     versions: Mutex<BTreeMap<(String, String), Slot>>,
 }
 
@@ -101,7 +140,7 @@ impl VersionCache {
     /// A cache that holds nothing yet.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects, pointers: Mutex::default(), versions: Mutex::default() }
+        Self { objects, generations: Mutex::default(), versions: Mutex::default() }
     }
 
     async fn exists(&self, key: &Path) -> Result<bool, CuratedError> {
@@ -125,33 +164,72 @@ impl VersionCache {
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         versions.retain(|(of, generation), _| of != dataset || keeps(generation));
     }
+
+    async fn pointers_up_to(&self, dataset: &str, newest: u64) -> Result<Vec<Pointer>, CuratedError> {
+        let mut found = Vec::new();
+        for n in (0..=newest).rev().take(POINTERS_MAX) {
+            let Some(generation) = pointer(self.objects.as_ref(), dataset, n).await? else { break };
+            found.push((n, generation));
+        }
+        Ok(found)
+    }
+
+    fn known(&self, dataset: &str) -> Generations {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).cloned().unwrap_or_default()
+    }
+
+    /// True if there is a pointer after those of `known`.
+    async fn has_next(&self, dataset: &str, known: &Generations) -> Result<bool, CuratedError> {
+        match known.newest() {
+            Some(newest) => self.exists(&layout::current(dataset, newest + 1)).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Asks for what may be newer than `known`, and keeps it.
+    async fn look(&self, dataset: &str, known: &Generations) -> Result<Generations, CuratedError> {
+        let objects = self.objects.as_ref();
+        let Heads { pointer, answered } = heads(objects, dataset, known.answered).await?;
+        if let Some(n) = answered {
+            check_answered(objects, dataset, n).await?;
+        }
+        let pointers = match pointer.filter(|newest| Some(*newest) > known.newest()) {
+            Some(newest) => self.pointers_up_to(dataset, newest).await?,
+            None => known.pointers.clone(),
+        };
+        let seen = Generations { pointers, answered };
+        if seen.pointers.is_empty() {
+            return Ok(seen);
+        }
+        let (has_moved, kept) = {
+            let mut all = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = all.entry(dataset.to_owned()).or_default();
+            (kept.learn(seen), kept.clone())
+        };
+        if has_moved {
+            self.forget(dataset, &kept.pointers);
+        }
+        Ok(kept)
+    }
 }
 
 #[async_trait]
 impl Versions for VersionCache {
-    async fn pointers(&self, dataset: &str) -> Result<Vec<Pointer>, VersionError> {
-        let known = self.pointers.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).cloned();
-        if let Some(known) = known
-            && let Some((n, _)) = known.first()
-            && !self.exists(&layout::current(dataset, n + 1)).await?
-        {
+    async fn generations(&self, dataset: &str) -> Result<Generations, VersionError> {
+        let known = self.known(dataset);
+        // Either way one request tells that nothing moved.
+        if known.is_settled() && !self.has_next(dataset, &known).await? {
             return Ok(known);
         }
-        let Some((n, generation)) = current(self.objects.as_ref(), dataset).await? else { return Ok(Vec::new()) };
-        let mut found = vec![(n, generation)];
-        for before in (0..n).rev().take(POINTERS_MAX - 1) {
-            let Some(generation) = pointer(self.objects.as_ref(), dataset, before).await? else { break };
-            found.push((before, generation));
+        Ok(self.look(dataset, &known).await?)
+    }
+
+    async fn pointers(&self, dataset: &str) -> Result<Vec<Pointer>, VersionError> {
+        let known = self.known(dataset);
+        if known.newest().is_some() && !self.has_next(dataset, &known).await? {
+            return Ok(known.pointers);
         }
-        let mut pointers = self.pointers.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = |pointers: &Vec<Pointer>| pointers.first().map(|(n, _)| *n);
-        // A slow look puts nothing older in the place of what a later one found.
-        if pointers.get(dataset).is_none_or(|known| newest(known) < newest(&found)) {
-            pointers.insert(dataset.to_owned(), found.clone());
-            drop(pointers);
-            self.forget(dataset, &found);
-        }
-        Ok(found)
+        Ok(self.look(dataset, &known).await?.pointers)
     }
 
     async fn newest(&self, dataset: &str, generation: &CurrentGeneration) -> Result<Arc<CuratedTable>, VersionError> {

@@ -1,10 +1,12 @@
 //! Curated tables, read side: which generation answers, what a version of it covers, and its rows as a DataFusion table.
 //!
-//! A dataset's current generation is named by a pointer object ([`CurrentGeneration`]). The generation is a Delta table
-//! whose commits carry, per partition of the log that moved, an application transaction: its id is
-//! [`transaction_id`]`(partition)`, its version the exclusive end of what the table covers of that partition. These are
-//! read in one replay of the Delta log, from checkpoints as from commits, so coverage and rows are of one version (H2).
+//! A dataset's current generation is named by a pointer object ([`CurrentGeneration`]), beside which lies a mark once the
+//! generation has answered ([`mark_answered`]). The generation is a Delta table whose commits carry, per partition of the log
+//! that moved, an application transaction: its id is [`transaction_id`]`(partition)`, its version the exclusive end of what
+//! the table covers of that partition. These are read in one replay of the Delta log, from checkpoints as from commits, so
+//! coverage and rows are of one version (H2).
 
+mod answered;
 mod background;
 mod counts;
 mod coverage;
@@ -30,6 +32,7 @@ use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
 use object_store::ObjectStore;
 use url::Url;
 
+pub use answered::{ANSWERED_FORMAT, Heads, MarkError, check_answered, heads, mark_answered};
 pub use counts::CountsFromLog;
 pub use coverage::{
     LAYOUT_TRANSACTION, STREAMS_TRANSACTION, Transactions, VACUUM_TRANSACTION, counts_transactions, lost_transaction,

@@ -3,6 +3,7 @@
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CuratedError;
@@ -67,7 +68,7 @@ pub(super) async fn newest(objects: &dyn ObjectStore, dataset: &str) -> Result<O
 pub(super) async fn read(objects: &dyn ObjectStore, key: &Path) -> Result<CurrentGeneration, CuratedError> {
     let read = async { objects.get(key).await?.bytes().await };
     let bytes = read.await.map_err(|source| store_error(key, source))?;
-    parse(key, &bytes)
+    parse(key, &bytes, POINTER_FORMAT, "the pointer")
 }
 
 /// Makes pointer `n` of `dataset` unless it exists. Whoever brings the very pointer that is there is told that it is
@@ -89,7 +90,8 @@ pub async fn publish(
     })
 }
 
-fn parse(key: &Path, bytes: &[u8]) -> Result<CurrentGeneration, CuratedError> {
+/// An object that names a generation, in form `known` of `what`.
+pub(super) fn parse<T: DeserializeOwned>(key: &Path, bytes: &[u8], known: u32, what: &str) -> Result<T, CuratedError> {
     /// Read first: a newer form may hold fields that this release does not know.
     #[derive(Deserialize)]
     struct Form {
@@ -97,16 +99,16 @@ fn parse(key: &Path, bytes: &[u8]) -> Result<CurrentGeneration, CuratedError> {
     }
     let bad = |source| CuratedError::BadPointer { key: key.to_string(), source };
     let form: Form = serde_json::from_slice(bytes).map_err(bad)?;
-    if form.format != POINTER_FORMAT {
+    if form.format != known {
         return Err(CuratedError::Unsupported {
             key: key.to_string(),
-            what: format!("form {} of the pointer", form.format),
+            what: format!("form {} of {what}", form.format),
         });
     }
     serde_json::from_slice(bytes).map_err(bad)
 }
 
-fn store_error(key: &Path, source: object_store::Error) -> CuratedError {
+pub(super) fn store_error(key: &Path, source: object_store::Error) -> CuratedError {
     CuratedError::Store { key: key.to_string(), source }
 }
 
@@ -122,7 +124,7 @@ pub async fn pointer(
     let key = layout::current(dataset, n);
     let read = async { objects.get(&key).await?.bytes().await };
     match read.await {
-        Ok(bytes) => parse(&key, &bytes).map(Some),
+        Ok(bytes) => parse(&key, &bytes, POINTER_FORMAT, "the pointer").map(Some),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(source) => Err(store_error(&key, source)),
     }

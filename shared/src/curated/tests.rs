@@ -176,6 +176,44 @@ async fn a_pointer_of_a_newer_form_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h9_marks_lie_beside_pointers_and_the_highest_counts() {
+    let fixture = Fixture::new();
+    let (store, objects) = (&fixture.store, fixture.objects.as_ref());
+    assert_eq!(heads(objects, "trips", None).await.expect("lists"), Heads::default());
+    // Twice: whoever comes second finds what it would have put.
+    for (n, times) in [(0, 2), (1, 2), (10, 0)] {
+        let pointer = CurrentGeneration::new(&format!("g{n}"), "d", 1);
+        publish(store, "trips", n, &pointer).await.expect("publishes");
+        for _ in 0..times {
+            mark_answered(store, "trips", n, &pointer).await.expect("marks");
+        }
+    }
+    let seen = |pointer, answered| Heads { pointer, answered };
+    assert_eq!(heads(objects, "trips", None).await.expect("lists"), seen(Some(10), Some(1)));
+    assert_eq!(heads(objects, "trips", Some(1)).await.expect("lists"), seen(Some(10), None));
+    check_answered(objects, "trips", 1).await.expect("it is a mark");
+    let (n, pointer) = current(objects, "trips").await.expect("reads").expect("there is one");
+    assert_eq!((n, pointer.generation.as_str()), (10, "g10"), "a mark is no pointer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mark_of_a_newer_form_is_refused() {
+    let fixture = Fixture::new();
+    for (text, kind) in [
+        (r#"{"format": 2, "generation": "g", "epoch": 3}"#, Kind::Unsupported),
+        (r#"{"format": 1, "answered": "g"}"#, Kind::Corrupt),
+    ] {
+        fixture.objects.put(&layout::answered("trips", 0), text.into()).await.expect("puts");
+        let error = check_answered(fixture.objects.as_ref(), "trips", 0).await.expect_err("refused");
+        assert_eq!(error.kind(), kind, "{text}");
+        let pointer = CurrentGeneration::new("g", "d", 1);
+        let error = mark_answered(&fixture.store, "trips", 0, &pointer).await.expect_err("it is no mark of ours");
+        assert!(matches!(error, MarkError::Curated(_)), "{error:?}");
+        assert_eq!(error.kind(), kind, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_has_coverage_files_and_partition_values() {
     let fixture = Fixture::with_trips().await;
     let version = fixture.open().await;

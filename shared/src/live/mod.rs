@@ -5,19 +5,22 @@
 //! its contract suite checks:
 //!
 //! - Writing a row twice is writing it once: a row is known by its position (H3).
-//! - Within an epoch the visible position only moves forward, and every row below it is found (H4). A view that was lost
-//!   or emptied has another epoch.
-//! - A [`LivePin`] is a moment: floors, visible positions and rows of it belong together, whatever happens meanwhile (H6).
+//! - The visible position only moves forward, and every row below it is found (H4). Where rows are lost, it steps back before
+//!   the first of them; a view that was let go begins anew.
+//! - A [`LivePin`] is a moment: floors, visible positions and rows of it belong together, whatever happens meanwhile (H6). Rows
+//!   that were lost since, or made again, are an error for who reads by it, or still there for him; never others in their place.
 //! - Rows go only by [`LiveView::drop_below`] and [`LiveView::close`], never by age or for want of memory (H7): a view
 //!   that is full refuses new ones.
 
 mod aggregate;
 mod error;
+mod narrow;
 mod select;
 mod table;
 
 pub use aggregate::{AggregateRequest, LiveAggregation, LiveState};
 pub use error::LiveError;
+pub use narrow::narrowed;
 pub use select::{is_behind, live_range};
 pub use table::{LiveScanExec, LiveTable};
 
@@ -84,7 +87,9 @@ pub struct LiveRange {
 pub struct LiveUsage {
     /// Rows.
     pub rows: u64,
-    /// Bytes, as the adapter counts them.
+    /// Rejects: they are kept with their bytes, for as long as rows are, and take room as those do.
+    pub rejects: u64,
+    /// Bytes of all that is kept, as the adapter counts them.
     pub bytes: u64,
 }
 
@@ -92,7 +97,13 @@ impl LiveUsage {
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+        Self { rows: self.rows + other.rows, rejects: self.rejects + other.rejects, bytes: self.bytes + other.bytes }
+    }
+
+    /// What is left without `part` of it.
+    #[must_use]
+    pub fn without(self, part: Self) -> Self {
+        Self { rows: self.rows - part.rows, rejects: self.rejects - part.rejects, bytes: self.bytes - part.bytes }
     }
 }
 
@@ -152,16 +163,13 @@ pub trait LiveView: Send + Sync + fmt::Debug {
     /// What all views take together.
     fn usage(&self) -> LiveUsage;
 
-    /// Rows and bytes that all views together may take; `None` if others see to that.
+    /// Rows, rejects and bytes that all views together may take; `None` if others see to that.
     fn limit(&self) -> Option<LiveUsage>;
 }
 
 /// A moment of a view. Dropping it lets go of what only it holds.
 #[async_trait]
 pub trait LivePin: Send + Sync + fmt::Debug {
-    /// Tells a view from the one that was there before it was lost or emptied.
-    fn epoch(&self) -> &str;
-
     /// Schema of the rows.
     fn schema(&self) -> SchemaRef;
 
@@ -184,8 +192,8 @@ pub trait LivePin: Send + Sync + fmt::Debug {
     async fn rejects(&self, from: &Coverage, limit: usize) -> Result<Vec<(LogPartition, Reject)>, LiveError>;
 
     /// A plan that yields the rows with positions in `ranges`, which lie within the view's, and only the columns of
-    /// `projection` (all, if `None`). `filters` are hints: rows that they exclude may come all the same. With `limit`,
-    /// any so many rows do.
+    /// `projection` (all, if `None`). `filters` are hints: rows that they exclude may come all the same; what conditions
+    /// on positions exclude need not even be asked for ([`narrowed`]). With `limit`, any so many rows do.
     ///
     /// # Errors
     /// [`LiveError::Backend`].

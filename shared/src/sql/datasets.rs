@@ -118,6 +118,12 @@ pub enum CutError {
         /// The generation.
         generation: String,
     },
+    /// Another generation answers, whose real-time view has not come as far as answers of the one before.
+    #[error("the real-time view of generation {generation} is not as far as answers were before")]
+    ViewBehind {
+        /// The generation.
+        generation: String,
+    },
     /// The answer does not come to cover what it must in time.
     #[error("the answer covers {} after {waited_ms} ms, not {} yet", text(reached), text(wanted))]
     NotReached {
@@ -186,7 +192,7 @@ impl CutError {
     pub fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::RealtimeGap { .. } => "realtime_gap",
-            Self::NoView { .. } => "realtime_unavailable",
+            Self::NoView { .. } | Self::ViewBehind { .. } => "realtime_unavailable",
             Self::NotReached { .. } => "positions_not_reached",
             Self::UnknownPartition { .. } => "unknown_partition",
             Self::TooStale { .. } => "too_stale",
@@ -199,9 +205,11 @@ impl CutError {
 impl ErrorKind for CutError {
     fn kind(&self) -> Kind {
         match self {
-            Self::RealtimeGap { .. } | Self::NoView { .. } | Self::NotReached { .. } | Self::TooStale { .. } => {
-                Kind::Retryable
-            }
+            Self::RealtimeGap { .. }
+            | Self::NoView { .. }
+            | Self::ViewBehind { .. }
+            | Self::NotReached { .. }
+            | Self::TooStale { .. } => Kind::Retryable,
             Self::UnknownPartition { .. } => Kind::Invalid,
             Self::PositionsGone { .. } => Kind::NotFound,
             Self::Failed(source) => source.kind(),
@@ -210,7 +218,7 @@ impl ErrorKind for CutError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::RealtimeGap { .. } | Self::NoView { .. } => {
+            Self::RealtimeGap { .. } | Self::NoView { .. } | Self::ViewBehind { .. } => {
                 Some("`batch.<dataset>` answers for what is curated".to_owned())
             }
             Self::Failed(source) => source.hint(),

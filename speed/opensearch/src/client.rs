@@ -1,7 +1,8 @@
 //! Requests to a cluster: sent on the runtime that the adapter was made on, with a time limit, a bound on what is taken of an
-//! answer, and a few attempts where the cluster says that it is busy.
+//! answer, and a few attempts where the cluster says that it is busy. Each of them is told of, whatever comes of it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use opensearch::auth::Credentials;
@@ -14,6 +15,7 @@ use tidemark_shared::backoff::{Attempts, Backoff};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::calls::{Call, CallOutcome, Calls};
 use crate::failure::Failure;
 use crate::url::OpenSearchUrl;
 
@@ -52,10 +54,15 @@ impl Answer {
     /// # Errors
     /// [`Failure::Refused`] if the answer says no.
     pub(crate) fn accepted(&self) -> Result<(), Failure> {
-        if self.status >= 400 {
+        if self.is_refusal() {
             return Err(Failure::refused(&self.request, self.status, &self.body));
         }
         Ok(())
+    }
+
+    /// True if the answer says no.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.status >= 400
     }
 
     pub(crate) fn incomplete(&self, reason: impl Into<String>) -> Failure {
@@ -69,6 +76,7 @@ pub(crate) struct Client {
     /// Connections live on the runtime that made them. Statements are answered on threads that come and go.
     home: Handle,
     timeout: Duration,
+    calls: Arc<dyn Calls>,
 }
 
 /// What a body is.
@@ -80,15 +88,15 @@ pub(crate) enum Content {
 }
 
 impl Client {
-    /// For the cluster at `url`. A request that takes longer than `timeout` fails.
-    pub(crate) fn new(url: &OpenSearchUrl, timeout: Duration) -> Result<Self, BuildError> {
+    /// For the cluster at `url`. A request that takes longer than `timeout` fails; `calls` is told of each.
+    pub(crate) fn new(url: &OpenSearchUrl, timeout: Duration, calls: Arc<dyn Calls>) -> Result<Self, BuildError> {
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url.url.clone())).timeout(timeout);
         if let Some((user, password)) = &url.credentials {
             builder = builder.auth(Credentials::Basic(user.clone(), password.clone()));
         }
         // Compressed answers do not say how large they are.
         builder = builder.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        Ok(Self { transport: builder.build()?, home: Handle::current(), timeout })
+        Ok(Self { transport: builder.build()?, home: Handle::current(), timeout, calls })
     }
 
     /// Where tasks that nobody waits for run.
@@ -98,6 +106,31 @@ impl Client {
 
     /// Sends a request once.
     pub(crate) async fn once(
+        &self,
+        method: Method,
+        path: &str,
+        content: Content,
+        body: Option<Bytes>,
+    ) -> Result<Answer, Failure> {
+        self.told(Call::of(method, path, None), method, path, content, body).await
+    }
+
+    /// Sends a request once, and tells what came of it.
+    async fn told(
+        &self,
+        call: Call,
+        method: Method,
+        path: &str,
+        content: Content,
+        body: Option<Bytes>,
+    ) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let answer = self.answer(method, path, content, body).await;
+        self.calls.ended(call, CallOutcome::of(&answer), begun.elapsed());
+        answer
+    }
+
+    async fn answer(
         &self,
         method: Method,
         path: &str,
@@ -142,11 +175,12 @@ impl Client {
         body: Option<&Value>,
         random: u64,
     ) -> Result<Answer, Failure> {
+        let call = Call::of(method, path, body);
         let body = body.map(|body| Bytes::from(body.to_string()));
         let mut attempts = Attempts::new(BUSY);
         let mut cut_off = false;
         loop {
-            let answer = match self.once(method, path, Content::Json, body.clone()).await {
+            let answer = match self.told(call, method, path, Content::Json, body.clone()).await {
                 // A connection that was kept may have been closed meanwhile; a new one shows whether anybody is there.
                 Err(Failure::Unreachable { source, .. }) if !cut_off && !source.is_timeout() => {
                     cut_off = true;

@@ -24,9 +24,9 @@ const REASONS_MAX: u32 = 5_000;
 /// Rejects of one request: each has at most 64 KiB of bytes.
 const REJECTS_MAX: usize = 200;
 
-/// The part of a search's answer that says whether it is whole.
+/// The part of a search's answer that says whether all of it is there.
 #[derive(Debug, Deserialize)]
-struct Whole {
+struct Completeness {
     #[serde(default)]
     timed_out: bool,
     #[serde(rename = "_shards", default)]
@@ -64,11 +64,10 @@ struct RejectBody {
 
 /// # Errors
 /// [`Failure::Incomplete`] if a part of the answer is missing.
-pub(crate) fn check_whole(answer: &Answer) -> Result<(), Failure> {
+pub(crate) fn check_complete(answer: &Answer) -> Result<(), Failure> {
     answer.accepted()?;
-    let whole: Whole = answer.parsed()?;
-    if whole.timed_out || whole.shards.failed > 0 || whole.shards.successful == 0 {
-        let Shards { failed, successful } = whole.shards;
+    let Completeness { timed_out, shards: Shards { failed, successful } } = answer.parsed()?;
+    if timed_out || failed > 0 || successful == 0 {
         return Err(answer.incomplete(format!("{failed} parts failed, {successful} did not")));
     }
     Ok(())
@@ -92,7 +91,7 @@ impl Cluster {
     pub(crate) async fn search(&self, indices: &[IndexRef], body: &Value) -> Result<Answer, Failure> {
         let path = format!("{}/_search?allow_partial_search_results=false", aliases(indices));
         let answer = self.send(Method::Post, &path, Some(body)).await?;
-        match check_whole(&answer) {
+        match check_complete(&answer) {
             Err(failure) if failure.is_missing() => {
                 // The one of them that is missing is the one to name.
                 self.check_identity(indices).await?;

@@ -31,6 +31,11 @@ pub(crate) struct Document {
 }
 
 impl Document {
+    /// Of a record that the transform's `WHERE` dropped.
+    pub(crate) fn filtered(offset: u64) -> Self {
+        Self { offset, text: format!("{{\"offset\":{offset},\"kind\":\"filtered\"}}").into_bytes(), searched_at: None }
+    }
+
     /// The document without searched columns: no value of a row can be a reason to refuse it. `None` if it has none.
     pub(crate) fn bare(&self) -> Option<Self> {
         let mut text = self.text[..self.searched_at?].to_vec();
@@ -58,11 +63,7 @@ pub(crate) fn documents(
     let rejects = batch.rejects.iter().filter(|reject| reject.offset >= from);
     documents.extend(rejects.map(reject_document));
     let filtered = batch.filtered.iter().copied().filter(|offset| *offset >= from);
-    documents.extend(filtered.map(|offset| Document {
-        offset,
-        text: format!("{{\"offset\":{offset},\"kind\":\"filtered\"}}").into_bytes(),
-        searched_at: None,
-    }));
+    documents.extend(filtered.map(Document::filtered));
     documents.sort_by_key(|document| document.offset);
     Ok(documents)
 }
@@ -80,37 +81,53 @@ fn row_documents(
     let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
     let whole = mapping.columns.iter().filter(|column| column.whole).map(|column| Whole::of(column, rows));
     let whole: Vec<Whole<'_>> = whole.collect::<Result<_, _>>()?;
+    let keys: Vec<String> = mapping.columns.iter().map(|column| json_key(&column.name)).collect();
     let encoded = exact.encode(rows)?;
+    // rows of a dataset are about as long as one another
+    let mut bytes_guess = 256;
     for row in 0..rows.num_rows() {
         let offset = u64::try_from(offsets.value(row)).expect("offsets are not negative");
         if offset < from {
             continue;
         }
-        let mut text = Vec::with_capacity(256);
+        let mut text = Vec::with_capacity(bytes_guess);
         write!(text, "{{\"offset\":{offset},\"kind\":\"row\",\"exact\":\"").expect("memory takes all bytes");
-        text.extend_from_slice(STANDARD.encode(encoded.row(row).as_ref()).as_bytes());
+        push_base64(encoded.row(row).as_ref(), &mut text);
         text.push(b'"');
         let searched_at = Some(text.len());
-        let unindexed = write_searched(rows, row, mapping, &columns, &mut text);
+        let unindexed = write_searched(rows, row, mapping, &keys, &columns, &mut text);
         write_whole(rows, row, &whole, unindexed, &mut text);
         text.push(b'}');
+        bytes_guess = text.len().next_multiple_of(64);
         documents.push(Document { offset, text, searched_at });
     }
     Ok(())
 }
 
+/// A name as the key of a JSON object, with its colon.
+fn json_key(name: &str) -> String {
+    format!("{}:", Value::from(name))
+}
+
+/// Appends bytes in base64, without a text of their own in between.
+fn push_base64(bytes: &[u8], to: &mut Vec<u8>) {
+    let start = to.len();
+    to.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    let written = STANDARD.encode_slice(bytes, &mut to[start..]).expect("there is room for four bytes for every three");
+    to.truncate(start + written);
+}
+
 /// A column's values as whole numbers.
 struct Whole<'a> {
     column: &'a SearchedColumn,
-    /// Its name in JSON.
+    /// Its [`json_key`].
     key: String,
     values: Int64Array,
 }
 
 impl<'a> Whole<'a> {
     fn of(column: &'a SearchedColumn, rows: &RecordBatch) -> Result<Self, ArrowError> {
-        let key = Value::from(column.name.as_str()).to_string();
-        Ok(Self { column, key, values: whole::values(rows.column(column.index))? })
+        Ok(Self { column, key: json_key(&column.name), values: whole::values(rows.column(column.index))? })
     }
 }
 
@@ -119,13 +136,14 @@ fn write_searched<'a>(
     rows: &RecordBatch,
     row: usize,
     mapping: &'a Mapping,
+    keys: &[String],
     columns: &[ArrayRef],
     text: &mut Vec<u8>,
 ) -> Vec<&'a str> {
     let mut unindexed = Vec::new();
     text.extend_from_slice(b",\"row\":{");
     let mut first = true;
-    for (column, values) in mapping.columns.iter().zip(columns) {
+    for ((column, key), values) in mapping.columns.iter().zip(keys).zip(columns) {
         if rows.column(column.index).is_null(row) {
             continue;
         }
@@ -133,8 +151,7 @@ fn write_searched<'a>(
         if !first {
             text.push(b',');
         }
-        text.extend_from_slice(Value::from(column.name.as_str()).to_string().as_bytes());
-        text.push(b':');
+        text.extend_from_slice(key.as_bytes());
         if column.searched.write(values, row, text) {
             first = false;
         } else {
@@ -163,7 +180,7 @@ fn write_whole<'a>(
             unindexed.push(&column.name);
             continue;
         }
-        write!(text, "{before}{key}:{}", values.value(row)).expect("memory takes all bytes");
+        write!(text, "{before}{key}{}", values.value(row)).expect("memory takes all bytes");
         before = ",";
     }
     if before == "," {

@@ -1,5 +1,6 @@
 //! Conditions of a statement as queries. A query may let rows through that the condition excludes, and never keeps one back
-//! that it does not (H8): the engine looks at every row again.
+//! that it does not (H8): the engine looks at every row again. Conditions on positions are none of them: what they exclude is
+//! not asked for ([`crate::scan`]).
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};

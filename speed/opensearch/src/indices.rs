@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidemark_shared::error::chain;
 use tidemark_shared::live::{LiveUsage, ViewId};
 use tidemark_shared::position::LogPartition;
 
@@ -198,15 +199,43 @@ impl Cluster {
     /// Takes note of what a view takes, as the cluster counts it.
     pub(crate) async fn measure(&self, view: &ViewId) -> Result<(), Failure> {
         let pattern = names::row_indices(&self.prefix, view);
-        let path = format!("{pattern}/_stats/docs,store?filter_path=_all.primaries.docs.count,_all.primaries.store");
-        let answer = self.send(Method::Get, &path, None).await?;
-        let stats: Value = answer.read()?;
-        let primaries = &stats["_all"]["primaries"];
-        let number = |value: &Value| value.as_u64().unwrap_or(0);
-        let (rows, bytes) = (number(&primaries["docs"]["count"]), number(&primaries["store"]["size_in_bytes"]));
-        lock(&self.usage).insert(view.clone(), LiveUsage { rows, bytes });
+        let path = format!("{pattern}/_stats/store?filter_path=_all.primaries.store");
+        let stats: Value = self.send(Method::Get, &path, None).await?.read()?;
+        let bytes = stats["_all"]["primaries"]["store"]["size_in_bytes"].as_u64().unwrap_or(0);
+        let counted = self.kinds(&pattern).await;
+        let mut usage = lock(&self.usage);
+        let of = usage.entry(view.clone()).or_default();
+        *of = match counted {
+            Ok(counted) => LiveUsage { bytes, ..counted },
+            // An index that somebody is making at this moment can't be searched. It is only for people, who have the last figures.
+            Err(failure) => {
+                tracing::debug!(%view, error = %chain(&failure), "rows and rejects could not be counted");
+                LiveUsage { bytes, ..*of }
+            }
+        };
         Ok(())
     }
+
+    /// How many rows and rejects some indices hold.
+    async fn kinds(&self, pattern: &str) -> Result<LiveUsage, Failure> {
+        let body = json!({
+            "size": 0,
+            "track_total_hits": false,
+            "aggs": {"kinds": {"terms": {"field": "kind", "size": 10}}},
+        });
+        let answer = self.send(Method::Post, &format!("{pattern}/_search"), Some(&body)).await?;
+        Ok(counted(&answer.read::<Value>()?))
+    }
+}
+
+/// Rows and rejects in the answer to a search that has counted kinds of records; none, where there is no index yet.
+fn counted(answer: &Value) -> LiveUsage {
+    let buckets = answer["aggregations"]["kinds"]["buckets"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of = |kind: &str| {
+        let bucket = buckets.iter().find(|bucket| bucket["key"] == kind);
+        bucket.and_then(|bucket| bucket["doc_count"].as_u64()).unwrap_or(0)
+    };
+    LiveUsage { rows: of("row"), rejects: of("reject"), bytes: 0 }
 }
 
 /// Indices in a path.
@@ -217,4 +246,24 @@ pub(crate) fn aliases(indices: &[IndexRef]) -> String {
 /// Indices in portions that a path can name.
 pub(crate) fn portions<T>(indices: &[T]) -> impl Iterator<Item = &[T]> {
     indices.chunks(NAMED_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_rejects_are_counted_by_kind() {
+        let bucket = |kind: &str, count: u64| json!({"key": kind, "doc_count": count});
+        let answer = |buckets: Value| json!({"took": 1, "aggregations": {"kinds": {"buckets": buckets}}});
+        let usage = |rows, rejects| LiveUsage { rows, rejects, bytes: 0 };
+        let all = answer(json!([bucket("reject", 70), bucket("row", 20), bucket("filtered", 5)]));
+        for (answer, wanted) in [
+            (all, usage(20, 70)),
+            (answer(json!([bucket("filtered", 5)])), usage(0, 0)),
+            (json!({"took": 1, "hits": {"hits": []}}), usage(0, 0)),
+        ] {
+            assert_eq!(counted(&answer), wanted, "{answer}");
+        }
+    }
 }

@@ -16,8 +16,10 @@
 //! addresses an index that was deleted, or replaced by another of its name, is told so, and no write makes one by itself.
 
 mod aggregate;
+mod blocks;
 mod bulk;
 mod cache;
+mod calls;
 mod client;
 mod cluster;
 mod counts;
@@ -39,6 +41,7 @@ mod url;
 mod view;
 mod whole;
 
+pub use calls::{Call, CallOutcome, Calls, NoCalls};
 pub use failure::Failure;
 pub use url::{OpenSearchUrl, UrlError};
 pub use view::{OpenSearchView, OpenSearchViewSettings};

@@ -1,6 +1,7 @@
 //! Which columns are searched, and as what. A searched field narrows down what is read and never decides: what it can't hold
 //! is named in the document's `unindexed`, and every query lets such documents through (H8).
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
@@ -74,27 +75,27 @@ impl Searched {
         if values.is_null(row) {
             return false;
         }
-        let text = match self {
-            Self::Long => values.as_primitive::<Int64Type>().value(row).to_string(),
+        let written = match self {
+            Self::Long => write!(to, "{}", values.as_primitive::<Int64Type>().value(row)),
             Self::Date => match values.as_primitive::<Int64Type>().value(row) {
                 millis if millis.unsigned_abs() > MILLIS_MAX.unsigned_abs() => return false,
-                millis => millis.to_string(),
+                millis => write!(to, "{millis}"),
             },
             Self::Double => match values.as_primitive::<Float64Type>().value(row) {
                 // the shortest text that is read as the same number
-                value if value.is_finite() => format!("{value:?}"),
+                value if value.is_finite() => write!(to, "{value:?}"),
                 _ => return false,
             },
-            Self::Boolean => values.as_boolean().value(row).to_string(),
+            Self::Boolean => write!(to, "{}", values.as_boolean().value(row)),
             Self::Keyword => {
                 let text = values.as_string::<i32>().value(row);
                 if text.len() > TEXT_MAX {
                     return false;
                 }
-                Value::from(text).to_string()
+                serde_json::to_writer(to, text).map_err(std::io::Error::from)
             }
         };
-        to.extend_from_slice(text.as_bytes());
+        written.expect("memory takes all bytes");
         true
     }
 }

@@ -1,5 +1,7 @@
 //! A moment of a view: floors, positions and indices as they were. Rows below a position never change, so the moment needs
-//! no copy of them; its indices stay for as long as it does, and each read compares their ids afterwards (H6).
+//! no copy of them; its indices stay for as long as it does, and each read compares their ids afterwards (H6). A position and
+//! the ids of the indices that its rows are in stand in one document: so no position of one epoch is ever read with rows of
+//! another, and nobody needs to compare epochs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,7 +78,6 @@ impl Drop for Pinned {
 /// See the module's text.
 pub(crate) struct OpenSearchPin {
     pinned: Arc<Pinned>,
-    epoch: String,
     ranges: BTreeMap<LogPartition, LiveRange>,
 }
 
@@ -89,11 +90,9 @@ impl OpenSearchPin {
     ) -> Self {
         let range = |state: &PartitionState| LiveRange { floor: state.floor, visible: state.visible };
         let ranges = states.iter().map(|(partition, state)| (partition.clone(), range(state))).collect();
-        let epochs: u64 = states.values().map(|state| state.epoch).sum();
-        let epoch = format!("{}.{epochs}", handle.uuid);
         let indices = states.values().flat_map(|state| state.indices.values());
         let leases = indices.map(|index| cluster.leases.hold(&index.name)).collect();
-        Self { pinned: Arc::new(Pinned { cluster, handle, states, leases }), epoch, ranges }
+        Self { pinned: Arc::new(Pinned { cluster, handle, states, leases }), ranges }
     }
 }
 
@@ -102,10 +101,6 @@ impl LivePin for OpenSearchPin {
     fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
         let some = self.pinned.states.iter().filter(|(_, state)| !state.lost.is_empty());
         some.map(|(partition, state)| (partition.clone(), state.lost.clone())).collect()
-    }
-
-    fn epoch(&self) -> &str {
-        &self.epoch
     }
 
     fn schema(&self) -> SchemaRef {
@@ -149,9 +144,6 @@ impl fmt::Debug for Pinned {
 
 impl fmt::Debug for OpenSearchPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenSearchPin")
-            .field("epoch", &self.epoch)
-            .field("ranges", &self.ranges)
-            .finish_non_exhaustive()
+        f.debug_struct("OpenSearchPin").field("ranges", &self.ranges).finish_non_exhaustive()
     }
 }

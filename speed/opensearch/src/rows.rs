@@ -95,7 +95,7 @@ impl Cluster {
     ) -> Result<Option<PartitionState>, BulkError> {
         let partition = &batch.partition;
         let made = self.made(handle, batch, state.visible).await?;
-        let mut usage = LiveUsage { rows: made.len() as u64, bytes: 0 };
+        let mut usage = taken(batch, state.visible, made.len());
         for (start, documents) in by_index(handle, made) {
             let index = match state.indices.get(&start) {
                 Some(index) => index.clone(),
@@ -260,6 +260,14 @@ fn mended<'a>(state: &PartitionState, range: u64, uuid: impl Fn(&str) -> Option<
     })
 }
 
+/// What so many documents are that were made of a batch from offset `from` on; their bytes are not known yet.
+fn taken(batch: &LiveBatch, from: u64, documents: usize) -> LiveUsage {
+    let rejects = batch.rejects.iter().filter(|reject| reject.offset >= from).count();
+    let filtered = batch.filtered.iter().filter(|offset| **offset >= from).count();
+    let rows = documents.saturating_sub(rejects + filtered);
+    LiveUsage { rows: rows as u64, rejects: rejects as u64, bytes: 0 }
+}
+
 /// Documents in order of offset, by the offset from which on their index holds rows.
 fn by_index(handle: &Handle, documents: Vec<Document>) -> BTreeMap<u64, Vec<Document>> {
     let mut all: BTreeMap<u64, Vec<Document>> = BTreeMap::new();
@@ -271,8 +279,34 @@ fn by_index(handle: &Handle, documents: Vec<Document>) -> BTreeMap<u64, Vec<Docu
 
 #[cfg(test)]
 mod tests {
+    use tidemark_shared::reject::{Reason, Reject};
+
     use super::*;
     use crate::state::IndexRef;
+
+    #[test]
+    fn rejects_are_no_rows() {
+        let offsets = |range: std::ops::Range<u64>| {
+            range.map(|offset| Reject {
+                offset,
+                reason: Reason::BadJson,
+                column: None,
+                message: String::new(),
+                bytes: Default::default(),
+            })
+        };
+        let batch = LiveBatch {
+            partition: "t/0".parse().unwrap(),
+            range: 0..20,
+            rows: Vec::new(),
+            rejects: offsets(3..9).collect(),
+            filtered: vec![9, 12],
+            lost: Vec::new(),
+        };
+        assert_eq!(taken(&batch, 0, 20), LiveUsage { rows: 12, rejects: 6, bytes: 0 });
+        assert_eq!(taken(&batch, 8, 12), LiveUsage { rows: 9, rejects: 1, bytes: 0 });
+        assert_eq!(taken(&batch, 13, 7), LiveUsage { rows: 7, rejects: 0, bytes: 0 });
+    }
 
     #[test]
     fn a_position_steps_back_to_the_first_index_that_is_lost() {

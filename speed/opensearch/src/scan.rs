@@ -1,8 +1,7 @@
 //! Rows into a plan: several streams side by side, each a few requests ahead of its reader, block by block.
 //!
-//! A block is a range of so few offsets that one request yields all of its rows. More than one block of an index are read
-//! from a point in time, whose index is compared once, after it was opened; a single one is read as it is and compared then
-//! (H6).
+//! More than one block ([`crate::blocks`]) of an index are read from a point in time, whose index is compared once, after it was
+//! opened; a single one is read as it is and compared then (H6).
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -24,15 +23,17 @@ use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemark_shared::error::chain;
+use tidemark_shared::live::narrowed;
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::telemetry::{SPANS, number};
 use tokio::sync::OnceCell;
 use tracing::{Instrument as _, Span, info_span};
 
+use crate::blocks::{Block, blocks, cut};
 use crate::cache::{BlockKey, rows_in};
 use crate::client::Answer;
 use crate::cluster::Cluster;
-use crate::counts::{check_whole, in_range};
+use crate::counts::{check_complete, in_range};
 use crate::failure::{Failure, failed};
 use crate::filter;
 use crate::pin::{Piece, Pinned};
@@ -65,12 +66,13 @@ pub(crate) fn plan(
     };
     let settings = &pinned.cluster.settings;
     let block = settings.block_offsets.clamp(1, HITS_MAX);
-    let pieces = ranges.iter().flat_map(|(partition, range)| pinned.pieces(partition, range));
-    let blocks: Vec<Piece> = pieces.flat_map(|piece| blocks(&piece, block)).collect();
+    let ranges = narrowed(ranges, filters);
+    let each = ranges.iter().flat_map(|(partition, ranges)| ranges.iter().map(move |range| (partition, range)));
+    let blocks = blocks(each.flat_map(|(partition, range)| pinned.pieces(partition, range)), block);
     let parts = if limit.is_some() { 1 } else { settings.scan_parts.clamp(1, blocks.len().max(1)) };
     let filters: Arc<[Value]> = filter::queries(filters, &pinned.handle.mapping).into();
     let span = Span::current();
-    let part = |blocks: &[Piece]| -> Arc<dyn PartitionStream> {
+    let part = |blocks: &[Block]| -> Arc<dyn PartitionStream> {
         Arc::new(Part {
             pinned: Arc::clone(pinned),
             blocks: blocks.to_vec(),
@@ -89,17 +91,6 @@ pub(crate) fn plan(
     Ok(Arc::new(StreamingTableExec::try_new(Arc::clone(&schema), all, None, [], false, limit)?))
 }
 
-/// A piece in blocks that begin at multiples of `block`, but for the first.
-fn blocks(piece: &Piece, block: u64) -> Vec<Piece> {
-    let (mut blocks, mut start) = (Vec::new(), piece.range.start);
-    while start < piece.range.end {
-        let end = piece.range.end.min((start / block + 1) * block);
-        blocks.push(Piece { range: start..end, ..piece.clone() });
-        start = end;
-    }
-    blocks
-}
-
 /// Offsets of a piece whose rows are not in memory.
 pub(crate) fn missing(pinned: &Pinned, piece: &Piece) -> u64 {
     let block = pinned.cluster.settings.block_offsets.clamp(1, HITS_MAX);
@@ -108,7 +99,7 @@ pub(crate) fn missing(pinned: &Pinned, piece: &Piece) -> u64 {
         let held = held.filter(|held| held.start <= part.range.start).map_or(part.range.start, |held| held.end);
         part.range.end.saturating_sub(held.max(part.range.start))
     };
-    blocks(piece, block).into_iter().map(missing).sum()
+    cut(piece, block).into_iter().map(missing).sum()
 }
 
 /// Under what the block of a piece is kept in memory.
@@ -120,7 +111,7 @@ fn key(piece: &Piece, block: u64) -> BlockKey {
 #[derive(Debug)]
 struct Part {
     pinned: Arc<Pinned>,
-    blocks: Vec<Piece>,
+    blocks: Vec<Block>,
     block: u64,
     projection: Option<Vec<usize>>,
     schema: SchemaRef,
@@ -137,7 +128,7 @@ impl PartitionStream for Part {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut of_index: HashMap<String, (usize, Arc<PointInTime>)> = HashMap::new();
-        for piece in &self.blocks {
+        for Block { piece, .. } in &self.blocks {
             let (count, _) = of_index.entry(piece.index.name.clone()).or_insert_with(|| {
                 let (cluster, index) = (Arc::clone(&self.pinned.cluster), piece.index.clone());
                 (0, Arc::new(PointInTime { cluster, index, id: OnceCell::new() }))
@@ -154,9 +145,9 @@ impl PartitionStream for Part {
             span: self.span.clone(),
             points: points.collect(),
         });
-        let read = move |piece: Piece| {
+        let read = move |block: Block| {
             let reader = Arc::clone(&reader);
-            async move { reader.read(&piece).await.map_err(told) }
+            async move { reader.read(&block).await.map_err(told) }
         };
         let ahead = if self.limit.is_some() { 1 } else { AHEAD };
         let batches = futures::stream::iter(self.blocks.clone()).map(read).buffered(ahead);
@@ -225,7 +216,8 @@ struct Fields<'a> {
 
 impl Reader {
     /// The rows of a block, with the columns that are wanted.
-    async fn read(&self, piece: &Piece) -> Result<RecordBatch, Failure> {
+    async fn read(&self, block: &Block) -> Result<RecordBatch, Failure> {
+        let piece = &block.piece;
         let cache = &self.pinned.cluster.cache;
         let key = key(piece, self.block);
         let known = cache.get(&key).filter(|(known, _)| known.start <= piece.range.start);
@@ -234,8 +226,9 @@ impl Reader {
         {
             return self.projected(&rows_in(rows, &piece.range), piece);
         }
-        if !self.filters.is_empty() || self.limit.is_some() {
-            let rows = self.fetch(piece, &piece.range).await?;
+        let filters: Vec<Value> = self.filters.iter().cloned().chain(block.between()).collect();
+        if !filters.is_empty() || self.limit.is_some() {
+            let rows = self.fetch(piece, &piece.range, &filters).await?;
             return self.projected(&rows, piece);
         }
         if self.projection.as_ref().is_some_and(Vec::is_empty) {
@@ -245,11 +238,11 @@ impl Reader {
         let (range, rows) = match known {
             // Only what is new.
             Some((known, rows)) if known.end > piece.range.start => {
-                let more = self.fetch(piece, &(known.end..piece.range.end)).await?;
+                let more = self.fetch(piece, &(known.end..piece.range.end), &[]).await?;
                 let rows = concat_batches(self.pinned.handle.exact.read(), [&rows, &more]);
                 (known.start..piece.range.end, rows.map_err(|error| corrupt(&piece.index, error))?)
             }
-            _ => (piece.range.clone(), self.fetch(piece, &piece.range).await?),
+            _ => (piece.range.clone(), self.fetch(piece, &piece.range, &[]).await?),
         };
         cache.put(key, range, rows.clone());
         self.projected(&rows_in(&rows, &piece.range), piece)
@@ -272,12 +265,12 @@ impl Reader {
             .map_err(|error| corrupt(&piece.index, error))
     }
 
-    /// The rows of `range`, all columns; of few offsets at a time where they are large.
-    async fn fetch(&self, piece: &Piece, range: &Range<u64>) -> Result<RecordBatch, Failure> {
+    /// The rows of `range` that pass `filters`, all columns; of few offsets at a time where they are large.
+    async fn fetch(&self, piece: &Piece, range: &Range<u64>, filters: &[Value]) -> Result<RecordBatch, Failure> {
         let exact = &self.pinned.handle.exact;
         let (mut todo, mut parts) = (vec![range.clone()], Vec::new());
         while let Some(range) = todo.pop() {
-            let answer = match self.search(piece, self.query(&range)).await {
+            let answer = match self.search(piece, self.query(&range, filters)).await {
                 Err(Failure::TooLarge { .. }) if range.end - range.start > 1 => {
                     let middle = range.start + (range.end - range.start) / 2;
                     todo.extend([middle..range.end, range.start..middle]);
@@ -305,12 +298,12 @@ impl Reader {
         }
     }
 
-    fn query(&self, range: &Range<u64>) -> Value {
+    fn query(&self, range: &Range<u64>, filters: &[Value]) -> Value {
         let hits = range.end - range.start;
         let size = self.limit.map_or(hits, |limit| hits.min(limit as u64));
         json!({
             "size": size,
-            "query": self.matching(range),
+            "query": matching(range, filters),
             "sort": [{"offset": "asc"}],
             "_source": false,
             "docvalue_fields": ["exact"],
@@ -318,15 +311,9 @@ impl Reader {
         })
     }
 
-    fn matching(&self, range: &Range<u64>) -> Value {
-        let mut all = vec![json!({"term": {"kind": "row"}}), in_range(range)];
-        all.extend(self.filters.iter().cloned());
-        json!({"bool": {"filter": all}})
-    }
-
     /// How many rows a block has.
     async fn count(&self, piece: &Piece) -> Result<usize, Failure> {
-        let body = json!({"size": 0, "track_total_hits": true, "query": self.matching(&piece.range)});
+        let body = json!({"size": 0, "track_total_hits": true, "query": matching(&piece.range, &[])});
         let answer = self.search(piece, body).await?;
         let found: Value = answer.parsed()?;
         let count = found["hits"]["total"]["value"].as_u64().and_then(|count| usize::try_from(count).ok());
@@ -353,11 +340,18 @@ impl Reader {
         };
         body["pit"] = json!({"id": point.opened().await?, "keep_alive": KEEP_ALIVE});
         let answer = cluster.send(Method::Post, "_search?allow_partial_search_results=false", Some(&body)).await?;
-        match check_whole(&answer) {
+        match check_complete(&answer) {
             Err(Failure::Refused { status: 404, .. }) => Err(Failure::Lost { index: piece.index.name.clone() }),
             checked => checked.map(|()| answer),
         }
     }
+}
+
+/// The query for the rows of a range that pass `filters`.
+fn matching(range: &Range<u64>, filters: &[Value]) -> Value {
+    let mut all = vec![json!({"term": {"kind": "row"}}), in_range(range)];
+    all.extend(filters.iter().cloned());
+    json!({"bool": {"filter": all}})
 }
 
 impl PointInTime {

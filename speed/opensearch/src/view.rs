@@ -13,6 +13,7 @@ use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, 
 use tidemark_shared::position::{Coverage, LogPartition};
 
 use crate::cache::Cache;
+use crate::calls::{Calls, NoCalls};
 use crate::client::Client;
 use crate::cluster::{Cluster, Handle, lock};
 use crate::failure::failed;
@@ -76,7 +77,20 @@ impl OpenSearchView {
         ambient: Arc<dyn Ambient>,
         settings: OpenSearchViewSettings,
     ) -> Result<Self, LiveError> {
-        let client = Client::new(url, settings.timeout);
+        Self::with_calls(url, ambient, settings, Arc::new(NoCalls))
+    }
+
+    /// The same, where `calls` is told of each request.
+    ///
+    /// # Errors
+    /// [`LiveError::Backend`] if no client can be made.
+    pub fn with_calls(
+        url: &OpenSearchUrl,
+        ambient: Arc<dyn Ambient>,
+        settings: OpenSearchViewSettings,
+        calls: Arc<dyn Calls>,
+    ) -> Result<Self, LiveError> {
+        let client = Client::new(url, settings.timeout, calls);
         let client = client.map_err(|error| LiveError::backend("make a client", error.to_string()))?;
         let cache = Cache::new(settings.cache_bytes_max);
         let (prefix, leases) = (url.prefix.clone(), Leases::default());

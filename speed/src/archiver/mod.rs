@@ -21,12 +21,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::log::{Log, Partitions, ReadLimits, Retention, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::segment::Archive;
 
-use crate::retry::may_heal;
+use crate::trouble::{Trouble, Troubles};
 use partition::Partition;
 
 /// How an [`Archiver`] behaves.
@@ -90,10 +89,8 @@ pub struct ArchiverStatus {
     pub segments: u64,
     /// Offsets that left the log before they were archived, as far as this archiver met them.
     pub lost: Vec<Range<u64>>,
-    /// Why the partition has stopped, or what the last attempt failed for.
-    pub error: Option<String>,
-    /// True if it goes on only after a restart.
-    pub stopped: bool,
+    /// What keeps the partition from going on.
+    pub trouble: Option<Trouble>,
 }
 
 /// Archives one incarnation of a topic for a dataset.
@@ -105,7 +102,9 @@ pub struct Archiver {
     source: Source,
     settings: ArchiverSettings,
     partitions: Mutex<BTreeMap<u32, Arc<tokio::sync::Mutex<Partition>>>>,
+    /// Without the troubles.
     status: Mutex<BTreeMap<LogPartition, ArchiverStatus>>,
+    troubles: Troubles,
     /// Bytes gathered for all partitions together.
     gathered: AtomicUsize,
     /// Those that nobody else is to archive.
@@ -126,8 +125,8 @@ impl Archiver {
     ) -> Result<Self, ArchiverError> {
         let source = archive.source(&topic).await?.source;
         let (partitions, status) = (Mutex::default(), Mutex::default());
-        let (gathered, own) = (AtomicUsize::new(0), Mutex::new(Partitions::All));
-        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, gathered, own })
+        let (troubles, gathered, own) = (Troubles::default(), AtomicUsize::new(0), Mutex::new(Partitions::All));
+        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, troubles, gathered, own })
     }
 
     /// Leaves partitions to other archivers: what was gathered of them is theirs to read again. [`Archiver::run`] does so by its
@@ -137,9 +136,6 @@ impl Archiver {
         let known: Vec<u32> = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
         for number in known.into_iter().filter(|number| !self.owns(*number)) {
             self.let_go(number).await;
-            if let Some(status) = self.statuses().get_mut(&self.log_partition(number)) {
-                (status.error, status.stopped) = (None, false);
-            }
         }
     }
 
@@ -245,7 +241,11 @@ impl Archiver {
     /// How far each partition is that was looked at.
     #[must_use]
     pub fn status(&self) -> BTreeMap<LogPartition, ArchiverStatus> {
-        self.statuses().clone()
+        let mut all = self.statuses().clone();
+        for (partition, status) in &mut all {
+            status.trouble = self.troubles.of(partition);
+        }
+        all
     }
 
     fn statuses(&self) -> MutexGuard<'_, BTreeMap<LogPartition, ArchiverStatus>> {
@@ -271,22 +271,14 @@ impl Archiver {
         partition: u32,
         outcome: Result<ArchiverStep, ArchiverError>,
     ) -> Result<ArchiverStep, ArchiverError> {
+        let partition = self.log_partition(partition);
+        self.troubles.note(&partition, &outcome);
         let mut all = self.statuses();
-        let status = all.entry(self.log_partition(partition)).or_default();
+        let status = all.entry(partition).or_default();
         match &outcome {
-            Ok(ArchiverStep::Lost(range)) => {
-                status.lost.push(range.clone());
-                status.error = None;
-            }
-            Ok(step) => {
-                status.segments += u64::from(matches!(step, ArchiverStep::Sealed(..)));
-                status.error = None;
-            }
-            Err(ArchiverError::Stopped { .. }) => {}
-            Err(error) => {
-                status.error = Some(tidemark_shared::error::chain(error));
-                status.stopped = !may_heal(error.kind());
-            }
+            Ok(ArchiverStep::Lost(range)) => status.lost.push(range.clone()),
+            Ok(ArchiverStep::Sealed(..)) => status.segments += 1,
+            Ok(_) | Err(_) => {}
         }
         outcome
     }

@@ -5,14 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::log::{Fetched, LogError, OffsetRecord, Retention};
 use tidemark_shared::segment::{PutSegment, Segment};
 use tidemark_shared::telemetry::{self, SPANS};
 use tracing::field::Empty;
 use tracing::{Instrument as _, info_span};
-
-use crate::retry::may_heal;
 
 use super::{Archiver, ArchiverError, ArchiverStep, Gathered, Seal, seal};
 
@@ -32,8 +29,6 @@ pub(super) struct Partition {
     since: Option<DateTime<Utc>>,
     /// Up to where the archive is known to be durable, and its log's records may go.
     durable: u64,
-    /// Why nothing is done any more.
-    stopped: Option<String>,
 }
 
 impl Partition {
@@ -61,8 +56,9 @@ impl Archiver {
     pub(super) async fn step_until(&self, number: u32, asked: Option<u64>) -> Result<ArchiverStep, ArchiverError> {
         let slot = self.partition(number);
         let mut partition = slot.lock().await;
-        if let Some(reason) = partition.stopped.clone() {
-            return Err(ArchiverError::Stopped { partition: self.log_partition(number), reason });
+        let name = self.log_partition(number);
+        if let Some(reason) = self.troubles.stopped(&name) {
+            return Err(ArchiverError::Stopped { partition: name, reason });
         }
         if partition.archived.is_none() {
             self.find_end(number, &mut partition).await?;
@@ -70,10 +66,9 @@ impl Archiver {
         let outcome = self.advance(number, &mut partition, asked).await;
         self.count(&mut partition);
         if let Err(error) = &outcome
-            && !may_heal(error.kind())
+            && self.troubles.stop(&name, error)
         {
-            tracing::error!(partition = %self.log_partition(number), %error, "archiving has stopped");
-            partition.stopped = Some(error.to_string());
+            tracing::error!(partition = %name, %error, "archiving has stopped");
         }
         outcome
     }
@@ -258,6 +253,7 @@ impl Archiver {
         let slot = self.partition(number);
         let mut partition = slot.lock().await;
         partition.forget();
+        self.troubles.forget(&self.log_partition(number));
         self.count(&mut partition);
     }
 

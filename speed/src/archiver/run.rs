@@ -8,7 +8,7 @@ use tidemark_shared::log::{LogError, Position, Share};
 use tokio_util::sync::CancellationToken;
 
 use super::{Archiver, ArchiverError, ArchiverStep};
-use crate::retry::{Retries, may_heal};
+use crate::retry::{self, Retries, may_heal};
 
 /// Steps of a partition after which the others are looked at again.
 const ROUND_STEPS_MAX: usize = 8;
@@ -123,5 +123,5 @@ pub(super) fn is_topic_gone(error: &ArchiverError) -> bool {
 
 /// True for failures after which no partition can go on.
 fn ends_all(error: &ArchiverError) -> bool {
-    is_topic_gone(error) || matches!(error, ArchiverError::Log(LogError::Closed))
+    matches!(error, ArchiverError::Log(error) if retry::ends_all(error))
 }

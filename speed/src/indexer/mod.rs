@@ -22,7 +22,6 @@ use std::time::Duration;
 use serde::Serialize;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::counts::Totals;
-use tidemark_shared::error::ErrorKind as _;
 use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::{Log, Partitions, ReadLimits, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
@@ -33,7 +32,7 @@ use tokio::sync::Notify;
 
 use crate::freshness::{Ages, Freshness};
 use crate::pressure::Pressure;
-use crate::retry::may_heal;
+use crate::trouble::{Trouble, Troubles};
 use partition::Partition;
 
 /// How an [`Indexer`] behaves.
@@ -119,10 +118,8 @@ pub struct IndexerStatus {
     pub lag: u64,
     /// Age of the newest visible record if there is a lag, in milliseconds; 0 otherwise.
     pub lag_ms: u64,
-    /// What the last attempt failed for.
-    pub error: Option<String>,
-    /// True if it goes on only after a restart.
-    pub stopped: bool,
+    /// What keeps it from going on.
+    pub trouble: Option<Trouble>,
     /// True if this indexer keeps it up.
     pub own: bool,
 }
@@ -147,17 +144,12 @@ pub struct Indexer {
     partitions: Mutex<BTreeMap<LogPartition, Arc<tokio::sync::Mutex<Partition>>>>,
     /// Those that it works on, from where the view is.
     resumed: Mutex<BTreeSet<LogPartition>>,
-    failures: Mutex<BTreeMap<LogPartition, Failure>>,
+    troubles: Troubles,
     newest_ms: Mutex<BTreeMap<LogPartition, i64>>,
     /// Told when a view stands further back than a partition that may be waiting for more.
     stepped_back: Notify,
     ages: Mutex<Ages>,
     totals: Mutex<Totals>,
-}
-
-struct Failure {
-    error: String,
-    stopped: bool,
 }
 
 impl Indexer {
@@ -179,7 +171,7 @@ impl Indexer {
             coverage,
             partitions: Mutex::default(),
             resumed: Mutex::default(),
-            failures: Mutex::default(),
+            troubles: Troubles::default(),
             newest_ms: Mutex::default(),
             stepped_back: Notify::new(),
             ages: Mutex::default(),
@@ -277,19 +269,7 @@ impl Indexer {
     /// [`IndexerError`]. After one that nothing heals, as [`IndexerError::LogBehind`], the partition stays stopped.
     pub async fn step(&self, partition: &LogPartition) -> Result<IndexerStep, IndexerError> {
         let outcome = self.step_inner(partition).await;
-        let mut failures = lock(&self.failures);
-        match &outcome {
-            Ok(_) => drop(failures.remove(partition)),
-            Err(IndexerError::Stopped { .. }) => {}
-            Err(error) => {
-                let stopped = !may_heal(error.kind());
-                let error = tidemark_shared::error::chain(error);
-                if stopped {
-                    tracing::error!(%partition, view = %self.parts.view, error, "indexing has stopped");
-                }
-                drop(failures.insert(partition.clone(), Failure { error, stopped }));
-            }
-        }
+        self.troubles.note(partition, &outcome);
         outcome
     }
 
@@ -309,15 +289,12 @@ impl Indexer {
             let lag = log_end.saturating_sub(visible);
             let newest = lock(&self.newest_ms).get(&partition).copied().filter(|_| lag > 0);
             let lag_ms = newest.map_or(0, |newest| u64::try_from(now.timestamp_millis() - newest).unwrap_or(0));
-            let failures = lock(&self.failures);
-            let failure = failures.get(&partition);
             let status = IndexerStatus {
                 log_end,
                 visible,
                 lag,
                 lag_ms,
-                error: failure.map(|failure| failure.error.clone()),
-                stopped: failure.is_some_and(|failure| failure.stopped),
+                trouble: self.troubles.of(&partition),
                 own: lock(&self.resumed).contains(&partition),
             };
             partitions.insert(partition.to_string(), status);

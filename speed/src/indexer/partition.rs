@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tidemark_shared::counts::Counts;
 use tidemark_shared::elsewhere::elsewhere;
-use tidemark_shared::error::ErrorKind as _;
+use tidemark_shared::error::chain;
 use tidemark_shared::live::{LiveBatch, LiveError};
 use tidemark_shared::log::{Fetched, OffsetRecord};
 use tidemark_shared::position::LogPartition;
@@ -16,7 +16,6 @@ use tracing::{Instrument as _, Span};
 
 use super::source::Archived;
 use super::{Indexer, IndexerError, IndexerStep, lock, spans};
-use crate::retry::may_heal;
 
 /// What is known of a partition between steps. All of it can be found again.
 #[derive(Debug, Default)]
@@ -28,7 +27,6 @@ pub(super) struct Partition {
     archived: Archived,
     /// A batch that was made and found no room.
     waiting: Option<Made>,
-    stopped: Option<String>,
 }
 
 impl Partition {
@@ -73,14 +71,15 @@ impl Indexer {
         let missing = || LiveError::Missing { view: self.parts.view.clone(), partition: Some(name.clone()) };
         let slot = slot.ok_or_else(missing)?;
         let mut partition = slot.lock().await;
-        if let Some(reason) = partition.stopped.clone() {
+        if let Some(reason) = self.troubles.stopped(name) {
             return Err(IndexerError::Stopped { partition: name.clone(), reason });
         }
         let outcome = self.advance(name, &mut partition).await;
         if let Err(error) = &outcome
-            && !may_heal(error.kind())
+            && self.troubles.stop(name, error)
         {
-            partition.stopped = Some(error.to_string());
+            let error = chain(error);
+            tracing::error!(partition = %name, view = %self.parts.view, error, "indexing has stopped");
         }
         outcome
     }

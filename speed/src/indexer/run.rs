@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_shared::error::ErrorKind as _;
-use tidemark_shared::log::{LogError, Partitions, Position, Share};
+use tidemark_shared::log::{Partitions, Position, Share};
 use tidemark_shared::position::LogPartition;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinSet};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Indexer, IndexerError, IndexerStep, lock};
-use crate::retry::{Retries, may_heal};
+use crate::retry::{self, Retries, may_heal};
 
 /// Longest wait for the log in one call: waiting costs nothing, and a call that never ends shows no sign of life.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -241,9 +241,9 @@ fn is_fatal(error: &IndexerError) -> bool {
 
 /// True for failures after which no partition can go on.
 fn ends_all(error: &IndexerError) -> bool {
-    matches!(
-        error,
-        IndexerError::ViewGone { .. }
-            | IndexerError::Log(LogError::Closed | LogError::Missing { .. } | LogError::Replaced { .. })
-    )
+    match error {
+        IndexerError::ViewGone { .. } => true,
+        IndexerError::Log(error) => retry::ends_all(error),
+        _ => false,
+    }
 }

@@ -20,7 +20,6 @@ use std::thread::available_parallelism;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
-use tidemark_shared::ambient::Ambient;
 use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId, lost_with};
 use tidemark_shared::position::{Coverage, LogPartition};
@@ -49,7 +48,6 @@ impl Default for MemoryViewSettings {
 
 /// Real-time views in memory.
 pub struct MemoryView {
-    ambient: Arc<dyn Ambient>,
     settings: MemoryViewSettings,
     state: Mutex<State>,
 }
@@ -61,7 +59,6 @@ struct State {
 }
 
 struct View {
-    epoch: Arc<str>,
     /// Of the rows as they are held; reads yield strings as views.
     schema: SchemaRef,
     partitions: BTreeMap<LogPartition, Arc<Held>>,
@@ -79,7 +76,11 @@ struct Held {
 
 impl Held {
     fn new(floor: u64, visible: u64, runs: Vec<Arc<Run>>, lost: Vec<Range<u64>>) -> Self {
-        let of = |run: &Arc<Run>| LiveUsage { rows: run.row_count() as u64, bytes: run.bytes };
+        let of = |run: &Arc<Run>| LiveUsage {
+            rows: run.row_count() as u64,
+            rejects: run.rejects.len() as u64,
+            bytes: run.bytes,
+        };
         let usage = runs.iter().map(of).fold(LiveUsage::default(), LiveUsage::plus);
         Self { range: LiveRange { floor, visible }, runs, lost, usage }
     }
@@ -89,10 +90,10 @@ impl Held {
 type Changed = Result<Option<Held>, LiveError>;
 
 impl MemoryView {
-    /// No views. `ambient` gives their epochs.
+    /// No views.
     #[must_use]
-    pub fn new(ambient: Arc<dyn Ambient>, settings: MemoryViewSettings) -> Self {
-        Self { ambient, settings, state: Mutex::default() }
+    pub fn new(settings: MemoryViewSettings) -> Self {
+        Self { settings, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,10 +122,7 @@ impl MemoryView {
         let State { views, usage } = &mut *state;
         let slot = views.get_mut(view).and_then(|found| found.partitions.get_mut(partition));
         let Some(slot) = slot.filter(|slot| Arc::ptr_eq(slot, seen)) else { return Ok(false) };
-        let after = LiveUsage {
-            rows: usage.rows - slot.usage.rows + next.usage.rows,
-            bytes: usage.bytes - slot.usage.bytes + next.usage.bytes,
-        };
+        let after = usage.without(slot.usage).plus(next.usage);
         if bounded && after.bytes > usage.bytes && after.bytes > self.settings.bytes_max {
             return Err(LiveError::Full { used: usage.bytes, max: self.settings.bytes_max });
         }
@@ -204,11 +202,10 @@ async fn off_runtime<T: Send + 'static>(
 impl LiveView for MemoryView {
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
         let mut state = self.lock();
-        let found = state.views.entry(view.clone()).or_insert_with(|| View {
-            epoch: self.ambient.unique_id().into(),
-            schema: Arc::clone(schema),
-            partitions: BTreeMap::new(),
-        });
+        let found = state
+            .views
+            .entry(view.clone())
+            .or_insert_with(|| View { schema: Arc::clone(schema), partitions: BTreeMap::new() });
         if found.schema != *schema {
             return Err(LiveError::Schema { view: view.clone() });
         }
@@ -251,10 +248,9 @@ impl LiveView for MemoryView {
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
         let state = self.lock();
         let Some(found) = state.views.get(view) else { return Ok(None) };
-        let (epoch, schema, partitions) =
-            (Arc::clone(&found.epoch), Arc::clone(&found.schema), found.partitions.clone());
+        let (schema, partitions) = (Arc::clone(&found.schema), found.partitions.clone());
         drop(state);
-        Ok(Some(Arc::new(MemoryPin::new(epoch, schema, partitions, self.settings.scan_parts))))
+        Ok(Some(Arc::new(MemoryPin::new(schema, partitions, self.settings.scan_parts))))
     }
 
     async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
@@ -271,8 +267,7 @@ impl LiveView for MemoryView {
         let mut state = self.lock();
         let Some(closed) = state.views.remove(view) else { return Ok(()) };
         for held in closed.partitions.values() {
-            state.usage.rows -= held.usage.rows;
-            state.usage.bytes -= held.usage.bytes;
+            state.usage = state.usage.without(held.usage);
         }
         drop(state);
         Ok(())
@@ -287,7 +282,7 @@ impl LiveView for MemoryView {
     }
 
     fn limit(&self) -> Option<LiveUsage> {
-        Some(LiveUsage { rows: u64::MAX, bytes: self.settings.bytes_max })
+        Some(LiveUsage { rows: u64::MAX, rejects: u64::MAX, bytes: self.settings.bytes_max })
     }
 }
 

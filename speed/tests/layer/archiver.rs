@@ -8,18 +8,18 @@ use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings, Archiv
 use tidemark_testing::faulty::{Call, Fault, Rule};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, name, order};
+use super::support::{World, name, order, until};
 
-fn small() -> ArchiverSettings {
+pub(super) fn small() -> ArchiverSettings {
     ArchiverSettings { segment_records_max: 10, ..ArchiverSettings::default() }
 }
 
-async fn archiver(world: &World, settings: ArchiverSettings) -> Archiver {
+pub(super) async fn archiver(world: &World, settings: ArchiverSettings) -> Archiver {
     Archiver::open(world.log(), world.archive(), world.topic.clone(), world.ambient(), settings).await.unwrap()
 }
 
 /// Checks that the archive of partition 0 holds orders 0 to `end` at their offsets, but for lost ranges.
-async fn check_archive(world: &World, end: u64, lost: &[std::ops::Range<u64>]) {
+pub(super) async fn check_archive(world: &World, end: u64, lost: &[std::ops::Range<u64>]) {
     let (archive, partition) = (world.archive(), name(0));
     assert_eq!(archive.end(&partition, 0).await.unwrap(), Some(end));
     let (mut offsets, mut said) = (Vec::new(), Vec::new());
@@ -178,23 +178,6 @@ async fn h1_what_left_the_log_unarchived_is_marked_as_lost() {
 }
 
 #[tokio::test]
-async fn a_log_that_lost_its_end_stops_the_partition() {
-    let world = World::new(2).await;
-    let archiver = archiver(&world, small()).await;
-    world.produce(0, 0..20).await;
-    archiver.flush().await.unwrap();
-    world.log.lose_end(&world.topic, 0, 12).unwrap();
-    let error = archiver.step(0).await.unwrap_err();
-    assert!(matches!(error, ArchiverError::LogBehind { archived: 20, log_end: 12, .. }), "{error:?}");
-    world.produce(0, 12..40).await;
-    let error = archiver.step(0).await.unwrap_err();
-    assert!(matches!(error, ArchiverError::Stopped { .. }), "other records came under known offsets: {error:?}");
-    assert!(archiver.status()[&name(0)].stopped);
-    world.produce(1, 0..1).await;
-    assert_eq!(archiver.step(1).await.unwrap(), ArchiverStep::Gathered(1));
-}
-
-#[tokio::test]
 async fn the_log_lets_go_of_what_is_archived_and_of_no_more() {
     let world = World::new(1).await;
     let retention = Retention { age_max: None, bytes_max: Some(0) };
@@ -209,27 +192,6 @@ async fn the_log_lets_go_of_what_is_archived_and_of_no_more() {
     check_archive(&world, 15, &[]).await;
 }
 
-/// What can't be made durable stays in the log.
-#[tokio::test]
-async fn the_log_keeps_what_could_not_be_synced() {
-    let world = World::new(1).await;
-    let retention = Retention { age_max: None, bytes_max: Some(0) };
-    world.produce(0, 0..5).await;
-    archiver(&world, small()).await.flush().await.unwrap();
-    let origin = world.folder.path().join("raw/orders/stream/orders/origin/0.json");
-    let archiver = archiver(&world, ArchiverSettings { retention, ..small() }).await;
-    world.produce(0, 5..20).await;
-    let kept = std::fs::read(&origin).unwrap();
-    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(5..20, Seal::Size));
-    assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 20);
-    world.produce(0, 20..40).await;
-    std::fs::remove_file(&origin).unwrap();
-    archiver.step(0).await.unwrap_err();
-    assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 20, "records went that are not durable");
-    std::fs::write(&origin, kept).unwrap();
-    check_archive(&world, 40, &[]).await;
-}
-
 #[tokio::test]
 async fn running_archives_and_stops_when_it_is_told_to() {
     let world = World::new(2).await;
@@ -239,10 +201,8 @@ async fn running_archives_and_stops_when_it_is_told_to() {
     let (running, token) = (Arc::clone(&archiver), cancel.clone());
     tasks.spawn(async move { running.run(&Share::default(), &token).await });
     world.produce(0, 0..30).await;
-    // sealed by a run that is woken by the log
-    while world.archive().end(&name(0), 0).await.unwrap() != Some(30) {
-        tokio::task::yield_now().await;
-    }
+    // sealed by a run that is woken by the log; fewer than ten, which came late, may wait for more
+    until(async || world.archive().end(&name(0), 0).await.unwrap() >= Some(21)).await;
     world.produce(0, 30..33).await;
     cancel.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
@@ -256,10 +216,10 @@ async fn running_archives_and_stops_when_it_is_told_to() {
 async fn offsets_without_records_are_archived_too() {
     let world = World::new(1).await;
     let archiver = archiver(&world, small()).await;
-    world.log.skip(&world.topic, 0, 50).unwrap();
+    world.skip(0, 50).await;
     let marker = Routed { partition: 0, record: Record::default() };
     world.log.append(&world.topic, vec![marker], None).await.unwrap();
-    world.log.skip(&world.topic, 0, 3).unwrap();
+    world.skip(0, 3).await;
     assert_eq!(archiver.flush().await.unwrap().end(&name(0)), 54);
     assert_eq!(world.archive().end(&name(0), 0).await.unwrap(), Some(54));
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_shared::live::{LiveUsage, LiveView, ViewId};
+use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::{Log, Retention, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
@@ -13,21 +13,16 @@ use tidemark_shared::segment::Segment;
 use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::archiver::{Archiver, ArchiverSettings};
 use tidemark_speed::indexer::{Indexer, IndexerError, IndexerParts, IndexerSettings, IndexerStep};
-use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
-use tidemark_speed::pressure::{Level, Pressure};
+use tidemark_speed::pressure::Pressure;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, definition, name};
+use super::support::{World, definition, name, until};
 
-fn view() -> ViewId {
+pub(super) fn view() -> ViewId {
     ViewId { dataset: "orders".to_owned(), generation: "g1".to_owned() }
 }
 
-fn memory(world: &World, bytes_max: u64) -> Arc<dyn LiveView> {
-    Arc::new(MemoryView::new(world.ambient(), MemoryViewSettings { bytes_max, scan_parts: 2 }))
-}
-
-fn parts(world: &World, live: &Arc<dyn LiveView>) -> IndexerParts {
+pub(super) fn parts(world: &World, live: &Arc<dyn LiveView>) -> IndexerParts {
     IndexerParts {
         log: world.log(),
         topic: world.topic.clone(),
@@ -41,11 +36,11 @@ fn parts(world: &World, live: &Arc<dyn LiveView>) -> IndexerParts {
     }
 }
 
-async fn open(parts: IndexerParts, coverage: Coverage) -> Indexer {
+pub(super) async fn open(parts: IndexerParts, coverage: Coverage) -> Indexer {
     Indexer::open(parts, coverage, IndexerSettings::default()).await.unwrap()
 }
 
-async fn catch_up(indexer: &Indexer, partition: u32) {
+pub(super) async fn catch_up(indexer: &Indexer, partition: u32) {
     while indexer.step(&name(partition)).await.unwrap() != IndexerStep::Idle {}
 }
 
@@ -56,7 +51,7 @@ async fn archive_all(world: &World) {
 }
 
 /// Checks floor and visible position of partition 0 and the counts above `from`, of offsets that are order numbers.
-async fn check(live: &Arc<dyn LiveView>, floor: u64, visible: u64, from: u64) {
+pub(super) async fn check(live: &Arc<dyn LiveView>, floor: u64, visible: u64, from: u64) {
     let pin = live.pin(&view()).await.unwrap().unwrap();
     let range = pin.ranges()[&name(0)];
     assert_eq!((range.floor, range.visible), (floor, visible));
@@ -72,7 +67,7 @@ async fn check(live: &Arc<dyn LiveView>, floor: u64, visible: u64, from: u64) {
 #[tokio::test]
 async fn h8_rows_rejects_and_filtered_add_up_from_any_offset() {
     let world = World::new(1).await;
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     let indexer = open(parts(&world, &live), Coverage::new()).await;
     // by twos thousands inline, and by more elsewhere
     for numbers in [0..100, 100..5_000, 5_000..5_001] {
@@ -87,7 +82,7 @@ async fn h8_rows_rejects_and_filtered_add_up_from_any_offset() {
 #[tokio::test]
 async fn h10_an_indexer_goes_on_where_the_view_is() {
     let world = World::new(1).await;
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     world.produce(0, 0..100).await;
     let first = open(parts(&world, &live), Coverage::new()).await;
     catch_up(&first, 0).await;
@@ -98,7 +93,7 @@ async fn h10_an_indexer_goes_on_where_the_view_is() {
     catch_up(&first, 0).await;
     check(&live, 0, 150, 0).await;
     // a lost view begins at the coverage
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     let third = open(parts(&world, &live), [(name(0), 120)].into_iter().collect()).await;
     catch_up(&third, 0).await;
     check(&live, 120, 150, 120).await;
@@ -113,7 +108,7 @@ async fn h10_what_left_the_log_is_read_from_the_archive() {
     world.log.retain(&world.topic, 0, &everything, 90).await.unwrap();
     world.produce(0, 100..130).await;
     for floor in [0, 5, 33, 89, 90, 95] {
-        let live = memory(&world, 1 << 30);
+        let live = world.live();
         let indexer = open(parts(&world, &live), [(name(0), floor)].into_iter().collect()).await;
         catch_up(&indexer, 0).await;
         check(&live, floor, 130, floor).await;
@@ -128,7 +123,7 @@ async fn an_earlier_incarnation_is_read_from_its_archive() {
     world.log.delete_topic(&world.topic).await.unwrap();
     world.topic = world.log.create_topic(&world.topic.name, 1).await.unwrap();
     world.produce(0, 0..10).await;
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     let indexer = open(parts(&world, &live), Coverage::new()).await;
     let second = "orders~2/0".parse().unwrap();
     assert_eq!(indexer.partitions(), [name(0), "orders~2/0".parse().unwrap()]);
@@ -141,7 +136,7 @@ async fn an_earlier_incarnation_is_read_from_its_archive() {
 #[tokio::test]
 async fn a_hole_that_nobody_fills_is_an_error_that_names_it() {
     let world = World::new(1).await;
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     world.produce(0, 0..20).await;
     let indexer = open(parts(&world, &live), Coverage::new()).await;
     catch_up(&indexer, 0).await;
@@ -152,91 +147,31 @@ async fn a_hole_that_nobody_fills_is_an_error_that_names_it() {
     let error = indexer.step(&name(0)).await.unwrap_err();
     assert!(matches!(&error, IndexerError::Hole { missing, .. } if *missing == (20..45)), "{error:?}");
     let status = indexer.status().await.unwrap().partitions["orders/0"].clone();
-    assert!(status.error.is_some_and(|error| error.contains("offsets 20 to 45 of `orders/0`")));
+    let trouble = status.trouble.expect("it says what is missing");
+    assert!(!trouble.stopped && trouble.error.contains("offsets 20 to 45 of `orders/0`"), "{trouble:?}");
     check(&live, 0, 20, 0).await;
     // once the archiver has said that they are lost, the view goes on
     archive_all(&world).await;
     catch_up(&indexer, 0).await;
-    assert_eq!(indexer.status().await.unwrap().partitions["orders/0"].error, None);
+    assert_eq!(indexer.status().await.unwrap().partitions["orders/0"].trouble, None);
     assert_eq!(live.pin(&view()).await.unwrap().unwrap().ranges()[&name(0)].visible, 50);
-}
-
-#[tokio::test]
-async fn a_log_that_lost_its_end_stops_the_partition() {
-    let world = World::new(1).await;
-    let live = memory(&world, 1 << 30);
-    world.produce(0, 0..20).await;
-    let indexer = open(parts(&world, &live), Coverage::new()).await;
-    catch_up(&indexer, 0).await;
-    world.log.lose_end(&world.topic, 0, 12).unwrap();
-    let error = indexer.step(&name(0)).await.unwrap_err();
-    assert!(matches!(error, IndexerError::LogBehind { visible: 20, log_end: 12, .. }), "{error:?}");
-    world.produce(0, 0..30).await;
-    indexer.step(&name(0)).await.unwrap_err();
-    assert!(indexer.status().await.unwrap().partitions["orders/0"].stopped);
-    check(&live, 0, 20, 0).await;
 }
 
 /// H8: positions move by what was read past.
 #[tokio::test]
 async fn offsets_without_records_are_passed() {
     let world = World::new(1).await;
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     let indexer = open(parts(&world, &live), Coverage::new()).await;
-    world.log.skip(&world.topic, 0, 7).unwrap();
+    world.skip(0, 7).await;
     catch_up(&indexer, 0).await;
     assert_eq!(live.pin(&view()).await.unwrap().unwrap().ranges()[&name(0)].visible, 7);
-}
-
-/// H7: a full view drops nothing; the indexer waits, asks for room, and goes on when rows went.
-#[tokio::test]
-async fn h7_a_full_view_waits_for_room() {
-    const FULL_MAX: Duration = Duration::from_secs(60);
-    let world = World::new(1).await;
-    let live = memory(&world, 64 << 10);
-    let parts = parts(&world, &live);
-    let pressure = Arc::clone(&parts.pressure);
-    let settings = IndexerSettings { fresh_records_max: 50, ..IndexerSettings::default() };
-    let settings = IndexerSettings {
-        behind: tidemark_shared::log::ReadLimits { records_max: 50, bytes_max: 1 << 20 },
-        ..settings
-    };
-    let indexer = Arc::new(Indexer::open(parts, Coverage::new(), settings).await.unwrap());
-    world.produce(0, 0..2_000).await;
-    let cancel = CancellationToken::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    let (running, token) = (Arc::clone(&indexer), cancel.clone());
-    tasks.spawn(async move { running.run(&Share::default(), &token).await });
-    let (mut floor, mut fills) = (0, 0);
-    loop {
-        // what is left while there is much of it does not fit
-        if floor < 1_000 {
-            let full = tokio::time::timeout(FULL_MAX, pressure.reaches(Level::SlowDown)).await;
-            full.expect("a view that keeps all its rows gets full");
-            fills += 1;
-        }
-        let visible = live.pin(&view()).await.unwrap().unwrap().ranges()[&name(0)].visible;
-        check(&live, floor, visible, floor).await;
-        if visible == 2_000 {
-            break;
-        }
-        floor = visible;
-        live.drop_below(&view(), &[(name(0), floor)].into_iter().collect()).await.unwrap();
-        pressure.dropped(live.as_ref());
-        tokio::task::yield_now().await;
-    }
-    assert!(fills >= 2, "the view was full {fills} times");
-    cancel.cancel();
-    tasks.join_next().await.unwrap().unwrap().unwrap();
-    live.close(&view()).await.unwrap();
-    pressure.dropped(live.as_ref());
-    assert_eq!((live.usage(), pressure.level()), (LiveUsage::default(), Level::Ok));
 }
 
 #[tokio::test]
 async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() {
     let world = World::new(1).await;
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     let settings = IndexerSettings { partitions_refresh: Duration::from_millis(5), ..IndexerSettings::default() };
     let indexer = Arc::new(Indexer::open(parts(&world, &live), Coverage::new(), settings).await.unwrap());
     let cancel = CancellationToken::new();
@@ -246,9 +181,7 @@ async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() 
     let visible = async |partition: u32, end: u64| {
         let at =
             |pin: Arc<dyn tidemark_shared::live::LivePin>| pin.ranges().get(&name(partition)).map(|live| live.visible);
-        while at(live.pin(&view()).await.unwrap().unwrap()) != Some(end) {
-            tokio::task::yield_now().await;
-        }
+        until(async || at(live.pin(&view()).await.unwrap().unwrap()) == Some(end)).await;
     };
     world.produce(0, 0..10).await;
     visible(0, 10).await;
@@ -278,10 +211,10 @@ async fn lost_segments_and_a_late_origin_are_passed() {
     archive.source(&world.topic).await.unwrap();
     archive.begin(&name(0), 4).await.unwrap();
     archive.put(&name(0), &Segment::lost(4..9)).await.unwrap();
-    world.log.skip(&world.topic, 0, 9).unwrap();
+    world.skip(0, 9).await;
     let everything = Retention { age_max: None, bytes_max: Some(0) };
     world.log.retain(&world.topic, 0, &everything, 9).await.unwrap();
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     let indexer = open(parts(&world, &live), Coverage::new()).await;
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(0..4, 0));
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(4..9, 0));
@@ -301,7 +234,7 @@ async fn an_old_listing_of_the_archive_is_no_hole_in_it() {
     }
     let everything = Retention { age_max: None, bytes_max: Some(0) };
     world.log.retain(&world.topic, 0, &everything, 5).await.unwrap();
-    let live = memory(&world, 1 << 30);
+    let live = world.live();
     let indexer = open(parts(&world, &live), Coverage::new()).await;
     // The listing names the second segment, too, but not where it ends; what it has is read from the log.
     assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Applied(0..5, 5));

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidemark_shared::live::{LiveError, LiveView};
+use tidemark_shared::live::{LiveError, LiveUsage, LiveView};
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_testing::contract::live::{self as contract, batch, check_moment, coverage, partition, ranges};
-use tidemark_testing::contract::log::SteppedClock;
 
 fn memory(bytes_max: u64) -> Arc<dyn LiveView> {
     let settings = MemoryViewSettings { bytes_max, scan_parts: 3 };
-    Arc::new(MemoryView::new(Arc::new(SteppedClock::default()), settings))
+    Arc::new(MemoryView::new(settings))
 }
 
 #[tokio::test]
@@ -77,7 +76,7 @@ async fn play(steps: Vec<Step>) {
         check_moment(&pin, &ranges(&model)).await;
     }
     live.close(&view).await.unwrap();
-    assert_eq!((live.usage().rows, live.usage().bytes), (0, 0));
+    assert_eq!(live.usage(), LiveUsage::default());
 }
 
 proptest! {

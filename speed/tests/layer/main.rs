@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may: the panic is its failure")]
 
 mod archiver;
+mod embedded;
 mod indexer;
 mod live;
+mod parts;
 mod shares;
 mod support;

@@ -14,13 +14,13 @@ use tidemark_shared::rows::StreamRows;
 use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::archiver::{Archiver, ArchiverSettings};
 use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings, IndexerStep};
-use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 use tidemark_speed::pressure::Pressure;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, definition, name};
+use super::parts;
+use super::support::{World, definition, name, until};
 
 /// A member whose share the test decides.
 #[derive(Debug)]
@@ -63,15 +63,6 @@ fn only(partitions: &[u32]) -> Partitions {
     Partitions::Only(partitions.iter().copied().collect::<BTreeSet<u32>>())
 }
 
-async fn until(holds: impl AsyncFn() -> bool) {
-    let look = async {
-        while !holds().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), look).await.expect("it did not come");
-}
-
 /// Work that goes on until it is dropped.
 struct Running {
     _tasks: JoinSet<()>,
@@ -106,9 +97,10 @@ async fn an_archiver_archives_its_share_and_lets_go_of_the_rest() {
         ..ArchiverSettings::default()
     };
     let (one, two) = (archiver(&world, settings).await, archiver(&world, settings).await);
-    let (first, second) = (archive(&one, &[0]), archive(&two, &[1]));
+    // there before anybody reads, so that no segment has more
     world.produce(0, 0..250).await;
     world.produce(1, 0..250).await;
+    let (first, second) = (archive(&one, &[0]), archive(&two, &[1]));
     until(async || archived(&world, 0).await >= Some(200) && archived(&world, 1).await >= Some(200)).await;
     assert_eq!(one.status().len(), 1, "it has looked at a partition of another's");
     // what it gathered beyond the last segment is the other's to read again
@@ -149,10 +141,6 @@ fn view() -> ViewId {
     ViewId { dataset: "orders".to_owned(), generation: "g1".to_owned() }
 }
 
-fn memory(world: &World) -> Arc<dyn LiveView> {
-    Arc::new(MemoryView::new(world.ambient(), MemoryViewSettings { bytes_max: 1 << 30, scan_parts: 2 }))
-}
-
 async fn indexer(world: &World, live: &Arc<dyn LiveView>) -> Arc<Indexer> {
     let parts = IndexerParts {
         log: world.log(),
@@ -191,7 +179,7 @@ async fn check_counts(live: &Arc<dyn LiveView>, partition: u32, records: u64) {
 #[tokio::test]
 async fn indexers_share_a_view_and_go_on_where_it_is() {
     let world = World::new(2).await;
-    let live = memory(&world);
+    let live = world.live();
     let (one, two) = (indexer(&world, &live).await, indexer(&world, &live).await);
     let (first, second) = (index(&one, &[0]), index(&two, &[1]));
     world.produce(0, 0..50).await;
@@ -221,14 +209,15 @@ async fn indexers_share_a_view_and_go_on_where_it_is() {
 #[tokio::test]
 async fn h4_an_indexer_that_was_stopped_moves_nothing_back() {
     let world = World::new(1).await;
-    let live = memory(&world);
+    let live = world.live();
     let (stopped, other) = (indexer(&world, &live).await, indexer(&world, &live).await);
     world.produce(0, 0..40).await;
     stopped.step(&name(0)).await.unwrap();
     world.produce(0, 40..90).await;
     other.step(&name(0)).await.unwrap_or(IndexerStep::Idle);
     let seen = Mutex::new(0);
-    for to in 91..120 {
+    let last = 90 + parts::rounds(29);
+    for to in 91..=last {
         world.produce(0, to - 1..to).await;
         for indexer in [&stopped, &other, &stopped] {
             indexer.step(&name(0)).await.unwrap();
@@ -238,6 +227,6 @@ async fn h4_an_indexer_that_was_stopped_moves_nothing_back() {
         }
     }
     while stopped.step(&name(0)).await.unwrap() != IndexerStep::Idle {}
-    assert_eq!(visible(&live, 0).await, 119);
-    check_counts(&live, 0, 119).await;
+    assert_eq!(visible(&live, 0).await, last);
+    check_counts(&live, 0, last).await;
 }

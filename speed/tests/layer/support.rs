@@ -1,35 +1,38 @@
-//! A log, a store that can fail, a view and a dataset, all small.
+//! A log, a store that can fail, views and a dataset, all small, made of what `parts` has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::{Definition, Sources, parse};
-use tidemark_shared::log::memory::MemoryLog;
+use tidemark_shared::live::LiveView;
 use tidemark_shared::log::{Log, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::Archive;
-use tidemark_shared::store::{IfMissing, Store};
+use tidemark_shared::store::Store;
 use tidemark_testing::contract::log::SteppedClock;
 use tidemark_testing::faulty::{Faulty, Rule};
 
+use super::parts;
+
 pub(crate) struct World {
     pub(crate) clock: Arc<SteppedClock>,
-    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) log: Arc<parts::TestLog>,
     pub(crate) topic: Topic,
     pub(crate) store: Store,
-    pub(crate) folder: TempDir,
+    _folder: TempDir,
 }
 
 impl World {
     pub(crate) async fn new(partitions: u32) -> Self {
-        let clock = Arc::new(SteppedClock::default());
-        let log = Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>));
+        let clock = Arc::new(parts::clock());
+        let log = Arc::new(parts::log(Arc::clone(&clock) as Arc<dyn Ambient>));
         let topic = log.create_topic(&TopicName::new("orders").unwrap(), partitions).await.unwrap();
         let folder = TempDir::new().unwrap();
-        let store = Store::local(folder.path(), IfMissing::Create).unwrap();
-        Self { clock, log, topic, store, folder }
+        let store = parts::store(folder.path()).await;
+        Self { clock, log, topic, store, _folder: folder }
     }
 
     pub(crate) fn ambient(&self) -> Arc<dyn Ambient> {
@@ -38,6 +41,11 @@ impl World {
 
     pub(crate) fn log(&self) -> Arc<dyn Log> {
         Arc::clone(&self.log) as Arc<dyn Log>
+    }
+
+    /// Views, of which there are none yet.
+    pub(crate) fn live(&self) -> Arc<dyn LiveView> {
+        parts::live()
     }
 
     pub(crate) fn archive(&self) -> Archive {
@@ -57,11 +65,31 @@ impl World {
 
     /// Appends orders number `from` to `to` (exclusive) to a partition.
     pub(crate) async fn produce(&self, partition: u32, numbers: std::ops::Range<u64>) {
+        self.append(partition, numbers).await;
+    }
+
+    /// Appends orders with these numbers to a partition.
+    pub(crate) async fn append(&self, partition: u32, numbers: impl Iterator<Item = u64>) {
         let now = self.clock.now().timestamp_millis();
         let record = |number| Record { value: Some(order(number)), timestamp_ms: now, ..Record::default() };
         let records = numbers.map(|number| Routed { partition, record: record(number) }).collect();
         self.log.append(&self.topic, records, None).await.unwrap();
     }
+
+    /// Moves a partition's end on by `count` offsets that no record has.
+    pub(crate) async fn skip(&self, partition: u32, count: u64) {
+        parts::skip(&self.log, &self.topic, partition, count).await;
+    }
+}
+
+/// Waits for what is bound to come.
+pub(crate) async fn until(holds: impl AsyncFn() -> bool) {
+    let look = async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), look).await.expect("it did not come");
 }
 
 pub(crate) fn name(partition: u32) -> LogPartition {

@@ -21,7 +21,7 @@ pub(super) async fn produce(actor: Actor) {
     let world = &actor.world;
     let log = world.gated_log(&actor.handle);
     let mut chance = actor.chance();
-    for number in 0..world.measures.appends {
+    for number in 0..world.measures().appends {
         let name = format!("{}.{}.{number}", actor.number, actor.life);
         let (records, key) = batch(&actor, &name, &mut chance);
         for attempt in 0..REPEATS_MAX {
@@ -62,7 +62,7 @@ fn batch(actor: &Actor, name: &str, chance: &mut Random) -> (Vec<Routed>, Option
 pub(super) async fn archive(actor: Actor) {
     let world = &actor.world;
     let mut chance = actor.chance();
-    let retention = match world.measures.retention {
+    let retention = match world.measures().retention {
         true => Retention { bytes_max: Some(300), age_max: None },
         false => Retention::default(),
     };

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemark_serving::merge::{ServedTables, SpeedStatus, VersionCache};
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::error::AnyError;
+use tidemark_shared::curated::pointer;
+use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::sql::{CutError, DatasetAsOf, NoCatalogTables, Query, SqlConfig, SqlEngine, SqlError, Wants};
 
@@ -90,7 +92,7 @@ pub(super) async fn query(actor: Actor) {
         Ok(engine) => engine,
         Err(error) => return world.found(format!("no engine: {error}")),
     };
-    // Of its own answers: in a process all queries share what the generation is chosen by, and here each querier has its own.
+    // Of its own answers: each querier stands for a process of its own, and of other processes it knows marks alone.
     let (mut earlier, mut reached): (Vec<Coverage>, Coverage) = (Vec::new(), Coverage::new());
     while actor.handle.idle().await {
         let again = match chance.per_mille(200) && !earlier.is_empty() {
@@ -109,6 +111,7 @@ pub(super) async fn query(actor: Actor) {
 /// One question; gives the positions of an answer that was right.
 async fn ask_once(actor: &Actor, engine: &SqlEngine, again: Option<&Coverage>, before: &Coverage) -> Option<Coverage> {
     let (world, faults) = (&actor.world, actor.handle.faults());
+    let since = world.answered.load(Ordering::Relaxed);
     let serving = world.serving();
     let has_view = serving.indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
     let mut wants = Wants::default();
@@ -125,7 +128,8 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, again: Option<&Coverage>, b
         Some(again) => oracle::compare(world, &as_of.definition, again, &rows).await,
         None => oracle::check(world, &as_of, &rows, before).await,
     };
-    if let Err(wrong) = checked {
+    let went_on = goes_on(world, &as_of.generation, since).await;
+    if let Err(wrong) = checked.and(went_on) {
         let generation = &as_of.generation;
         world.found(format!("answer of {generation} version {}: {wrong}", as_of.table_version));
         return None;
@@ -134,12 +138,31 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, again: Option<&Coverage>, b
     Some(as_of.positions)
 }
 
+/// H9: whoever is asked, the answer is of no generation before one that had answered when the question began.
+async fn goes_on(world: &World, generation: &str, since: u64) -> Result<(), String> {
+    let objects = world.disk.store(None).objects();
+    let mut n = 0;
+    while let Some(found) = pointer(objects.as_ref(), DATASET, n).await.map_err(|error| chain(&error))? {
+        if found.generation == generation {
+            world.answered.fetch_max(n, Ordering::Relaxed);
+            return match n < since {
+                true => Err(format!("its pointer is {n}, and {since} had answered before")),
+                false => Ok(()),
+            };
+        }
+        n += 1;
+    }
+    Err("no pointer names its generation".to_owned())
+}
+
 /// A question without an answer: after a fault, before there is a view, or one that can't be answered again.
 fn judge(actor: &Actor, error: &SqlError, faults: u64, asked_again: bool, has_view: bool) {
     let world = &actor.world;
     if let SqlError::Cut { source, .. } = error {
         let expected = match source {
             CutError::NoView { .. } => !has_view,
+            // Another process saw that the new view was ready, which this one finds short of its own last answer.
+            CutError::ViewBehind { .. } => true,
             CutError::NotReached { .. } | CutError::PositionsGone { .. } => asked_again,
             _ => false,
         };
@@ -159,7 +182,7 @@ pub(crate) async fn ask(actor: &Actor) -> Option<(DatasetAsOf, Vec<Row>)> {
     match answer(&engine, Wants::default()).await {
         Ok(answer) => Some(answer),
         Err(error) => {
-            actor.world.found(format!("no answer at the end: {}", tidemark_shared::error::chain(&error)));
+            actor.world.found(format!("no answer at the end: {}", chain(&error)));
             None
         }
     }

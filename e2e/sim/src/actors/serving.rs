@@ -1,15 +1,16 @@
 //! The process that answers: it keeps indexers and views in step with generations, as `tidemark up` does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_serving::merge::keep::{Kept, wanted};
+use tidemark_serving::merge::keep::{Keep, Kept, plan};
 use tidemark_serving::merge::{VersionCache, VersionError, Versions};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::{AnyError, ErrorKind};
-use tidemark_shared::live::{LiveView, ViewId, is_behind};
+use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::ReadLimits;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
@@ -62,35 +63,35 @@ impl Keeper {
         }
     }
 
-    fn has(&self, generation: &str) -> bool {
-        self.serving.indexers.lock().is_ok_and(|indexers| indexers.contains_key(generation))
+    fn indexers(&self) -> BTreeSet<String> {
+        self.serving.indexers.lock().map(|indexers| indexers.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// One look at pointers and coverage.
     pub(crate) async fn look(&mut self) -> Result<(), AnyError> {
         let pointers = self.versions.pointers(DATASET).await.map_err(AnyError::new)?;
-        let Some((_, newest)) = pointers.first() else { return Ok(()) };
-        for (_, generation) in wanted(&pointers, |generation| self.has(generation)) {
-            self.keep_generation(generation).await?;
+        let Some(plan) = plan(&pointers, &self.indexers()) else { return Ok(()) };
+        for keep in &plan.keep {
+            self.keep_generation(keep).await?;
         }
-        self.retire(&newest.generation).await
+        self.retire(&plan.newest, &plan.retire).await
     }
 
-    async fn keep_generation(&mut self, generation: &CurrentGeneration) -> Result<(), AnyError> {
+    async fn keep_generation(&mut self, keep: &Keep) -> Result<(), AnyError> {
+        let generation = &keep.generation;
         let newest = self.versions.newest(DATASET, generation).await;
         let table = newest.map_err(|error: VersionError| AnyError::new(error))?;
         let coverage = table.version().coverage.clone();
         let name = &generation.generation;
-        if !self.has(name) {
+        if keep.opens {
             let indexer = self.open(generation, coverage.clone()).await?;
             if let Ok(mut indexers) = self.serving.indexers.lock() {
                 indexers.insert(name.clone(), Arc::new(indexer));
             }
         }
         let now = self.actor.world.clock.now();
-        let _moved = self.kept.covers(name, &coverage, now);
-        if let Some(coverage) = self.kept.drop_below(name, now) {
-            self.view.drop_below(&view_id(name), &coverage).await.map_err(AnyError::new)?;
+        if let Some(drop_below) = self.kept.looked(name, &coverage, now).drop_below {
+            self.view.drop_below(&view_id(name), &drop_below).await.map_err(AnyError::new)?;
             self.serving.pressure.dropped(self.view.as_ref());
             self.actor.world.count("drop");
         }
@@ -122,23 +123,20 @@ impl Keeper {
         Indexer::open(parts, coverage, settings).await.map_err(AnyError::new)
     }
 
-    /// Lets generations go that answer no more: the newest one's view is not behind theirs.
-    async fn retire(&mut self, newest: &str) -> Result<(), AnyError> {
+    /// Lets generations go that answer no more.
+    async fn retire(&mut self, newest: &str, retire: &[String]) -> Result<(), AnyError> {
         let Some(ahead) = self.view.pin(&view_id(newest)).await.map_err(AnyError::new)? else { return Ok(()) };
-        let all: Vec<String> =
-            self.serving.indexers.lock().map(|indexers| indexers.keys().cloned().collect()).unwrap_or_default();
-        for generation in all.into_iter().filter(|generation| generation != newest) {
-            let old = self.view.pin(&view_id(&generation)).await.map_err(AnyError::new)?;
-            if old.is_some_and(|old| is_behind(ahead.ranges(), old.ranges())) {
-                continue;
-            }
+        for generation in retire {
+            let old = self.view.pin(&view_id(generation)).await.map_err(AnyError::new)?;
             let now = self.actor.world.clock.now();
-            if self.kept.may_go(&generation, now) {
+            let goes = self.kept.retires(generation, ahead.ranges(), old.as_ref().map(|old| old.ranges()), now);
+            drop(old);
+            if goes {
                 if let Ok(mut indexers) = self.serving.indexers.lock() {
-                    indexers.remove(&generation);
+                    indexers.remove(generation);
                 }
-                self.view.close(&view_id(&generation)).await.map_err(AnyError::new)?;
-                self.kept.gone(&generation);
+                self.view.close(&view_id(generation)).await.map_err(AnyError::new)?;
+                self.kept.gone(generation);
                 self.actor.world.count("retire");
             }
         }

@@ -37,6 +37,10 @@ struct Args {
     /// are is then in the environment (TIDEMARK_STORE_URL and the like), and its token in TIDEMARK_TOKEN.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Address of a process that keeps views up, where the server does not: it knows how fresh they are. May be given several
+    /// times.
+    #[arg(long, value_name = "URL")]
+    indexer: Vec<String>,
 }
 
 /// What is ingested and what may be asked of the CSV in place.
@@ -70,7 +74,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     questions::ask(&tidemark, &input.csv, &input.year, &out, input.manifest.is_some())?;
     questions::prune(&tidemark, &input.year)?;
     if args.seconds > 0 {
-        stream::show(&tidemark, args.server.as_deref(), &plain_file(&input.csv)?, args.seconds)?;
+        let running = args.server.as_deref().map(|server| stream::Running { server, indexers: &args.indexer });
+        stream::show(&tidemark, running, &plain_file(&input.csv)?, args.seconds)?;
     }
     // Commands on a stack need its environment besides; who started it says so.
     if args.server.is_none() {

@@ -8,11 +8,12 @@ use tidemark_shared::log::Log;
 use tidemark_shared::store::{IfMissing, Store};
 use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
-use tidemark_testing::faulty::{Call, Faulty};
+use tidemark_testing::faulty::{Call, Fault, Faulty, Rule};
 
 use super::*;
 use crate::config::{Flags, resolve};
 use crate::up::metrics::Metrics;
+use crate::up::ready::{Standing, standings};
 
 fn sources(name: &str, description: &str) -> Sources {
     let toml = format!(
@@ -59,6 +60,31 @@ async fn a_look_at_definitions_costs_a_listing_and_a_request_for_each_dataset() 
     let description = |name: &str| streams.get(name).expect("it is open").definition().definition.description.clone();
     let text = |text: &str| Some(text.to_owned());
     assert_eq!((description("a"), description("b")), (text("a text"), text("another text")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dataset_whose_stream_can_not_be_opened_is_known_with_the_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    for name in ["a", "b"] {
+        registry::apply(&store, &sources(name, "a text")).await.expect("applied");
+    }
+    let faulty = Faulty::new(store.objects(), vec![Rule::new(Call::Put, "raw/b/sources", 0, Fault::Fails)]);
+    let streams = streams(store.decorated(|_| faulty.store()), folder.path()).await;
+    let found = |_: Arc<Stream>| -> BoxFuture<'static, ()> { Box::pin(async {}) };
+    let standing = |dataset: &str| standings(&streams.parts, &streams).remove(dataset);
+    assert_eq!(standing("b"), None, "nothing was looked at");
+    streams.discover(&found).await.expect("datasets are listed");
+    assert!(streams.get("a").is_some() && streams.get("b").is_none());
+    match standing("b") {
+        Some(Standing::NotTakenUp(reason)) => assert!(reason.starts_with("stream: "), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    streams.discover(&found).await.expect("datasets are listed");
+    assert!(streams.get("b").is_some(), "it is tried again");
+    // Its indexer, which runs by itself, may not have begun.
+    assert_ne!(standing("b"), Some(Standing::Files));
+    assert!(!format!("{:?}", standing("b")).contains("stream: "), "what it failed for is past");
 }
 
 /// What was read of the old incarnation is archived; the new one's offsets begin anew, as another source.

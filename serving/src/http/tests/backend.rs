@@ -14,7 +14,7 @@ use tidemark_shared::log::IdempotencyKey;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::telemetry::TraceParent;
 
-use super::{Backend, IntakeError, Taken};
+use super::{Backend, IntakeError, Readiness, Taken};
 use crate::merge::tests::support::{World, partition};
 
 /// A log that is the world's, and takes or refuses records at will.
@@ -62,8 +62,11 @@ impl Backend for TestBackend {
             let (reason, retry_after) = ("its real-time view is full".to_owned(), Duration::from_secs(3));
             return Err(IntakeError::Busy { dataset, reason, retry_after });
         }
-        let offset = |value: &Bytes| self.world.produce(0, std::str::from_utf8(value).expect("text"));
-        let positions = values.iter().map(|value| (partition(0), offset(value))).collect();
+        let mut positions = Vec::with_capacity(values.len());
+        for value in &values {
+            let offset = self.world.produce(0, std::str::from_utf8(value).expect("text")).await;
+            positions.push((partition(0), offset));
+        }
         self.world.index("g1").await;
         Ok(Taken { positions, repeated: false })
     }
@@ -79,7 +82,10 @@ impl Backend for TestBackend {
         Ok(json!({"roles": {"serving": "ok"}}))
     }
 
-    async fn unready(&self) -> Option<String> {
-        self.stopping.load(Ordering::Relaxed).then(|| "it stops".to_owned())
+    async fn readiness(&self) -> Readiness {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Readiness::NotReady { reason: "it stops".to_owned() };
+        }
+        Readiness::Ready { degraded: [("lines".to_owned(), "the broker refuses:\n no".to_owned())].into() }
     }
 }

@@ -335,7 +335,9 @@ async fn datasets_and_health_are_shown() {
     served.world.close_view("g1").await;
     let shown = served.get("/v1/datasets/orders").await.json();
     assert_eq!(shown["problem"]["code"], "realtime_unavailable", "{shown}");
-    assert_eq!(served.get("/readyz").await.status, 200);
+    let ready = served.get("/readyz").await;
+    let wanted = "ready\ndegraded: `lines`: the broker refuses: no\n";
+    assert_eq!((ready.status, ready.body.as_slice()), (200, wanted.as_bytes()));
     served.backend.stopping.store(true, Ordering::Relaxed);
     let unready = served.get("/readyz").await;
     assert_eq!((unready.status, unready.json()["code"].clone()), (503, json!("not_ready")));

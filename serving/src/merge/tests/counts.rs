@@ -41,7 +41,7 @@ async fn world(records: &[Said]) -> World {
         // An empty text is none to a partition.
         let id =
             id.map_or("null".to_owned(), |id| format!("\"{}\"", if id == 0 { String::new() } else { id.to_string() }));
-        let _offset = world.produce(*partition, &format!(r#"{{"id": {id}, "cents": {cents}}}"#));
+        let _offset = world.produce(*partition, &format!(r#"{{"id": {id}, "cents": {cents}}}"#)).await;
     }
     world.index("g1").await;
     world
@@ -95,7 +95,8 @@ async fn rows_of_a_key_are_not_counted_by_the_log() {
     let world = World::partitioned(KEYED, &["id"]).await;
     for (version, gone) in [(1, false), (2, false), (3, true), (1, false)] {
         let key = if gone { "b" } else { "a" };
-        let _offset = world.produce(0, &format!(r#"{{"id": "{key}", "cents": 1, "v": {version}, "gone": {gone}}}"#));
+        let _offset =
+            world.produce(0, &format!(r#"{{"id": "{key}", "cents": 1, "v": {version}, "gone": {gone}}}"#)).await;
     }
     world.index("g1").await;
     for mark in [[0, 0], [1, 0], [3, 0], [4, 0]] {

@@ -45,7 +45,7 @@ async fn merged_is_the_fold(records: &[Said], marks: &[[u8; 2]]) {
     for (number, Said { partition, key, version, gone }) in records.iter().enumerate() {
         let version = version.map_or("null".to_owned(), |version| version.to_string());
         let record = format!(r#"{{"id": "{key}", "cents": {number}, "v": {version}, "gone": {gone}}}"#);
-        let _offset = world.produce(*partition, &record);
+        let _offset = world.produce(*partition, &record).await;
     }
     world.index("g1").await;
     let ends = [0, 1].map(|partition| records.iter().filter(|record| record.partition == partition).count() as u64);
@@ -83,7 +83,7 @@ proptest! {
 async fn only_conditions_on_the_key_go_below_its_resolution() {
     let world = World::new(KEYED).await;
     for record in [r#"{"id": "a", "cents": 1, "v": 1}"#, r#"{"id": "a", "cents": 2, "v": 2}"#] {
-        let _offset = world.produce(0, record);
+        let _offset = world.produce(0, record).await;
     }
     world.index("g1").await;
     world.curate("g1", [1, 0]).await;

@@ -1,4 +1,4 @@
-//! A dataset, its log, a view of it and its curated tables, each moved by hand.
+//! A dataset, its log, a view of it and its curated tables, each moved by hand, made of what `parts` has.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,8 +8,6 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::pretty::pretty_format_batches;
-use async_trait::async_trait;
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use deltalake::DeltaTable;
 use deltalake::kernel::Transaction;
@@ -19,17 +17,17 @@ use tempfile::TempDir;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::curated::{CurrentGeneration, log_store, publish, transaction_id};
 use tidemark_shared::dataset::{DATASET_FILE, TRANSFORM_FILE, registry};
-use tidemark_shared::error::AnyError;
 use tidemark_shared::live::{LiveBatch, LiveView, ViewId};
-use tidemark_shared::log::{OffsetRecord, Record};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::sql::{Answer, Limits, NoCatalogTables, Query, SqlConfig, SqlEngine, SqlError, Wants};
-use tidemark_shared::store::{IfMissing, Store};
-use tokio::sync::watch;
+use tidemark_shared::store::Store;
+use tidemark_testing::faulty::{Faulty, Rule};
 
-use crate::merge::{ServedTables, SpeedStatus, VersionCache, Versions};
-use crate::testing::{TestLive, TestVersions};
+use super::moments::{TestVersions, TestViews};
+use super::parts;
+use super::parts::merge::{ServedTables, SpeedStatus, VersionCache, Versions};
+use super::stream::Stream;
 
 pub(crate) const PLAIN: &str = "";
 pub(crate) const KEYED: &str = "[key]\ncolumns = [\"id\"]\nversion_by = \"v\"\ndelete_when = \"gone\"\n";
@@ -74,47 +72,12 @@ impl Ambient for Clock {
     }
 }
 
-type Appended = (DateTime<Utc>, Bytes);
-
-/// Both partitions' records with the time of each.
-#[derive(Debug)]
-struct TestLog {
-    records: Mutex<[Vec<Appended>; 2]>,
-    changes: watch::Sender<u64>,
-}
-
-#[async_trait]
-impl SpeedStatus for TestLog {
-    fn has_stream(&self, dataset: &str) -> bool {
-        dataset == "orders"
-    }
-
-    async fn log_ends(&self, _: &str) -> Result<Coverage, AnyError> {
-        let records = self.records.lock().expect("the log");
-        Ok(coverage([records[0].len() as u64, records[1].len() as u64]))
-    }
-
-    async fn oldest_beyond(&self, _: &str, positions: &Coverage) -> Result<Option<DateTime<Utc>>, AnyError> {
-        let records = self.records.lock().expect("the log");
-        let first = |number: u32| Some(records[number as usize].get(positions.end(&partition(number)) as usize)?.0);
-        Ok([0, 1].into_iter().filter_map(first).min())
-    }
-
-    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    async fn lost(&self, _: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
-        Ok(BTreeMap::new())
-    }
-}
-
 pub(crate) struct World {
     _folder: TempDir,
     store: Store,
     clock: Arc<Clock>,
-    log: Arc<TestLog>,
-    live: Arc<TestLive>,
+    stream: Arc<Stream>,
+    live: Arc<TestViews>,
     versions: Arc<TestVersions>,
     rows: StreamRows,
     definition: String,
@@ -122,6 +85,56 @@ pub(crate) struct World {
     covered: Mutex<BTreeMap<String, Coverage>>,
     served: ServedTables,
     engine: Arc<SqlEngine>,
+}
+
+/// A process beside that of the world.
+pub(crate) struct Process {
+    engine: Arc<SqlEngine>,
+    /// What it asks of the store.
+    pub(crate) calls: Faulty,
+}
+
+impl Process {
+    /// All rows as lines of text, and the answer.
+    pub(crate) async fn ask(&self, sql: &str, wants: &Wants) -> Result<(String, Answer), SqlError> {
+        ask(&self.engine, sql, wants).await
+    }
+}
+
+/// What a process answers by.
+fn serving(
+    store: &Store,
+    versions: Arc<dyn Versions>,
+    live: &Arc<TestViews>,
+    stream: &Arc<Stream>,
+    clock: &Arc<Clock>,
+) -> (ServedTables, Arc<SqlEngine>) {
+    let served = ServedTables::new(
+        store.clone(),
+        versions,
+        Arc::clone(live) as Arc<dyn LiveView>,
+        Arc::clone(stream) as Arc<dyn SpeedStatus>,
+        Arc::clone(clock) as Arc<dyn Ambient>,
+    );
+    let served = served.with_wait_max(parts::WAIT_MAX);
+    let config = SqlConfig { threads: Some(2), memory_bytes_max: 64 << 20, spill_bytes_max: 0, ..SqlConfig::default() };
+    let engine = SqlEngine::new(store.objects(), Arc::new(NoCatalogTables), config).expect("an engine");
+    (served.clone(), Arc::new(engine.with_datasets(Arc::new(served))))
+}
+
+async fn ask(engine: &SqlEngine, sql: &str, wants: &Wants) -> Result<(String, Answer), SqlError> {
+    let query = Query { sql: sql.to_owned(), wants: wants.clone(), limits: Limits::default(), ..Query::default() };
+    let mut answer = engine.query(&query).await?;
+    let mut batches = Vec::new();
+    while let Some(batch) = answer.next().await? {
+        batches.push(batch);
+    }
+    let text = pretty_format_batches(&batches).expect("formats").to_string();
+    let lines = text.lines().filter(|line| line.starts_with('|')).map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        cells.join("|")
+    });
+    Ok((lines.skip(1).collect::<Vec<_>>().join("\n"), answer))
 }
 
 impl World {
@@ -133,46 +146,44 @@ impl World {
     /// The same with a table that is partitioned by `columns`.
     pub(crate) async fn partitioned(key: &str, columns: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(folder.path().join("store")).expect("a folder in it");
-        let store = Store::local(&folder.path().join("store"), IfMissing::Fail).expect("a store in it");
+        let store = parts::store(&folder.path().join("store")).await;
         let toml = format!("partition_columns = {columns:?}\n{TOML}{key}");
         let sources = [(DATASET_FILE, toml), (TRANSFORM_FILE, SQL.to_owned())];
         let sources = sources.map(|(name, text)| (name.to_owned(), text)).into();
         let applied = registry::apply(&store, &sources).await.expect("a valid definition");
         let definition = registry::latest(&store, "orders").await.expect("reads").expect("it is there").definition;
-        let clock = Arc::new(Clock(Mutex::new(DateTime::UNIX_EPOCH)));
-        let log = Arc::new(TestLog { records: Mutex::default(), changes: watch::Sender::new(0) });
-        let live = Arc::new(TestLive::default());
+        let clock = Arc::new(Clock(Mutex::new(parts::begun())));
+        let stream = Arc::new(Stream::new(Arc::clone(&clock) as Arc<dyn Ambient>).await);
+        let live = Arc::new(TestViews::new(parts::live()));
         let versions = Arc::new(TestVersions::new(VersionCache::new(store.objects())));
-        let served = ServedTables::new(
-            store.clone(),
-            Arc::clone(&versions) as Arc<dyn Versions>,
-            Arc::clone(&live) as Arc<dyn LiveView>,
-            Arc::clone(&log) as Arc<dyn SpeedStatus>,
-            Arc::clone(&clock) as Arc<dyn Ambient>,
-        );
-        let served = served.with_wait_max(Duration::from_millis(500));
-        let config =
-            SqlConfig { threads: Some(2), memory_bytes_max: 64 << 20, spill_bytes_max: 0, ..SqlConfig::default() };
-        let engine = SqlEngine::new(store.objects(), Arc::new(NoCatalogTables), config).expect("an engine");
+        let (served, engine) = serving(&store, Arc::clone(&versions) as _, &live, &stream, &clock);
         let world = Self {
             _folder: folder,
             store,
             clock,
-            log,
+            stream,
             live,
             versions,
             rows: StreamRows::compile(&definition).expect("it compiles"),
             definition: applied.version.as_str().to_owned(),
             partition_columns: columns.iter().map(|column| (*column).to_owned()).collect(),
             covered: Mutex::default(),
-            engine: Arc::new(engine.with_datasets(Arc::new(served.clone()))),
+            engine,
             served,
         };
         world.commit("g1", vec![RecordBatch::new_empty(Arc::clone(world.rows.schema()))], &Coverage::new()).await;
         world.publish("g1", 0).await;
         world.open_view("g1", [0, 0]).await;
         world
+    }
+
+    /// Another process on the same store and views, with faults of the store.
+    pub(crate) fn process(&self, rules: Vec<Rule>) -> Process {
+        let calls = Faulty::new(self.store.objects(), rules);
+        let store = self.store.decorated(|_| calls.store());
+        let versions = Arc::new(VersionCache::new(store.objects()));
+        let (_, engine) = serving(&store, versions, &self.live, &self.stream, &self.clock);
+        Process { engine, calls }
     }
 
     pub(crate) fn engine(&self) -> Arc<SqlEngine> {
@@ -196,11 +207,8 @@ impl World {
     }
 
     /// Appends a record; returns its offset.
-    pub(crate) fn produce(&self, number: u32, record: &str) -> u64 {
-        let mut records = self.log.records.lock().expect("the log");
-        let records = &mut records[number as usize];
-        records.push((self.clock.now(), Bytes::copy_from_slice(record.as_bytes())));
-        records.len() as u64 - 1
+    pub(crate) async fn produce(&self, number: u32, record: &str) -> u64 {
+        self.stream.append(number, record, self.clock.now()).await
     }
 
     /// Lets time pass.
@@ -208,13 +216,8 @@ impl World {
         *self.clock.0.lock().expect("the clock") += TimeDelta::from_std(time).expect("a short time");
     }
 
-    fn made(&self, number: u32, range: Range<u64>) -> Vec<RecordBatch> {
-        let records = self.log.records.lock().expect("the log");
-        let record = |offset: u64| {
-            let value = Some(records[number as usize][offset as usize].1.clone());
-            OffsetRecord { offset, record: Record { value, ..Record::default() } }
-        };
-        let records: Vec<_> = range.map(record).collect();
+    async fn made(&self, number: u32, range: Range<u64>) -> Vec<RecordBatch> {
+        let records = self.stream.read(number, range).await;
         let made = self.rows.make(&partition(number), &records).expect("rows");
         assert_eq!(made.rejects.len(), 0, "{:?}", made.rejects);
         made.batches
@@ -223,11 +226,11 @@ impl World {
     /// Brings a view up to the end of the log.
     pub(crate) async fn index(&self, generation: &str) {
         let view = ViewId { dataset: "orders".to_owned(), generation: generation.to_owned() };
-        let ends = self.log.log_ends("orders").await.expect("ends");
+        let ends = self.stream.log_ends("orders").await.expect("ends");
         for number in [0, 1] {
             let pin = self.live.pin(&view).await.expect("a view").expect("it is open");
             let range = pin.ranges()[&partition(number)].visible..ends.end(&partition(number));
-            let rows = self.made(number, range.clone());
+            let rows = self.made(number, range.clone()).await;
             let batch = LiveBatch {
                 partition: partition(number),
                 range,
@@ -238,7 +241,7 @@ impl World {
             };
             self.live.apply(&view, batch).await.expect("it is taken");
         }
-        self.log.changes.send_modify(|changes| *changes += 1);
+        self.stream.moved();
     }
 
     pub(crate) async fn open_view(&self, generation: &str, floors: [u64; 2]) {
@@ -277,8 +280,10 @@ impl World {
     /// Curates up to `ends`.
     pub(crate) async fn curate(&self, generation: &str, ends: [u64; 2]) {
         let covered = self.covered(generation);
-        let rows = |number: u32| self.made(number, covered.end(&partition(number))..ends[number as usize]);
-        let batches: Vec<_> = [0, 1].into_iter().flat_map(rows).collect();
+        let mut batches = Vec::new();
+        for (number, end) in (0..).zip(ends) {
+            batches.extend(self.made(number, covered.end(&partition(number))..end).await);
+        }
         self.commit(generation, batches, &coverage(ends)).await;
         self.covered.lock().expect("coverage").insert(generation.to_owned(), coverage(ends));
     }
@@ -307,18 +312,7 @@ impl World {
     }
 
     pub(crate) async fn ask_wanting(&self, sql: &str, wants: &Wants) -> Result<(String, Answer), SqlError> {
-        let query = Query { sql: sql.to_owned(), wants: wants.clone(), limits: Limits::default(), ..Query::default() };
-        let mut answer = self.engine.query(&query).await?;
-        let mut batches = Vec::new();
-        while let Some(batch) = answer.next().await? {
-            batches.push(batch);
-        }
-        let text = pretty_format_batches(&batches).expect("formats").to_string();
-        let lines = text.lines().filter(|line| line.starts_with('|')).map(|line| {
-            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            cells.join("|")
-        });
-        Ok((lines.skip(1).collect::<Vec<_>>().join("\n"), answer))
+        ask(&self.engine, sql, wants).await
     }
 
     /// The physical plan.

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -22,6 +23,8 @@ use tokio::sync::OnceCell;
 
 use crate::live::LiveAggregation;
 
+/// Its name, for who reads plans and who is told what memory went for.
+const NAME: &str = "LiveAggregateExec";
 /// Counts statements whose states the view answered.
 const ANSWERED: &str = "answered_by_view";
 /// Counts those whose rows were read all the same.
@@ -74,7 +77,7 @@ pub(super) struct LiveAggregateExec {
     shown: String,
     partial: Arc<dyn ExecutionPlan>,
     /// All partitions ask once.
-    answer: Arc<OnceCell<Option<Vec<RecordBatch>>>>,
+    answer: Arc<OnceCell<Option<Answered>>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -100,13 +103,13 @@ impl LiveAggregateExec {
 
 impl DisplayAs for LiveAggregateExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LiveAggregateExec: {}", self.shown)
+        write!(f, "{NAME}: {}", self.shown)
     }
 }
 
 impl ExecutionPlan for LiveAggregateExec {
     fn name(&self) -> &'static str {
-        "LiveAggregateExec"
+        NAME
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -136,14 +139,14 @@ impl ExecutionPlan for LiveAggregateExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let counter = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
-        let asked = Asked {
+        let stream = StateStream {
             aggregation: Arc::clone(&self.aggregation),
             columns: Arc::clone(&self.columns),
             partial: Arc::clone(&self.partial),
             answer: Arc::clone(&self.answer),
             counters: [counter(ANSWERED), counter(READ)],
         };
-        let states = futures::stream::once(asked.states(partition, context)).try_flatten();
+        let states = futures::stream::once(stream.states(partition, context)).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), states)))
     }
 
@@ -152,34 +155,58 @@ impl ExecutionPlan for LiveAggregateExec {
     }
 }
 
+/// What a view answered, and its part of the memory that statements may hold. All of it stays until the plan goes, for each
+/// partition may look at it.
+#[derive(Debug)]
+struct Answered {
+    batches: Vec<RecordBatch>,
+    _memory: MemoryReservation,
+}
+
+impl Answered {
+    /// # Errors
+    /// [`DataFusionError::ResourcesExhausted`] if there is not so much memory left.
+    fn held(batches: Vec<RecordBatch>, context: &TaskContext) -> Result<Self> {
+        let memory = MemoryConsumer::new(NAME).register(context.memory_pool());
+        memory.try_grow(batches.iter().map(RecordBatch::get_array_memory_size).sum())?;
+        Ok(Self { batches, _memory: memory })
+    }
+}
+
 /// What a stream of states keeps.
-struct Asked {
+struct StateStream {
     aggregation: Arc<dyn LiveAggregation>,
     columns: Arc<[StateColumn]>,
     partial: Arc<dyn ExecutionPlan>,
-    answer: Arc<OnceCell<Option<Vec<RecordBatch>>>>,
+    answer: Arc<OnceCell<Option<Answered>>>,
     counters: [Count; 2],
 }
 
-impl Asked {
+impl StateStream {
     /// The states of a partition: all of the view's are those of the first one.
     async fn states(self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let asked = self.answer.get_or_try_init(|| self.aggregation.answer()).await;
-        let answer = asked.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let answer = self.answer.get_or_try_init(|| self.asked(&context)).await?;
         let [answered, read] = &self.counters;
         let Some(answer) = answer else {
             read.add(usize::from(partition == 0));
             return self.partial.execute(partition, context);
         };
-        let mut states = Vec::new();
+        let mut batches = Vec::new();
         if partition == 0 {
             answered.add(1);
-            let schema = self.partial.schema();
-            for batch in answer {
-                states.push(Ok(made_of(batch, &self.columns, &schema)?));
-            }
+            batches.clone_from(&answer.batches);
         }
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.partial.schema(), futures::stream::iter(states))))
+        let (columns, schema) = (Arc::clone(&self.columns), self.partial.schema());
+        let wanted = Arc::clone(&schema);
+        // Batch by batch: columns that are converted are held by nobody but whoever takes them.
+        let states = batches.into_iter().map(move |batch| made_of(&batch, &columns, &wanted));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(states))))
+    }
+
+    async fn asked(&self, context: &TaskContext) -> Result<Option<Answered>> {
+        let answer = self.aggregation.answer().await;
+        let answer = answer.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        answer.map(|batches| Answered::held(batches, context)).transpose()
     }
 }
 

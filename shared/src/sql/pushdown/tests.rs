@@ -10,6 +10,9 @@ use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -28,6 +31,8 @@ use crate::reject::Reject;
 enum Says {
     /// It answers.
     States,
+    /// It answers, with as many states as there may be groups.
+    ManyStates,
     /// It would, but not exactly.
     Nothing,
     /// It fails.
@@ -36,7 +41,10 @@ enum Says {
     Never,
 }
 
-/// A view of two rows that answers any request with the states of a row in which all columns are 5.
+/// States of one who has many.
+const MANY: usize = 10_000;
+
+/// A view of two rows that answers any request with the states of a row in which all columns are 5, or of many such.
 #[derive(Debug)]
 struct View {
     says: Says,
@@ -82,13 +90,14 @@ impl LiveAggregation for Answer {
         match self.says {
             Says::Failure => return Err(LiveError::backend("aggregate rows", "the index is gone")),
             Says::Nothing | Says::Never => return Ok(None),
-            Says::States => {}
+            Says::States | Says::ManyStates => {}
         }
-        let row = rows(1, 5);
+        let count = if self.says == Says::ManyStates { MANY } else { 1 };
+        let row = rows(count, 5);
         let groups = self.request.groups.iter().map(|column| Arc::clone(row.column(*column)));
         let states = self.request.states.iter().map(|state| match state {
-            LiveState::Rows | LiveState::Values(_) => Arc::new(Int64Array::from(vec![1])) as ArrayRef,
-            LiveState::FloatSum(_) => Arc::new(Float64Array::from(vec![5.0])),
+            LiveState::Rows | LiveState::Values(_) => Arc::new(Int64Array::from(vec![1; count])) as ArrayRef,
+            LiveState::FloatSum(_) => Arc::new(Float64Array::from(vec![5.0; count])),
             state => {
                 let column = row.column(state.column().unwrap());
                 arrow::compute::cast(column, &state.data_type(column.data_type())).unwrap()
@@ -101,10 +110,6 @@ impl LiveAggregation for Answer {
 
 #[async_trait]
 impl LivePin for View {
-    fn epoch(&self) -> &str {
-        "e"
-    }
-
     fn schema(&self) -> SchemaRef {
         schema()
     }
@@ -145,11 +150,15 @@ impl LivePin for View {
 
 /// A session with the view as `live`, rows of 1 as `curated`, and both as `merged`.
 async fn session(says: Says) -> (SessionContext, Arc<Mutex<usize>>) {
+    session_on(Arc::new(RuntimeEnv::default()), says).await
+}
+
+async fn session_on(runtime: Arc<RuntimeEnv>, says: Says) -> (SessionContext, Arc<Mutex<usize>>) {
     let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(AggregateLive);
     let rules = std::iter::once(first).chain(PhysicalOptimizer::new().rules).collect();
     let config = SessionConfig::new().with_target_partitions(3);
-    let state =
-        SessionStateBuilder::new().with_default_features().with_config(config).with_physical_optimizer_rules(rules);
+    let state = SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime);
+    let state = state.with_physical_optimizer_rules(rules);
     let context = SessionContext::new_with_state(state.build());
     let asked = Arc::new(Mutex::new(0));
     let view = View { says, ranges: BTreeMap::new(), asked: Arc::clone(&asked) };
@@ -257,4 +266,24 @@ async fn a_view_that_fails_fails_the_statement() {
     let source = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
     let live = source.filter_map(|error| error.downcast_ref::<LiveError>()).count();
     assert_eq!(live, 1, "{error:?}");
+}
+
+#[tokio::test]
+async fn states_that_a_view_answers_count_as_memory_of_the_statement() {
+    let sql = "SELECT count(*), sum(n) FROM live";
+    for (bytes, fits) in [(1 << 20, true), (MANY, false)] {
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(bytes));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&pool)).build_arc().unwrap();
+        let (context, asked) = session_on(runtime, Says::ManyStates).await;
+        if fits {
+            assert_eq!(lines(&context, sql).await, [format!("{MANY}|{}", 5 * MANY)]);
+            assert_eq!(*asked.lock().unwrap(), 1, "all partitions ask once");
+        } else {
+            let error =
+                context.sql(sql).await.unwrap().collect().await.expect_err("sixteen bytes a state are too many");
+            assert!(matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)), "{error:?}");
+            assert!(error.to_string().contains("LiveAggregateExec"), "who had no room? {error}");
+        }
+        assert_eq!(pool.reserved(), 0, "what a statement held is free after it");
+    }
 }

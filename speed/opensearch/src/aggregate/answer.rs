@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use tidemark_shared::live::LiveState;
 
 use super::asked::{Asked, StateOf, group_name};
-use super::exact::Exact;
+use super::conditions::Kept;
 use crate::whole;
 
 /// Clusters add up in floats, which hold whole numbers up to here.
@@ -32,7 +32,8 @@ pub(crate) struct Page {
 /// A group's key and what is known of it.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupStates {
-    key: Map<String, Value>,
+    /// A value for each column that was grouped by, null or not.
+    key: Vec<Value>,
     rows: u64,
     metrics: BTreeMap<String, Metric>,
 }
@@ -51,7 +52,9 @@ struct Metric {
 pub(crate) enum NoPage {
     /// A value is not indexed as it is.
     Unindexed,
-    /// The answer lacks something that every whole one has.
+    /// A group lacks a key that was asked for: whose rows it has, nobody knows. One that is null is there.
+    Nameless,
+    /// The answer lacks something else that every complete one has.
     Incomplete(&'static str),
 }
 
@@ -108,17 +111,16 @@ pub(crate) fn page(asked: &Asked, answer: &str, size: usize) -> Result<Page, NoP
         }
     }
     if asked.groups.is_empty() {
-        let states = vec![GroupStates { key: Map::new(), rows, metrics: metrics(&all)? }];
+        let states = vec![GroupStates { key: Vec::new(), rows, metrics: metrics(&all)? }];
         return Ok(Page { states, after: None, rows });
     }
     let groups: Option<Composite> = read(all.get("groups").map(AsRef::as_ref));
     let groups = groups.ok_or(NoPage::Incomplete("there are no groups"))?;
     let is_last = groups.buckets.len() < size;
-    let states = groups.buckets.into_iter().map(|mut group| {
-        let (rows, key) = (read(group.remove("doc_count").as_deref()), read(group.remove("key").as_deref()));
-        let (Some(rows), Some(key)) = (rows, key) else {
-            return Err(NoPage::Incomplete("a group has no key or no count"));
-        };
+    let states = groups.buckets.into_iter().map(|mut group| -> Result<GroupStates, NoPage> {
+        let rows: Option<u64> = read(group.remove("doc_count").as_deref());
+        let rows = rows.ok_or(NoPage::Incomplete("a group has no count"))?;
+        let key = key(group.remove("key").as_deref(), asked.groups.len()).ok_or(NoPage::Nameless)?;
         Ok(GroupStates { key, rows, metrics: metrics(&group)? })
     });
     let states = states.collect::<Result<Vec<_>, _>>()?;
@@ -126,6 +128,12 @@ pub(crate) fn page(asked: &Asked, answer: &str, size: usize) -> Result<Page, NoP
         return Err(NoPage::Incomplete("the next groups have no beginning"));
     }
     Ok(Page { states, after: groups.after_key.filter(|_| !is_last), rows })
+}
+
+/// A group's key: the values of so many columns. `None` if one of them is missing.
+fn key(written: Option<&RawValue>, columns: usize) -> Option<Vec<Value>> {
+    let mut key: Map<String, Value> = read(written)?;
+    (0..columns).map(|n| key.remove(&group_name(n))).collect()
 }
 
 fn read<'a, T: Deserialize<'a>>(written: Option<&'a RawValue>) -> Option<T> {
@@ -143,10 +151,27 @@ fn metric(written: &RawValue) -> Result<Metric, NoPage> {
     Ok(Metric { count, min: number(min), max: number(max), sum: number(sum) })
 }
 
+/// Rows as a page counts them, twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowCounts {
+    /// Those that meet the conditions, on all pages.
+    pub(crate) all: u64,
+    /// Those of the groups on this page.
+    pub(crate) of_groups: u64,
+}
+
+/// True if, by the counts of all pages of an answer, each row is in one group: pages that skip groups, show some twice, or
+/// are of different rows don't add up.
+pub(crate) fn each_row_is_in_a_group(pages: &[RowCounts]) -> bool {
+    let of_groups: u128 = pages.iter().map(|page| u128::from(page.of_groups)).sum();
+    !pages.is_empty() && pages.iter().all(|page| u128::from(page.all) == of_groups)
+}
+
 impl Page {
-    /// Rows of the groups on this page.
-    pub(crate) fn rows_of_groups(&self) -> u64 {
-        self.states.iter().map(|group| group.rows).sum()
+    /// The page's counts of rows.
+    pub(crate) fn counts(&self) -> RowCounts {
+        let of_groups = self.states.iter().fold(0, |rows: u64, group| rows.saturating_add(group.rows));
+        RowCounts { all: self.rows, of_groups }
     }
 
     /// The groups' states with the schema that was asked for; `None` if one of them is not exact.
@@ -156,10 +181,9 @@ impl Page {
     pub(crate) fn batch(&self, asked: &Asked) -> Result<Option<RecordBatch>, ArrowError> {
         let mut columns = Vec::with_capacity(asked.schema.fields().len());
         let fields = asked.schema.fields();
-        for ((n, exact), field) in asked.groups.iter().enumerate().zip(fields) {
-            let keys: Vec<&Value> =
-                self.states.iter().map(|group| group.key.get(&group_name(n)).unwrap_or(&Value::Null)).collect();
-            columns.push(keys_of(&keys, *exact, field.data_type())?);
+        for ((n, kept), field) in asked.groups.iter().enumerate().zip(fields) {
+            let keys: Vec<&Value> = self.states.iter().map(|group| &group.key[n]).collect();
+            columns.push(keys_of(&keys, *kept, field.data_type())?);
         }
         for (of, field) in asked.states.iter().zip(fields.iter().skip(asked.groups.len())) {
             let states = self.states.iter().map(|group| state(group, of)).collect::<Option<Vec<_>>>();
@@ -171,24 +195,24 @@ impl Page {
     }
 }
 
-fn keys_of(keys: &[&Value], exact: Exact, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+fn keys_of(keys: &[&Value], kept: Kept, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     let no_key = |key: &Value| ArrowError::CastError(format!("a group's key is {key}"));
     let each = keys.iter().filter(|key| !key.is_null());
     let of = |is: fn(&Value) -> bool| each.clone().find(|key| !is(key)).map_or(Ok(()), |key| Err(no_key(key)));
-    match exact {
-        Exact::Whole => {
+    match kept {
+        Kept::Whole => {
             of(Value::is_i64)?;
             whole::column(keys.iter().map(|key| key.as_i64()).collect(), data_type)
         }
-        Exact::Text => {
+        Kept::Text => {
             of(Value::is_string)?;
             cast(&StringArray::from_iter(keys.iter().map(|key| key.as_str())), data_type)
         }
-        Exact::Boolean => {
+        Kept::Boolean => {
             of(Value::is_boolean)?;
             Ok(Arc::new(keys.iter().map(|key| key.as_bool()).collect::<BooleanArray>()))
         }
-        Exact::Float => Err(ArrowError::CastError("floats are no keys".to_owned())),
+        Kept::Float => Err(ArrowError::CastError("floats are no keys".to_owned())),
     }
 }
 
@@ -225,9 +249,9 @@ fn state(group: &GroupStates, of: &StateOf) -> Option<Known> {
         LiveState::Values(_) => whole(count),
         _ if count == 0 => Some(Known::Null),
         LiveState::FloatSum(_) => sum.map(Known::Float),
-        LiveState::Sum(_) => exact_sum(count, min?, max?, sum?).map(Known::Whole),
-        LiveState::Least(_) if of.is_whole => exact_whole(min?).map(Known::Whole),
-        LiveState::Greatest(_) if of.is_whole => exact_whole(max?).map(Known::Whole),
+        LiveState::Sum(_) => unrounded_sum(count, min?, max?, sum?).map(Known::Whole),
+        LiveState::Least(_) if of.is_whole => unrounded(min?).map(Known::Whole),
+        LiveState::Greatest(_) if of.is_whole => unrounded(max?).map(Known::Whole),
         LiveState::Least(_) => min.map(Known::Float),
         LiveState::Greatest(_) => max.map(Known::Float),
         LiveState::Rows => None,
@@ -235,14 +259,14 @@ fn state(group: &GroupStates, of: &StateOf) -> Option<Known> {
 }
 
 /// A whole number that came as a float, if no other could have come as the same.
-pub(crate) fn exact_whole(value: f64) -> Option<i64> {
+pub(crate) fn unrounded(value: f64) -> Option<i64> {
     // From here on a float stands for more than one of them.
     (value.abs() < WHOLE_MAX && value.fract() == 0.0).then_some(value as i64)
 }
 
 /// The sum of `count` whole numbers between `min` and `max` that were added up as floats, if no step of it was rounded.
-pub(crate) fn exact_sum(count: u64, min: f64, max: f64, sum: f64) -> Option<i64> {
-    let (min, max) = (exact_whole(min)?, exact_whole(max)?);
+pub(crate) fn unrounded_sum(count: u64, min: f64, max: f64, sum: f64) -> Option<i64> {
+    let (min, max) = (unrounded(min)?, unrounded(max)?);
     let largest = u128::from(min.unsigned_abs().max(max.unsigned_abs()));
     let bound = largest * u128::from(count);
     (bound <= 1 << 53 && sum.fract() == 0.0).then_some(sum as i64)

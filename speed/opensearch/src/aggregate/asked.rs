@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use serde_json::{Map, Value, json};
 use tidemark_shared::live::{AggregateRequest, LiveState};
 
-use super::exact::{Exact, conditions, exact_field, known};
+use super::conditions::{Kept, conditions, kept, kept_field};
 use crate::document::ALL_COLUMNS;
 use crate::filter::field;
 use crate::mapping::{Mapping, SearchedColumn};
@@ -22,7 +22,7 @@ pub(crate) struct Asked {
     /// Schema of the answer.
     pub(crate) schema: SchemaRef,
     /// How the keys of groups are read.
-    pub(crate) groups: Vec<Exact>,
+    pub(crate) groups: Vec<Kept>,
     pub(crate) states: Vec<StateOf>,
     /// The conditions on rows.
     pub(crate) filters: Vec<Value>,
@@ -55,8 +55,8 @@ pub(crate) fn asked(request: &AggregateRequest, mapping: &Mapping, rows: &Schema
     for index in &request.groups {
         let column = at(mapping, *index)?;
         // Engines differ on whether the two zeros are one group.
-        groups.push(known(column).filter(|exact| *exact != Exact::Float)?);
-        fields.push(exact_field(column));
+        groups.push(kept(column).filter(|kept| *kept != Kept::Float)?);
+        fields.push(kept_field(column));
         columns.insert(&column.name);
     }
     let (mut states, mut metrics) = (Vec::new(), Vec::<(String, Value)>::new());
@@ -66,12 +66,12 @@ pub(crate) fn asked(request: &AggregateRequest, mapping: &Mapping, rows: &Schema
             continue;
         };
         let column = at(mapping, index)?;
-        let exact = made_of(*state, column)?;
+        let kept = made_of(*state, column)?;
         let metric = format!("column_{index}");
         if !metrics.iter().any(|(known, _)| *known == metric) {
-            metrics.push((metric.clone(), aggregation(column, exact)));
+            metrics.push((metric.clone(), aggregation(column, kept)));
         }
-        states.push(StateOf { state: *state, metric, is_whole: exact == Exact::Whole });
+        states.push(StateOf { state: *state, metric, is_whole: kept == Kept::Whole });
         columns.insert(&column.name);
     }
     if metrics.len() > COLUMNS_MAX {
@@ -85,26 +85,26 @@ fn at(mapping: &Mapping, index: usize) -> Option<&SearchedColumn> {
     mapping.columns.iter().find(|column| column.index == index)
 }
 
-/// How the column is known, if the state can be made of that.
-fn made_of(state: LiveState, column: &SearchedColumn) -> Option<Exact> {
-    let exact = known(column)?;
+/// How the column's values are kept, if the state can be made of them.
+fn made_of(state: LiveState, column: &SearchedColumn) -> Option<Kept> {
+    let kept = kept(column)?;
     let is_number = column.data_type.is_signed_integer();
-    let can = match (state, exact) {
+    let can = match (state, kept) {
         (LiveState::Rows | LiveState::Values(_), _) => true,
-        (LiveState::Sum(_), Exact::Whole) => is_number || matches!(column.data_type, DataType::Decimal128(..)),
-        (LiveState::FloatSum(_), Exact::Whole) => is_number,
-        (LiveState::FloatSum(_), Exact::Float) => true,
-        (LiveState::Least(_) | LiveState::Greatest(_), Exact::Whole | Exact::Float) => true,
+        (LiveState::Sum(_), Kept::Whole) => is_number || matches!(column.data_type, DataType::Decimal128(..)),
+        (LiveState::FloatSum(_), Kept::Whole) => is_number,
+        (LiveState::FloatSum(_), Kept::Float) => true,
+        (LiveState::Least(_) | LiveState::Greatest(_), Kept::Whole | Kept::Float) => true,
         _ => false,
     };
-    can.then_some(exact)
+    can.then_some(kept)
 }
 
-fn aggregation(column: &SearchedColumn, exact: Exact) -> Value {
-    match exact {
+fn aggregation(column: &SearchedColumn, kept: Kept) -> Value {
+    match kept {
         // Count, bounds and sum in one.
-        Exact::Whole | Exact::Float => json!({"stats": {"field": exact_field(column)}}),
-        Exact::Text | Exact::Boolean => json!({"value_count": {"field": field(column)}}),
+        Kept::Whole | Kept::Float => json!({"stats": {"field": kept_field(column)}}),
+        Kept::Text | Kept::Boolean => json!({"value_count": {"field": field(column)}}),
     }
 }
 

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tidemark_shared::live::{AggregateRequest, LiveState};
 use tidemark_shared::rows::table_schema;
 
-use super::answer::{NoPage, Page, exact_sum, exact_whole};
+use super::answer::{NoPage, Page, RowCounts, each_row_is_in_a_group, unrounded, unrounded_sum};
 use super::asked::{Asked, asked};
-use super::exact::{Exact, conditions, known};
+use super::conditions::{Kept, conditions, kept};
 use super::{ends_in_time, rows_are_nearer};
 use crate::mapping::Mapping;
 
@@ -51,21 +51,21 @@ fn wide() -> Expr {
 }
 
 #[test]
-fn columns_are_known_exactly_or_not() {
+fn columns_are_kept_as_they_are_or_not() {
     let mapping = Mapping::of(&schema());
     let wanted = [
-        ("text", Some(Exact::Text)),
-        ("n", Some(Exact::Whole)),
-        ("x", Some(Exact::Float)),
-        ("at", Some(Exact::Whole)),
-        ("price", Some(Exact::Whole)),
+        ("text", Some(Kept::Text)),
+        ("n", Some(Kept::Whole)),
+        ("x", Some(Kept::Float)),
+        ("at", Some(Kept::Whole)),
+        ("price", Some(Kept::Whole)),
         ("wide", None),
-        ("ok", Some(Exact::Boolean)),
+        ("ok", Some(Kept::Boolean)),
         ("far", None),
         ("big", None),
     ];
     for (name, wanted) in wanted {
-        assert_eq!(known(mapping.column(name).expect(name)), wanted, "{name}");
+        assert_eq!(kept(mapping.column(name).expect(name)), wanted, "{name}");
     }
 }
 
@@ -201,7 +201,7 @@ fn sums_and_bounds_are_exact_or_not_known() {
         (f64::INFINITY, None),
     ];
     for (value, wanted) in whole {
-        assert_eq!(exact_whole(value), wanted, "{value}");
+        assert_eq!(unrounded(value), wanted, "{value}");
     }
     let half = (1_i64 << 52) as f64;
     let sums = [
@@ -215,7 +215,7 @@ fn sums_and_bounds_are_exact_or_not_known() {
         ((2, 1.0, 1.0, 2.5), None),
     ];
     for ((count, min, max, sum), wanted) in sums {
-        assert_eq!(exact_sum(count, min, max, sum), wanted, "{count} of {min} to {max}");
+        assert_eq!(unrounded_sum(count, min, max, sum), wanted, "{count} of {min} to {max}");
     }
 }
 
@@ -248,7 +248,7 @@ fn an_answer_is_read_to_the_last_value() {
     let some = json!({"count": 2, "min": -7.0, "max": 3.0, "avg": -2.0, "sum": -4.0});
     let none = json!({"count": 0, "min": null, "max": null, "avg": null, "sum": 0.0});
     let found = page(&asked, &answered(0, [some.clone(), none.clone()]), 2).unwrap();
-    assert_eq!((found.rows, found.rows_of_groups(), &found.after), (5, 5, &Some(json!({"group_0": "a"}))));
+    assert_eq!((found.counts(), &found.after), (RowCounts { all: 5, of_groups: 5 }, &Some(json!({"group_0": "a"}))));
     let batch = found.batch(&asked).unwrap().unwrap();
     assert_eq!(batch.schema(), asked.schema);
     let texts = batch.column(0).as_string::<i32>();
@@ -273,6 +273,75 @@ fn an_answer_is_read_to_the_last_value() {
     let mut foreign = answered(0, [some, json!({"count": 0})]);
     foreign["aggregations"]["groups"]["buckets"][0]["key"]["group_0"] = json!(7);
     assert!(page(&asked, &foreign, 2).unwrap().batch(&asked).is_err(), "a key that is no text");
+}
+
+#[test]
+fn a_group_has_each_key_that_was_asked_for() {
+    let mapping = Mapping::of(&schema());
+    let asked = asked(&request(&[], &[TEXT, N], &[LiveState::Rows]), &mapping, &schema()).unwrap();
+    let keys = [
+        (Some(json!({"group_0": "a", "group_1": 1})), Ok(())),
+        (Some(json!({"group_1": null, "group_0": null})), Ok(())),
+        (Some(json!({"group_0": "a", "group_1": 1, "group_2": 1})), Ok(())),
+        (Some(json!({"group_0": "a"})), Err(NoPage::Nameless)),
+        (Some(json!({"group_1": 1})), Err(NoPage::Nameless)),
+        (Some(json!({})), Err(NoPage::Nameless)),
+        (Some(json!("a")), Err(NoPage::Nameless)),
+        (Some(Value::Null), Err(NoPage::Nameless)),
+        (None, Err(NoPage::Nameless)),
+    ];
+    for (key, wanted) in keys {
+        let mut group = json!({"doc_count": 2});
+        if let Some(key) = &key {
+            group["key"] = key.clone();
+        }
+        let answer = json!({"hits": {"total": {"value": 2}}, "aggregations": {
+            "unindexed": {"doc_count": 0}, "groups": {"buckets": [group]},
+        }});
+        assert_eq!(page(&asked, &answer, 9).map(|_| ()), wanted, "{key:?}");
+    }
+    let uncounted = json!({"hits": {"total": {"value": 2}}, "aggregations": {
+        "unindexed": {"doc_count": 0}, "groups": {"buckets": [{"key": {"group_0": "a", "group_1": 1}}]},
+    }});
+    assert!(matches!(page(&asked, &uncounted, 9), Err(NoPage::Incomplete(_))));
+}
+
+#[test]
+fn groups_that_do_not_have_each_row_once_are_not_used() {
+    let asked = asked(&request(&[], &[TEXT], &[LiveState::Rows]), &Mapping::of(&schema()), &schema()).unwrap();
+    let counted = |total: u64, groups: &[u64]| {
+        let group = |rows: &u64| json!({"key": {"group_0": null}, "doc_count": rows});
+        let buckets: Vec<Value> = groups.iter().map(group).collect();
+        let answer = json!({"hits": {"total": {"value": total}}, "aggregations": {
+            "unindexed": {"doc_count": 0}, "groups": {"buckets": buckets},
+        }});
+        page(&asked, &answer, 9).unwrap().counts()
+    };
+    let cases = [
+        (vec![counted(5, &[3, 2])], true),
+        (vec![counted(0, &[])], true),
+        (vec![counted(5, &[3]), counted(5, &[2])], true),
+        (vec![counted(5, &[3, 2]), counted(5, &[])], true),
+        // a group is skipped, is shown twice, or has rows of its own
+        (vec![counted(5, &[3]), counted(5, &[1])], false),
+        (vec![counted(5, &[3])], false),
+        (vec![counted(5, &[3, 2]), counted(5, &[2])], false),
+        (vec![counted(5, &[3, 3])], false),
+        (vec![counted(5, &[])], false),
+        (vec![counted(0, &[1])], false),
+        // the pages are of different rows
+        (vec![counted(5, &[3]), counted(6, &[3])], false),
+        (vec![counted(6, &[3]), counted(5, &[2])], false),
+        (vec![counted(u64::MAX, &[u64::MAX]), counted(u64::MAX, &[1])], false),
+        (vec![counted(1, &[u64::MAX, 2])], false),
+        (Vec::new(), false),
+    ];
+    for (pages, wanted) in cases {
+        assert_eq!(each_row_is_in_a_group(&pages), wanted, "{pages:?}");
+    }
+    let all = super::asked::asked(&request(&[], &[], &[LiveState::Rows]), &Mapping::of(&schema()), &schema()).unwrap();
+    let page = page(&all, &json!({"hits": {"total": {"value": 5}}}), 9).unwrap();
+    assert!(each_row_is_in_a_group(&[page.counts()]), "all rows are one group");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! `cargo test` leaves it out, and without a server it fails.
 
 mod aggregates;
+mod calls;
 mod exact;
 mod faults;
 mod proxy;
@@ -80,8 +81,15 @@ async fn real_opensearch_rows_go_by_whole_indices() {
     views.open(&view, &contract::schema(), &contract::coverage(&[0])).await.unwrap();
     views.apply(&view, contract::batch(&contract::partition(0), 0..220)).await.unwrap();
     assert_eq!(indices(&view).len(), 6, "five of rows and one of positions");
+    let taken = |from: u64| {
+        let of = |wanted| (from..220).filter(|offset| contract::fate(*offset) == wanted).count() as u64;
+        (of(contract::Fate::Row), of(contract::Fate::Reject))
+    };
+    let usage = || (views.usage().rows, views.usage().rejects);
+    assert_eq!(usage(), taken(0), "as it was written");
     views.drop_below(&view, &contract::coverage(&[149])).await.unwrap();
     assert_eq!(indices(&view).len(), 4);
+    assert_eq!(usage(), taken(100), "as the cluster counts what is left");
     let pin = views.pin(&view).await.unwrap().unwrap();
     views.drop_below(&view, &contract::coverage(&[200])).await.unwrap();
     assert_eq!(indices(&view).len(), 4, "a pin lost its rows");
@@ -90,7 +98,7 @@ async fn real_opensearch_rows_go_by_whole_indices() {
     until(|| indices(&view).len() == 2).await;
     views.close(&view).await.unwrap();
     assert_eq!(indices(&view), Vec::<String>::new());
-    assert_eq!(views.usage().rows, 0);
+    assert_eq!(usage(), (0, 0));
 }
 
 /// Waits for what is bound to come.

@@ -17,14 +17,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use tidemark_shared::counts::Counts;
 use tidemark_shared::curated::with_string_views;
-use tidemark_shared::live::{LiveError, LivePin, LiveRange};
+use tidemark_shared::live::{LiveError, LivePin, LiveRange, narrowed};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::Reject;
 
 use super::Held;
 
 pub(super) struct MemoryPin {
-    epoch: Arc<str>,
     held_schema: SchemaRef,
     schema: SchemaRef,
     partitions: BTreeMap<LogPartition, Arc<Held>>,
@@ -34,20 +33,20 @@ pub(super) struct MemoryPin {
 
 impl MemoryPin {
     pub(super) fn new(
-        epoch: Arc<str>,
         held_schema: SchemaRef,
         partitions: BTreeMap<LogPartition, Arc<Held>>,
         scan_parts: usize,
     ) -> Self {
         let schema = with_string_views(&held_schema);
         let ranges = partitions.iter().map(|(partition, held)| (partition.clone(), held.range)).collect();
-        Self { epoch, held_schema, schema, partitions, ranges, scan_parts }
+        Self { held_schema, schema, partitions, ranges, scan_parts }
     }
 
     /// The rows with positions in `ranges`, as slices, until there are `limit` of them.
-    fn slices(&self, ranges: &BTreeMap<LogPartition, Range<u64>>, limit: Option<usize>) -> Vec<RecordBatch> {
+    fn slices(&self, ranges: &BTreeMap<LogPartition, Vec<Range<u64>>>, limit: Option<usize>) -> Vec<RecordBatch> {
+        let each = ranges.iter().flat_map(|(partition, ranges)| ranges.iter().map(move |range| (partition, range)));
         let held = |(partition, range)| self.partitions.get(partition).map(|held: &Arc<Held>| (held, range));
-        let runs = ranges.iter().filter_map(held).flat_map(|(held, range): (_, &Range<u64>)| {
+        let runs = each.filter_map(held).flat_map(|(held, range): (_, &Range<u64>)| {
             let first = held.runs.partition_point(|run| run.range.end <= range.start);
             let runs = held.runs[first..].iter().take_while(move |run| run.range.start < range.end);
             runs.filter_map(move |run| run.rows_in(range))
@@ -80,10 +79,6 @@ impl LivePin for MemoryPin {
     fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
         let some = self.partitions.iter().filter(|(_, held)| !held.lost.is_empty());
         some.map(|(partition, held)| (partition.clone(), held.lost.clone())).collect()
-    }
-
-    fn epoch(&self) -> &str {
-        &self.epoch
     }
 
     fn schema(&self) -> SchemaRef {
@@ -134,10 +129,10 @@ impl LivePin for MemoryPin {
         &self,
         ranges: &BTreeMap<LogPartition, Range<u64>>,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> std::result::Result<Arc<dyn ExecutionPlan>, LiveError> {
-        let parts = balanced(self.slices(ranges, limit), self.scan_parts);
+        let parts = balanced(self.slices(&narrowed(ranges, filters), limit), self.scan_parts);
         let source = MemorySourceConfig::try_new(&parts, Arc::clone(&self.held_schema), projection.cloned());
         let plan = source.map(|source| DataSourceExec::from_data_source(source.with_limit(limit)));
         let plan = plan.and_then(|plan| as_read(plan, &self.schema));
@@ -162,6 +157,6 @@ fn as_read(plan: Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<Arc<dyn E
 
 impl fmt::Debug for MemoryPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryPin").field("epoch", &self.epoch).field("ranges", &self.ranges).finish_non_exhaustive()
+        f.debug_struct("MemoryPin").field("ranges", &self.ranges).finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use tidemark_shared::live::LiveBatch;
 use tidemark_shared::position::OFFSET_COLUMN;
-use tidemark_shared::reject::Reject;
+use tidemark_shared::reject::{Reason, Reject};
 
 use super::size::{batch_bytes, compacted};
 
@@ -33,8 +33,8 @@ pub(super) struct Run {
 
 impl Run {
     fn new(range: Range<u64>, rows: Option<RecordBatch>, rejects: Vec<Reject>, filtered: Vec<u64>) -> Self {
-        let mut bytes = rows.as_ref().map_or(0, batch_bytes) + (filtered.capacity() * size_of::<u64>()) as u64;
-        bytes += rejects.iter().map(reject_bytes).sum::<u64>();
+        let lists = filtered.capacity() * size_of::<u64>() + rejects.capacity() * size_of::<Reject>();
+        let bytes = rows.as_ref().map_or(0, batch_bytes) + lists as u64 + rejects.iter().map(reject_bytes).sum::<u64>();
         Self { range, rows, rejects, filtered, bytes }
     }
 
@@ -50,7 +50,10 @@ impl Run {
             [one] => Some(compacted(one)?),
             several => Some(compacted(&concat_batches(schema, several)?)?),
         };
-        let rejects = batch.rejects.iter().filter(|reject| reject.offset >= from).map(own_reject).collect();
+        let mut rejects: Vec<Reject> =
+            batch.rejects.iter().filter(|reject| reject.offset >= from).map(own_reject).collect();
+        // Nobody knew how many they would be.
+        rejects.shrink_to_fit();
         let filtered = batch.filtered.iter().copied().filter(|offset| *offset >= from).collect();
         Ok(Self::new(from..batch.range.end, rows, rejects, filtered))
     }
@@ -64,7 +67,8 @@ impl Run {
             [one] => Some((*one).clone()),
             several => Some(compacted(&concat_batches(schema, several.iter().copied())?)?),
         };
-        let rejects = runs.iter().flat_map(|run| run.rejects.iter().cloned()).collect();
+        let mut rejects = Vec::with_capacity(runs.iter().map(|run| run.rejects.len()).sum());
+        rejects.extend(runs.iter().flat_map(|run| run.rejects.iter().cloned()));
         let mut filtered = Vec::with_capacity(runs.iter().map(|run| run.filtered.len()).sum());
         filtered.extend(runs.iter().flat_map(|run| run.filtered.iter().copied()));
         Ok(Self::new(range, rows, rejects, filtered))
@@ -149,9 +153,11 @@ fn own_reject(reject: &Reject) -> Reject {
     Reject { bytes: Bytes::copy_from_slice(&reject.bytes), ..reject.clone() }
 }
 
+/// What a reject takes beside its place in a list.
 fn reject_bytes(reject: &Reject) -> u64 {
     let column = reject.column.as_ref().map_or(0, String::len);
-    (size_of::<Reject>() + reject.bytes.len() + reject.message.len() + column) as u64
+    let rule = if let Reason::Rule(name) = &reject.reason { name.len() } else { 0 };
+    (reject.bytes.len() + reject.message.len() + column + rule) as u64
 }
 
 #[cfg(test)]

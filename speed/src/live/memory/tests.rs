@@ -1,15 +1,17 @@
-use std::sync::Arc;
-
+use arrow::array::RecordBatch;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{col, lit};
+use datafusion::physical_plan::collect;
 use tidemark_shared::live::LiveView;
+use tidemark_shared::position::{OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
 use tidemark_testing::contract::live::{batch, coverage, partition, schema, view};
-use tidemark_testing::contract::log::SteppedClock;
 
 use super::*;
 
 #[tokio::test]
 async fn thousands_of_tiny_batches_become_few_runs_of_no_more_bytes() {
-    let tiny = MemoryView::new(Arc::new(SteppedClock::default()), MemoryViewSettings::default());
-    let large = MemoryView::new(Arc::new(SteppedClock::default()), MemoryViewSettings::default());
+    let tiny = MemoryView::new(MemoryViewSettings::default());
+    let large = MemoryView::new(MemoryViewSettings::default());
     let (view, count) = (view("tiny"), 20_000);
     for live in [&tiny, &large] {
         live.open(&view, &schema(), &coverage(&[0])).await.unwrap();
@@ -29,7 +31,7 @@ async fn thousands_of_tiny_batches_become_few_runs_of_no_more_bytes() {
 
 #[tokio::test]
 async fn a_slice_does_not_keep_the_whole_alive() {
-    let live = MemoryView::new(Arc::new(SteppedClock::default()), MemoryViewSettings::default());
+    let live = MemoryView::new(MemoryViewSettings::default());
     let view = view("slice");
     live.open(&view, &schema(), &coverage(&[0, 0])).await.unwrap();
     let mut sliced = batch(&partition(0), 0..10_000);
@@ -46,7 +48,7 @@ async fn a_slice_does_not_keep_the_whole_alive() {
 
 #[tokio::test]
 async fn texts_take_their_own_length_and_an_offset() {
-    let live = MemoryView::new(Arc::new(SteppedClock::default()), MemoryViewSettings::default());
+    let live = MemoryView::new(MemoryViewSettings::default());
     let view = view("texts");
     live.open(&view, &schema(), &coverage(&[0])).await.unwrap();
     let mut rows = batch(&partition(0), 0..20_000);
@@ -55,4 +57,29 @@ async fn texts_take_their_own_length_and_an_offset() {
     // Three numbers, a source of 8 bytes and texts of 22 on average, and where they end: 62. As views, 16 more.
     let usage = live.usage();
     assert!(usage.bytes < usage.rows * 66, "{:?}", usage);
+}
+
+#[tokio::test]
+async fn rows_that_conditions_on_positions_exclude_are_not_read() {
+    let live = MemoryView::new(MemoryViewSettings::default());
+    let view = view("positions");
+    live.open(&view, &schema(), &coverage(&[0, 0])).await.unwrap();
+    for number in [0, 1] {
+        live.apply(&view, batch(&partition(number), 0..5_000)).await.unwrap();
+    }
+    let pin = live.pin(&view).await.unwrap().unwrap();
+    let ranges: BTreeMap<_, _> = [0, 1].map(|number| (partition(number), 0..5_000)).into();
+    let in_second = || col(PARTITION_COLUMN).eq(lit(1_i64));
+    // of the first records, those at 3 and 4 have no row
+    for (filter, wanted) in [
+        (col(OFFSET_COLUMN).eq(lit(5_i64)), 2),
+        (col(OFFSET_COLUMN).between(lit(0_i64), lit(6_i64)), 10),
+        (in_second().and(col(OFFSET_COLUMN).in_list(vec![lit(1_i64), lit(3_i64), lit(5_i64)], false)), 2),
+        (col(OFFSET_COLUMN).gt_eq(lit(5_000_i64)), 0),
+        (col(SOURCE_COLUMN).eq(lit("another")), 0),
+    ] {
+        let plan = pin.scan(&ranges, None, std::slice::from_ref(&filter), None).unwrap();
+        let read = collect(plan, Arc::new(TaskContext::default())).await.unwrap();
+        assert_eq!(read.iter().map(RecordBatch::num_rows).sum::<usize>(), wanted, "{filter}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::whole;
 
 /// A column's values in the cluster, if they are there as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exact {
+pub(crate) enum Kept {
     /// 64-bit numbers, the values themselves or [`whole`] ones.
     Whole,
     /// Finite floats.
@@ -30,20 +30,20 @@ pub(crate) enum Exact {
     Boolean,
 }
 
-/// How a column is known exactly; `None` if it is not.
-pub(crate) fn known(column: &SearchedColumn) -> Option<Exact> {
+/// How a column's values are kept as they are; `None` if they are not.
+pub(crate) fn kept(column: &SearchedColumn) -> Option<Kept> {
     match column.searched {
-        Searched::Long if column.data_type.is_signed_integer() => Some(Exact::Whole),
-        _ if column.whole => Some(Exact::Whole),
-        Searched::Double if column.data_type.is_floating() => Some(Exact::Float),
-        Searched::Keyword => Some(Exact::Text),
-        Searched::Boolean => Some(Exact::Boolean),
+        Searched::Long if column.data_type.is_signed_integer() => Some(Kept::Whole),
+        _ if column.whole => Some(Kept::Whole),
+        Searched::Double if column.data_type.is_floating() => Some(Kept::Float),
+        Searched::Keyword => Some(Kept::Text),
+        Searched::Boolean => Some(Kept::Boolean),
         Searched::Long | Searched::Double | Searched::Date => None,
     }
 }
 
-/// The field of a column's exact values.
-pub(crate) fn exact_field(column: &SearchedColumn) -> String {
+/// The field of a column's values as they are.
+pub(crate) fn kept_field(column: &SearchedColumn) -> String {
     if column.whole { format!("whole.{}", column.name) } else { field(column) }
 }
 
@@ -133,7 +133,7 @@ fn comparison(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> Opt
     Some(json!({"bool": {"filter": [near, query]}}))
 }
 
-/// The comparison with a value that is there, on the field of the exact values.
+/// The comparison with a value that is there, on the field of the values as they are.
 fn equal_or_less(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> Option<Value> {
     let bound = bound(column, value)?;
     let range = match op {
@@ -144,33 +144,33 @@ fn equal_or_less(column: &SearchedColumn, op: Operator, value: &ScalarValue) -> 
         Operator::LtEq => json!({"lte": bound}),
         _ => return None,
     };
-    let by_term = matches!(known(column)?, Exact::Text | Exact::Boolean);
+    let by_term = matches!(kept(column)?, Kept::Text | Kept::Boolean);
     match op {
-        Operator::Eq if by_term => Some(json!({"term": {(exact_field(column)): bound}})),
+        Operator::Eq if by_term => Some(json!({"term": {(kept_field(column)): bound}})),
         _ if column.searched == Searched::Boolean => None,
-        _ => Some(json!({"range": {(exact_field(column)): range}})),
+        _ => Some(json!({"range": {(kept_field(column)): range}})),
     }
 }
 
-/// A value as its column's exact field has it.
+/// A value as its column's [`kept_field`] has it.
 fn bound(column: &SearchedColumn, value: &ScalarValue) -> Option<Value> {
     let value = value.to_array().ok()?;
-    match known(column)? {
-        Exact::Whole => {
+    match kept(column)? {
+        Kept::Whole => {
             let numbers = whole::values(&value).ok()?;
             numbers.is_valid(0).then(|| json!(numbers.value(0)))
         }
-        Exact::Float => {
+        Kept::Float => {
             let values = column.searched.values(&value).ok()?;
             let value = values.as_primitive::<Float64Type>().value(0);
             // Engines differ on whether the two zeros are one.
             (value.is_finite() && value != 0.0).then(|| json!(value))
         }
-        Exact::Text => {
+        Kept::Text => {
             let values = arrow::compute::cast(&value, &DataType::Utf8).ok()?;
             let text = values.as_string::<i32>().value(0).to_owned();
             (text.len() <= TEXT_MAX).then(|| json!(text))
         }
-        Exact::Boolean => Some(json!(value.as_boolean().value(0))),
+        Kept::Boolean => Some(json!(value.as_boolean().value(0))),
     }
 }

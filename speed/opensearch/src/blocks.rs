@@ -1,0 +1,130 @@
+//! Which requests rows are read by: *blocks*, each of so few offsets of one index that one request yields all of its rows.
+//! Offsets that nobody wants are in none, so that an index without wanted ones is not asked at all.
+
+use std::ops::Range;
+
+use serde_json::{Value, json};
+
+use crate::counts::in_range;
+use crate::filter::any;
+use crate::pin::Piece;
+
+/// Most ranges of several offsets that are told apart in a request, which has room for some 1,000 conditions in all. Single
+/// offsets are one condition together.
+const RANGES_MAX: usize = 64;
+
+/// Wanted offsets of an index that one request reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// From the first of them to the last.
+    pub(crate) piece: Piece,
+    /// Themselves: in order, apart from one another.
+    wanted: Vec<Range<u64>>,
+}
+
+impl Block {
+    /// The query that keeps back what is not wanted in between. `None` if there is nothing, or if it is read along: because it
+    /// is less than what is wanted, and of use to statements after this one, or because it is in too many places.
+    pub(crate) fn between(&self) -> Option<Value> {
+        let length = |range: &Range<u64>| range.end - range.start;
+        let wanted: u64 = self.wanted.iter().map(length).sum();
+        if length(&self.piece.range) - wanted <= wanted {
+            return None;
+        }
+        let (single, longer): (Vec<_>, Vec<_>) = self.wanted.iter().partition(|range| range.end - range.start == 1);
+        if longer.len() > RANGES_MAX {
+            return None;
+        }
+        let mut each: Vec<Value> = longer.into_iter().map(in_range).collect();
+        if !single.is_empty() {
+            let offsets: Vec<u64> = single.into_iter().map(|range| range.start).collect();
+            each.push(json!({"terms": {"offset": offsets}}));
+        }
+        Some(any(&each))
+    }
+
+    fn is_with(&self, other: &Piece, size: u64) -> bool {
+        self.piece.index == other.index && self.piece.range.start / size == other.range.start / size
+    }
+}
+
+/// The blocks of `size` offsets of wanted pieces, which come in order of index and offset, apart from one another.
+pub(crate) fn blocks(wanted: impl IntoIterator<Item = Piece>, size: u64) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for part in wanted.into_iter().flat_map(|piece| cut(&piece, size)) {
+        match blocks.last_mut() {
+            Some(last) if last.is_with(&part, size) => {
+                last.piece.range.end = part.range.end;
+                last.wanted.push(part.range);
+            }
+            _ => blocks.push(Block { wanted: vec![part.range.clone()], piece: part }),
+        }
+    }
+    blocks
+}
+
+/// A piece in parts that begin at multiples of `size`, but for the first.
+pub(crate) fn cut(piece: &Piece, size: u64) -> Vec<Piece> {
+    let (mut parts, mut start) = (Vec::new(), piece.range.start);
+    while start < piece.range.end {
+        let end = piece.range.end.min((start / size + 1) * size);
+        parts.push(Piece { range: start..end, ..piece.clone() });
+        start = end;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::IndexRef;
+
+    fn piece(index: &str, start: u64, end: u64) -> Piece {
+        let index = IndexRef { name: index.to_owned(), alias: format!("{index}.1"), uuid: format!("{index}-id") };
+        Piece { partition: "t/3".parse().unwrap(), index, range: start..end }
+    }
+
+    /// Index, from the first wanted offset to the last, and where they are.
+    fn shown(block: &Block) -> String {
+        let text = |range: &Range<u64>| format!("{}-{}", range.start, range.end);
+        let wanted: Vec<String> = block.wanted.iter().map(text).collect();
+        format!("{} {}: {}", block.piece.index.name, text(&block.piece.range), wanted.join(","))
+    }
+
+    #[test]
+    fn wanted_offsets_of_a_block_are_one_request_and_what_nobody_wants_is_none() {
+        for (pieces, wanted) in [
+            (&[("a", 0, 10)][..], &["a 0-10: 0-10"][..]),
+            (&[], &[]),
+            (&[("a", 3, 25)], &["a 3-10: 3-10", "a 10-20: 10-20", "a 20-25: 20-25"]),
+            (&[("a", 2, 3), ("a", 5, 6), ("a", 9, 12)], &["a 2-10: 2-3,5-6,9-10", "a 10-12: 10-12"]),
+            (&[("a", 2, 3), ("a", 990, 991)], &["a 2-3: 2-3", "a 990-991: 990-991"]),
+            (&[("a", 18, 20), ("b", 20, 21), ("b", 22, 23)], &["a 18-20: 18-20", "b 20-23: 20-21,22-23"]),
+            // an index may end within a block
+            (&[("a", 22, 24), ("b", 24, 26)], &["a 22-24: 22-24", "b 24-26: 24-26"]),
+        ] {
+            let found = blocks(pieces.iter().map(|(index, start, end)| piece(index, *start, *end)), 10);
+            assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), wanted, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_between_wanted_offsets_is_kept_back_where_it_is_more_than_they() {
+        let between = |wanted: &[(u64, u64)]| {
+            let mut found = blocks(wanted.iter().map(|(start, end)| piece("a", *start, *end)), 10_000);
+            assert_eq!(found.len(), 1);
+            found.remove(0).between()
+        };
+        let range = |start: u64, end: u64| json!({"range": {"offset": {"gte": start, "lt": end}}});
+        let any = |of: &[Value]| Some(json!({"bool": {"should": of, "minimum_should_match": 1}}));
+        assert_eq!(between(&[(5, 900)]), None, "there is nothing");
+        assert_eq!(between(&[(5, 50), (51, 90)]), None, "it is less");
+        assert_eq!(between(&[(5, 6), (9, 10), (700, 701)]), any(&[json!({"terms": {"offset": [5, 9, 700]}})]));
+        assert_eq!(between(&[(5, 7), (90, 93)]), any(&[range(5, 7), range(90, 93)]));
+        let both = [range(5, 7), json!({"terms": {"offset": [40, 93]}})];
+        assert_eq!(between(&[(5, 7), (40, 41), (93, 94)]), any(&both));
+        let many = |count: u64| (0..count).map(|n| (n * 100, n * 100 + 2)).collect::<Vec<_>>();
+        assert!(between(&many(64)).is_some());
+        assert_eq!(between(&many(65)), None, "it is in too many places");
+    }
+}
