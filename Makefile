@@ -31,7 +31,7 @@ CARGO_FLAGS ?=
 BUILD_TOOLS ?= yes
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The dependencies of every other build, and our own crates optimized.
-FAST = $(foreach crate,shared stores batch speed serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+FAST = $(foreach crate,shared stores batch speed kafka opensearch serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
 # The simulation beside them.
 FAST_SIM = $(FAST) --config profile.dev.package.tidemark-sim.opt-level=3
 # One build for all benchmarks.
@@ -77,11 +77,13 @@ tidy: ## Rules on files that no compiler knows
 deny: ## The same deny.toml by cargo-deny, where it is installed
 	cargo deny check bans licenses sources
 
-bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows, against DuckDB in the same run
+bench-batch: setup-python ## CSV to Parquet and four queries on 9 M rows (real, else synthetic), against DuckDB in the same run
+	@python3 e2e/bench/trips.py batch
 	$(BENCH_BUILD)
 	.venv/bin/python e2e/bench/batch.py --tidemark $(TARGET)/debug/tidemark
 
 bench-speed: setup ## Produce to visible, freshness, merged against batch, memory; the questions need bench-batch's trips
+	@python3 e2e/bench/trips.py speed
 	$(BENCH_BUILD)
 	python3 e2e/bench/speed.py --tidemark $(TARGET)/debug/tidemark --index-speed $(TARGET)/debug/examples/index_speed
 

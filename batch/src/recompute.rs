@@ -123,9 +123,9 @@ impl Batch {
                 self.hand_over(definitions, old.number, &table, successor).await?;
                 return Ok((successor == generation, curated_bytes));
             }
-            // A vacuum marks a generation before it puts a fence into the old table, and removes it after. The freeze does
+            // A vacuum bans a generation before it puts a fence into the old table, and removes it after. The freeze does
             // not go through over a fence that came since the old table was opened; one that came before is seen here.
-            if self.store.size(&layout::abandoned(dataset, generation)).await?.is_some() {
+            if self.store.size(&layout::ban(dataset, generation)).await?.is_some() {
                 return Err(abandoned());
             }
             let new = TableHead::open(&objects, dataset, generation).await?.ok_or_else(abandoned)?;

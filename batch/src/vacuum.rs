@@ -2,11 +2,13 @@
 //!
 //! What is named: data files of the current generation's table version, everything of its Delta log, its rejects,
 //! the bytes of files in the ledger, and everything of archived streams: segments are facts, and none is ever an orphan. What a running ingest or recompute may still name is young; the caller's safe age
-//! keeps it. What a running query may still read is kept for the grace.
+//! keeps it. What a running query may still read is kept for the grace, which begins when queries moved on ([`replaced`]).
 //!
 //! Age alone is no proof: a run may take, or stand still, longer than any age. So before something goes that a run could
 //! still name, a *fence* is put where that run must name it, in the ledger or in the table's log: an entry that changes
 //! nothing, and behind which nobody's older plan goes through. Whoever meets the fence takes it that his files are gone.
+
+mod replaced;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,9 +18,9 @@ use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use tidemark_shared::backoff::{Attempts, Backoff};
-use tidemark_shared::curated;
 use tidemark_shared::layout;
 use tidemark_shared::ledger::{Entry, LedgerState, Location};
+use tidemark_shared::position::Source;
 
 use crate::curated::table::{Committed, TableHead};
 use crate::error::BatchError;
@@ -37,7 +39,7 @@ pub(crate) struct Named {
     pub(crate) folders: Vec<Path>,
     /// The current generation's folder.
     pub(crate) current: Option<Path>,
-    /// Generations that another took over from, not long ago, and when: before that, queries read them.
+    /// Generations that another took over from, not long ago or not yet, and when: before that, queries read them.
     pub(crate) replaced: HashMap<String, DateTime<Utc>>,
     /// True while the first generation is being made or one takes over from another: then nothing curated goes, for
     /// there is no log to put a fence into.
@@ -117,10 +119,10 @@ impl Batch {
                 hint: Some("set `batch.grace` to 7 days at most".to_owned()),
             });
         }
-        self.latest_definition(dataset).await?;
+        let has_stream = self.latest_definition(dataset).await?.definition.stream.is_some();
         let mut attempts = Attempts::new(BACKOFF);
         loop {
-            let Findings { mut orphans, too_young, table } = self.findings(dataset, request).await?;
+            let Findings { mut orphans, too_young, table } = self.findings(dataset, has_stream, request).await?;
             if !request.dry_run {
                 if !request.force && !self.put_fences(dataset, table.as_ref(), &mut orphans).await? {
                     if attempts.again(self.ambient.random()).await {
@@ -147,14 +149,14 @@ impl Batch {
         }
     }
 
-    async fn findings(&self, dataset: &str, request: &VacuumRequest) -> Result<Findings, BatchError> {
+    async fn findings(&self, dataset: &str, has_stream: bool, request: &VacuumRequest) -> Result<Findings, BatchError> {
         let limits = Limits::new(self.ambient.now(), request, self.settings.grace);
         // Objects are listed before names are read: what is named later was written later, and is not in the list.
         let mut objects = self.store.list(&layout::curated(dataset)).await?;
         objects.extend(self.store.list(&layout::raw_files(dataset)).await?);
-        // Our own marks make nothing young; they go with the last of their generation.
-        objects.retain(|object| !is_mark(&object.location, dataset));
-        let (named, table) = self.named(dataset, request, limits).await?;
+        // Our own bans make nothing young; they go with the last of their generation.
+        objects.retain(|object| !is_ban(&object.location, dataset));
+        let (named, table) = self.named(dataset, has_stream, request, limits).await?;
         let mut alive = newest_by_generation(&objects, dataset);
         for (generation, at) in &named.replaced {
             alive.entry(generation.clone()).and_modify(|newest| *newest = (*newest).max(*at));
@@ -184,7 +186,7 @@ impl Batch {
             orphans.iter().filter_map(|object| generation_of(&object.location, dataset)).collect();
         if let (Some(table), false) = (table, generations.is_empty()) {
             for generation in generations.iter().filter(|generation| **generation != table.generation) {
-                self.store.put_new(&layout::abandoned(dataset, generation), Bytes::from_static(b"{}")).await?;
+                self.store.put_new(&layout::ban(dataset, generation), Bytes::from_static(b"{}")).await?;
             }
             if let Committed::Conflict = table.fence(&attempt).await? {
                 return Ok(false);
@@ -205,14 +207,14 @@ impl Batch {
 
     async fn remove(&self, dataset: &str, orphans: &[ObjectMeta]) -> Result<(), BatchError> {
         self.store.delete_many(orphans.iter().map(|object| object.location.clone()).collect()).await?;
-        // A mark stands until nothing is left that a recompute could take for a table.
+        // A ban stands until nothing is left that a recompute could take for a table.
         let left = self.store.list(&layout::curated(dataset)).await?;
-        let (marks, others): (Vec<_>, Vec<_>) = left.iter().partition(|object| is_mark(&object.location, dataset));
+        let (bans, others): (Vec<_>, Vec<_>) = left.iter().partition(|object| is_ban(&object.location, dataset));
         let full: BTreeSet<_> = others.iter().filter_map(|object| generation_of(&object.location, dataset)).collect();
-        let is_alone = |mark: &&&ObjectMeta| {
-            generation_of(&mark.location, dataset).is_some_and(|generation| !full.contains(&generation))
+        let is_alone = |ban: &&&ObjectMeta| {
+            generation_of(&ban.location, dataset).is_some_and(|generation| !full.contains(&generation))
         };
-        let alone = marks.iter().filter(is_alone).map(|mark| mark.location.clone()).collect();
+        let alone = bans.iter().filter(is_alone).map(|ban| ban.location.clone()).collect();
         Ok(self.store.delete_many(alone).await?)
     }
 
@@ -248,6 +250,7 @@ impl Batch {
     async fn named(
         &self,
         dataset: &str,
+        has_stream: bool,
         request: &VacuumRequest,
         limits: Limits,
     ) -> Result<(Named, Option<TableHead>), BatchError> {
@@ -255,10 +258,13 @@ impl Batch {
         named.keys = raw_keys(&self.ledger(dataset).state().await?);
         named.switching = !request.force;
         let Some((number, pointer)) = self.pointer(dataset).await? else { return Ok((named, None)) };
-        named.replaced = self.replaced_since(dataset, number, limits.answered).await?;
-        let Some(table) = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await? else {
-            return Ok((named, None));
-        };
+        let table = TableHead::open(&self.store.objects(), dataset, &pointer.generation).await?;
+        // A stream that the newest definition has no more is still served by whoever has it open.
+        let is_stream = |table: &TableHead| table.coverage().iter().any(|(of, _)| of.source != Source::files());
+        // With force, no query is at work that could still move.
+        let by_notes = !request.force && (has_stream || table.as_ref().is_some_and(is_stream));
+        named.replaced = self.replaced_since(dataset, number, by_notes, limits.answered).await?;
+        let Some(table) = table else { return Ok((named, None)) };
         named.current = Some(layout::curated(dataset).join(pointer.generation.as_str()));
         named.folders.push(layout::delta_log(dataset, &pointer.generation));
         named.folders.push(layout::rejects(dataset, &pointer.generation));
@@ -274,27 +280,6 @@ impl Batch {
     }
 }
 
-impl Batch {
-    /// Generations that one up to pointer `number` took over from at or after `since`, and when.
-    async fn replaced_since(
-        &self,
-        dataset: &str,
-        number: u64,
-        since: DateTime<Utc>,
-    ) -> Result<HashMap<String, DateTime<Utc>>, BatchError> {
-        let pointers = self.store.list(&layout::currents(dataset)).await?;
-        let mut replaced = HashMap::new();
-        for pointer in pointers.iter().filter(|pointer| pointer.last_modified >= since) {
-            let n = layout::number_of(&pointer.location).filter(|n| *n <= number);
-            let Some(before) = n.and_then(|n| n.checked_sub(1)) else { continue };
-            if let Some(left) = curated::pointer(self.store.objects().as_ref(), dataset, before).await? {
-                replaced.insert(left.generation, pointer.last_modified);
-            }
-        }
-        Ok(replaced)
-    }
-}
-
 /// Keys of the raw files that the ledger names, whatever became of them.
 fn raw_keys(state: &LedgerState) -> BTreeSet<Path> {
     let keys = state.files().filter_map(|file| match &file.file.location {
@@ -304,8 +289,8 @@ fn raw_keys(state: &LedgerState) -> BTreeSet<Path> {
     keys.collect()
 }
 
-fn is_mark(key: &Path, dataset: &str) -> bool {
-    generation_of(key, dataset).is_some_and(|generation| *key == layout::abandoned(dataset, &generation))
+fn is_ban(key: &Path, dataset: &str) -> bool {
+    generation_of(key, dataset).is_some_and(|generation| *key == layout::ban(dataset, &generation))
 }
 
 /// The generation that a key belongs to; the pointers' folder counts as one, to no effect.

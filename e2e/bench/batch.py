@@ -3,7 +3,8 @@
     make bench-batch          or          .venv/bin/python e2e/bench/batch.py --tidemark BINARY
 
 The trips are *replicated*: each real file's rows, `--copies` times, with dates shifted by minutes, so that months and
-the number of partitions stay about the same. Measured are CSV to partitioned Snappy Parquet (time, peak memory, bytes
+the number of partitions stay about the same. Where there are no real ones (`TIDEMARK_TRIPS_DIR`), synthetic ones stand in,
+and the output says so. Measured are CSV to partitioned Snappy Parquet (time, peak memory, bytes
 written), four queries (in a session that has run them before, and alone in a new one; the engines take turns), and adding
 one month to a table of 30 months against adding it to an empty one. It prints ratios beside their goals and asserts
 nothing but equal answers: machines differ.
@@ -31,6 +32,8 @@ sys.path.insert(0, str(ROOT / "e2e" / "oracle"))
 
 import duckdb  # noqa: E402
 import rules  # noqa: E402
+import trips  # noqa: E402
+from common import machine  # noqa: E402
 from queries import QUERIES  # noqa: E402
 
 THREADS = 2
@@ -221,7 +224,7 @@ def one_more_month(tidemark: Tidemark, binary: Path, csv: Path, source: Path, co
     last = rules.csv_files(source)[-1]
     full, empty = [], []
     for number in range(1, 4):
-        file = work / "later" / f"replicated_later_{number}.csv"
+        file = work / f"later-{csv.name}" / f"replicated_later_{number}.csv"
         # whole months later, so that each is a partition that the table does not have yet
         replicate(last, file, copies, f"INTERVAL {30 * number} DAY")
         empty.append(Tidemark(binary, work / f"empty-{number}").ingest([file])[0])
@@ -235,25 +238,27 @@ def one_more_month(tidemark: Tidemark, binary: Path, csv: Path, source: Path, co
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tidemark", type=Path, default=ROOT / "target/debug/tidemark", help="an optimised build")
-    default = os.environ.get("TIDEMARK_TRIPS_DIR", ROOT / "../shared/data/nyc-taxi")
-    parser.add_argument("--trips", type=Path, default=Path(default) / "yellow", help="folder of real yellow-taxi CSV")
-    parser.add_argument("--copies", type=int, default=30, help="times that each row is replicated")
+    parser.add_argument("--trips", type=Path, help="folder of yellow-taxi CSV [default: real ones, else synthetic ones]")
+    parser.add_argument("--copies", type=int, default=trips.COPIES, help="times that each row is replicated")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of the queries")
-    parser.add_argument("--work", type=Path, default=ROOT / "target/bench-batch")
+    parser.add_argument("--work", type=Path, default=trips.WORK)
     args = parser.parse_args()
-    if not args.trips.is_dir():
-        raise SystemExit(f"no real trips at {args.trips}: name their folder with TIDEMARK_TRIPS_DIR")
-    csv = args.work / f"replicated-{args.copies}"
     args.work.mkdir(parents=True, exist_ok=True)
-    for path in rules.csv_files(args.trips):
+    print(machine())
+    source = args.trips or trips.real()
+    csv = trips.replicated(args.work, args.copies, synthetic=source is None)
+    if source is None:
+        print("synthetic trips: no real ones are at hand, so figures are not those of the README's trips")
+        source = trips.synthetic(args.tidemark.parent / "synthetic_trips", args.work)
+    for path in rules.csv_files(source):
         replicate(path, csv / f"replicated_{path.name}", args.copies, "INTERVAL 0 DAY")
     print(f"tidemark {args.tidemark} against duckdb {duckdb.__version__}, {THREADS} threads each, DuckDB's memory limit "
-          f"{DUCKDB_MEMORY}, {os.cpu_count()} cores")
+          f"{DUCKDB_MEMORY}")
     os.environ["TIDEMARK_BATCH_THREADS"] = str(THREADS)
     tidemark = Tidemark(args.tidemark, args.work / "tidemark")
     conversion(tidemark, csv, args.work)
     queries(tidemark, args.work, args.rounds)
-    one_more_month(tidemark, args.tidemark, csv, args.trips, args.copies, args.work)
+    one_more_month(tidemark, args.tidemark, csv, source, args.copies, args.work)
     return 0
 
 

@@ -7,7 +7,10 @@ import http.client
 import itertools
 import json
 import math
+import os
+import platform
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -24,6 +27,23 @@ TICKS = 50
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
 COUNTRIES = ("NL", "DE", "FR")
+
+
+def machine() -> str:
+    """Where and when figures are measured, and of which commit, for whoever copies them into a document."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=8"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    processor = next(names, platform.machine())
+    load = os.getloadavg()[0]
+    return f"{time.strftime('%Y-%m-%d')}, commit {commit}, {os.cpu_count()} cores of {processor}, load {load:.1f} before anything was started"
 
 
 class Client:

@@ -5,7 +5,7 @@
 Measured are: produce-to-visible throughput, embedded (log on disk, indexer and view in one process) and through HTTP; how
 fresh records are at 1,000 and 20,000 a second through HTTP, as the server says it and as a client sees it that asks for
 its own record by `at_least`; the four business questions over a table of which 1 % of the rows are live, merged
-against the batch part alone; and memory for each million of live rows. It prints figures beside their goals and asserts
+against the batch part alone; memory for each million of live rows; and bytes a record on disk. It prints figures beside their goals and asserts
 nothing but equal answers: machines differ, and what else runs on one counts, so it prints the load, too.
 """
 
@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 
 # first, for it says where the others are
-from common import BODY_RECORDS, ROOT, Client, fresh, highest, in_turns, orders, wait_visible  # isort: skip
+from common import BODY_RECORDS, ROOT, Client, fresh, highest, in_turns, machine, orders, wait_visible  # isort: skip
+import trips
 from queries import QUERIES
 from server import Server
 from servers import resident_mb
@@ -86,7 +87,22 @@ def through_http(binary: Path, work: Path, records: int, producers: int) -> None
     print("\nmemory for each million of live rows")
     print(f"  resident {(after - before) / rows * 1e6:.0f} MB (the whole process: log and caches, too; "
           f"{before:.0f} MB before, {after:.0f} after), counted by the view {usage['bytes'] / rows:.0f} MB")
+    # what the log still has is archived by then
     server.stop()
+    on_disk(server, records)
+
+
+def disk_bytes(folder: Path) -> int:
+    """As `du` counts: what a file set aside and did not write counts for nothing."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def on_disk(server: Server, records: int) -> None:
+    """Curates what a server that has ended took in, and says what a record takes in each place."""
+    server.run("batch", "run", "orders")
+    places = {"log": "log", "raw zone": "store/raw/orders", "curated zone": "store/curated/orders"}
+    sizes = ", ".join(f"{name} {disk_bytes(server.data / folder) / records:.0f}" for name, folder in places.items())
+    print(f"\nbytes a record on disk, of {records:,} records: {sizes}")
 
 
 def trips_of(files: list[Path], every: int) -> list[bytes]:
@@ -122,8 +138,8 @@ def main() -> int:
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
     parser.add_argument("--tidemark", type=Path, default=target / "tidemark", help="an optimised build")
     parser.add_argument("--index-speed", type=Path, default=target / "examples/index_speed", help="an optimised build")
-    parser.add_argument("--trips", type=Path, default=ROOT / "target/bench-batch/replicated-30",
-                        help="folder of yellow-taxi CSV, as bench-batch leaves it; without it, no business questions")
+    parser.add_argument("--trips", type=Path, default=trips.left_by_batch(),
+                        help="folder of yellow-taxi CSV [default: what bench-batch left]; without it, no business questions")
     parser.add_argument("--months", type=int, default=30, help="files of them")
     parser.add_argument("--records", type=int, default=1_000_000, help="records of the throughput")
     parser.add_argument("--seconds", type=int, default=30, help="seconds at each rate")
@@ -132,7 +148,7 @@ def main() -> int:
     args = parser.parse_args()
     shutil.rmtree(args.work, ignore_errors=True)
     args.work.mkdir(parents=True)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything was started")
+    print(machine())
     embedded(args.index_speed, args.records)
     through_http(args.tidemark, args.work, args.records, producers=4)
     print("\nfreshness, from the producer's append to visible (goal p99 < 50 ms)")
@@ -140,12 +156,12 @@ def main() -> int:
         server = up(args.tidemark, args.work / f"fresh-{rate}", "orders")
         print(fresh(server, rate, args.seconds))
         server.stop()
-    files = sorted(args.trips.glob("*.csv"))
-    files = files[-args.months :]
+    files = sorted(args.trips.glob("*.csv"))[-args.months :] if args.trips else []
     if files:
+        print(f"\nthe newest {len(files)} files of {args.trips.name}")
         merged(args.tidemark, args.work, files, args.rounds)
     else:
-        print(f"\nno trips at {args.trips}: run `make bench-batch` first, or name a folder with --trips")
+        print("\nno trips, so no business questions: run `make bench-batch` first, or name a folder with --trips")
     print(f"\nload {os.getloadavg()[0]:.1f} at the end")
     shutil.rmtree(args.work)
     return 0

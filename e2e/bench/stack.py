@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 # first, for it says where the others are
-from common import BODY_RECORDS, ROOT, Client, fresh, highest, in_turns, order, orders, wait_visible  # isort: skip
+from common import BODY_RECORDS, ROOT, Client, fresh, highest, in_turns, machine, order, orders, wait_visible  # isort: skip
 import bare
 from ours import DOOR, ROLES, Ours, dataset_status, has_roles, until
 from queries import ORDERS
@@ -279,7 +279,7 @@ def main() -> int:
     stack = Stack(args.tidemark.resolve(), work)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything was started", flush=True)
+        print(machine(), flush=True)
         stack.servers.up(*ALL)
         records = ((f"{number}", order(number)) for number in range(args.records))
         size = bare.preload(stack.brokers, DATASET, PARTITIONS, records, args.records)

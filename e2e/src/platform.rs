@@ -139,6 +139,8 @@ impl Tidemark {
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("--data-dir").arg(&self.data_dir).args(args);
+        // Commands ask the process of their own data directory, whatever the shell was told of a stack.
+        command.env_remove("TIDEMARK_SERVER");
         command.envs(self.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
         command
     }

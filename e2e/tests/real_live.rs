@@ -53,7 +53,9 @@ impl Shop {
     fn start_with(&mut self, pushdown: &str) {
         let url = format!("opensearch+{}/{}", cluster(), self.prefix);
         let views = ["--live-url", &url, "--live-index-offsets", "16", "--live-aggregate-pushdown", pushdown];
-        let flags: Vec<&str> = ["--batch-interval", "none"].into_iter().chain(views).collect();
+        // Rows go that long after a batch run: as long as a statement may take.
+        let runs = ["--batch-interval", "none", "--timeout", "15s"];
+        let flags: Vec<&str> = runs.into_iter().chain(views).collect();
         self.server = Some(Server::start(&self.tidemark, &flags).expect("it starts"));
     }
 

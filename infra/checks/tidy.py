@@ -2,7 +2,8 @@
 
 - a source file has at most 500 lines and begins with what it is for;
 - no absolute path of somebody's machine;
-- no switched-off test, no unfinished code, no `#[allow]` (it is `#[expect(…, reason)]`), no waiting by time.
+- no switched-off test, no unfinished code, no `#[allow]` (it is `#[expect(…, reason)]`), no waiting by time;
+- relative links of Markdown files lead to files, and the tests that `ARCHITECTURE.md` names are where it says.
 
 Standard library only. Exit code 0: all hold; 1: a rule is broken, one line each.
 """
@@ -36,6 +37,12 @@ UNFINISHED = [
 # pauses between attempts that others spoil: the one place that has no condition to wait for
 PAUSES = Path("shared/src/backoff.rs")
 
+FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+# names of tests are sentences; shorter ones are modules and the like
+TEST_NAME = re.compile(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+){3,})`")
+TESTS_NAMED = Path("ARCHITECTURE.md")
+
 
 def tracked() -> list[Path]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -60,6 +67,31 @@ def begins_with_purpose(path: Path, text: str) -> bool:
     return any(line.startswith("# ") for line in head)
 
 
+def has_test(name: str, files: list[Path]) -> bool:
+    return any(re.search(rf"\bfn {name}\b", file.read_text(encoding="utf-8")) for file in files)
+
+
+def lost_links(path: Path, text: str) -> list[str]:
+    found = []
+    unseen = set(TEST_NAME.findall(text)) if path.relative_to(ROOT) == TESTS_NAMED else set()
+    for shown, target in LINK.findall(FENCED.sub("", text)):
+        place = path.parent / target.partition("#")[0]
+        if "://" in target or target.startswith(("#", "mailto:")):
+            continue
+        if not place.exists():
+            found.append(f"a link leads nowhere: {target}")
+        elif unseen:
+            named = TEST_NAME.findall(shown)
+            files = [place] if place.is_file() else sorted(place.rglob("*.rs"))
+            found += [f"no test `{name}` in {target}" for name in named if not has_test(name, files)]
+            unseen -= set(named)
+    if unseen:
+        # named beside a link rather than in it
+        files = [file for file in tracked() if file.suffix == ".rs"]
+        found += [f"no test `{name}`" for name in sorted(unseen) if not has_test(name, files)]
+    return found
+
+
 def problems(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -72,6 +104,8 @@ def problems(path: Path) -> list[str]:
             found.append(f"{len(lines)} lines, at most {LINES_MAX}")
         if not begins_with_purpose(path, text):
             found.append("does not begin with what it is for")
+    if path.suffix == ".md":
+        found += lost_links(path, text)
     for number, line in enumerate(lines, 1):
         if MACHINE_PATH.search(line):
             found.append(f"line {number}: an absolute path of a machine")

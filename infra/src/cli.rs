@@ -31,14 +31,15 @@ Exit codes:
 First steps with a stream:
   tidemark dataset apply datasets/orders            make it known
   tidemark up                                       start everything, in another terminal
-  tidemark produce orders orders.ndjson             append records
+  echo '{\"id\": \"o-1\", \"cents\": 1250, \"at\": \"2026-11-24T10:00:00Z\"}' |
+    tidemark produce orders -                       append records
   tidemark sql 'SELECT count(*) FROM orders'        ask over all of them
 
 First steps with files:
-  tidemark dataset init trips yellow_2019-07.csv    draft a definition from a file
-  tidemark dataset apply datasets/trips             make it known
-  tidemark ingest trips yellow_2019-07.csv          take files in
-  tidemark status trips                             see how it stands")]
+  tidemark dataset init rides yellow_2019-07.csv    draft a definition from a file
+  tidemark dataset apply datasets/rides             make it known
+  tidemark ingest rides yellow_2019-07.csv          take files in
+  tidemark status rides                             see how it stands")]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]

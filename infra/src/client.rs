@@ -1,5 +1,6 @@
 //! Asks a running `tidemark up` over its HTTP door.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,10 @@ use crate::endpoints::Endpoints;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a server may send nothing: as long as the longest statement that it answers.
 const SILENCE_MAX: Duration = Duration::from_secs(700);
+/// How long a server that takes its time is waited for before that is said.
+const PATIENCE: Duration = Duration::from_secs(7);
+/// Environment variable of the server's address, where `--server` names none.
+pub const SERVER_VARIABLE: &str = "TIDEMARK_SERVER";
 /// Environment variable of the bearer token.
 pub const TOKEN_VARIABLE: &str = "TIDEMARK_TOKEN";
 
@@ -34,6 +39,16 @@ pub enum ClientError {
         /// Why.
         #[source]
         source: reqwest::Error,
+    },
+    /// It is there, and says nothing.
+    #[error("{server} takes connections, and gave no answer to {asked} within {} s", within.as_secs())]
+    Silent {
+        /// Its address, and its process where that is known.
+        server: String,
+        /// What it was asked: `GET /v1/status`.
+        asked: String,
+        /// How long it was waited for.
+        within: Duration,
     },
     /// It refused.
     #[error("{message}")]
@@ -74,7 +89,7 @@ impl ErrorKind for ClientError {
     fn kind(&self) -> Kind {
         match self {
             Self::NotRunning { .. } | Self::BadUrl { .. } | Self::BadToken => Kind::Invalid,
-            Self::Unreachable { .. } => Kind::Retryable,
+            Self::Unreachable { .. } | Self::Silent { .. } => Kind::Retryable,
             Self::Refused { status, .. } => match *status {
                 404 => Kind::NotFound,
                 409 | 410 | 412 => Kind::Conflict,
@@ -90,7 +105,10 @@ impl ErrorKind for ClientError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotRunning { .. } => Some("start it with `tidemark up`, or name one with --server URL".to_owned()),
+            Self::NotRunning { .. } => {
+                Some(format!("start it with `tidemark up`, or name one with --server URL or {SERVER_VARIABLE}"))
+            }
+            Self::Silent { .. } => Some("it is stopped, overloaded, or no `tidemark up`: see what it does".to_owned()),
             Self::Unreachable { .. } => Some("see whether `tidemark up` still runs there".to_owned()),
             Self::Refused { status: 401, .. } => Some(format!("put a token of its tokens file into {TOKEN_VARIABLE}")),
             Self::Refused { hint, .. } => hint.clone(),
@@ -127,19 +145,25 @@ impl Given {
 #[derive(Debug, Clone)]
 pub struct Server {
     url: String,
+    /// Its process, where the data directory tells it.
+    pid: Option<u32>,
     token: Option<String>,
     http: Client,
+    /// Says nothing of waiting.
+    quiet: bool,
 }
 
 impl Server {
-    /// The server at `url`, else the one that runs on the data directory; `None` if there is none.
+    /// The server at `url`, else the one that [`SERVER_VARIABLE`] names, else the one that runs on the data directory; `None` if
+    /// there is none.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] if no client can be made.
     pub fn find(url: Option<&str>, context: &Context) -> Result<Option<Self>, ClientError> {
-        let running = || Endpoints::find(&context.config.data_dir).map(|found| found.http);
-        let Some(url) = url.map(str::to_owned).or_else(running) else { return Ok(None) };
-        let url = url.trim_end_matches('/').to_owned();
+        let running = Endpoints::find(&context.config.data_dir);
+        let of_environment = std::env::var(SERVER_VARIABLE).ok();
+        let Some(url) = address(url, of_environment.as_deref(), running.as_ref()) else { return Ok(None) };
+        let pid = running.filter(|running| running.http == url).map(|running| running.pid);
         let bad = |reason: String| ClientError::BadUrl { url: url.clone(), reason };
         let parsed = reqwest::Url::parse(&url).map_err(|error| bad(error.to_string()))?;
         if parsed.scheme() != "http" || !parsed.has_host() {
@@ -149,7 +173,7 @@ impl Server {
         let http = Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build();
         let http = http.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
         let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
-        Ok(Some(Self { url, token, http }))
+        Ok(Some(Self { url, pid, token, http, quiet: context.quiet }))
     }
 
     /// As [`Self::find`]; one that is about to start is waited for, and that there is none is an error.
@@ -176,6 +200,21 @@ impl Server {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Gets a JSON document that is made at once: whoever has none `within` this time does not answer.
+    ///
+    /// # Errors
+    /// [`ClientError`], [`ClientError::Silent`] among them.
+    pub async fn get_within(&self, path: &str, within: Duration) -> Result<Value, ClientError> {
+        tokio::time::timeout(within, self.get(path))
+            .await
+            .unwrap_or_else(|_| Err(ClientError::Silent { server: self.name(), asked: format!("GET {path}"), within }))
+    }
+
+    /// Its address, and its process where that is known.
+    fn name(&self) -> String {
+        named(&self.url, self.pid)
     }
 
     /// Gets a JSON document.
@@ -234,6 +273,7 @@ impl Server {
         body: Vec<u8>,
     ) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
+        let asked = format!("{method} {path}");
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -241,7 +281,14 @@ impl Server {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.map_err(|error| match error.is_builder() {
+        let says = || {
+            if !self.quiet {
+                let line = format!("waiting for {} to answer {asked}", self.name());
+                // Nobody can be told that standard error is closed.
+                drop(writeln!(std::io::stderr(), "{line}"));
+            }
+        };
+        let answer = patiently(PATIENCE, request.send(), says).await.map_err(|error| match error.is_builder() {
             true => ClientError::BadToken,
             false => unreachable(error),
         })?;
@@ -251,6 +298,29 @@ impl Server {
         }
         let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         Err(refused(status, retry_after, &answer.bytes().await.map_err(unreachable)?))
+    }
+}
+
+/// The address to ask at: as it is given, else as the environment names it, else that of the process that runs.
+fn address(given: Option<&str>, of_environment: Option<&str>, running: Option<&Endpoints>) -> Option<String> {
+    let of_environment = of_environment.filter(|url| !url.is_empty());
+    let url = given.or(of_environment).or_else(|| running.map(|running| running.http.as_str()))?;
+    Some(url.trim_end_matches('/').to_owned())
+}
+
+fn named(url: &str, pid: Option<u32>) -> String {
+    pid.map_or_else(|| url.to_owned(), |pid| format!("{url} (pid {pid})"))
+}
+
+/// What `work` yields; where that takes longer than `patience`, `says` so once.
+async fn patiently<T>(patience: Duration, work: impl Future<Output = T>, says: impl FnOnce()) -> T {
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout(patience, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            says();
+            work.await
+        }
     }
 }
 
@@ -264,5 +334,48 @@ fn refused(status: StatusCode, retry_after_s: Option<u64>, bytes: &[u8]) -> Clie
         message: text("detail").or_else(|| text("title")).unwrap_or_else(|| status.to_string()),
         hint: text("hint"),
         retry_after_s,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::error::chain;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_given_counts_before_the_environment_and_that_before_the_process_that_runs() {
+        let running = Endpoints { pid: 7, http: "http://127.0.0.1:3".to_owned(), directory: String::new() };
+        for (given, of_environment, running, wanted) in [
+            (Some("http://a:1/"), Some("http://b:2"), Some(&running), Some("http://a:1")),
+            (None, Some("http://b:2"), Some(&running), Some("http://b:2")),
+            (None, Some(""), Some(&running), Some("http://127.0.0.1:3")),
+            (None, None, Some(&running), Some("http://127.0.0.1:3")),
+            (None, None, None, None),
+        ] {
+            assert_eq!(address(given, of_environment, running).as_deref(), wanted, "{given:?} {of_environment:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_is_said_once_it_takes_long() {
+        let at_once = patiently(PATIENCE, std::future::ready(7), || panic!("it did not take long")).await;
+        assert_eq!(at_once, 7);
+        // It does not end before it is said that it takes long.
+        let (say, said) = tokio::sync::oneshot::channel();
+        let done = patiently(Duration::from_millis(1), said, || say.send(7).expect("it is waited for")).await;
+        assert_eq!(done, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn who_takes_connections_and_says_nothing_is_named() {
+        // The system takes connections for it.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let http = Client::builder().no_proxy().build().expect("a client");
+        let server = Server { url: url.clone(), pid: Some(7), token: None, http, quiet: true };
+        let error = server.get_within("/v1/status", Duration::from_millis(50)).await.expect_err("nobody answers");
+        let begin = format!("{url} (pid 7) takes connections, and gave no answer to GET /v1/status within ");
+        assert!(matches!(error, ClientError::Silent { .. }) && chain(&error).starts_with(&begin), "{error}");
     }
 }

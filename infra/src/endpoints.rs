@@ -70,7 +70,18 @@ fn parse(path: &PathBuf) -> Option<Endpoints> {
 /// Where the system has no `/proc`, every process counts as alive: who connects to a dead one is told.
 fn is_alive(pid: u32) -> bool {
     let proc = Path::new("/proc");
-    !proc.join("self").exists() || proc.join(pid.to_string()).exists()
+    if !proc.join("self").exists() {
+        return true;
+    }
+    let process = proc.join(pid.to_string());
+    std::fs::read_to_string(process.join("stat")).map_or_else(|_| process.exists(), |stat| runs(&stat))
+}
+
+/// True unless the process of this `/proc/<pid>/stat` has ended, and only waits for its parent to be told.
+fn runs(stat: &str) -> bool {
+    // The name before the state is in parentheses, and may have some of its own.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+    !matches!(state, Some("Z" | "X" | "x"))
 }
 
 #[cfg(test)]
@@ -110,5 +121,37 @@ mod tests {
         assert!(folder.path().join(ENDPOINTS_FILE).exists(), "another process's file stays");
         dead.remove(folder.path());
         assert!(!folder.path().join(ENDPOINTS_FILE).exists());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_run_though_its_parent_was_not_told() {
+        for (stat, wanted) in [
+            ("7 (tidemark) S 1 7 7 0", true),
+            ("7 (tidemark) R 1 7 7 0", true),
+            ("7 (tidemark) T 1 7 7 0", true),
+            ("7 (tidemark) Z 1 7 7 0", false),
+            ("7 (a) Z (b) S 1 7 7 0", true),
+            ("7 (a) S (b) X 1 7 7 0", false),
+            ("", true),
+        ] {
+            assert_eq!(runs(stat), wanted, "{stat}");
+        }
+    }
+
+    #[test]
+    fn a_zombie_counts_as_none() {
+        if !Path::new("/proc/self").exists() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        let ended = Endpoints { pid: child.id(), ..own(folder.path()) };
+        ended.write(folder.path()).expect("written");
+        // It ends by itself, and stays a zombie until it is waited for.
+        while Endpoints::find(folder.path()).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(Path::new("/proc").join(ended.pid.to_string()).exists(), "it was waited for");
+        let _status = child.wait().expect("it ended");
     }
 }

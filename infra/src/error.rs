@@ -9,7 +9,7 @@ use tidemark_batch::BatchError;
 use tidemark_serving::audit::AuditError;
 use tidemark_shared::catalog::CatalogError;
 use tidemark_shared::dataset::registry::RegistryError;
-use tidemark_shared::dataset::{DefinitionError, DraftError};
+use tidemark_shared::dataset::{DefinitionError, DraftError, nearest};
 use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::store::StoreError;
 
@@ -125,6 +125,13 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// There is no `dataset`, but those that are `known`.
+    #[must_use]
+    pub fn unknown_dataset(dataset: &str, known: &[String]) -> Self {
+        let nearest = nearest(dataset, known.iter().map(String::as_str)).map(str::to_owned);
+        Self::UnknownDataset { dataset: dataset.to_owned(), nearest }
+    }
+
     /// A command line that clap refuses: what is wrong, and where it says how to go on.
     #[must_use]
     pub fn usage(error: &clap::Error) -> Self {
@@ -264,7 +271,7 @@ mod tests {
     #[test]
     fn causes_are_said_once_and_a_hint_follows() {
         assert_eq!(for_people(&unreadable()), "error: can't read a.csv: no such file\n");
-        let unknown = CliError::UnknownDataset { dataset: "trip".to_owned(), nearest: Some("trips".to_owned()) };
+        let unknown = CliError::unknown_dataset("trip", &["orders".to_owned(), "trips".to_owned()]);
         assert_eq!(for_people(&unknown), "error: dataset `trip` is unknown\nhint: did you mean `trips`?\n");
         let repeated = CliError::Output(io::Error::other("can't write"));
         assert_eq!(chain(&repeated), "can't write to standard output");

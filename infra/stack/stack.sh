@@ -49,7 +49,7 @@ write_shell_env() {
     sed -n 's/^\([A-Z0-9_]*\)=.*/\1/p' "$here/roles.env" "$SECRETS/roles.env" |
       while read -r name; do printf 'export %s=%q\n' "$name" "${!name}"; done
     printf 'export TIDEMARK_TOKEN=%q TIDEMARK_SERVER=%q\n' "$(cat "$SECRETS/tokens")" "$2"
-    # Commands find the process by its data directory.
+    # Commands ask at TIDEMARK_SERVER; the data directory tells them the process besides, where it is on this machine.
     [ -z "${3:-}" ] || printf 'export TIDEMARK_DATA_DIR=%q\n' "$3"
   } >"$1"
 }

@@ -31,16 +31,14 @@ impl<'t> Document<'t> {
         Self { file, text, problems: RefCell::new(Vec::new()) }
     }
 
-    /// The text as TOML; what is not becomes problems.
+    /// The text as TOML; where it is not, the first place becomes a problem. What follows such a place is guesswork.
     #[must_use]
     pub fn tree(&self) -> DeTable<'t> {
         let (tree, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
+        let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        if let Some(error) = errors.iter().min_by_key(|error| place(error)) {
             let message = error.message().lines().next().unwrap_or_default().to_owned();
-            match error.span() {
-                Some(span) => self.problem(span.start, message, None),
-                None => self.problem(0, message, None),
-            }
+            self.problem(place(error), message, None);
         }
         tree.into_inner()
     }

@@ -13,7 +13,7 @@
 //! curated/<dataset>/current/<n, 8 digits>.answered.json         that it has answered, by conditional put
 //! curated/<dataset>/<generation>/table/…                        a Delta table
 //! curated/<dataset>/<generation>/rejects/…                      its rejects
-//! curated/<dataset>/<generation>/abandoned.json                 a vacuum takes the unfinished generation away
+//! curated/<dataset>/<generation>/abandoned.json                 a ban: a vacuum takes the generation away
 //! ```
 
 use object_store::path::{Path, PathPart};
@@ -169,19 +169,19 @@ pub fn current(dataset: &str, n: u64) -> Path {
     currents(dataset).join(format!("{n:0NUMBER_DIGITS$}.json"))
 }
 
-/// What the mark of a pointer has behind its number.
+/// What the note of a pointer has behind its number.
 const ANSWERED: &str = ".answered.json";
 
-/// Mark that the generation of the `n`-th pointer has answered. It lies beside the pointers, so that one listing shows both
+/// Note that the generation of the `n`-th pointer has answered. It lies beside the pointers, so that one listing shows both
 /// and nothing that lets pointers be takes it away, and is none of them by [`number_of`].
 #[must_use]
-pub fn answered(dataset: &str, n: u64) -> Path {
+pub fn note(dataset: &str, n: u64) -> Path {
     currents(dataset).join(format!("{n:0NUMBER_DIGITS$}{ANSWERED}"))
 }
 
-/// The number in a key made by [`answered`].
+/// The number in a key made by [`note`].
 #[must_use]
-pub fn answered_number(key: &Path) -> Option<u64> {
+pub fn note_number(key: &Path) -> Option<u64> {
     key.filename()?.strip_suffix(ANSWERED)?.parse().ok()
 }
 
@@ -229,9 +229,9 @@ pub fn range_rejects(dataset: &str, generation: &str, partition: &LogPartition, 
     stream_rejects(dataset, generation, partition).join(name)
 }
 
-/// Mark of a generation in the making that a vacuum takes away: nobody may switch to it any more.
+/// Ban on a generation that a vacuum takes away: nobody may switch to it, or answer from it, any more.
 #[must_use]
-pub fn abandoned(dataset: &str, generation: &str) -> Path {
+pub fn ban(dataset: &str, generation: &str) -> Path {
     curated(dataset).join(generation).join("abandoned.json")
 }
 
@@ -253,12 +253,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_no_pointer() {
-        let (pointer, mark) = (current("trips", 12), answered("trips", 12));
-        assert_eq!((number_of(&pointer), answered_number(&pointer)), (Some(12), None));
-        assert_eq!((number_of(&mark), answered_number(&mark)), (None, Some(12)));
+    fn a_note_is_no_pointer() {
+        let (pointer, note) = (current("trips", 12), note("trips", 12));
+        assert_eq!((number_of(&pointer), note_number(&pointer)), (Some(12), None));
+        assert_eq!((number_of(&note), note_number(&note)), (None, Some(12)));
         // What is listed after a pointer concerns later ones only.
-        assert!(mark < pointer && pointer < answered("trips", 13));
+        assert!(note < pointer && pointer < super::note("trips", 13));
     }
 
     #[test]

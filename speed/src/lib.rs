@@ -4,6 +4,7 @@
 pub mod archiver;
 pub mod freshness;
 pub mod indexer;
+pub mod keep;
 pub mod live;
 pub mod log;
 pub mod pressure;

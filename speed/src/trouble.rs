@@ -25,7 +25,8 @@ pub(crate) struct Troubles(Mutex<BTreeMap<LogPartition, Known>>);
 
 #[derive(Debug)]
 struct Known {
-    trouble: Trouble,
+    /// What the last attempt failed for, with what it came from.
+    error: String,
     /// Why there are no more attempts, where there are none.
     reason: Option<String>,
 }
@@ -41,8 +42,7 @@ impl Troubles {
         if may_heal(error.kind()) {
             return false;
         }
-        let trouble = Trouble { error: chain(error), stopped: true };
-        let known = Known { trouble, reason: Some(error.to_string()) };
+        let known = Known { error: chain(error), reason: Some(error.to_string()) };
         self.lock().insert(partition.clone(), known);
         true
     }
@@ -55,10 +55,7 @@ impl Troubles {
         }
         match outcome {
             Ok(_) => drop(all.remove(partition)),
-            Err(error) => {
-                let trouble = Trouble { error: chain(error), stopped: !may_heal(error.kind()) };
-                all.insert(partition.clone(), Known { trouble, reason: None });
-            }
+            Err(error) => drop(all.insert(partition.clone(), Known { error: chain(error), reason: None })),
         }
     }
 
@@ -69,7 +66,8 @@ impl Troubles {
 
     /// What keeps a partition from going on, if anything does.
     pub(crate) fn of(&self, partition: &LogPartition) -> Option<Trouble> {
-        self.lock().get(partition).map(|known| known.trouble.clone())
+        let told = |known: &Known| Trouble { error: known.error.clone(), stopped: known.reason.is_some() };
+        self.lock().get(partition).map(told)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<LogPartition, Known>> {
@@ -105,23 +103,20 @@ mod tests {
     #[test]
     fn a_failure_stands_until_an_attempt_succeeds_and_one_that_nothing_heals_stays() {
         let (troubles, partition) = (Troubles::default(), "t/0".parse().unwrap());
-        let trouble = |stopped| {
-            let kind = if stopped { Kind::Corrupt } else { Kind::Retryable };
-            Some(Trouble { error: chain(&Failure(kind, std::fmt::Error)), stopped })
-        };
+        let trouble = |kind, stopped| Some(Trouble { error: chain(&Failure(kind, std::fmt::Error)), stopped });
         troubles.note(&partition, &failed(Kind::Retryable));
-        assert_eq!((troubles.of(&partition), troubles.stopped(&partition)), (trouble(false), None));
+        assert_eq!((troubles.of(&partition), troubles.stopped(&partition)), (trouble(Kind::Retryable, false), None));
         assert!(!troubles.stop(&partition, &Failure(Kind::NotFound, std::fmt::Error)), "time may heal it");
         troubles.note(&partition, &Ok::<(), Failure>(()));
         assert_eq!(troubles.of(&partition), None);
-        // What was met before an attempt is told, and tried again all the same.
+        // What nobody stopped for is tried again, and so told as that, whatever it is.
         troubles.note(&partition, &failed(Kind::Corrupt));
-        assert_eq!((troubles.of(&partition), troubles.stopped(&partition)), (trouble(true), None));
+        assert_eq!((troubles.of(&partition), troubles.stopped(&partition)), (trouble(Kind::Corrupt, false), None));
 
         assert!(troubles.stop(&partition, &Failure(Kind::Corrupt, std::fmt::Error)));
         for outcome in [failed(Kind::Retryable), Ok(())] {
             troubles.note(&partition, &outcome);
-            assert_eq!(troubles.of(&partition), trouble(true));
+            assert_eq!(troubles.of(&partition), trouble(Kind::Corrupt, true));
             assert_eq!(troubles.stopped(&partition).as_deref(), Some("it is Corrupt"));
         }
         assert_eq!(troubles.of(&"t/1".parse().unwrap()), None);

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt as _;
 use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchError, BatchSettings, VacuumRequest};
-use tidemark_shared::layout;
+use tidemark_shared::{curated, layout};
 use tidemark_testing::faulty::{Call, Fault, Rule};
 
-use crate::support::{DOUBLED, Home, Published};
+use crate::support::{DOUBLED, Home, Published, TRANSFORM};
 
 /// Takes everything for old that was written before the call.
 async fn vacuum(batch: &Batch) -> Vec<String> {
@@ -104,20 +104,20 @@ async fn what_queries_may_read_is_kept_for_the_grace_whatever_the_age() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mark_that_a_generation_has_answered_stays() {
+async fn a_note_that_a_generation_has_answered_stays() {
     let home = Home::new().await;
     home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
     home.apply(DOUBLED).await;
     home.batch().recompute("events", &quiet()).await.expect("recomputes");
-    let marks = [0, 1].map(|n| home.path("store").join(layout::answered("events", n).as_ref()));
-    for mark in &marks {
-        std::fs::write(mark, r#"{"format":1,"generation":"g"}"#).expect("writes");
+    let notes = [0, 1].map(|n| home.path("store").join(layout::note("events", n).as_ref()));
+    for note in &notes {
+        std::fs::write(note, r#"{"format":1,"generation":"g"}"#).expect("writes");
     }
     let removed = vacuum(&home.batch_with(without_grace())).await;
     assert!(removed.iter().any(|key| key.contains("_delta_log")), "the first generation is gone: {removed:?}");
-    assert!(marks.iter().all(|mark| mark.exists()), "{removed:?}");
+    assert!(notes.iter().all(|note| note.exists()), "{removed:?}");
     home.vacuum().await;
-    assert!(marks.iter().all(|mark| mark.exists()));
+    assert!(notes.iter().all(|note| note.exists()));
 }
 
 fn generations(home: &Home) -> BTreeSet<String> {
@@ -157,6 +157,30 @@ async fn a_generation_that_was_replaced_long_ago_goes_though_another_one_was_jus
     assert_eq!(gone.len(), 1, "the first generation: {removed:?}");
     assert!(removed.iter().all(|key| key.contains(gone[0])), "and none that answered a moment ago: {removed:?}");
     home.vacuum().await;
+}
+
+/// With a stream, queries move on when one of them notes it: views may be behind for long after the pointer moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generation_that_still_answers_stays_though_the_pointer_has_moved() {
+    for (days, goes) in [(2, false), (9, true)] {
+        let home = Home::new().await;
+        crate::streams::apply(&home, TRANSFORM, true).await;
+        home.ingest(&home.batch(), &["a.csv"]).await.expect("ingests");
+        home.batch().recompute("events", &quiet()).await.expect("recomputes");
+        let first = curated::pointer(home.store().objects().as_ref(), "events", 0).await.expect("reads");
+        let first = first.expect("it is there").generation;
+        age(&home.path("store/curated"), Duration::from_secs(days * 24 * 3_600));
+        let is_of_first = |removed: Vec<String>| removed.iter().any(|key| key.contains(&first));
+        let default = || home.batch_with(BatchSettings { threads: 2, ..BatchSettings::default() });
+        assert_eq!(is_of_first(vacuum(&default()).await), goes, "{days} days after the pointer, and no note");
+        if goes {
+            continue;
+        }
+        let note = home.path("store").join(layout::note("events", 1).as_ref());
+        std::fs::write(note, r#"{"format":1,"generation":"g"}"#).expect("writes");
+        assert!(!is_of_first(vacuum(&default()).await), "noted a moment ago");
+        assert!(is_of_first(vacuum(&home.batch_with(without_grace())).await), "noted, and nobody is given time");
+    }
 }
 
 /// Vacuums again and again, for which everything that is unnamed is old, while all else goes on. Runs may fail, for what

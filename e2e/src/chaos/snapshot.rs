@@ -27,12 +27,6 @@ impl Snapshot {
         self.rows.len()
     }
 
-    /// Published rejects.
-    #[must_use]
-    pub fn reject_count(&self) -> usize {
-        self.rejects.len()
-    }
-
     /// An undisturbed run of ~5,000 records that has no rows or no rejects would make every comparison true.
     pub(super) fn check_accounted(&self) -> Result<(), ChaosError> {
         if self.rows.len() < 4_000 || self.rejects.is_empty() {

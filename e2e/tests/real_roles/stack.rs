@@ -57,7 +57,8 @@ impl Stack {
             ("TIDEMARK_LIVE_URL", format!("opensearch+{opensearch}/roles-{id}")),
             ("TIDEMARK_LOG_KAFKA_SESSION_TIMEOUT", "3s".to_owned()),
             ("TIDEMARK_LIVE_INDEX_OFFSETS", "256".to_owned()),
-            ("TIDEMARK_LIVE_GRACE", "3s".to_owned()),
+            // How long rows stay in views, too: some are to go while the test runs.
+            ("TIDEMARK_SQL_TIMEOUT", "15s".to_owned()),
             ("TIDEMARK_SPEED_SEGMENT_AGE_MAX", "500ms".to_owned()),
             ("TIDEMARK_BATCH_INTERVAL", "1s".to_owned()),
         ];

@@ -61,7 +61,7 @@ pub struct AuditArgs {
     /// Write the answers that were got to this file
     #[arg(long, value_name = "FILE", conflicts_with = "answers")]
     pub save: Option<PathBuf>,
-    /// Address of the server [default: the one that runs on the data directory]
+    /// Address of the server [env: TIDEMARK_SERVER] [default: the one that runs on the data directory]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
 }
@@ -180,8 +180,9 @@ async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>
 }
 
 async fn own_questions(store: &Store, dataset: &str, layer: &str) -> Result<Vec<String>, CliError> {
-    let unknown = || CliError::UnknownDataset { dataset: dataset.to_owned(), nearest: None };
-    let latest = registry::latest(store, dataset).await?.ok_or_else(unknown)?;
+    let Some(latest) = registry::latest(store, dataset).await? else {
+        return Err(CliError::unknown_dataset(dataset, &registry::list(store).await?));
+    };
     let wrong = |error: tidemark_shared::transform::TransformError| CliError::Argument {
         message: error.to_string(),
         hint: None,

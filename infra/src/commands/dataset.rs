@@ -9,7 +9,7 @@ use serde::Serialize;
 use tidemark_batch::BatchError;
 use tidemark_shared::curated::current;
 use tidemark_shared::dataset::registry::{self, Registered, RegistryError};
-use tidemark_shared::dataset::{Definition, Loaded, Sources, definition_version, draft, is_name, load, nearest};
+use tidemark_shared::dataset::{Definition, Loaded, Sources, definition_version, draft, is_name, load};
 use tidemark_shared::store::IfMissing;
 
 use crate::context::Context;
@@ -44,7 +44,7 @@ pub enum DatasetCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  tidemark dataset init trips yellow_2019-07.csv      writes datasets/trips/dataset.toml and transform.sql")]
+  tidemark dataset init rides yellow_2019-07.csv    writes a draft to datasets/rides")]
 pub struct InitArgs {
     /// Name of the dataset: lower-case letters, digits and _
     pub name: String,
@@ -328,8 +328,7 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<Exit, CliError> {
     let newest = registry::latest(&store, name).await?;
     let Some(newest) = newest else {
         let names = registry::list(&store).await?;
-        let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
-        return Err(CliError::UnknownDataset { dataset: name.clone(), nearest });
+        return Err(CliError::unknown_dataset(name, &names));
     };
     let registered: Registered = match &args.version {
         None => newest,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tidemark_shared::ambient::{Ambient as _, System};
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tokio::sync::mpsc;
@@ -24,6 +25,8 @@ const REQUEST_LINES: usize = 10_000;
 const LINE_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes of records that are not sent line by line. How much of that the door takes, it says itself.
 const BODY_BYTES_MAX: u64 = 64 << 20;
+/// The code of a refusal for a dataset that there is not.
+const UNKNOWN_DATASET: &str = "unknown_dataset";
 /// How records are sent a JSON object a line.
 const NDJSON: &str = "application/x-ndjson";
 /// A request is repeated, with the same idempotency key, for so long.
@@ -46,7 +49,7 @@ pub struct ProduceArgs {
     pub dataset: String,
     /// File of records in the stream's format: a JSON object or a CSV record a line, or one Avro container; `-`: standard input
     pub file: PathBuf,
-    /// Address of the server [default: the one that runs on the data directory]
+    /// Address of the server [env: TIDEMARK_SERVER] [default: the one that runs on the data directory]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
 }
@@ -72,13 +75,15 @@ struct Answer {
 /// [`CliError`]; what was appended before is there, and the error says how much that is.
 pub async fn run(args: &ProduceArgs, context: &Context) -> Result<Exit, CliError> {
     let server = Server::need(args.server.as_deref(), context).await?;
-    let media_type = media_type(&server, &args.dataset).await;
-    let mut bodies = bodies(&args.file, media_type == NDJSON)?;
+    let lines = open(&args.file)?;
+    let media_type = media_type(&server, context, &args.dataset).await?;
+    let mut bodies = bodies(lines, &args.file, media_type == NDJSON)?;
     let mut produced = Produced::default();
     while let Some(body) = bodies.recv().await {
         let sent = match body {
             Ok(body) => {
-                send(&server, &args.dataset, media_type, &body.bytes).await.map_err(|error| (error.into(), body.line))
+                let sent = send(&server, context, &args.dataset, media_type, &body.bytes).await;
+                sent.map_err(|error| (error.into(), body.line))
             }
             Err((error, line)) => Err((error, line)),
         };
@@ -124,8 +129,8 @@ type NextBody = Result<Body, (CliError, u64)>;
 
 /// Requests' bodies, read ahead on a thread of its own: a signal ends the command while standard input is silent, and does
 /// not wait for its next line.
-fn bodies(path: &Path, by_line: bool) -> Result<mpsc::Receiver<NextBody>, CliError> {
-    let (mut lines, path) = (open(path)?, path.to_owned());
+fn bodies(mut lines: Lines, path: &Path, by_line: bool) -> Result<mpsc::Receiver<NextBody>, CliError> {
+    let path = path.to_owned();
     let (sender, receiver) = mpsc::channel(1);
     let read = move || {
         let mut passed = 0;
@@ -149,7 +154,12 @@ fn open(path: &Path) -> Result<Lines, CliError> {
         return Ok(BufReader::with_capacity(REQUEST_BYTES, Box::new(std::io::stdin())));
     }
     let failed = |source| CliError::File { action: "read", path: path.to_owned(), source };
-    Ok(BufReader::with_capacity(REQUEST_BYTES, Box::new(std::fs::File::open(path).map_err(failed)?)))
+    let file = std::fs::File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        let message = format!("{} is a folder", path.display());
+        return Err(CliError::Argument { message, hint: Some("name one of its files".to_owned()) });
+    }
+    Ok(BufReader::with_capacity(REQUEST_BYTES, Box::new(file)))
 }
 
 /// The next lines, whole ones only; blank ones before them are left out. Lines that have come are not kept for those that
@@ -186,13 +196,31 @@ fn next_body(lines: &mut Lines, path: &Path, passed: &mut u64) -> NextBody {
 }
 
 /// What the stream's records are sent as. Where that can't be found out, sending them will say why.
-async fn media_type(server: &Server, dataset: &str) -> &'static str {
-    let shown = server.get(&format!("/v1/datasets/{dataset}")).await.unwrap_or_default();
-    match shown["stream_format"].as_str() {
-        Some("csv") => "text/csv",
-        Some("avro") => "application/avro",
-        _ => NDJSON,
+///
+/// # Errors
+/// [`CliError::UnknownDataset`], and that the server can't be reached.
+async fn media_type(server: &Server, context: &Context, dataset: &str) -> Result<&'static str, CliError> {
+    let path = format!("/v1/datasets/{dataset}");
+    let shown = persistently(server, context, is_away, || server.get(&path)).await;
+    match shown {
+        Ok(shown) => Ok(match shown["stream_format"].as_str() {
+            Some("csv") => "text/csv",
+            Some("avro") => "application/avro",
+            _ => NDJSON,
+        }),
+        Err(ClientError::Refused { code, .. }) if code == UNKNOWN_DATASET => {
+            let known = server.get("/v1/datasets").await.unwrap_or_default();
+            Err(CliError::unknown_dataset(dataset, &names(&known)))
+        }
+        Err(error) if is_away(&error) => Err(error.into()),
+        Err(_) => Ok(NDJSON),
     }
+}
+
+/// The names in a list of datasets.
+fn names(listed: &Value) -> Vec<String> {
+    let datasets = listed["datasets"].as_array().into_iter().flatten();
+    datasets.filter_map(|dataset| Some(dataset["name"].as_str()?.to_owned())).collect()
 }
 
 /// All there is: where records of text end, only the definition says, and an Avro container is one record.
@@ -208,28 +236,70 @@ fn whole_body(lines: &mut Lines, path: &Path) -> NextBody {
     Ok(Body { bytes, line: 1 })
 }
 
-async fn send(server: &Server, dataset: &str, media_type: &str, body: &[u8]) -> Result<Answer, ClientError> {
+async fn send(
+    server: &Server,
+    context: &Context,
+    dataset: &str,
+    media_type: &str,
+    body: &[u8],
+) -> Result<Answer, ClientError> {
     let key = System.unique_id();
     let headers = [("content-type", media_type), ("idempotency-key", key.as_str())];
     let path = format!("/v1/datasets/{dataset}/records");
-    let mut attempts = Attempts::new(RETRY);
+    let may_pass = |error: &ClientError| match error {
+        ClientError::Refused { status, .. } => matches!(status, 429 | 503),
+        error => is_away(error),
+    };
+    let answer = persistently(server, context, may_pass, || server.post(&path, &headers, body.to_vec())).await?;
+    serde_json::from_value(answer)
+        .map_err(|error| ClientError::NotUnderstood { url: server.url().to_owned(), reason: error.to_string() })
+}
+
+fn is_away(error: &ClientError) -> bool {
+    matches!(error, ClientError::Unreachable { .. })
+}
+
+/// What `ask` yields. While it fails as what `may_pass` does, it is asked again, for a while; that a server can't be reached is
+/// said at once, for it may be the address that is wrong.
+async fn persistently<T, F: Future<Output = Result<T, ClientError>>>(
+    server: &Server,
+    context: &Context,
+    may_pass: impl Fn(&ClientError) -> bool,
+    ask: impl Fn() -> F,
+) -> Result<T, ClientError> {
+    let (mut attempts, mut is_said) = (Attempts::new(RETRY), false);
     loop {
-        let error = match server.post(&path, &headers, body.to_vec()).await {
-            Ok(answer) => {
-                return serde_json::from_value(answer).map_err(|error| ClientError::NotUnderstood {
-                    url: server.url().to_owned(),
-                    reason: error.to_string(),
-                });
-            }
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let again = match &error {
-            ClientError::Unreachable { .. } => true,
-            ClientError::Refused { status, .. } => matches!(status, 429 | 503),
-            _ => false,
-        };
-        if !again || !attempts.again(System.random()).await {
+        if is_away(&error) && !is_said {
+            let seconds = RETRY.time_max.as_secs();
+            context.remark(&format!("{} can't be reached; trying for {seconds} s", server.url()));
+            is_said = true;
+        }
+        if !may_pass(&error) || !attempts.again(System.random()).await {
             return Err(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_a_list_of_datasets() {
+        assert_eq!(names(&json!({"datasets": [{"name": "orders"}, {"name": "trips"}]})), ["orders", "trips"]);
+        assert_eq!(names(&Value::Null), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_folder_is_no_file_of_records() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Err(error) = open(folder.path()) else { panic!("it is no file") };
+        assert!(matches!(error, CliError::Argument { .. }), "{error}");
     }
 }

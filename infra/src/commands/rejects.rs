@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 use tidemark_batch::report::{RejectQuery, RejectRow};
-use tidemark_shared::dataset::nearest;
+use tidemark_shared::dataset::{nearest, registry};
+use tidemark_shared::store::IfMissing;
 
 use crate::context::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render;
 use crate::units::format_count;
+
+/// Rejects come from the batch layer: those of records that no run has taken in yet are counted elsewhere.
+const NOT_YET: &str =
+    "rejects of the stream since the last batch run are not among them: `tidemark status` counts those";
 
 /// Arguments of `tidemark rejects`.
 #[derive(Debug, Args)]
@@ -78,7 +83,17 @@ pub async fn run(args: &RejectsArgs, context: &Context) -> Result<Exit, CliError
         let reason = args.reason.as_deref().zip(document.reasons.as_ref());
         context.remark(&reason.map_or_else(|| "no reject".to_owned(), |(reason, there)| none_of(reason, there)));
     }
+    if args.file.is_none() && has_stream(&args.dataset, context).await? {
+        context.remark(NOT_YET);
+    }
     Ok(Exit::Done)
+}
+
+/// True if the newest definition takes records of a stream.
+async fn has_stream(dataset: &str, context: &Context) -> Result<bool, CliError> {
+    let store = context.store(IfMissing::Fail).await?;
+    let latest = registry::latest(&store, dataset).await?;
+    Ok(latest.is_some_and(|latest| latest.definition.stream.is_some()))
 }
 
 /// Says which reasons there are instead of `reason`.

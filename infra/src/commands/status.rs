@@ -1,5 +1,7 @@
 //! `tidemark status`: how datasets stand.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde::Serialize;
 use tidemark_batch::report::DatasetStatus;
@@ -10,12 +12,15 @@ use crate::error::{CliError, for_people, for_programs};
 use crate::exit::Exit;
 use crate::render;
 
+/// How long the running process may take to say how it stands: it asks store, log and view for 3 seconds at most.
+const STATUS_MAX: Duration = Duration::from_secs(6);
+
 /// Arguments of `tidemark status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Only this dataset
     pub dataset: Option<String>,
-    /// Address of the server [default: the one that runs on the data directory, if one does]
+    /// Address of the server [env: TIDEMARK_SERVER] [default: the one that runs on the data directory, if one does]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
 }
@@ -61,7 +66,7 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<Exit, CliError>
         }
     }
     let server = match Server::find(args.server.as_deref(), context)? {
-        Some(server) => Some(server.get("/v1/status").await?),
+        Some(server) => Some(server.get_within("/v1/status", STATUS_MAX).await?),
         None => None,
     };
     let exit = if failed.is_empty() { Exit::Done } else { Exit::Failed };

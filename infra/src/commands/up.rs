@@ -159,6 +159,7 @@ pub async fn run(context: &Context) -> Result<Exit, CliError> {
     let stop = signals::watch().map_err(crate::failed_to_start)?;
     context.config.check_roles().map_err(CliError::Config)?;
     let data_dir = context.config.data_dir.clone();
+    let door = up::bind_door(&data_dir, &context.config.server).await?;
     let made = std::fs::create_dir_all(&data_dir);
     made.map_err(|source| CliError::File { action: "create", path: data_dir.clone(), source })?;
     let store = context.store(IfMissing::Create).await?;
@@ -173,6 +174,7 @@ pub async fn run(context: &Context) -> Result<Exit, CliError> {
     let spill_bytes_max = limits.spill_bytes_max;
     let said = context.quiet;
     let request = UpRequest {
+        door,
         data_dir: data_dir.clone(),
         store,
         batch,

@@ -328,7 +328,7 @@ pub const KEYS: &[Key] = &[
         flag: Some("--live-grace"),
         default: "none",
         shape: Shape::DurationOrNone(0),
-        help: "How long rows stay in a view after the curated table has them, and a view whose generation answers no more: a statement that another process answers from them for longer fails. `none`: 2 seconds where one process has all roles, and else `sql.timeout`; where several such processes are on one cluster, name a time.",
+        help: "How long rows stay in a view after the curated table has them, and a view whose generation answers no more: a statement that another process answers from them for longer fails. `none`: 2 seconds for views in memory, which one process alone reads, and else `sql.timeout`. For views in a cluster, not shorter than `sql.timeout`.",
     },
     Key {
         section: "speed",

@@ -16,6 +16,8 @@ use crate::units::{format_duration, parse_bytes, parse_duration};
 
 /// How the URL of a log on Kafka begins.
 const KAFKA: &str = "kafka:";
+/// The URL of views that this process alone has.
+const MEMORY: &str = "memory:";
 const RETENTION_BYTES: &str = "log.retention_bytes";
 /// Grace of rows in views that this process alone reads: its own statements hold on to what they read besides.
 const GRACE_ALONE: Duration = Duration::from_secs(2);
@@ -136,8 +138,9 @@ pub fn resolve(
 }
 
 fn server(values: &Values) -> ServerConfig {
-    let roles = values.roles("roles");
-    let grace = if roles.are_all() { GRACE_ALONE } else { values.duration("sql.timeout") };
+    let (roles, live_url) = (values.roles("roles"), values.url("live.url"));
+    let is_alone = roles.are_all() && live_url == MEMORY;
+    let grace = if is_alone { GRACE_ALONE } else { values.duration("sql.timeout") };
     ServerConfig {
         live_grace: values.optional_duration("live.grace").unwrap_or(grace),
         roles,
@@ -147,7 +150,7 @@ fn server(values: &Values) -> ServerConfig {
             age_max: values.optional_duration("log.retention_age"),
             bytes_max: values.optional_number("log.retention_bytes"),
         },
-        live_url: values.url("live.url"),
+        live_url,
         live_bytes_max: values.number("live.bytes_max"),
         live_index_offsets: values.number("live.index_offsets"),
         live_aggregate_pushdown: values.optional_text("live.aggregate_pushdown").as_deref() == Some("on"),
@@ -352,6 +355,14 @@ fn validate(config: Config) -> Result<Config, ConfigError> {
         let (grace, most) = (format_duration(config.batch.grace), format_duration(GRACE_MAX));
         let problem = format!(
             "`batch.grace` ({grace}) is longer than {most}: tables remember no longer which data files were removed when"
+        );
+        return Err(ConfigError { problems: vec![problem] });
+    }
+    if config.server.live_url != MEMORY && config.server.live_grace < config.sql.timeout {
+        let (grace, timeout) = (format_duration(config.server.live_grace), format_duration(config.sql.timeout));
+        let problem = format!(
+            "`live.grace` ({grace}) is shorter than `sql.timeout` ({timeout}): rows would leave views that other processes' \
+             queries read; lengthen the one, shorten the other, or leave `live.grace` out"
         );
         return Err(ConfigError { problems: vec![problem] });
     }

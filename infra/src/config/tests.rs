@@ -155,6 +155,34 @@ fn the_grace_is_not_shorter_than_the_longest_query() {
     from(Some("[batch]\ngrace = \"1m\"\n[sql]\ntimeout = \"1m\"\n"), &[], &Flags::default()).expect("valid");
 }
 
+/// H7: views in memory are one process's, whose own statements hold on to what they read; those in a cluster are read by others.
+#[test]
+fn the_grace_of_views_that_others_read_is_not_shorter_than_the_longest_query() {
+    let grace = |cluster: bool, settings: &[(&str, &str)]| {
+        let url = cluster.then_some(("TIDEMARK_LIVE_URL", "opensearch+http://o:1"));
+        let env: Vec<(&str, &str)> = url.into_iter().chain(settings.iter().copied()).collect();
+        from(None, &env, &Flags::default()).map(|config| config.server.live_grace.as_secs())
+    };
+    let (short, long) = (("TIDEMARK_LIVE_GRACE", "3s"), ("TIDEMARK_LIVE_GRACE", "20m"));
+    let (timeout, part) = (("TIDEMARK_SQL_TIMEOUT", "3s"), ("TIDEMARK_ROLES", "serving"));
+    for (cluster, settings, wanted) in [
+        (false, vec![], 2),
+        (false, vec![short], 3),
+        (true, vec![], 600),
+        (true, vec![part], 600),
+        (true, vec![timeout], 3),
+        (true, vec![short, timeout], 3),
+        (true, vec![long], 1_200),
+    ] {
+        assert_eq!(grace(cluster, &settings).expect("valid"), wanted, "{cluster} {settings:?}");
+    }
+    for settings in [vec![short], vec![short, part]] {
+        let error = grace(true, &settings).expect_err("others' queries would lose rows");
+        let begin = "`live.grace` (3s) is shorter than `sql.timeout` (10m): ";
+        assert!(error.problems[0].starts_with(begin), "{error}");
+    }
+}
+
 #[test]
 fn the_grace_is_not_longer_than_a_table_remembers_what_was_removed() {
     let found = problems("[batch]\ngrace = \"169h\"\n");

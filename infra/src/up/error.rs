@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tidemark_serving::http::{TokensError, Unguarded};
 use tidemark_serving::merge::VersionError;
@@ -75,6 +76,14 @@ pub enum UpError {
         /// The dataset.
         dataset: String,
     },
+    /// What was read of a topic that was made again is not archived yet.
+    #[error("what was read of the earlier topic of dataset `{dataset}` is not archived after {} s", after.as_secs())]
+    StillEnding {
+        /// The dataset.
+        dataset: String,
+        /// How long that was waited for.
+        after: Duration,
+    },
     /// A definition that a generation names is gone.
     #[error("dataset `{dataset}` has no definition {version}, which made its generation")]
     NoDefinition {
@@ -129,7 +138,9 @@ impl ErrorKind for UpError {
         match self {
             Self::UnknownLive { .. } | Self::LiveUrl(_) | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
             Self::LogSettings(error) => error.kind(),
-            Self::Address { .. } | Self::Endpoints { .. } | Self::Opening { .. } => Kind::Retryable,
+            Self::Address { .. } | Self::Endpoints { .. } | Self::Opening { .. } | Self::StillEnding { .. } => {
+                Kind::Retryable
+            }
             Self::NoDefinition { .. } => Kind::Corrupt,
             Self::Door => Kind::Internal,
             Self::Log(error) | Self::Running { source: error, .. } => error.kind(),
@@ -169,6 +180,7 @@ impl ErrorKind for UpError {
             | Self::LiveUrl(_)
             | Self::Tokens(_)
             | Self::Opening { .. }
+            | Self::StillEnding { .. }
             | Self::NoDefinition { .. }
             | Self::Door => None,
         }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tidemark_serving::http::{Backend, IntakeError, Readiness, Taken};
 use tidemark_serving::merge::SpeedStatus;
-use tidemark_shared::dataset::{Format, registry};
+use tidemark_shared::dataset::{Format, is_name, registry};
 use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::log::IdempotencyKey;
 use tidemark_shared::position::{Coverage, LogPartition};
@@ -33,7 +33,7 @@ use crate::config::Role;
 const STATUS_MAX: Duration = Duration::from_secs(3);
 /// When a producer that was refused is to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long records wait for the stream of a dataset that was applied a moment ago.
+/// How long records and statements wait for the stream of a dataset that was applied a moment ago.
 const OPENING_MAX: Duration = Duration::from_secs(5);
 
 /// See the module's text.
@@ -105,6 +105,11 @@ impl Facts {
 impl SpeedStatus for Facts {
     fn has_stream(&self, dataset: &str) -> bool {
         self.streams.declares(dataset)
+    }
+
+    async fn opens(&self, dataset: &str) -> bool {
+        // What a statement names may be any text.
+        is_name(dataset) && self.stream(dataset).await.is_ok()
     }
 
     async fn log_ends(&self, dataset: &str) -> Result<Coverage, AnyError> {
@@ -180,7 +185,7 @@ impl Backend for Facts {
             "datasets": datasets,
             "degraded": ready::degraded(&ready::standings(&self.parts, &self.streams)),
             "failed": failed,
-            "live": {"usage": usage, "limit": self.parts.live.limit(), "level": self.parts.pressure.level()},
+            "live": {"usage": usage, "limit": status::limit(self.parts.live.limit()), "level": self.parts.pressure.level()},
             "tasks": self.parts.tasks.health(),
         }))
     }

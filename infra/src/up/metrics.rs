@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidemark_shared::live::LiveUsage;
 
 use super::status::DatasetStatus;
+use super::task_name::TaskName;
 use super::tasks::Health;
 use crate::telemetry::SpanCounts;
 
@@ -65,7 +66,7 @@ struct OfQuantile {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct OfTask {
-    task: String,
+    task: &'static str,
     dataset: String,
 }
 
@@ -250,13 +251,12 @@ impl Metrics {
         let _before = self.live_limit.set(limit.map_or(0, |limit| limit.bytes));
     }
 
-    /// Tasks are named by what they do, the dataset, and what of it: `indexer orders g1`, `catalog of orders`.
-    pub(super) fn tasks(&self, health: &BTreeMap<String, Health>) {
+    /// Those of one kind that a dataset has count together, as the indexers of its generations.
+    pub(super) fn tasks(&self, health: &BTreeMap<TaskName, Health>) {
         let mut failing: BTreeMap<OfTask, i64> = BTreeMap::new();
         for (name, health) in health {
-            let mut words = name.split(' ').filter(|word| *word != "of").map(str::to_owned);
-            let (task, dataset) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            *failing.entry(OfTask { task, dataset }).or_default() += i64::from(health.error.is_some());
+            let of = OfTask { task: name.kind.name(), dataset: name.dataset.clone().unwrap_or_default() };
+            *failing.entry(of).or_default() += i64::from(health.error.is_some());
         }
         let mut known = self.tasks_known.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(failing.keys().cloned());
@@ -333,4 +333,29 @@ fn from_ms(ms: u64) -> f64 {
 
 fn seconds(ms: i64) -> f64 {
     u64::try_from(ms).map_or(0.0, from_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::up::task_name::TaskKind;
+
+    #[test]
+    fn tasks_have_the_dataset_that_they_are_of_whatever_its_name() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let failed = || Health { restarts: 0, error: Some("no".to_owned()) };
+        metrics.tasks(&BTreeMap::from([
+            (TaskName::of(TaskKind::Catalog, "of"), failed()),
+            (TaskName::of_indexer("orders", "g1"), failed()),
+            (TaskName::of_indexer("orders", "g2"), failed()),
+            (TaskName::of_process(TaskKind::Keeper), Health::default()),
+        ]));
+        let shown = |task: &'static str, dataset: &str| {
+            metrics.tasks_failing.get_or_create(&OfTask { task, dataset: dataset.to_owned() }).get()
+        };
+        assert_eq!((shown("catalog", "of"), shown("indexer", "orders"), shown("keeper", "")), (1, 2, 0));
+        metrics.tasks(&BTreeMap::new());
+        assert_eq!((shown("catalog", "of"), shown("indexer", "orders")), (0, 0), "they work again");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! | | starts | stops |
 //! | --- | --- | --- |
-//! | 0 | logs, traces | last: what spans are left are sent, for at most 3 seconds |
+//! | 0 | logs, traces; the door's address: where it can't be had, nothing is made | last: what spans are left are sent, for at most 3 seconds |
 //! | 1 | store, catalog | after all that uses them |
 //! | 2 | log (an embedded one's folder is locked: a second process ends here) | after what reads and writes it |
 //! | 3 | streams: topics, archivers; generations: indexers and views | with the batch runs; then archivers seal what the log has of their share, and members leave their groups |
@@ -29,6 +29,7 @@ mod runs;
 mod status;
 mod stream;
 mod streams;
+mod task_name;
 mod tasks;
 
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tidemark_batch::Batch;
-use tidemark_serving::http::{ConnectionLimits, Tokens, check_address, listen, serve};
+use tidemark_serving::http::{ConnectionLimits, serve};
 use tidemark_serving::merge::{VersionCache, Versions};
 use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::log::Log;
@@ -54,6 +55,7 @@ use crate::config::{ServerConfig, masked};
 use crate::endpoints::{Endpoints, directory_id};
 use crate::telemetry::SpanCounts;
 use ages::Ages;
+pub use door::{BoundDoor, bind_door};
 use door::{DoorParts, closed, door, open_log};
 pub use error::UpError;
 use facts::Facts;
@@ -71,6 +73,8 @@ pub type MakeEngine = Box<dyn FnOnce(Arc<dyn DatasetTables>) -> Result<SqlEngine
 
 /// What `tidemark up` is given.
 pub struct UpRequest {
+    /// The door's address, which is taken before anything else is made.
+    pub door: BoundDoor,
     /// Folder of `endpoints.json`.
     pub data_dir: PathBuf,
     /// The object store.
@@ -100,14 +104,10 @@ pub struct UpRequest {
 pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpError> {
     let UpRequest { data_dir, store, batch, engine, config, query_timeout, bytes_read_max, .. } = request;
     let UpRequest { traces, span_counts, ready, .. } = request;
-    let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
-    check_address(config.http, tokens.as_ref())?;
+    let BoundDoor { tokens, listener, address } = request.door;
     let unwritten = |source| UpError::Endpoints { path: data_dir.clone(), source };
     let directory = directory_id(&data_dir).map_err(unwritten)?;
     let log = open_log(&data_dir, &config).await?;
-    let listener = listen(config.http).await;
-    let listener = listener.map_err(|source| UpError::Address { address: config.http, source })?;
-    let address = listener.local_addr().map_err(|source| UpError::Address { address: config.http, source })?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(&mut registry));
     register_spans(&mut registry, &span_counts);

@@ -10,6 +10,7 @@ use tidemark_shared::log::Assignment;
 use super::parts::Parts;
 use super::stream::Stream;
 use super::streams::Streams;
+use super::task_name::TaskName;
 use super::tasks::Health;
 use crate::config::Role;
 
@@ -17,8 +18,6 @@ use crate::config::Role;
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// For so long after the start, a dataset that is not taken up holds the whole process back.
 const TAKING_UP_MAX: Duration = Duration::from_secs(60);
-/// The tasks that work on a dataset's stream and views.
-const TASKS: [&str; 4] = ["archiver", "indexer", "keeper", "stream"];
 
 /// How the process stands with a dataset, whichever its roles: each of them opens the stream, for its own part of the work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,14 +127,12 @@ pub(super) fn standings(parts: &Parts, streams: &Streams) -> BTreeMap<String, St
     names.map(|dataset| (dataset.clone(), standing(&dataset))).collect()
 }
 
-/// What work on a dataset's stream and views failed for the last time, where it was the last that was heard of it. Tasks are
-/// called by what they do and the dataset: `indexer orders g1`.
-fn failing(health: &BTreeMap<String, Health>, dataset: &str) -> Option<String> {
-    let of_task = |(name, health): (&String, &Health)| {
-        let mut words = name.split(' ');
-        let task = words.next().filter(|task| TASKS.contains(task))?;
-        let error = health.error.as_ref().filter(|_| words.next() == Some(dataset))?;
-        Some(format!("{task}: {error}"))
+/// What work on a dataset's stream and views failed for the last time, where it was the last that was heard of it.
+fn failing(health: &BTreeMap<TaskName, Health>, dataset: &str) -> Option<String> {
+    let of_task = |(name, health): (&TaskName, &Health)| {
+        let is_its = name.kind.is_of_stream() && name.dataset.as_deref() == Some(dataset);
+        let error = health.error.as_ref().filter(|_| is_its)?;
+        Some(format!("{}: {error}", name.kind.name()))
     };
     let all: Vec<String> = health.iter().filter_map(of_task).collect();
     (!all.is_empty()).then(|| all.join("; "))
@@ -172,6 +169,7 @@ fn missing_of(parts: &Parts, stream: &Stream) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::up::task_name::TaskKind;
 
     fn observed(seconds: u64, serves: bool, datasets: &[(&str, Standing)]) -> Observed {
         let datasets = datasets.iter().map(|(name, standing)| ((*name).to_owned(), standing.clone())).collect();
@@ -226,16 +224,19 @@ mod tests {
     #[test]
     fn a_dataset_has_its_own_tasks() {
         let failed = |error: &str| Health { restarts: 1, error: Some(error.to_owned()) };
+        let of = TaskName::of;
         let health = BTreeMap::from([
-            ("archiver a".to_owned(), failed("x")),
-            ("batch a".to_owned(), failed("no run")),
-            ("indexer a g1".to_owned(), failed("y")),
-            ("indexer ab g1".to_owned(), failed("z")),
-            ("keeper".to_owned(), failed("no keeper")),
-            ("keeper b".to_owned(), Health::default()),
+            (of(TaskKind::Archiver, "a"), failed("x")),
+            (of(TaskKind::Batch, "a"), failed("no run")),
+            (TaskName::of_indexer("a", "g1"), failed("y")),
+            (TaskName::of_indexer("ab", "g1"), failed("z")),
+            (TaskName::of_process(TaskKind::Keeper), failed("no keeper")),
+            (of(TaskKind::Keeper, "b"), Health::default()),
+            (of(TaskKind::Stream, "of"), failed("no topic")),
         ]);
         let of = |dataset| failing(&health, dataset);
         assert_eq!(of("a").as_deref(), Some("archiver: x; indexer: y"));
         assert_eq!((of("ab").as_deref(), of("b"), of("g1")), (Some("indexer: z"), None, None));
+        assert_eq!(of("of").as_deref(), Some("stream: no topic"), "a dataset may be called so");
     }
 }

@@ -11,7 +11,8 @@ use super::UpError;
 use super::parts::Parts;
 use super::runs::{Intervals, Runs};
 use super::stream::Stream;
-use super::streams::Streams;
+use super::streams::{Found, Streams};
+use super::task_name::{TaskKind, TaskName};
 use crate::config::{Role, ServerConfig};
 
 /// How long each part of stopping may take.
@@ -23,20 +24,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(super) async fn start(parts: &Parts, streams: &Arc<Streams>, config: &ServerConfig) -> Result<(), UpError> {
     let intervals = Intervals { runs: config.batch_interval, vacuums: config.vacuum_interval };
     let definitions_interval = config.definitions_interval;
-    let found = {
+    let found: Found = {
         let (parts, streams) = (parts.clone(), Arc::clone(streams));
-        move |stream: Arc<Stream>| -> BoxFuture<'static, ()> {
+        Arc::new(move |stream: Arc<Stream>| -> BoxFuture<'static, ()> {
             let (parts, streams) = (parts.clone(), Arc::clone(&streams));
             Box::pin(async move { start_stream(&parts, &streams, intervals, stream).await })
-        }
+        })
     };
     streams.discover(&found).await?;
-    let (streams, found) = (Arc::clone(streams), Arc::new(found));
+    let streams = Arc::clone(streams);
     let keeper = move || {
         let (streams, found) = (Arc::clone(&streams), Arc::clone(&found));
-        async move { streams.run(definitions_interval, found.as_ref()).await.map_err(|error| chain(&error)) }
+        async move { streams.run(definitions_interval, &found).await.map_err(|error| chain(&error)) }
     };
-    parts.tasks.spawn("keeper".to_owned(), parts.stop_speed.clone(), keeper).await;
+    let name = TaskName::of_process(TaskKind::Keeper);
+    parts.tasks.spawn(name, parts.stop_speed.clone(), keeper).await;
     if parts.roles.has(Role::Serving) && parts.moved_elsewhere {
         let looking = parts.clone();
         let look = move || {
@@ -46,7 +48,8 @@ pub(super) async fn start(parts: &Parts, streams: &Arc<Streams>, config: &Server
                 Ok(())
             }
         };
-        parts.tasks.spawn("positions".to_owned(), parts.stop_speed.clone(), look).await;
+        let name = TaskName::of_process(TaskKind::Positions);
+        parts.tasks.spawn(name, parts.stop_speed.clone(), look).await;
     }
     Ok(())
 }
@@ -59,10 +62,11 @@ async fn start_stream(parts: &Parts, streams: &Arc<Streams>, intervals: Interval
             let (archiver, share, stop) = (Arc::clone(&archiver), share.clone(), stop.clone());
             async move { archiver.run(&share, &stop).await.map_err(|error| chain(&error)) }
         };
-        parts.tasks.spawn(format!("archiver {}", stream.dataset), stream.stop.clone(), archive).await;
+        let name = TaskName::of(TaskKind::Archiver, &stream.dataset);
+        parts.tasks.spawn(name, stream.stop.clone(), archive).await;
     }
     if stream.runners.get().is_some() {
-        let (name, stop_batch) = (format!("batch {}", stream.dataset), stream.stop_batch.clone());
+        let (name, stop_batch) = (TaskName::of(TaskKind::Batch, &stream.dataset), stream.stop_batch.clone());
         let runs = Arc::new(Runs { parts: parts.clone(), stream, streams: Arc::clone(streams), intervals });
         let run = move || {
             let runs = Arc::clone(&runs);

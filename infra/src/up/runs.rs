@@ -13,6 +13,7 @@ use super::UpError;
 use super::parts::Parts;
 use super::stream::Stream;
 use super::streams::Streams;
+use super::task_name::{TaskKind, TaskName};
 
 /// Pause between two runs for want of room: what the first one covered leaves the views only after the grace.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ impl Runs {
     }
 
     async fn run_on(&self) -> Result<(), UpError> {
-        let name = format!("batch {}", self.stream.dataset);
+        let name = TaskName::of(TaskKind::Batch, &self.stream.dataset);
         let mut upkeep = Upkeep::default();
         while self.due().await {
             if !self.stream.runs_batch() && self.parts.pressure.level() < Level::BatchWanted {
@@ -107,7 +108,7 @@ impl Runs {
         let report = self.parts.batch.run(dataset, &quiet()).await?;
         self.streams.look_now();
         flushed?;
-        let catalog = format!("catalog of {dataset}");
+        let catalog = TaskName::of(TaskKind::Catalog, dataset);
         match report.catalog_error {
             Some(reason) => self.parts.tasks.fails(&catalog, reason),
             None => self.parts.tasks.works(&catalog),

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 use tidemark_shared::counts::Totals;
 use tidemark_shared::error::AnyError;
+use tidemark_shared::live::LiveUsage;
 use tidemark_shared::log::{Assignment, Share};
 use tidemark_speed::freshness::Freshness;
 use tidemark_speed::trouble::Trouble;
@@ -186,11 +188,24 @@ async fn visible(
     Ok(None)
 }
 
+/// What views may hold; a part without a limit is `null`.
+pub(super) fn limit(limit: Option<LiveUsage>) -> Value {
+    let told = |most: u64| (most != u64::MAX).then_some(most);
+    limit.map_or(Value::Null, |LiveUsage { rows, rejects, bytes }| {
+        json!({"rows": told(rows), "rejects": told(rejects), "bytes": told(bytes)})
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
+
+    #[test]
+    fn what_has_no_limit_shows_none() {
+        assert_eq!(limit(None), Value::Null);
+        let bytes = LiveUsage { rows: u64::MAX, rejects: u64::MAX, bytes: 7 };
+        assert_eq!(limit(Some(bytes)), json!({"rows": null, "rejects": null, "bytes": 7}));
+    }
 
     #[test]
     fn troubles_show_as_errors_and_whether_they_stop_a_partition() {

@@ -33,6 +33,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// For so long it is not asked again then.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Longest time that what was read of a topic that is gone may take into the archive, before that is tried again.
+const END_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for groups to let the process go.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+
 /// See the module's text.
 pub(super) struct Stream {
     pub(super) dataset: String,
@@ -204,23 +209,33 @@ impl Stream {
     }
 
     /// Ends the work on an incarnation that is gone. What was read of it is archived; views keep its rows.
-    pub(super) async fn end(&self) {
+    ///
+    /// # Errors
+    /// [`UpError::StillEnding`] if that takes longer than [`END_MAX`]. Nobody else has what was read, so it is to be called again,
+    /// and goes on then with what is not archived yet.
+    pub(super) async fn end(&self) -> Result<(), UpError> {
         self.stop.cancel();
         self.stop_batch.cancel();
         // the topic is gone: it only seals what it has
-        if let Err(error) = self.archiver.flush_own().await {
+        let sealed = tokio::time::timeout(END_MAX, self.archiver.flush_own()).await;
+        let sealed = sealed.map_err(|_| UpError::StillEnding { dataset: self.dataset.clone(), after: END_MAX })?;
+        if let Err(error) = sealed {
             let (dataset, error) = (&self.dataset, chain(&error));
             tracing::warn!(dataset, error, "the stream's topic was made again: the old one ends here");
         }
         self.leave().await;
+        Ok(())
     }
 
-    /// Leaves all groups: nothing is done any more on what the process had of the work.
+    /// Leaves all groups: nothing is done any more on what the process had of the work. A group that does not answer takes the
+    /// place away by itself, once it has not heard of the member for long enough.
     pub(super) async fn leave(&self) {
         let indexers = self.all_indexers().into_iter().map(|(_, running)| running.share);
         let others = [&self.archivers, &self.runners].into_iter().filter_map(|share| share.get().cloned());
         let shares: Vec<Share> = indexers.chain(others).collect();
-        let _left: Vec<()> = join_all(shares.iter().map(Share::leave)).await;
+        if tokio::time::timeout(LEAVE_MAX, join_all(shares.iter().map(Share::leave))).await.is_err() {
+            tracing::warn!(dataset = self.dataset, "not all groups let go of the process in time");
+        }
     }
 
     /// Archives what the log has of the process's own share; of the rest others see to that.

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +12,8 @@ use tidemark_shared::ambient::{Ambient as _, System};
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use super::task_name::TaskName;
 
 /// Pauses before a task that failed is started again, as often as it takes.
 const RESTART: Backoff = Backoff {
@@ -32,23 +35,69 @@ pub(super) struct Health {
 
 /// The tasks of a process.
 pub(super) struct Tasks {
-    health: Arc<Mutex<BTreeMap<String, Health>>>,
+    known: Known,
+    /// How many were ever spawned.
+    spawned: AtomicU64,
     running: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// How tasks are that are known of.
+type Known = Arc<Mutex<BTreeMap<TaskName, Entry>>>;
+
+#[derive(Default)]
+struct Entry {
+    health: Health,
+    /// The number of the task that was spawned under the name last, if one was: another one before it may not have ended yet.
+    owner: Option<u64>,
+}
+
+/// A spawned task's hold on its name.
+struct Own {
+    known: Known,
+    name: TaskName,
+    number: u64,
+}
+
+impl Own {
+    /// Takes the name over, from whoever had it.
+    fn enter(&self) {
+        let entry = Entry { health: Health::default(), owner: Some(self.number) };
+        lock(&self.known).insert(self.name.clone(), entry);
+    }
+
+    /// Tells how the task is, while the name is its own.
+    fn note(&self, restarts: u32, error: Option<String>) {
+        let mut known = lock(&self.known);
+        if let Some(entry) = known.get_mut(&self.name).filter(|entry| entry.owner == Some(self.number)) {
+            entry.health = Health { restarts, error };
+        }
+    }
+}
+
+/// Gives the name back, unless it is another's by now: so it does where the task never began, or was cut off.
+impl Drop for Own {
+    fn drop(&mut self) {
+        let mut known = lock(&self.known);
+        if known.get(&self.name).is_some_and(|entry| entry.owner == Some(self.number)) {
+            known.remove(&self.name);
+        }
+    }
 }
 
 impl Tasks {
     pub(super) fn new() -> Self {
-        Self { health: Arc::default(), running: tokio::sync::Mutex::default() }
+        Self { known: Arc::default(), spawned: AtomicU64::new(0), running: tokio::sync::Mutex::default() }
     }
 
     /// Runs `work` until `stop`. It ends by itself only when all is done; an error, or a panic, starts it again.
-    pub(super) async fn spawn<F, W>(&self, name: String, stop: CancellationToken, work: W)
+    pub(super) async fn spawn<F, W>(&self, name: TaskName, stop: CancellationToken, work: W)
     where
         W: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        let health = Arc::clone(&self.health);
-        health.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), Health::default());
+        let number = self.spawned.fetch_add(1, Ordering::Relaxed);
+        let own = Own { known: Arc::clone(&self.known), name, number };
+        own.enter();
         let mut running = self.running.lock().await;
         while running.try_join_next().is_some() {}
         let _handle = running.spawn(async move {
@@ -63,7 +112,7 @@ impl Tasks {
                     Ok(ended) => ended,
                     Err(_) => {
                         attempts = Attempts::new(RESTART);
-                        note(&health, &name, failed, None);
+                        own.note(failed, None);
                         once.join_next().await
                     }
                 };
@@ -77,32 +126,30 @@ impl Tasks {
                     break;
                 }
                 failed += 1;
-                tracing::error!(task = name, error, failed, "a task failed and is started again");
-                note(&health, &name, failed, Some(error));
+                tracing::error!(task = %own.name, error, failed, "a task failed and is started again");
+                own.note(failed, Some(error));
                 if stop.run_until_cancelled(attempts.again(System.random())).await != Some(true) {
                     break;
                 }
             }
-            health.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            drop(own);
         });
     }
 
     /// Tells that a task works again.
-    pub(super) fn works(&self, name: &str) {
-        let mut all = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(health) = all.get_mut(name) {
-            health.error = None;
+    pub(super) fn works(&self, name: &TaskName) {
+        if let Some(entry) = lock(&self.known).get_mut(name) {
+            entry.health.error = None;
         }
     }
 
     /// Tells what a task failed for that goes on by itself.
-    pub(super) fn fails(&self, name: &str, error: String) {
-        let mut all = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(name.to_owned()).or_default().error = Some(error);
+    pub(super) fn fails(&self, name: &TaskName, error: String) {
+        lock(&self.known).entry(name.clone()).or_default().health.error = Some(error);
     }
 
-    pub(super) fn health(&self) -> BTreeMap<String, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn health(&self) -> BTreeMap<TaskName, Health> {
+        lock(&self.known).iter().map(|(name, entry)| (name.clone(), entry.health.clone())).collect()
     }
 
     /// Waits for all tasks to end, at most so long; what has not ended then is cut off.
@@ -118,23 +165,28 @@ impl Tasks {
     }
 }
 
-fn note(health: &Mutex<BTreeMap<String, Health>>, name: &str, restarts: u32, error: Option<String>) {
-    let mut all = health.lock().unwrap_or_else(PoisonError::into_inner);
-    all.insert(name.to_owned(), Health { restarts, error });
+fn lock(known: &Mutex<BTreeMap<TaskName, Entry>>) -> MutexGuard<'_, BTreeMap<TaskName, Entry>> {
+    // every change is one assignment or one call on the map, so a panic leaves nothing half done
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
+    use crate::up::task_name::TaskKind;
+
+    fn name() -> TaskName {
+        TaskName::of(TaskKind::Archiver, "orders")
+    }
 
     #[tokio::test]
     async fn a_task_that_fails_or_panics_is_started_again() {
         let (tasks, runs) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
         let counted = Arc::clone(&runs);
         tasks
-            .spawn("work".to_owned(), CancellationToken::new(), move || {
+            .spawn(name(), CancellationToken::new(), move || {
                 let run = counted.fetch_add(1, Ordering::Relaxed);
                 async move {
                     match run {
@@ -153,8 +205,35 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_end_is_cut_off() {
         let (tasks, stop) = (Tasks::new(), CancellationToken::new());
-        tasks.spawn("stuck".to_owned(), stop.clone(), std::future::pending).await;
+        tasks.spawn(name(), stop.clone(), std::future::pending).await;
         stop.cancel();
         assert!(!tasks.join(Duration::from_millis(50)).await);
+    }
+
+    /// A stream whose topic was made again has an archiver of the same name, while the one before it ends.
+    #[tokio::test]
+    async fn the_end_of_a_task_takes_nothing_from_the_next_one_of_its_name() {
+        let tasks = Tasks::new();
+        let (stop, stop_next) = (CancellationToken::new(), CancellationToken::new());
+        for stop in [&stop, &stop_next] {
+            let until = stop.clone();
+            let work = move || {
+                let until = until.clone();
+                async move {
+                    until.cancelled().await;
+                    Ok(())
+                }
+            };
+            tasks.spawn(name(), stop.clone(), work).await;
+        }
+        tasks.fails(&name(), "the disk is full".to_owned());
+        stop.cancel();
+        let ended = tasks.running.lock().await.join_next().await;
+        assert!(ended.is_some_and(|ended| ended.is_ok()), "the first has ended");
+        let health = Health { restarts: 0, error: Some("the disk is full".to_owned()) };
+        assert_eq!(tasks.health(), BTreeMap::from([(name(), health)]));
+        stop_next.cancel();
+        assert!(tasks.join(Duration::from_secs(60)).await);
+        assert_eq!(tasks.health(), BTreeMap::new());
     }
 }

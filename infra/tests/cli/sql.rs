@@ -177,7 +177,8 @@ fn asking_makes_no_catalog_and_a_broken_one_is_named() {
 #[test]
 fn the_exit_code_tells_wrong_statements_from_values_and_limits() {
     let home = rides();
-    let cases: [(&[&str], i32, &str); 17] = [
+    home.write("torn.csv", "id,fare\n1,2\n1,2,3\n");
+    let cases: [(&[&str], i32, &str); 18] = [
         (&["SELEC 1"], 2, "syntax error: "),
         (&["SELECT no FROM rides"], 2, "column `no` not found"),
         (&["SELECT 1 FROM ride"], 2, "did you mean `rides`?"),
@@ -187,6 +188,7 @@ fn the_exit_code_tells_wrong_statements_from_values_and_limits() {
         (&["SELECT x.id FROM rides"], 2, "column `x.id` not found; did you mean `rides.id`?"),
         (&["SELECT * FROM 'https://example.com/a.csv'"], 2, "neither `file:` nor `s3:`"),
         (&["SELECT * FROM 'nothing.csv'"], 2, "no such file or folder"),
+        (&["SELECT * FROM 'torn.csv'"], 1, "torn.csv"),
         (&["DROP TABLE rides"], 2, "DROP is refused"),
         (&["SELECT id / (id - id) FROM rides"], 1, "Divide by zero"),
         (&["SELECT CAST(day AS INT) FROM rides"], 1, "hint: `TRY_CAST"),
@@ -268,7 +270,7 @@ fn what_is_wrong_with_a_file_names_it() {
     bytes[4..200].fill(0xff);
     fs::write(&data[0], bytes).unwrap();
     for (sql, code, says) in [
-        ("SELECT * FROM 'ragged.csv'", 2, "error: `ragged.csv` can't be read: "),
+        ("SELECT * FROM 'ragged.csv'", 1, "error: `ragged.csv` can't be read: "),
         ("SELECT sum(a) FROM 'late.csv'", 1, "as type 'Int64' for column 0 at line 500"),
         ("SELECT sum(a) FROM 'late.csv'", 1, "(in a file of `late.csv`)\n"),
         (
@@ -387,7 +389,8 @@ fn a_time_limit_does_not_wait_for_a_step_that_gives_way_late() {
     let started = Instant::now();
     let ended = home.run(&["--store-url", "file:.", "sql", sql, "--timeout", "100ms"]).expect(1);
     assert!(ended.err.starts_with("error: stopped after 100 ms"), "{ended:?}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    // Generous: who waits for the step waits far longer, and a machine may be busy.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[test]

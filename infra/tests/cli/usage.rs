@@ -25,6 +25,42 @@ fn a_wrong_command_line_is_wrong_usage() {
 }
 
 #[test]
+fn a_door_that_can_not_open_leaves_nothing_behind() {
+    let home = Home::new();
+    let ended = home.run(&["up", "--http", "0.0.0.0:0"]).expect(2);
+    assert!(ended.err.contains("--tokens-file"), "{ended:?}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let ended = home.run(&["up", "--http", &address]).expect(1);
+    assert!(ended.err.contains(&format!("the HTTP door can't open at {address}")), "{ended:?}");
+    assert_eq!(home.names(), Vec::<String>::new());
+}
+
+#[test]
+fn the_address_of_the_server_may_come_from_the_environment() {
+    let home = Home::with_rides();
+    for args in [&["status"] as &[&str], &["sql", "SELECT 1"], &["produce", "rides", "-"], &["audit", "rides"]] {
+        let ended = Home::end(home.command(args).env("TIDEMARK_SERVER", "of-env:1")).expect(2);
+        assert!(ended.err.contains("`of-env:1` is no address of a server"), "{args:?}: {ended:?}");
+        let with_flag = [args, &["--server", "of-flag:1"]].concat();
+        let ended = Home::end(home.command(&with_flag).env("TIDEMARK_SERVER", "of-env:1")).expect(2);
+        assert!(ended.err.contains("`of-flag:1` is no address of a server"), "{args:?}: {ended:?}");
+    }
+    let local = ["sql", "SELECT 1 AS n", "--local", "--format", "csv"];
+    let ended = Home::end(home.command(&local).env("TIDEMARK_SERVER", "of-env:1")).expect(0);
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("n\n1\n", ""));
+}
+
+#[test]
+fn what_is_no_toml_is_one_problem() {
+    let home = Home::new();
+    home.define(&TOML.replace("columns = [\n", "columns = \n"), SQL);
+    let ended = home.run(&["dataset", "check", "rides"]).expect(2);
+    let problems = ended.err.lines().filter(|line| line.contains("dataset.toml:")).count();
+    assert_eq!(problems, 1, "{ended:?}");
+}
+
+#[test]
 fn commands_that_do_not_make_a_store_say_that_there_is_none_and_create_nothing() {
     let home = Home::new();
     home.write("a.csv", "id,fare,day\n1,2,mon\n");
@@ -151,6 +187,7 @@ fn an_unknown_dataset_gets_the_nearest_name() {
         &["batch", "run", "ride"],
         &["batch", "recompute", "ride"],
         &["batch", "vacuum", "ride"],
+        &["audit", "ride"],
     ] {
         let ended = home.run(args).expect(2);
         assert!(ended.err.contains("dataset `ride` is unknown"), "{args:?}: {ended:?}");

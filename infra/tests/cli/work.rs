@@ -65,6 +65,23 @@ fn every_record_of_an_ingest_is_accounted_for() {
 }
 
 #[test]
+fn rejects_say_where_those_of_the_stream_are_before_a_batch_run() {
+    let home = Home::with_rides();
+    let ended = home.run(&["rejects", "rides"]).expect(0);
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", "no reject\n"));
+    home.define(&format!("{TOML}\n[stream]\nformat = \"csv\"\n"), SQL);
+    home.run(&["dataset", "apply", "rides"]).expect(0);
+    let ended = home.run(&["rejects", "rides"]).expect(0);
+    let (none, hint) = ended.err.split_once('\n').unwrap();
+    assert_eq!((ended.out.as_str(), none), ("", "no reject"));
+    assert!(hint.contains("since the last batch run") && hint.contains("`tidemark status`"), "{ended:?}");
+    home.write("mon.csv", "id,fare,day\n1,2,mon\n,3,mon\n");
+    home.run(&["ingest", "rides", "mon.csv"]).expect(0);
+    let ended = home.run(&["rejects", "rides", "--file", "mon.csv"]).expect(0);
+    assert_eq!(ended.err, "", "a file's rejects are all there");
+}
+
+#[test]
 fn exit_codes_tell_a_held_a_bad_and_a_refused_file() {
     let home = Home::with_rides();
     home.write("good.csv", "id,fare,day\n1,2,mon\n2,x,mon\n");

@@ -12,6 +12,7 @@ mod datasets;
 mod idle;
 mod metrics;
 mod openapi;
+mod patient;
 mod problem;
 mod records;
 mod serve;
@@ -61,7 +62,8 @@ pub struct RequestLimits {
     pub bodies_bytes_max: usize,
     /// Longest time that a body may take to come.
     pub body_timeout: Duration,
-    /// Longest time that nothing of an answer may be taken.
+    /// Longest time that nothing of a query's answer may be taken: the query is given up then, and others have its turn.
+    /// Its connection ends by [`ConnectionLimits::write_timeout`].
     pub write_timeout: Duration,
     /// Time limit of a query that asks for none.
     pub query_timeout: Duration,

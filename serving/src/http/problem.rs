@@ -289,3 +289,39 @@ impl From<OutputError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::live::LiveError;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("a document can't be read")]
+    struct Failure(Kind);
+
+    impl ErrorKind for Failure {
+        fn kind(&self) -> Kind {
+            self.0
+        }
+
+        fn hint(&self) -> Option<String> {
+            (self.0 == Kind::Corrupt).then(|| "remove it".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_view_that_fails_for_good_is_no_invitation_to_come_again() {
+        for (kind, status, code, hint, retry_after_s) in [
+            (Kind::Retryable, 503, "unavailable", None, Some(1)),
+            (Kind::Corrupt, 500, "corrupt", Some("remove it"), None),
+            (Kind::Unsupported, 501, "unsupported", None, None),
+            (Kind::Internal, 500, "internal", None, None),
+        ] {
+            let source = CutError::failed(LiveError::of("pin a view", Failure(kind)));
+            let problem = Problem::from(SqlError::Cut { dataset: "orders".to_owned(), source });
+            let told = (problem.status, problem.code, problem.hint.as_deref(), problem.retry_after_s);
+            assert_eq!(told, (status, code, hint, retry_after_s), "{kind:?}");
+        }
+    }
+}

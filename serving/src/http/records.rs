@@ -197,23 +197,51 @@ fn of_array(text: &str) -> Result<Vec<&str>, Problem> {
 
 fn of_lines(text: &str) -> Result<Vec<&str>, Problem> {
     let mut records = Vec::new();
-    for (index, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
+    for (number, whole) in (1..).zip(text.lines()) {
+        let line = whole.trim();
         if line.is_empty() {
             continue;
         }
-        let malformed = |reason: String| Problem::bad_request("malformed", format!("line {index}: {reason}"));
-        let value: &RawValue = serde_json::from_str(line).map_err(|error| malformed(error.to_string()))?;
+        let malformed = |reason: String| Problem::bad_request("malformed", format!("line {number} is no {reason}"));
+        let no_json = |error: serde_json::Error| {
+            let before = whole.len() - whole.trim_start().len();
+            malformed(format!("JSON: {} at column {}", what_is_wrong(&error), before + error.column()))
+        };
+        let value: &RawValue = serde_json::from_str(line).map_err(no_json)?;
         if !value.get().starts_with('{') {
-            return Err(malformed("a record is an object".to_owned()));
+            return Err(malformed("JSON object, as a record is".to_owned()));
         }
         records.push(line);
     }
     Ok(records)
 }
 
+/// What an error says, without the place: its line is always the first, as each line is read by itself.
+fn what_is_wrong(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    match what {
+        // Of `true`, `false` or `null`, the parser means.
+        "expected ident" => "unknown word".to_owned(),
+        what => what.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_no_json_is_told_with_its_place() {
+        for (text, wanted) in [
+            ("{\"a\":1}\nnothing\n", "line 2 is no JSON: unknown word at column 2"),
+            ("\n  {broken\n", "line 2 is no JSON: key must be a string at column 4"),
+            ("{\"a\":1}\n{\"a\":1}\n17\n", "line 3 is no JSON object, as a record is"),
+        ] {
+            let Err(problem) = of_lines(text) else { panic!("{text} was taken") };
+            assert_eq!((problem.code, problem.detail.as_str()), ("malformed", wanted), "{text}");
+        }
+    }
 
     #[test]
     fn records_are_lines_or_elements_as_they_stand_there() {

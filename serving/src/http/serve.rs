@@ -1,7 +1,7 @@
 //! Connections: accepted while the door is open, bounded in number and patience, drained when it closes.
 //!
 //! Who opens connections and sends nothing keeps nobody out: when all places are taken, the connection that has been
-//! without a request for longest makes room.
+//! without a request for longest makes room. Who sends a request and does not read the answer is cut off after a while.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::idle::{HeldBody, Idle, Line};
+use super::patient::Patient;
 
 /// Pauses while no connection can be accepted, as long as that lasts.
 const ACCEPT_AGAIN: Backoff = Backoff {
@@ -45,13 +46,21 @@ pub struct ConnectionLimits {
     pub connections_max: usize,
     /// Longest time that the head of a request may take, from the connection's start or the answer before.
     pub head_timeout: Duration,
+    /// Longest time that a client may take nothing of what is written to it. Its connection ends then, and so does what
+    /// makes the answer.
+    pub write_timeout: Duration,
     /// Longest time that requests may take to end once the door closes.
     pub drain_max: Duration,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { connections_max: 1_024, head_timeout: Duration::from_secs(15), drain_max: Duration::from_secs(10) }
+        Self {
+            connections_max: 1_024,
+            head_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
+            drain_max: Duration::from_secs(10),
+        }
     }
 }
 
@@ -94,7 +103,7 @@ pub async fn serve(
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patient::new(stream, limits.write_timeout)), service);
         let connection = graceful.watch(connection);
         let _handle = connections.spawn(async move {
             tokio::select! {

@@ -301,15 +301,19 @@ impl Streaming {
             tracing::warn!(error = chain(&error), "an answer broke off");
             return Some("format");
         }
-        let ended = self.send().await && self.sender.send(None).await.is_ok();
+        let ended = self.send().await && self.hand_on(None).await;
         (!ended).then_some("reader_gone")
     }
 
     /// Hands on what was written; false if nobody takes it in time.
     async fn send(&mut self) -> bool {
         let piece = self.pieces.take();
-        piece.is_empty()
-            || matches!(tokio::time::timeout(self.patience, self.sender.send(Some(piece))).await, Ok(Ok(())))
+        piece.is_empty() || self.hand_on(Some(piece)).await
+    }
+
+    /// Hands on a piece, or the end: that, too, has to wait where nobody takes the pieces before it.
+    async fn hand_on(&mut self, piece: Piece) -> bool {
+        matches!(tokio::time::timeout(self.patience, self.sender.send(piece)).await, Ok(Ok(())))
     }
 }
 
@@ -323,4 +327,30 @@ fn until_the_end(receiver: mpsc::Receiver<Piece>, task: JoinSet<()>) -> impl fut
             None => Some((Err(io::Error::other("the answer broke off")), None)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::tests::support::{PLAIN, World};
+
+    #[tokio::test]
+    async fn an_answer_whose_end_nobody_takes_is_given_up() {
+        let world = World::new(PLAIN).await;
+        let query = Query { sql: "SELECT 1 AS n".to_owned(), ..Query::default() };
+        let mut answer = world.engine().query(&query).await.expect("an answer");
+        let pieces = Pieces::default();
+        let mut writer: Box<dyn RowWriter> = output::document(pieces.clone());
+        writer.begin(&answer.schema, &answer.as_of).expect("it begins");
+        while let Some(rows) = answer.next().await.expect("rows") {
+            writer.rows(&rows).expect("they have a form");
+        }
+        // The last piece takes all the room that there is, so that only the end has to wait.
+        let (sender, mut receiver) = mpsc::channel(1);
+        let work = Streaming { answer, writer, pieces, sender, patience: Duration::from_millis(20) };
+        let ended = tokio::time::timeout(Duration::from_secs(10), work.run(false)).await;
+        assert_eq!(ended.expect("it waits no longer than it is to"), Some("reader_gone"));
+        assert!(matches!(receiver.recv().await, Some(Some(_))), "the piece was handed on");
+        assert!(receiver.recv().await.is_none(), "the end was not");
+    }
 }

@@ -1,24 +1,21 @@
 //! One moment of one dataset: a curated version, then a pin of the same generation's view (H5, H6).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tidemark_shared::ambient::Ambient;
 use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
-use tidemark_shared::dataset::{Definition, KnownDefinitions};
+use tidemark_shared::dataset::Definition;
 use tidemark_shared::error::{AnyError, ErrorKind};
-use tidemark_shared::live::{LivePin, LiveView, ViewId};
+use tidemark_shared::live::LivePin;
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::sql::{CutError, Layer};
-use tidemark_shared::store::Store;
 
 use super::decide::{Split, split};
 use super::generation::Admitted;
-use super::speed::SpeedStatus;
-use super::switch::{Chosen, Switch};
-use super::versions::Versions;
+use super::sources::{Sources, failed, view_id};
+use super::switch::Chosen;
 
 /// How often a version is read again because the view has dropped rows above it; each time a newer one must be there.
 const ATTEMPTS_MAX: u32 = 5;
@@ -27,18 +24,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Pause between two looks whether the curated table covers what is waited for. Every batch of real-time rows is a change,
 /// too, and would ask the store for nothing.
 const COVERAGE_AGAIN: Duration = Duration::from_millis(100);
-
-/// What cuts are taken of.
-pub(super) struct Sources {
-    pub(super) store: Store,
-    pub(super) versions: Arc<dyn Versions>,
-    pub(super) live: Arc<dyn LiveView>,
-    pub(super) speed: Arc<dyn SpeedStatus>,
-    pub(super) ambient: Arc<dyn Ambient>,
-    pub(super) definitions: KnownDefinitions,
-    /// By dataset, which generation this process answers from.
-    pub(super) switches: Mutex<BTreeMap<String, Switch>>,
-}
 
 /// What a cut must be.
 #[derive(Debug, Clone, Copy)]
@@ -114,10 +99,6 @@ impl Cut {
     pub(super) fn covered_by(&self, layer: Layer) -> &Coverage {
         if layer == Layer::Batch { self.coverage() } else { self.positions() }
     }
-}
-
-pub(super) fn failed(error: impl ErrorKind) -> CutError {
-    CutError::failed(error)
 }
 
 fn told(error: AnyError) -> CutError {
@@ -224,10 +205,6 @@ impl Sources {
         let known = self.definitions.get(dataset, version).await.map_err(failed)?;
         known.ok_or_else(|| failed(NoDefinition { dataset: dataset.to_owned(), version: version.to_owned() }))
     }
-}
-
-pub(super) fn view_id(dataset: &str, generation: &CurrentGeneration) -> ViewId {
-    ViewId { dataset: dataset.to_owned(), generation: generation.generation.clone() }
 }
 
 /// A generation without the definition that made it.

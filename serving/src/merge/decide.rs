@@ -8,25 +8,25 @@ use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, united};
 use tidemark_shared::sql::CutError;
 
 /// Lost offsets, by partition.
-pub type LostRanges = BTreeMap<LogPartition, Vec<Range<u64>>>;
+pub(super) type LostRanges = BTreeMap<LogPartition, Vec<Range<u64>>>;
 
 /// Floors and visible positions of a view.
-pub type Ranges = BTreeMap<LogPartition, LiveRange>;
+pub(super) type Ranges = BTreeMap<LogPartition, LiveRange>;
 
 /// How a cut divides the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Split {
+pub(super) struct Split {
     /// What is read from the view; partitions without such a part are left out.
-    pub live: BTreeMap<LogPartition, Range<u64>>,
+    pub(super) live: BTreeMap<LogPartition, Range<u64>>,
     /// What both parts cover together: `max(C, V)` (H5).
-    pub positions: Coverage,
+    pub(super) positions: Coverage,
 }
 
 /// Divides the log between a curated version that covers `coverage` and a view that holds `view`.
 ///
 /// # Errors
 /// [`CutError::RealtimeGap`] for the first partition of which neither side holds some offsets (H6).
-pub fn split(coverage: &Coverage, view: &Ranges) -> Result<Split, CutError> {
+pub(super) fn split(coverage: &Coverage, view: &Ranges) -> Result<Split, CutError> {
     let mut split = Split { positions: coverage.clone(), ..Split::default() };
     for (partition, held) in view {
         let covered = coverage.end(partition);
@@ -43,7 +43,7 @@ pub fn split(coverage: &Coverage, view: &Ranges) -> Result<Split, CutError> {
 /// Ranges that either side knows to be lost: what the curated version covers, what the view has read past, and what an
 /// archiver of this process met since it runs.
 #[must_use]
-pub fn together(curated: LostRanges, met: LostRanges) -> LostRanges {
+pub(super) fn together(curated: LostRanges, met: LostRanges) -> LostRanges {
     let mut all = curated;
     for (partition, ranges) in met {
         let known = all.entry(partition).or_default();
@@ -54,7 +54,7 @@ pub fn together(curated: LostRanges, met: LostRanges) -> LostRanges {
 
 /// Lost offsets that lie below `positions`.
 #[must_use]
-pub fn lost_below(lost: LostRanges, positions: &Coverage) -> LostRanges {
+pub(super) fn lost_below(lost: LostRanges, positions: &Coverage) -> LostRanges {
     let below = |(partition, ranges): (LogPartition, Vec<Range<u64>>)| {
         let end = positions.end(&partition);
         let ranges: Vec<_> = ranges.into_iter().filter(|lost| lost.start < end).collect();

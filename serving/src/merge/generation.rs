@@ -1,54 +1,101 @@
 //! Which generation answers: pure decisions over what was observed. Nobody goes back behind what has answered, in this
-//! process or in another (H9).
+//! process or in another (H9), whether with real-time rows or without.
 
 use tidemark_shared::live::is_behind;
 use tidemark_shared::position::Coverage;
 
 use super::decide::Ranges;
 
-/// A generation that could answer: the number of its pointer, and its view, if that is there.
+/// What is known of a generation's view.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'a> {
+    /// Its floors and visible positions.
+    There(&'a Ranges),
+    /// There is none.
+    NotThere,
+    /// That can't be told.
+    Untold,
+}
+
+/// A generation that could answer: the number of its pointer, and its view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub(super) n: u64,
-    pub(super) view: Option<&'a Ranges>,
+    pub(super) view: Seen<'a>,
+}
+
+/// A generation that answers, by the number of its pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// With its view.
+    Whole(u64),
+    /// For what is curated of it alone.
+    Curated(u64),
+}
+
+impl Part {
+    /// The number of its pointer.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::Whole(n) | Self::Curated(n) => n,
+        }
+    }
+
+    /// True if its view answers, too.
+    pub(super) fn is_whole(self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
 }
 
 /// Which generation answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Served {
     /// This one.
-    Now(u64),
-    /// Generation `n`, as soon as it is marked; while it can't be, `instead` goes on answering.
-    OnceMarked { n: u64, instead: Option<u64> },
-    /// None that may answer has a view.
-    Nobody,
+    Now(Part),
+    /// `new`, as soon as its note is there; while that can't be written, `instead` answers.
+    OnceNoted { new: Part, instead: Part },
 }
 
-/// Which of a dataset's newest generations (`candidates`, the newest first) answers, where `answered` is the highest that is
-/// marked: the newest whose view is there and not behind that of any one before that may answer, too. Until then one before
-/// answers, whose view is kept up; it need not be the last but one, for recomputes may follow each other faster than views are
-/// built. None below the mark ever does, whatever became of the one that is marked. Where nothing is marked, the oldest of
-/// `candidates` needs no mark: nobody sees one before it.
-pub(super) fn served(candidates: &[Candidate<'_>], answered: Option<u64>) -> Served {
-    let Some(least) = answered.or(candidates.last().map(|oldest| oldest.n)) else { return Served::Nobody };
-    let may = candidates.iter().filter(|candidate| candidate.n >= least);
-    let views: Vec<(u64, &Ranges)> = may.filter_map(|candidate| Some((candidate.n, candidate.view?))).collect();
-    let is_ahead = |at: usize| views[at + 1..].iter().all(|(_, before)| !is_behind(views[at].1, before));
-    let Some(at) = (0..views.len()).find(|at| is_ahead(*at)) else { return Served::Nobody };
-    match views[at].0 {
-        n if n == least => Served::Now(n),
-        n => Served::OnceMarked { n, instead: views.iter().any(|(n, _)| *n == least).then_some(least) },
+/// Which of a dataset's newest generations answers; `None` without any. `candidates` are those whose tables are there, the
+/// newest first, `noted` is the highest that has a note, `own` the one that this process answered from last.
+///
+/// The newest whose view is there and not behind that of any one before that may answer, too. Until then one before answers,
+/// whose view is kept up; it need not be the last but one, for recomputes may follow each other faster than views are built.
+/// None below the note ever does, whatever became of the one that is noted. Where there is no note, the oldest of
+/// `candidates` needs none: nobody sees one before it.
+///
+/// Where none has a view, there is nothing that the newest could be behind: it answers for what is curated, and takes a
+/// note as any other, or a view that comes back would lead to an older one. Where views can't be told, nobody moves on.
+pub(super) fn served(candidates: &[Candidate<'_>], noted: Option<u64>, own: Option<u64>) -> Option<Served> {
+    let may: Vec<_> = candidates.iter().filter(|candidate| Some(candidate.n) >= noted).collect();
+    let (newest, oldest) = (may.first()?.n, may.last()?.n);
+    let last = noted.max(own).filter(|n| may.iter().any(|candidate| candidate.n == *n));
+    let stays = Part::Curated(last.unwrap_or(oldest));
+    if may.iter().any(|candidate| matches!(candidate.view, Seen::Untold)) {
+        return Some(Served::Now(stays));
     }
+    let with_view = may.iter().filter_map(|candidate| match candidate.view {
+        Seen::There(ranges) => Some((candidate.n, ranges)),
+        Seen::NotThere | Seen::Untold => None,
+    });
+    let (least, views) = (noted.unwrap_or(oldest), with_view.collect::<Vec<_>>());
+    let is_ahead = |at: usize| views[at + 1..].iter().all(|(_, before)| !is_behind(views[at].1, before));
+    let new = (0..views.len()).find(|at| is_ahead(*at)).map_or(Part::Curated(newest), |at| Part::Whole(views[at].0));
+    let instead = if views.iter().any(|(n, _)| *n == least) { Part::Whole(least) } else { stays };
+    Some(match new.number() {
+        n if n == least => Served::Now(new),
+        _ => Served::OnceNoted { new, instead },
+    })
 }
 
 /// What this process answered last: of which generation, by its pointer's number, and up to where at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answered {
+pub(super) struct LastAnswer {
     n: u64,
     positions: Coverage,
 }
 
-impl Answered {
+impl LastAnswer {
     /// The number of its pointer.
     pub(super) fn number(&self) -> u64 {
         self.n
@@ -69,7 +116,7 @@ pub(super) enum Admitted {
 
 /// Takes note of an answer of generation `n` at `positions`, if it may be given. Within a generation positions go back only
 /// with a view that was lost.
-pub(super) fn admit(last: &mut Option<Answered>, n: u64, positions: &Coverage) -> Admitted {
+pub(super) fn admit(last: &mut Option<LastAnswer>, n: u64, positions: &Coverage) -> Admitted {
     if let Some(before) = last {
         if before.n > n {
             return Admitted::Overtaken;
@@ -86,7 +133,7 @@ pub(super) fn admit(last: &mut Option<Answered>, n: u64, positions: &Coverage) -
             return Admitted::Yes;
         }
     }
-    *last = Some(Answered { n, positions: positions.clone() });
+    *last = Some(LastAnswer { n, positions: positions.clone() });
     Admitted::Yes
 }
 

@@ -3,12 +3,11 @@
 //! A statement takes one cut per dataset that it names, however often and in whichever layer ([`cut`]); the engine puts
 //! the cut's parts together. What decides is in [`decide`], [`generation`] and [`earlier`], and does no I/O.
 
-pub mod decide;
-pub mod keep;
-
 mod cut;
+mod decide;
 mod earlier;
 mod generation;
+mod sources;
 mod spans;
 mod speed;
 mod switch;
@@ -36,9 +35,10 @@ use tidemark_shared::store::Store;
 use tokio::sync::OnceCell;
 
 pub use speed::SpeedStatus;
-pub use versions::{Generations, POINTERS_MAX, Pointer, VersionCache, VersionError, Versions};
+pub use versions::{Generations, VersionCache, VersionError, Versions};
 
-use cut::{Cut, LivePart, Sources, Wanted};
+use cut::{Cut, LivePart, Wanted};
+use sources::Sources;
 
 /// Longest wait for positions, unless the statement's own time limit is shorter.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ impl StatementDatasets for Statement {
         let at_least = self.at_least(dataset);
         let again = self.wants.positions.contains_key(dataset);
         let wanted = Wanted { layer, at_least: at_least.as_ref(), again, wait_max: self.wait_max };
-        let cut = || spans::traced(dataset, layer, self.sources.cut(dataset, wanted));
+        let cut = || spans::traced(dataset, layer, self.cut(dataset, wanted));
         let taken = slot.get_or_try_init(cut);
         let Some(cut) = Box::pin(taken).await.map_err(failed)? else { return Ok(None) };
         self.layer(layer, dataset, cut, at_least.as_ref()).await.map(Some).map_err(failed)
@@ -124,6 +124,19 @@ impl StatementDatasets for Statement {
 }
 
 impl Statement {
+    /// The dataset as it is now; of one that was applied a moment ago, as soon as its stream is open.
+    async fn cut(&self, dataset: &str, wanted: Wanted<'_>) -> Result<Option<Cut>, CutError> {
+        let taken = self.sources.cut(dataset, wanted).await?;
+        if taken.is_some() {
+            return Ok(taken);
+        }
+        let opens = self.sources.speed.opens(dataset);
+        match tokio::time::timeout(self.wait_max, opens).await {
+            Ok(true) => self.sources.cut(dataset, wanted).await,
+            Ok(false) | Err(_) => Ok(None),
+        }
+    }
+
     /// What the dataset's cut must cover: what is asked for, and what an earlier answer covered.
     fn at_least(&self, dataset: &str) -> Option<Coverage> {
         let (asked, earlier) = (self.wants.at_least.get(dataset), self.wants.positions.get(dataset));

@@ -16,6 +16,12 @@ pub trait SpeedStatus: fmt::Debug + Send + Sync {
     /// True if the dataset has a stream. One without is answered by its curated table alone.
     fn has_stream(&self, dataset: &str) -> bool;
 
+    /// Looks at a dataset of which nothing was curated: one that was applied a moment ago has its first generation once its
+    /// stream is open, which is waited for within a bound. False if there is nothing to wait for, or it does not open.
+    async fn opens(&self, _dataset: &str) -> bool {
+        false
+    }
+
     /// Exclusive end of each partition of the log.
     ///
     /// # Errors

@@ -1,29 +1,21 @@
-//! The switch to another generation, as one process makes it: it looks who may answer, and marks in the store that a
-//! generation does before it answers from it (H9). Every other process finds the mark where it finds the pointers.
+//! The switch to another generation, as one process makes it: it looks who may answer, and writes the note that a
+//! generation answers before it does (H9). Every other process finds the note where it finds the pointers.
 
 use std::sync::{Arc, PoisonError};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use tidemark_shared::curated::{CurrentGeneration, MarkError, mark_answered};
+use chrono::TimeDelta;
+use tidemark_shared::curated::{CurrentGeneration, NoteError, Pointer, has_table, note_answered};
 use tidemark_shared::error::chain;
 use tidemark_shared::live::LivePin;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::CutError;
 
-use super::cut::{Sources, failed, view_id};
-use super::generation::{Admitted, Answered, Candidate, Served, admit, served};
-use super::versions::{Generations, Pointer};
+use super::generation::{Admitted, Candidate, LastAnswer, Part, Seen, Served, admit, served};
+use super::sources::{Sources, Switch, failed, view_id};
+use super::versions::Generations;
 
-/// How long nobody waits for a mark after one could not be made, while a generation before answers.
-const MARK_AGAIN: TimeDelta = TimeDelta::seconds(1);
-
-/// What this process knows of a dataset's switch.
-#[derive(Debug, Default)]
-pub(super) struct Switch {
-    last: Option<Answered>,
-    /// When a mark could not be made.
-    unmarked: Option<DateTime<Utc>>,
-}
+/// How long nobody waits for a note after one could not be written, while a generation before answers.
+const NOTE_AGAIN: TimeDelta = TimeDelta::seconds(1);
 
 /// The generation that a cut is of.
 #[derive(Debug)]
@@ -43,62 +35,93 @@ impl Chosen {
 }
 
 impl Sources {
-    /// The generation that answers; `None` if nothing was curated yet. Where none has a view, the newest answers for what is
-    /// curated; where nobody can tell, the one that last did.
+    /// The generation that answers; `None` if nothing was curated yet.
     pub(super) async fn generation(&self, dataset: &str) -> Result<Option<Chosen>, CutError> {
-        let Generations { pointers, answered } = self.versions.generations(dataset).await.map_err(failed)?;
-        let Some(newest) = pointers.first() else { return Ok(None) };
-        let own = self.switch(dataset, |switch| switch.last.as_ref().map(Answered::number));
-        let last = pointers.iter().find(|(n, _)| Some(*n) == answered.max(own)).unwrap_or(newest);
-        let mut pins: Vec<(u64, Option<Arc<dyn LivePin>>)> = Vec::new();
-        for (n, generation) in pointers.iter().filter(|(n, _)| Some(*n) >= answered) {
+        let Generations { pointers, noted } = self.versions.generations(dataset).await.map_err(failed)?;
+        let pointers = Box::pin(self.readable(dataset, pointers, noted)).await?;
+        let own = self.switch(dataset, |switch| switch.last.as_ref().map(LastAnswer::number));
+        let (mut pins, mut untold) = (Vec::<(u64, Option<Arc<dyn LivePin>>)>::new(), None);
+        for (n, generation) in &pointers {
             match self.live.pin(&view_id(dataset, generation)).await {
                 Ok(pin) => pins.push((*n, pin)),
-                // What is curated answers without the real-time view.
-                Err(error) => return Ok(Some(Chosen::new(last, Err(failed(error))))),
+                Err(error) => {
+                    untold = Some(failed(error));
+                    break;
+                }
             }
         }
-        let views = pins.iter().map(|(n, pin)| Candidate { n: *n, view: pin.as_ref().map(|pin| pin.ranges()) });
-        let served = served(&views.collect::<Vec<_>>(), answered);
+        let seen = |at: usize| match pins.get(at) {
+            Some((_, Some(pin))) => Seen::There(pin.ranges()),
+            Some((_, None)) => Seen::NotThere,
+            None => Seen::Untold,
+        };
+        let candidates = pointers.iter().enumerate().map(|(at, (n, _))| Candidate { n: *n, view: seen(at) });
+        let served = served(&candidates.collect::<Vec<_>>(), noted, own);
         drop(pins);
-        let numbered = |n: u64| pointers.iter().find(|(number, _)| *number == n);
+        let numbered = |part: Part| pointers.iter().find(|(n, _)| *n == part.number());
         match served {
-            Served::Nobody => Ok(Some(Chosen::new(newest, Ok(false)))),
-            Served::Now(n) => Ok(Some(Chosen::new(numbered(n).unwrap_or(newest), Ok(true)))),
-            Served::OnceMarked { n, instead } => {
-                let (new, instead) = (numbered(n).unwrap_or(newest), instead.and_then(numbered));
-                Box::pin(self.marked(dataset, new, instead, last)).await.map(Some)
+            None => Ok(None),
+            Some(Served::Now(part)) => {
+                let view = untold.map_or(Ok(part.is_whole()), Err);
+                Ok(numbered(part).map(|pointer| Chosen::new(pointer, view)))
+            }
+            Some(Served::OnceNoted { new, instead }) => {
+                let (Some(to), Some(from)) = (numbered(new), numbered(instead)) else { return Ok(None) };
+                Box::pin(self.noted(dataset, (to, new), (from, instead))).await.map(Some)
             }
         }
     }
 
-    /// The generation `new`, marked as one that answers. If it can't be marked, `instead` answers; without that, `last` for
-    /// what is curated of it.
-    async fn marked(
+    /// Of `pointers`, those that may answer: not below the note, and without the oldest ones whose tables a vacuum took
+    /// away, or is about to. The newest has its table.
+    async fn readable(
         &self,
         dataset: &str,
-        new: &Pointer,
-        instead: Option<&Pointer>,
-        last: &Pointer,
+        mut pointers: Vec<Pointer>,
+        noted: Option<u64>,
+    ) -> Result<Vec<Pointer>, CutError> {
+        pointers.retain(|(n, _)| Some(*n) >= noted);
+        while let [_, .., (_, oldest)] = pointers.as_slice() {
+            let objects = self.store.objects();
+            if has_table(objects.as_ref(), dataset, &oldest.generation).await.map_err(failed)? {
+                break;
+            }
+            pointers.pop();
+        }
+        Ok(pointers)
+    }
+
+    /// The generation `new`, noted as one that answers. While the note can't be written, `instead` answers: with its view, or
+    /// for what is curated of it, and then with the reason.
+    async fn noted(
+        &self,
+        dataset: &str,
+        (to, new): (&Pointer, Part),
+        (from, instead): (&Pointer, Part),
     ) -> Result<Chosen, CutError> {
         let now = self.ambient.now();
-        let unmarked = self.switch(dataset, |switch| switch.unmarked);
-        if let Some(instead) = instead.filter(|_| unmarked.is_some_and(|at| (now - at).abs() < MARK_AGAIN)) {
-            return Ok(Chosen::new(instead, Ok(true)));
+        let unnoted = self.switch(dataset, |switch| switch.unnoted);
+        if instead.is_whole() && unnoted.is_some_and(|at| (now - at).abs() < NOTE_AGAIN) {
+            return Ok(Chosen::new(from, Ok(true)));
         }
-        match (mark_answered(&self.store, dataset, new.0, &new.1).await, instead) {
-            (Ok(()), _) => {
-                tracing::info!(dataset, generation = new.1.generation, "another generation answers");
-                Ok(Chosen::new(new, Ok(true)))
+        match note_answered(&self.store, dataset, to.0, &to.1).await {
+            Ok(()) => {
+                tracing::info!(dataset, generation = to.1.generation, "another generation answers");
+                Ok(Chosen::new(to, Ok(new.is_whole())))
             }
-            (Err(MarkError::Store(error)), Some(instead)) => {
-                let (newer, error) = (&new.1.generation, chain(&error));
-                tracing::warn!(dataset, newer, error, "a newer generation can't be marked, so the one before answers");
-                self.switch(dataset, |switch| switch.unmarked = Some(now));
-                Ok(Chosen::new(instead, Ok(true)))
+            Err(NoteError::Store(error)) if instead.is_whole() => {
+                let (newer, error) = (&to.1.generation, chain(&error));
+                tracing::warn!(
+                    dataset,
+                    newer,
+                    error,
+                    "no note can be written that a newer generation answers, so the one before does"
+                );
+                self.switch(dataset, |switch| switch.unnoted = Some(now));
+                Ok(Chosen::new(from, Ok(true)))
             }
-            (Err(MarkError::Store(error)), None) => Ok(Chosen::new(last, Err(failed(error)))),
-            (Err(error), _) => Err(failed(error)),
+            Err(NoteError::Store(error)) => Ok(Chosen::new(from, Err(failed(error)))),
+            Err(error) => Err(failed(error)),
         }
     }
 

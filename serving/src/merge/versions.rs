@@ -11,7 +11,7 @@ use datafusion::error::DataFusionError;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use tidemark_shared::curated::{
-    CuratedError, CuratedTable, CuratedVersion, CurrentGeneration, Heads, check_answered, heads, pointer,
+    CuratedError, CuratedTable, CuratedVersion, CurrentGeneration, Heads, Pointer, check_note, heads, pointer,
 };
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::layout;
@@ -49,20 +49,17 @@ impl ErrorKind for VersionError {
     }
 }
 
-/// The pointer to a generation, with its number.
-pub type Pointer = (u64, CurrentGeneration);
-
 /// Pointers that are looked at: so many recomputes may come before the view of any of them is built, and answers still go on
 /// from the generation that gave the last one.
-pub const POINTERS_MAX: usize = 8;
+const POINTERS_MAX: usize = 8;
 
 /// A dataset's generations at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Generations {
-    /// The newest pointers, the newest first, at most [`POINTERS_MAX`]; none if nothing was curated yet.
+    /// The newest pointers, the newest first, and no more than are looked at; none if nothing was curated yet.
     pub pointers: Vec<Pointer>,
-    /// The highest pointer that is marked: its generation has answered, whichever process was asked (H9).
-    pub answered: Option<u64>,
+    /// The highest pointer with a note: its generation has answered, whichever process was asked (H9).
+    pub noted: Option<u64>,
 }
 
 impl Generations {
@@ -70,15 +67,15 @@ impl Generations {
         self.pointers.first().map(|(n, _)| *n)
     }
 
-    /// True if no mark is to come before there is another pointer: the newest has one, or needs none, for it is the first.
+    /// True if no note is to come before there is another pointer: the newest has one, or needs none, for it is the first.
     fn is_settled(&self) -> bool {
-        self.newest().is_some_and(|newest| newest == 0 || self.answered == Some(newest))
+        self.newest().is_some_and(|newest| newest == 0 || self.noted == Some(newest))
     }
 
     /// Takes over what is newer in `seen`; true if it has other pointers. A slow look puts nothing older in the place of
     /// what a later one found.
     fn learn(&mut self, seen: Self) -> bool {
-        self.answered = self.answered.max(seen.answered);
+        self.noted = self.noted.max(seen.noted);
         let is_newer = self.newest() < seen.newest();
         if is_newer {
             self.pointers = seen.pointers;
@@ -90,7 +87,7 @@ impl Generations {
 /// Where a cut gets curated versions from.
 #[async_trait]
 pub trait Versions: fmt::Debug + Send + Sync {
-    /// The newest pointers of a dataset, and which of them has answered. Whatever was marked before the call is seen.
+    /// The newest pointers of a dataset, and which of them has answered. Whatever was noted before the call is seen.
     ///
     /// # Errors
     /// [`VersionError`].
@@ -189,15 +186,15 @@ impl VersionCache {
     /// Asks for what may be newer than `known`, and keeps it.
     async fn look(&self, dataset: &str, known: &Generations) -> Result<Generations, CuratedError> {
         let objects = self.objects.as_ref();
-        let Heads { pointer, answered } = heads(objects, dataset, known.answered).await?;
-        if let Some(n) = answered {
-            check_answered(objects, dataset, n).await?;
+        let Heads { pointer, noted } = heads(objects, dataset, known.noted).await?;
+        if let Some(n) = noted {
+            check_note(objects, dataset, n).await?;
         }
         let pointers = match pointer.filter(|newest| Some(*newest) > known.newest()) {
             Some(newest) => self.pointers_up_to(dataset, newest).await?,
             None => known.pointers.clone(),
         };
-        let seen = Generations { pointers, answered };
+        let seen = Generations { pointers, noted };
         if seen.pointers.is_empty() {
             return Ok(seen);
         }

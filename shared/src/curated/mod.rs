@@ -1,17 +1,17 @@
 //! Curated tables, read side: which generation answers, what a version of it covers, and its rows as a DataFusion table.
 //!
-//! A dataset's current generation is named by a pointer object ([`CurrentGeneration`]), beside which lies a mark once the
-//! generation has answered ([`mark_answered`]). The generation is a Delta table whose commits carry, per partition of the log
+//! A dataset's current generation is named by a pointer object ([`CurrentGeneration`]), beside which lies a note once the
+//! generation has answered ([`note_answered`]). The generation is a Delta table whose commits carry, per partition of the log
 //! that moved, an application transaction: its id is [`transaction_id`]`(partition)`, its version the exclusive end of what
 //! the table covers of that partition. These are read in one replay of the Delta log, from checkpoints as from commits, so
 //! coverage and rows are of one version (H2).
 
-mod answered;
 mod background;
 mod counts;
 mod coverage;
 mod doubles;
 mod instants;
+mod note;
 mod numbers;
 mod ordered;
 mod pointer;
@@ -32,13 +32,13 @@ use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
 use object_store::ObjectStore;
 use url::Url;
 
-pub use answered::{ANSWERED_FORMAT, Heads, MarkError, check_answered, heads, mark_answered};
 pub use counts::CountsFromLog;
 pub use coverage::{
     LAYOUT_TRANSACTION, STREAMS_TRANSACTION, Transactions, VACUUM_TRANSACTION, counts_transactions, lost_transaction,
     transaction_id,
 };
-pub use pointer::{CurrentGeneration, POINTER_FORMAT, Published, current, pointer, publish};
+pub use note::{Heads, NoteError, check_note, heads, note_answered};
+pub use pointer::{CurrentGeneration, Pointer, Published, current, has_table, pointer, publish};
 pub use reader::CuratedReader;
 pub use statistics::LogStatistics;
 pub use table::{CuratedTable, STORE_URL, with_string_views};

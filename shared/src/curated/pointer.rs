@@ -11,13 +11,13 @@ use crate::layout;
 use crate::store::{PutNew, Store, StoreError};
 
 /// Version of the pointer's JSON form.
-pub const POINTER_FORMAT: u32 = 1;
+const POINTER_FORMAT: u32 = 1;
 
 /// Which generation of a dataset answers, and which definition made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CurrentGeneration {
-    /// [`POINTER_FORMAT`].
+    /// Version of its JSON form.
     pub format: u32,
     /// Name of the generation, as in its folder.
     pub generation: String,
@@ -34,6 +34,9 @@ impl CurrentGeneration {
         Self { format: POINTER_FORMAT, generation: generation.to_owned(), definition: definition.to_owned(), semantics }
     }
 }
+
+/// The pointer to a generation, with its number.
+pub type Pointer = (u64, CurrentGeneration);
 
 /// Outcome of [`publish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,4 +131,20 @@ pub async fn pointer(
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(source) => Err(store_error(&key, source)),
     }
+}
+
+/// True if a generation has its table, and no vacuum is about to take it away: that one puts a ban into the generation
+/// before anything else goes.
+///
+/// # Errors
+/// [`CuratedError::Store`].
+pub async fn has_table(objects: &dyn ObjectStore, dataset: &str, generation: &str) -> Result<bool, CuratedError> {
+    let (log, ban) = (layout::delta_log(dataset, generation), layout::ban(dataset, generation));
+    match objects.head(&ban).await {
+        Ok(_) => return Ok(false),
+        Err(object_store::Error::NotFound { .. }) => {}
+        Err(source) => return Err(store_error(&ban, source)),
+    }
+    let first = objects.list(Some(&log)).try_next().await;
+    Ok(first.map_err(|source| store_error(&log, source))?.is_some())
 }

@@ -176,7 +176,7 @@ async fn a_pointer_of_a_newer_form_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h9_marks_lie_beside_pointers_and_the_highest_counts() {
+async fn h9_notes_lie_beside_pointers_and_the_highest_counts() {
     let fixture = Fixture::new();
     let (store, objects) = (&fixture.store, fixture.objects.as_ref());
     assert_eq!(heads(objects, "trips", None).await.expect("lists"), Heads::default());
@@ -185,30 +185,40 @@ async fn h9_marks_lie_beside_pointers_and_the_highest_counts() {
         let pointer = CurrentGeneration::new(&format!("g{n}"), "d", 1);
         publish(store, "trips", n, &pointer).await.expect("publishes");
         for _ in 0..times {
-            mark_answered(store, "trips", n, &pointer).await.expect("marks");
+            note_answered(store, "trips", n, &pointer).await.expect("notes");
         }
     }
-    let seen = |pointer, answered| Heads { pointer, answered };
+    let seen = |pointer, noted| Heads { pointer, noted };
     assert_eq!(heads(objects, "trips", None).await.expect("lists"), seen(Some(10), Some(1)));
     assert_eq!(heads(objects, "trips", Some(1)).await.expect("lists"), seen(Some(10), None));
-    check_answered(objects, "trips", 1).await.expect("it is a mark");
+    check_note(objects, "trips", 1).await.expect("it is a note");
     let (n, pointer) = current(objects, "trips").await.expect("reads").expect("there is one");
-    assert_eq!((n, pointer.generation.as_str()), (10, "g10"), "a mark is no pointer");
+    assert_eq!((n, pointer.generation.as_str()), (10, "g10"), "a note is no pointer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mark_of_a_newer_form_is_refused() {
+async fn a_generation_without_a_log_or_with_a_ban_has_no_table() {
+    let fixture = Fixture::with_trips().await;
+    let objects = fixture.objects.as_ref();
+    let has = async |generation| has_table(objects, "trips", generation).await.expect("looks");
+    assert_eq!((has(GENERATION).await, has("gone").await), (true, false));
+    objects.put(&layout::ban("trips", GENERATION), "{}".into()).await.expect("puts");
+    assert!(!has(GENERATION).await, "a vacuum is about to take it away");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_of_a_newer_form_is_refused() {
     let fixture = Fixture::new();
     for (text, kind) in [
         (r#"{"format": 2, "generation": "g", "epoch": 3}"#, Kind::Unsupported),
         (r#"{"format": 1, "answered": "g"}"#, Kind::Corrupt),
     ] {
-        fixture.objects.put(&layout::answered("trips", 0), text.into()).await.expect("puts");
-        let error = check_answered(fixture.objects.as_ref(), "trips", 0).await.expect_err("refused");
+        fixture.objects.put(&layout::note("trips", 0), text.into()).await.expect("puts");
+        let error = check_note(fixture.objects.as_ref(), "trips", 0).await.expect_err("refused");
         assert_eq!(error.kind(), kind, "{text}");
         let pointer = CurrentGeneration::new("g", "d", 1);
-        let error = mark_answered(&fixture.store, "trips", 0, &pointer).await.expect_err("it is no mark of ours");
-        assert!(matches!(error, MarkError::Curated(_)), "{error:?}");
+        let error = note_answered(&fixture.store, "trips", 0, &pointer).await.expect_err("it is no note of ours");
+        assert!(matches!(error, NoteError::Curated(_)), "{error:?}");
         assert_eq!(error.kind(), kind, "{text}");
     }
 }

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use crate::reject::Reason;
-
 /// One column of the input schema: what decode yields and the transform reads as `input.<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputColumn {
@@ -14,7 +12,7 @@ pub struct InputColumn {
     pub name: String,
     /// Arrow type of the decoded column.
     pub data_type: DataType,
-    /// A record without a value here is a reject ([`Reason::Missing`]).
+    /// A record without a value here is a reject ([`crate::reject::Reason::Missing`]).
     pub required: bool,
     /// Other names the column goes by in headers, JSON keys and columnar schemas. Matching ignores case and
     /// surrounding or inner white space; the name itself always counts.
@@ -108,11 +106,11 @@ pub struct EventTime {
     /// Output column, of a timestamp type.
     pub column: String,
     /// IANA zone in which a zoneless column is local time. An ambiguous local time means the first of the two
-    /// instants; one that does not exist is a reject ([`Reason::NonexistentTime`]).
+    /// instants; one that does not exist is a reject ([`crate::reject::Reason::NonexistentTime`]).
     pub zone: chrono_tz::Tz,
 }
 
-/// A named SQL condition; a row for which it is true is a reject ([`Reason::Rule`]). Null counts as false.
+/// A named SQL condition; a row for which it is true is a reject ([`crate::reject::Reason::Rule`]). Null counts as false.
 ///
 /// It sees the transform's output columns by name and the input columns as `input.<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,9 +222,3 @@ impl Definition {
 
 /// The unit of every timestamp column, input and output: microseconds, as Delta Lake has it.
 pub const TIMESTAMP_UNIT: TimeUnit = TimeUnit::Microsecond;
-
-/// The reason a `reject` rule leaves behind.
-#[must_use]
-pub fn rule_reason(rule: &RejectRule) -> Reason {
-    Reason::Rule(rule.name.clone())
-}

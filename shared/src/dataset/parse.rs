@@ -94,6 +94,10 @@ pub(super) const KEYS: [(&str, &[&[&str]]); 9] = [
 /// Reads the document; what is wrong with it becomes its problems.
 pub(super) fn read(document: &Document<'_>) -> Parts {
     let tree = document.tree();
+    if document.has_problems() {
+        // In what is no TOML, half the keys may be missing.
+        return Parts::default();
+    }
     let top = Section::new(document, "", &tree, 0, &TOP);
     let mut parts = Parts { name: top.required_string("name"), ..Parts::default() };
     if let Some(name) = parts.name.take_if(|name| !is_name(&name.value)) {

@@ -70,6 +70,10 @@ pub enum LiveError {
     Backend {
         /// What was tried.
         operation: &'static str,
+        /// What a caller can do about it.
+        kind: Kind,
+        /// What people can do about it.
+        hint: Option<String>,
         /// Why, in its words.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
@@ -81,9 +85,14 @@ fn partition_text(partition: Option<&LogPartition>) -> String {
 }
 
 impl LiveError {
-    /// A failure of what is behind the view.
+    /// A failure of what is behind the view that may pass.
     pub fn backend(operation: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Backend { operation, source: source.into() }
+        Self::Backend { operation, kind: Kind::Retryable, hint: None, source: source.into() }
+    }
+
+    /// A failure of what is behind the view that says itself what can be done about it.
+    pub fn of(operation: &'static str, source: impl ErrorKind) -> Self {
+        Self::Backend { operation, kind: source.kind(), hint: source.hint(), source: Box::new(source) }
     }
 }
 
@@ -95,7 +104,7 @@ impl ErrorKind for LiveError {
             Self::Gap { .. } | Self::Refused { .. } => Kind::Internal,
             Self::Format { .. } => Kind::Unsupported,
             Self::Full { .. } => Kind::Exhausted,
-            Self::Backend { .. } => Kind::Retryable,
+            Self::Backend { kind, .. } => *kind,
         }
     }
 
@@ -106,6 +115,7 @@ impl ErrorKind for LiveError {
                 "run the build that made it, or remove its indices: views are made again from log and archive"
                     .to_owned(),
             ),
+            Self::Backend { hint, .. } => hint.clone(),
             _ => None,
         }
     }

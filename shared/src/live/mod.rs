@@ -132,7 +132,8 @@ pub trait LiveView: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`LiveError::Missing`] for a view or partition that was not opened, [`LiveError::Gap`] if the range begins above
     /// the visible position, [`LiveError::Full`] if there is no room: nothing was taken in. [`LiveError::Refused`]: what is
-    /// behind the view takes a row in no form, and the visible position stays before it. [`LiveError::Backend`]: call again.
+    /// behind the view takes a row in no form, and the visible position stays before it. [`LiveError::Backend`]: if its kind
+    /// says that it may pass, call again.
     async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError>;
 
     /// A moment of a view; `None` if there is none of that name.

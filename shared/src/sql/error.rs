@@ -241,9 +241,9 @@ impl ErrorKind for SqlError {
             Self::OutOfSpillSpace { .. } => {
                 Some("raise `sql.spill_bytes_max` or `--memory`, or ask for less at once".to_owned())
             }
-            Self::NoTableYet { dataset } => {
-                Some(format!("`tidemark ingest {dataset} PATH` takes files in, `tidemark up` a stream"))
-            }
+            Self::NoTableYet { dataset } => Some(format!(
+                "`tidemark ingest {dataset} PATH` takes files in, `tidemark up` a stream; while that opens it, ask again"
+            )),
             Self::TooDeep { .. } => Some("write `x IN (…)`, or join with a table of the values".to_owned()),
             Self::TooComplex { .. } => {
                 Some("a name of a `WITH` clause counts wherever it stands, as all that it stands for".to_owned())
@@ -253,6 +253,8 @@ impl ErrorKind for SqlError {
             Self::Execution { source, .. } if is_cast(source) => {
                 Some("`TRY_CAST(… AS …)` is null where a value can't be converted".to_owned())
             }
+            // What is wrong with a view is mended otherwise than a table is.
+            Self::Execution { source, .. } if live_error(source).is_some() => live_error(source)?.hint(),
             Self::Execution { source, .. }
                 if self.kind() == Kind::Corrupt || store_kind(source) == Some(Kind::NotFound) =>
             {
@@ -321,7 +323,9 @@ pub(super) fn is_of_a_file(error: &DataFusionError) -> bool {
         arrow_error(error),
         Some(ArrowError::CsvError(_) | ArrowError::JsonError(_) | ArrowError::ParseError(_))
     );
-    text || is_damaged(error)
+    // So DataFusion tells a record of another width, where it lies in another piece of the file than the first one.
+    let width = matches!(error.find_root(), DataFusionError::Execution(told) if told.contains("unequal lengths between records"));
+    text || width || is_damaged(error)
 }
 
 /// What `error` says, on as few lines as it can.
@@ -350,7 +354,13 @@ fn store_kind(error: &(dyn StdError + 'static)) -> Option<Kind> {
 impl SqlError {
     /// The error of files that can't be opened as a table.
     pub(super) fn of_files(location: &str, error: &DataFusionError) -> Self {
-        let kind = store_kind(error).unwrap_or(Kind::Invalid);
+        let kind = match store_kind(error) {
+            Some(kind) => kind,
+            None if is_damaged(error) => Kind::Corrupt,
+            // The statement is in order; what it reads is not.
+            None if is_of_a_file(error) => Kind::Unprocessable,
+            None => Kind::Invalid,
+        };
         Self::BadFile { location: location.to_owned(), message: one_line(error), kind }
     }
 
@@ -455,5 +465,27 @@ mod tests {
             let error = DataFusionError::ParquetError(Box::new(ParquetError::General(said.to_owned())));
             assert_eq!(execution_kind(&error), kind, "{said}");
         }
+    }
+
+    #[test]
+    fn what_fails_in_a_view_says_itself_what_to_do_about_it() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("a document can't be read")]
+        struct Damaged;
+
+        impl ErrorKind for Damaged {
+            fn kind(&self) -> Kind {
+                Kind::Corrupt
+            }
+
+            fn hint(&self) -> Option<String> {
+                Some("remove the index".to_owned())
+            }
+        }
+
+        let live = LiveError::of("read rows", Damaged);
+        let source = Box::new(DataFusionError::External(Box::new(live)));
+        let error = SqlError::Execution { message: "no".to_owned(), read: Vec::new(), source };
+        assert_eq!((error.kind(), error.hint().as_deref()), (Kind::Corrupt, Some("remove the index")));
     }
 }

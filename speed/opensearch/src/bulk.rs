@@ -13,6 +13,7 @@ use tidemark_shared::position::LogPartition;
 use tidemark_shared::telemetry::{SPANS, number};
 use tracing::{Instrument as _, info_span};
 
+use crate::calls::Call;
 use crate::client::Content;
 use crate::cluster::Cluster;
 use crate::document::{Document, document_id};
@@ -163,7 +164,7 @@ impl Cluster {
             tidemark.rows = number(portion.len()),
             tidemark.bytes = number(body.len()),
         );
-        let asked = self.client.once(Method::Post, &path, Content::Lines, Some(body));
+        let asked = self.client.once(Call::Bulk, Method::Post, &path, Content::Lines, Some(body));
         let answer = asked.instrument(span).await?;
         let lost = || Failure::Lost { index: index.name.clone() };
         match answer.accepted() {

@@ -3,18 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use opensearch::http::Method;
-use serde_json::Value;
-
 use crate::client::Answer;
 use crate::failure::Failure;
 
-/// A kind of request.
+/// A kind of request, as whoever sends it names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
     /// Documents of records are written.
     Bulk,
-    /// Documents are looked for.
+    /// Documents are looked for, or only how many there are of those that would be read.
     Search,
     /// Documents are counted and added up, and none is wanted.
     Aggregate,
@@ -40,22 +37,6 @@ impl Call {
             Self::IndexMade => "index_made",
             Self::IndexDropped => "index_dropped",
             Self::Other => "other",
-        }
-    }
-
-    /// The kind of a request with this path, `?` and all, and body.
-    pub(crate) fn of(method: Method, path: &str, body: Option<&Value>) -> Self {
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
-        let (of, last) = path.rsplit_once('/').unwrap_or(("", path));
-        match (method, last) {
-            (Method::Post, "_bulk") => Self::Bulk,
-            (Method::Post, "_search") if body.is_some_and(|body| body["size"] == 0) => Self::Aggregate,
-            (Method::Post, "_search") => Self::Search,
-            (Method::Post, "_refresh") => Self::Refresh,
-            // An index by itself; what is in one lies below `_doc` or the like.
-            (Method::Put, index) if of.is_empty() && !index.starts_with('_') => Self::IndexMade,
-            (Method::Delete, index) if of.is_empty() && !index.starts_with('_') => Self::IndexDropped,
-            _ => Self::Other,
         }
     }
 }
@@ -111,36 +92,7 @@ impl Calls for NoCalls {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn a_request_is_of_a_kind() {
-        let (rows, none) = (json!({"size": 100, "query": {}}), json!({"size": 0, "query": {}}));
-        let cases = [
-            (Method::Post, "i.1/_bulk?require_alias=true&filter_path=errors", None, Call::Bulk),
-            (Method::Post, "i.1,i.2/_search?allow_partial_search_results=false", Some(&rows), Call::Search),
-            (Method::Post, "_search?allow_partial_search_results=false", Some(&rows), Call::Search),
-            (Method::Post, "_search", None, Call::Search),
-            (Method::Post, "i.1/_search?allow_partial_search_results=false", Some(&none), Call::Aggregate),
-            (Method::Post, "_search", Some(&none), Call::Aggregate),
-            (Method::Post, "i.1/_refresh", None, Call::Refresh),
-            (Method::Put, "i", Some(&rows), Call::IndexMade),
-            (Method::Delete, "i", None, Call::IndexDropped),
-            (Method::Put, "i.1/_doc/position.t.0?version=3&version_type=external", Some(&rows), Call::Other),
-            (Method::Put, "i.1/_create/partitions?require_alias=true", Some(&rows), Call::Other),
-            (Method::Post, "i.1/_mget", Some(&rows), Call::Other),
-            (Method::Get, "i?filter_path=*.aliases", None, Call::Other),
-            (Method::Get, "_cluster/health/i?timeout=10s", None, Call::Other),
-            (Method::Post, "i.1/_search/point_in_time?keep_alive=2m", None, Call::Other),
-            (Method::Delete, "_search/point_in_time", Some(&rows), Call::Other),
-            (Method::Delete, "_all", None, Call::Other),
-        ];
-        for (method, path, body, wanted) in cases {
-            assert_eq!(Call::of(method, path, body), wanted, "{method:?} {path}");
-        }
-    }
 
     #[test]
     fn a_request_is_done_or_refused_or_has_failed() {

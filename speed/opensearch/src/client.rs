@@ -19,8 +19,9 @@ use crate::calls::{Call, CallOutcome, Calls};
 use crate::failure::Failure;
 use crate::url::OpenSearchUrl;
 
-/// Most bytes of an answer that are taken.
-pub(crate) const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes of an answer that are taken, as far as it says how large it is: OpenSearch does. What a proxy sends on in chunks is
+/// bounded by what was asked for, so many documents of so many bytes at most; the client takes it whole.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Pauses where the cluster is busy. Who waits longer is better told.
 const BUSY: Backoff = Backoff {
@@ -104,19 +105,8 @@ impl Client {
         &self.home
     }
 
-    /// Sends a request once.
+    /// Sends a request once, and tells what came of it, as a `call`.
     pub(crate) async fn once(
-        &self,
-        method: Method,
-        path: &str,
-        content: Content,
-        body: Option<Bytes>,
-    ) -> Result<Answer, Failure> {
-        self.told(Call::of(method, path, None), method, path, content, body).await
-    }
-
-    /// Sends a request once, and tells what came of it.
-    async fn told(
         &self,
         call: Call,
         method: Method,
@@ -167,20 +157,21 @@ impl Client {
         }
     }
 
-    /// Sends a request that may be sent twice, and again where the cluster is busy. `random` spreads the pauses.
+    /// Sends a request that may be sent twice, and again where the cluster is busy; each attempt is told of as a `call`.
+    /// `random` spreads the pauses.
     pub(crate) async fn send(
         &self,
+        call: Call,
         method: Method,
         path: &str,
         body: Option<&Value>,
         random: u64,
     ) -> Result<Answer, Failure> {
-        let call = Call::of(method, path, body);
         let body = body.map(|body| Bytes::from(body.to_string()));
         let mut attempts = Attempts::new(BUSY);
         let mut cut_off = false;
         loop {
-            let answer = match self.told(call, method, path, Content::Json, body.clone()).await {
+            let answer = match self.once(call, method, path, Content::Json, body.clone()).await {
                 // A connection that was kept may have been closed meanwhile; a new one shows whether anybody is there.
                 Err(Failure::Unreachable { source, .. }) if !cut_off && !source.is_timeout() => {
                     cut_off = true;

@@ -12,6 +12,7 @@ use tidemark_shared::live::{LiveError, LiveUsage, ViewId};
 use tidemark_shared::position::LogPartition;
 
 use crate::cache::Cache;
+use crate::calls::Call;
 use crate::client::{Answer, Client};
 use crate::exact::{ExactRows, FORMAT};
 use crate::failure::{Failure, failed};
@@ -117,9 +118,15 @@ fn row_meta(view: &ViewId) -> Value {
 }
 
 impl Cluster {
-    /// Sends a request that may be sent twice.
-    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
-        self.client.send(method, path, body, self.ambient.random()).await
+    /// Sends a request that may be sent twice, told of as a `call`.
+    pub(crate) async fn send(
+        &self,
+        call: Call,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        self.client.send(call, method, path, body, self.ambient.random()).await
     }
 
     /// A view that is known, or that is found in the cluster.

@@ -11,6 +11,7 @@ use tidemark_shared::counts::Counts;
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::{Reason, Reject};
 
+use crate::calls::Call;
 use crate::client::Answer;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -87,10 +88,10 @@ pub(crate) fn of_pieces(pieces: &[Piece]) -> Value {
 }
 
 impl Cluster {
-    /// Searches indices by name, and then compares their ids: the answer is of those that were meant (H6).
-    pub(crate) async fn search(&self, indices: &[IndexRef], body: &Value) -> Result<Answer, Failure> {
+    /// Searches indices by name, told of as a `call`, and then compares their ids: the answer is of those that were meant (H6).
+    pub(crate) async fn search(&self, call: Call, indices: &[IndexRef], body: &Value) -> Result<Answer, Failure> {
         let path = format!("{}/_search?allow_partial_search_results=false", aliases(indices));
-        let answer = self.send(Method::Post, &path, Some(body)).await?;
+        let answer = self.send(call, Method::Post, &path, Some(body)).await?;
         match check_complete(&answer) {
             Err(failure) if failure.is_missing() => {
                 // The one of them that is missing is the one to name.
@@ -125,7 +126,7 @@ impl Pinned {
             },
         });
         let indices: Vec<IndexRef> = pieces.iter().map(|piece| piece.index.clone()).collect();
-        let answer = self.cluster.search(&indices, &body).await?;
+        let answer = self.cluster.search(Call::Aggregate, &indices, &body).await?;
         let found: Value = answer.parsed()?;
         let exact = |name: &str| -> Result<Vec<Bucket>, Failure> {
             let unreadable = |source| Failure::Unreadable { request: answer.request.clone(), source };
@@ -168,7 +169,7 @@ impl Pinned {
                     "sort": [{"offset": "asc"}],
                     "_source": ["offset", "reason", "reject"],
                 });
-                let answer = self.cluster.search(std::slice::from_ref(&piece.index), &body).await?;
+                let answer = self.cluster.search(Call::Search, std::slice::from_ref(&piece.index), &body).await?;
                 let body: Value = answer.parsed()?;
                 let hits = body["hits"]["hits"].as_array().map(Vec::as_slice).unwrap_or_default();
                 for hit in hits {

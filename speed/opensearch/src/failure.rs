@@ -1,7 +1,12 @@
 //! What an OpenSearch cluster refused, or failed in.
 
 use serde_json::Value;
+use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::live::LiveError;
+use tidemark_shared::position::LogPartition;
+
+/// What to do about what stands in an index of ours and must not: whatever is in them can be made again.
+const MADE_AGAIN: &str = "remove the view's indices and restart: views are made again from log and archive";
 
 /// A failure of a request.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +50,11 @@ pub enum Failure {
         reason: String,
     },
     /// More bytes than this process holds at once.
-    #[error("the answer to `{request}` has {bytes} bytes; at most {max} are taken")]
+    #[error("the answer to `{request}` has {bytes} bytes or more; at most {max} are taken")]
     TooLarge {
         /// The request.
         request: String,
-        /// Its size.
+        /// Its size, as far as it is known.
         bytes: u64,
         /// The bound.
         max: u64,
@@ -84,6 +89,18 @@ pub enum Failure {
         /// The index.
         index: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// Documents that could not be made: a defect of ours.
+    #[error("no documents could be made of offsets {start} to {end} of `{partition}`: {reason}")]
+    Unmade {
+        /// The partition.
+        partition: LogPartition,
+        /// The first offset.
+        start: u64,
+        /// The offset after the last.
+        end: u64,
+        /// What went wrong.
         reason: String,
     },
     /// A number that has no place in a version.
@@ -133,6 +150,38 @@ impl Failure {
     }
 }
 
+impl ErrorKind for Failure {
+    fn kind(&self) -> Kind {
+        match self {
+            // The cluster is not as it should be, and may be in a moment, or once somebody has seen to it: a full disk, too
+            // many shards, a password. An index that is gone is made again.
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::Unreadable { .. }
+            | Self::Incomplete { .. }
+            | Self::Lost { .. }
+            | Self::NotTaken { .. }
+            | Self::Contended { .. } => Kind::Retryable,
+            Self::TooLarge { .. } => Kind::Exhausted,
+            Self::Foreign { .. } | Self::Corrupt { .. } => Kind::Corrupt,
+            Self::TooFar { .. } => Kind::Unsupported,
+            Self::Unmade { .. } => Kind::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Refused { status: 401, .. } => "check user and password in `live.url`",
+            Self::Foreign { .. } => {
+                "remove that index, or give this installation a prefix of its own at the end of `live.url`; then restart"
+            }
+            Self::Corrupt { .. } | Self::TooFar { .. } => MADE_AGAIN,
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
 /// True for the kinds of error that say that an index, or its alias, is not there.
 pub(crate) fn is_missing_index(kind: &str) -> bool {
     matches!(kind, "index_not_found_exception" | "aliases_not_found_exception" | "index_closed_exception")
@@ -140,5 +189,44 @@ pub(crate) fn is_missing_index(kind: &str) -> bool {
 
 /// As a failure of the port.
 pub(crate) fn failed(operation: &'static str) -> impl Fn(Failure) -> LiveError {
-    move |failure| LiveError::backend(operation, failure)
+    move |failure| LiveError::of(operation, failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16) -> Failure {
+        Failure::refused("PUT /i", status, r#"{"error": {"type": "a", "reason": "b"}}"#)
+    }
+
+    #[test]
+    fn a_failure_of_the_port_says_what_can_be_done_about_it() {
+        let (index, reason, request) = (|| "i".to_owned(), || "no".to_owned(), || "GET /i".to_owned());
+        let unreadable = serde_json::from_str::<u64>("x").unwrap_err();
+        for (failure, kind, hint) in [
+            (refused(400), Kind::Retryable, ""),
+            (refused(401), Kind::Retryable, "password"),
+            (refused(429), Kind::Retryable, ""),
+            (Failure::Unreadable { request: request(), source: unreadable }, Kind::Retryable, ""),
+            (Failure::Incomplete { request: request(), reason: reason() }, Kind::Retryable, ""),
+            (Failure::Lost { index: index() }, Kind::Retryable, ""),
+            (Failure::NotTaken { count: 1, index: index(), reason: reason() }, Kind::Retryable, ""),
+            (Failure::Contended { index: index() }, Kind::Retryable, ""),
+            (Failure::TooLarge { request: request(), bytes: 2, max: 1 }, Kind::Exhausted, ""),
+            (Failure::Foreign { index: index(), reason: reason() }, Kind::Corrupt, "prefix"),
+            (Failure::Corrupt { index: index(), reason: reason() }, Kind::Corrupt, "made again"),
+            (Failure::TooFar { what: "offset 1 of `t/0`".to_owned() }, Kind::Unsupported, "made again"),
+            (
+                Failure::Unmade { partition: "t/0".parse().unwrap(), start: 1, end: 2, reason: reason() },
+                Kind::Internal,
+                "",
+            ),
+        ] {
+            let error = failed("take rows in")(failure);
+            let told = error.hint();
+            assert_eq!((error.kind(), told.is_some()), (kind, !hint.is_empty()), "{error:?}: {told:?}");
+            assert!(told.unwrap_or_default().contains(hint), "{error:?}");
+        }
+    }
 }

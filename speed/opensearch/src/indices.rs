@@ -9,6 +9,7 @@ use tidemark_shared::error::chain;
 use tidemark_shared::live::{LiveUsage, ViewId};
 use tidemark_shared::position::LogPartition;
 
+use crate::calls::Call;
 use crate::cluster::{Cluster, Handle, lock};
 use crate::failure::Failure;
 use crate::names;
@@ -63,7 +64,7 @@ impl Cluster {
             "mappings": mappings,
             "aliases": {(alias): {}},
         });
-        let answer = self.send(Method::Put, index, Some(&body)).await?;
+        let answer = self.send(Call::IndexMade, Method::Put, index, Some(&body)).await?;
         match answer.accepted() {
             Err(Failure::Refused { kind, .. }) if kind == "resource_already_exists_exception" => {
                 self.wait_usable(index).await
@@ -76,13 +77,13 @@ impl Cluster {
     /// that can't be used is met by whoever uses it.
     pub(crate) async fn wait_usable(&self, index: &str) -> Result<(), Failure> {
         let path = format!("_cluster/health/{index}?wait_for_active_shards=1&timeout=10s");
-        self.send(Method::Get, &path, None).await.map(drop)
+        self.send(Call::Other, Method::Get, &path, None).await.map(drop)
     }
 
     /// The indices that a name or pattern matches.
     pub(crate) async fn describe(&self, pattern: &str) -> Result<Vec<Described>, Failure> {
         let path = format!("{pattern}?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid");
-        let answer = self.send(Method::Get, &path, None).await?;
+        let answer = self.send(Call::Other, Method::Get, &path, None).await?;
         let all: BTreeMap<String, Value> = match answer.accepted() {
             Err(failure) if failure.is_missing() => return Ok(Vec::new()),
             Err(failure) => return Err(failure),
@@ -116,15 +117,15 @@ impl Cluster {
         let found = found.ok_or_else(|| Failure::Lost { index: name.clone() })?;
         let foreign = |reason: &str| Failure::Foreign { index: name.clone(), reason: reason.to_owned() };
         if found.meta != meta {
-            return Err(foreign("its mapping is not ours; remove it"));
+            return Err(foreign("its mapping is not ours"));
         }
-        let alias = found.alias.ok_or_else(|| foreign("it lost the alias that was made with it; remove it"))?;
+        let alias = found.alias.ok_or_else(|| foreign("it lost the alias that was made with it"))?;
         Ok(IndexRef { name, alias, uuid: found.uuid })
     }
 
     /// Makes all that was written to an index searchable, on every copy of it (H4).
     pub(crate) async fn refresh(&self, index: &IndexRef) -> Result<(), Failure> {
-        let answer = self.send(Method::Post, &format!("{}/_refresh", index.alias), None).await?;
+        let answer = self.send(Call::Refresh, Method::Post, &format!("{}/_refresh", index.alias), None).await?;
         match answer.read::<Refreshed>() {
             Err(failure) if failure.is_missing() => Err(Failure::Lost { index: index.name.clone() }),
             Err(failure) => Err(failure),
@@ -142,7 +143,7 @@ impl Cluster {
     pub(crate) async fn check_identity(&self, indices: &[IndexRef]) -> Result<(), Failure> {
         for some in indices.chunks(NAMED_MAX) {
             let path = format!("{}/_settings/index.uuid?flat_settings=true", aliases(some));
-            let answer = self.send(Method::Get, &path, None).await?;
+            let answer = self.send(Call::Other, Method::Get, &path, None).await?;
             let lost = |index: &IndexRef| Failure::Lost { index: index.name.clone() };
             let all: BTreeMap<String, Value> = match answer.read() {
                 Err(failure) if failure.is_missing() => match some {
@@ -189,7 +190,7 @@ impl Cluster {
 
     /// Removes an index; one that is not there counts as removed.
     pub(crate) async fn remove_index(&self, index: &str) -> Result<(), Failure> {
-        let answer = self.send(Method::Delete, index, None).await?;
+        let answer = self.send(Call::IndexDropped, Method::Delete, index, None).await?;
         match answer.accepted() {
             Err(failure) if failure.is_missing() => Ok(()),
             outcome => outcome,
@@ -200,7 +201,7 @@ impl Cluster {
     pub(crate) async fn measure(&self, view: &ViewId) -> Result<(), Failure> {
         let pattern = names::row_indices(&self.prefix, view);
         let path = format!("{pattern}/_stats/store?filter_path=_all.primaries.store");
-        let stats: Value = self.send(Method::Get, &path, None).await?.read()?;
+        let stats: Value = self.send(Call::Other, Method::Get, &path, None).await?.read()?;
         let bytes = stats["_all"]["primaries"]["store"]["size_in_bytes"].as_u64().unwrap_or(0);
         let counted = self.kinds(&pattern).await;
         let mut usage = lock(&self.usage);
@@ -223,7 +224,7 @@ impl Cluster {
             "track_total_hits": false,
             "aggs": {"kinds": {"terms": {"field": "kind", "size": 10}}},
         });
-        let answer = self.send(Method::Post, &format!("{pattern}/_search"), Some(&body)).await?;
+        let answer = self.send(Call::Aggregate, Method::Post, &format!("{pattern}/_search"), Some(&body)).await?;
         Ok(counted(&answer.read::<Value>()?))
     }
 }

@@ -121,7 +121,10 @@ impl Cluster {
 
     /// The documents of a batch from offset `from` on.
     async fn made(&self, handle: &Arc<Handle>, batch: &Arc<LiveBatch>, from: u64) -> Result<Vec<Document>, Failure> {
-        let unmade = |reason: String| Failure::Corrupt { index: "a batch".to_owned(), reason };
+        let unmade = |reason: String| {
+            let (partition, end) = (batch.partition.clone(), batch.range.end);
+            Failure::Unmade { partition, start: from, end, reason }
+        };
         let records: usize = batch.rows.iter().map(RecordBatch::num_rows).sum();
         let made = if records <= INLINE_ROWS_MAX {
             documents(batch, from, &handle.exact, &handle.mapping)

@@ -31,6 +31,7 @@ use tracing::{Instrument as _, Span, info_span};
 
 use crate::blocks::{Block, blocks, cut};
 use crate::cache::{BlockKey, rows_in};
+use crate::calls::Call;
 use crate::client::Answer;
 use crate::cluster::Cluster;
 use crate::counts::{check_complete, in_range};
@@ -336,10 +337,11 @@ impl Reader {
     async fn ask(&self, piece: &Piece, mut body: Value) -> Result<Answer, Failure> {
         let cluster = &self.pinned.cluster;
         let Some(point) = self.points.get(&piece.index.name) else {
-            return cluster.search(std::slice::from_ref(&piece.index), &body).await;
+            return cluster.search(Call::Search, std::slice::from_ref(&piece.index), &body).await;
         };
         body["pit"] = json!({"id": point.opened().await?, "keep_alive": KEEP_ALIVE});
-        let answer = cluster.send(Method::Post, "_search?allow_partial_search_results=false", Some(&body)).await?;
+        let path = "_search?allow_partial_search_results=false";
+        let answer = cluster.send(Call::Search, Method::Post, path, Some(&body)).await?;
         match check_complete(&answer) {
             Err(Failure::Refused { status: 404, .. }) => Err(Failure::Lost { index: piece.index.name.clone() }),
             checked => checked.map(|()| answer),
@@ -362,7 +364,7 @@ impl PointInTime {
                 "{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false",
                 self.index.alias
             );
-            let answer = self.cluster.send(Method::Post, &path, None).await?;
+            let answer = self.cluster.send(Call::Other, Method::Post, &path, None).await?;
             let opened: Opened = match answer.read() {
                 Err(failure) if failure.is_missing() => {
                     return Err(Failure::Lost { index: self.index.name.clone() });
@@ -385,7 +387,7 @@ impl PointInTime {
 /// Lets a point in time go; if that fails, it goes by itself.
 async fn close(cluster: &Cluster, id: String) {
     let body = json!({"pit_id": [id]});
-    if let Err(failure) = cluster.send(Method::Delete, "_search/point_in_time", Some(&body)).await {
+    if let Err(failure) = cluster.send(Call::Other, Method::Delete, "_search/point_in_time", Some(&body)).await {
         tracing::debug!(error = %chain(&failure), "a point in time ends by itself");
     }
 }

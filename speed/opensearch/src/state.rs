@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tidemark_shared::live::lost_with;
 use tidemark_shared::position::LogPartition;
 
+use crate::calls::Call;
 use crate::cluster::{Cluster, Handle, lock};
 use crate::failure::{Failure, is_missing_index};
 use crate::names::{floor_id, position_id};
@@ -120,7 +121,7 @@ impl Cluster {
     async fn get(&self, handle: &Handle, ids: &[String]) -> Result<Vec<GotOne>, Failure> {
         let docs: Vec<Value> = ids.iter().map(|id| json!({"_id": id})).collect();
         let path = format!("{}/_mget", handle.state);
-        let answer = self.send(Method::Post, &path, Some(&json!({"docs": docs}))).await?;
+        let answer = self.send(Call::Other, Method::Post, &path, Some(&json!({"docs": docs}))).await?;
         let lost = || Failure::Lost { index: handle.state.clone() };
         let got: Got = match answer.read() {
             Err(failure) if failure.is_missing() => return Err(lost()),
@@ -198,7 +199,7 @@ impl Cluster {
     async fn put(&self, handle: &Handle, id: &str, version: u64, document: &Value) -> Result<Put, Failure> {
         let state = &handle.state;
         let path = format!("{state}/_doc/{id}?version={version}&version_type=external&require_alias=true");
-        let answer = self.send(Method::Put, &path, Some(document)).await?;
+        let answer = self.send(Call::Other, Method::Put, &path, Some(document)).await?;
         match answer.accepted() {
             Ok(()) => Ok(Put::Done),
             // The answer to a first attempt may have been lost: what is there decides.
@@ -240,7 +241,8 @@ impl Cluster {
                 false => format!("_create/{PARTITIONS}?"),
             };
             let path = format!("{}/{expected}require_alias=true", handle.state);
-            let answer = self.send(Method::Put, &path, Some(&json!(Partitions { partitions: names }))).await?;
+            let answer =
+                self.send(Call::Other, Method::Put, &path, Some(&json!(Partitions { partitions: names }))).await?;
             match answer.accepted() {
                 Err(Failure::Refused { status: 409, .. }) => {}
                 Err(failure) if failure.is_missing() => return Err(Failure::Lost { index: handle.state.clone() }),
@@ -253,7 +255,7 @@ impl Cluster {
     /// Makes a document unless it is there.
     async fn create(&self, handle: &Handle, id: &str, document: &Value) -> Result<(), Failure> {
         let path = format!("{}/_create/{id}?require_alias=true", handle.state);
-        let answer = self.send(Method::Put, &path, Some(document)).await?;
+        let answer = self.send(Call::Other, Method::Put, &path, Some(document)).await?;
         match answer.accepted() {
             Err(Failure::Refused { status: 409, .. }) => Ok(()),
             Err(failure) if failure.is_missing() => Err(Failure::Lost { index: handle.state.clone() }),

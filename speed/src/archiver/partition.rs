@@ -60,10 +60,7 @@ impl Archiver {
         if let Some(reason) = self.troubles.stopped(&name) {
             return Err(ArchiverError::Stopped { partition: name, reason });
         }
-        if partition.archived.is_none() {
-            self.find_end(number, &mut partition).await?;
-        }
-        let outcome = self.advance(number, &mut partition, asked).await;
+        let outcome = self.go_on(number, &mut partition, asked).await;
         self.count(&mut partition);
         if let Err(error) = &outcome
             && self.troubles.stop(&name, error)
@@ -71,6 +68,19 @@ impl Archiver {
             tracing::error!(partition = %name, %error, "archiving has stopped");
         }
         outcome
+    }
+
+    /// Goes on from where the archive ends, which it finds first where that is not known.
+    async fn go_on(
+        &self,
+        number: u32,
+        partition: &mut Partition,
+        asked: Option<u64>,
+    ) -> Result<ArchiverStep, ArchiverError> {
+        if partition.archived.is_none() {
+            self.find_end(number, partition).await?;
+        }
+        self.advance(number, partition, asked).await
     }
 
     /// Asks the store how far the partition is archived; lets its archive begin where the log does, if it is new.

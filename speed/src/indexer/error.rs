@@ -123,3 +123,37 @@ impl ErrorKind for IndexerError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::may_heal;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it is {0:?}")]
+    struct Failure(Kind);
+
+    impl ErrorKind for Failure {
+        fn kind(&self) -> Kind {
+            self.0
+        }
+
+        fn hint(&self) -> Option<String> {
+            Some("see to it".to_owned())
+        }
+    }
+
+    #[test]
+    fn what_a_view_can_not_get_over_is_not_tried_again() {
+        for (kind, heals) in [
+            (Kind::Retryable, true),
+            (Kind::Exhausted, true),
+            (Kind::Corrupt, false),
+            (Kind::Unsupported, false),
+            (Kind::Internal, false),
+        ] {
+            let error = IndexerError::from(LiveError::of("take rows in", Failure(kind)));
+            assert_eq!((may_heal(error.kind()), error.hint().as_deref()), (heals, Some("see to it")), "{kind:?}");
+        }
+    }
+}

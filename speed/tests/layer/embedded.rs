@@ -9,9 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_shared::layout;
 use tidemark_shared::live::{LiveUsage, LiveView};
 use tidemark_shared::log::{Log, ReadLimits, Retention, Share};
 use tidemark_shared::position::Coverage;
+use tidemark_shared::segment::SegmentError;
 use tidemark_speed::archiver::{ArchiverError, ArchiverSettings, ArchiverStep, Seal};
 use tidemark_speed::indexer::{Indexer, IndexerError, IndexerSettings, IndexerStep};
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
@@ -42,6 +44,26 @@ async fn a_log_that_lost_its_end_stops_the_archiver() {
     assert!(trouble.is_some_and(|trouble| trouble.stopped && trouble.error.contains("the log has lost records")));
     world.produce(1, 0..1).await;
     assert_eq!(archiver.step(1).await.unwrap(), ArchiverStep::Gathered(1));
+}
+
+/// What stops a partition before its first record does so like any other failure: there are no more attempts, and it says so.
+#[tokio::test]
+async fn an_archive_whose_end_can_not_be_told_stops_the_archiver() {
+    let world = World::new(2).await;
+    world.produce(0, 0..5).await;
+    world.produce(1, 0..5).await;
+    let key = layout::stream_origin("orders", &name(0));
+    world.store.put_new(&key, b"no origin".to_vec().into()).await.unwrap();
+    let archiver = archiver(&world, small()).await;
+    let error = archiver.step(0).await.unwrap_err();
+    assert!(matches!(error, ArchiverError::Archive(SegmentError::Corrupt { .. })), "{error:?}");
+    let trouble = || archiver.status()[&name(0)].trouble.clone();
+    assert!(trouble().is_some_and(|trouble| trouble.stopped), "{:?}", trouble());
+    world.store.delete_many(vec![key]).await.unwrap();
+    let error = archiver.step(0).await.unwrap_err();
+    assert!(matches!(error, ArchiverError::Stopped { .. }), "it was tried again: {error:?}");
+    assert!(trouble().is_some_and(|trouble| trouble.stopped && trouble.error.contains("origin/0.json")));
+    assert_eq!(archiver.step(1).await.unwrap(), ArchiverStep::Gathered(5));
 }
 
 #[tokio::test]

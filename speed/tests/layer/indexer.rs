@@ -190,6 +190,8 @@ async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() 
     visible(1, 5).await;
     world.produce(0, 10..12).await;
     visible(0, 12).await;
+    // the view shows rows before their ages are noted
+    until(async || indexer.status().await.unwrap().freshness.count == 17).await;
     cancel.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
     let status = indexer.status().await.unwrap();

@@ -1,6 +1,6 @@
 //! Queries through the product's own engine and cuts; every answer is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tidemark_serving::merge::{ServedTables, SpeedStatus, VersionCache};
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::curated::pointer;
+use tidemark_shared::curated::{heads, pointer};
 use tidemark_shared::error::{AnyError, chain};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::sql::{CutError, DatasetAsOf, NoCatalogTables, Query, SqlConfig, SqlEngine, SqlError, Wants};
@@ -92,7 +92,7 @@ pub(super) async fn query(actor: Actor) {
         Ok(engine) => engine,
         Err(error) => return world.found(format!("no engine: {error}")),
     };
-    // Of its own answers: each querier stands for a process of its own, and of other processes it knows marks alone.
+    // Of its own answers: each querier stands for a process of its own, and of other processes it knows notes alone.
     let (mut earlier, mut reached): (Vec<Coverage>, Coverage) = (Vec::new(), Coverage::new());
     while actor.handle.idle().await {
         let again = match chance.per_mille(200) && !earlier.is_empty() {
@@ -113,13 +113,22 @@ async fn ask_once(actor: &Actor, engine: &SqlEngine, again: Option<&Coverage>, b
     let (world, faults) = (&actor.world, actor.handle.faults());
     let since = world.answered.load(Ordering::Relaxed);
     let serving = world.serving();
-    let has_view = serving.indexers.lock().is_ok_and(|indexers| !indexers.is_empty());
+    let views: BTreeSet<String> =
+        serving.indexers.lock().map(|indexers| indexers.keys().cloned().collect()).unwrap_or_default();
     let mut wants = Wants::default();
     wants.positions.extend(again.cloned().map(|again| (DATASET.to_owned(), again)));
     let (as_of, rows) = match answer(engine, wants).await {
         Ok(answer) => answer,
         Err(error) => {
-            judge(actor, &error, faults, again.is_some(), has_view);
+            let without_view = match &error {
+                SqlError::Cut { source: CutError::NoView { generation }, .. } => Some(generation.clone()),
+                _ => None,
+            };
+            let may_lack = match without_view {
+                Some(generation) => may_lack_view(world, &generation, &views).await,
+                None => false,
+            };
+            judge(actor, &error, faults, again.is_some(), may_lack);
             return None;
         }
     };
@@ -155,12 +164,25 @@ async fn goes_on(world: &World, generation: &str, since: u64) -> Result<(), Stri
     Err("no pointer names its generation".to_owned())
 }
 
+/// Whether a generation may be without a view, where `views` were there when the question began: all were, or it was noted
+/// at a moment when all were, and takes its view on later.
+async fn may_lack_view(world: &World, generation: &str, views: &BTreeSet<String>) -> bool {
+    if views.is_empty() || views.contains(generation) {
+        return views.is_empty();
+    }
+    let objects = world.disk.store(None).objects();
+    let noted = heads(objects.as_ref(), DATASET, None).await.ok().and_then(|heads| heads.noted);
+    let Some(n) = noted else { return false };
+    let found = pointer(objects.as_ref(), DATASET, n).await.ok().flatten();
+    found.is_some_and(|found| found.generation == generation)
+}
+
 /// A question without an answer: after a fault, before there is a view, or one that can't be answered again.
-fn judge(actor: &Actor, error: &SqlError, faults: u64, asked_again: bool, has_view: bool) {
+fn judge(actor: &Actor, error: &SqlError, faults: u64, asked_again: bool, may_lack_view: bool) {
     let world = &actor.world;
     if let SqlError::Cut { source, .. } = error {
         let expected = match source {
-            CutError::NoView { .. } => !has_view,
+            CutError::NoView { .. } => may_lack_view,
             // Another process saw that the new view was ready, which this one finds short of its own last answer.
             CutError::ViewBehind { .. } => true,
             CutError::NotReached { .. } | CutError::PositionsGone { .. } => asked_again,

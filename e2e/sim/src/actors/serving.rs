@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_serving::merge::keep::{Keep, Kept, plan};
 use tidemark_serving::merge::{VersionCache, VersionError, Versions};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::curated::CurrentGeneration;
@@ -17,6 +16,7 @@ use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
 use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::indexer::{Indexer, IndexerError, IndexerParts, IndexerSettings, IndexerStep};
+use tidemark_speed::keep::{Keep, Kept, plan};
 
 use super::Actor;
 use crate::data::DATASET;

@@ -1,8 +1,10 @@
 //! What answers hold: everything up to their positions, whichever layer it is in, and nothing beyond.
 
 use serde_json::{Value, json};
+use tidemark_e2e::server::Server;
 
 use super::{SUMS, Shop, answered, apply, entries, order, records, seal, split, sums, until};
+use crate::support::Home;
 
 #[test]
 fn a_batch_run_moves_rows_from_live_to_curated_and_changes_no_answer() {
@@ -171,6 +173,23 @@ fn sides_add_up_while_records_move_between_them() {
     assert!(versions.len() > 2, "batch runs went on meanwhile: {versions:?}");
     seal(&shop.server, "orders");
     shop.audit("orders");
+}
+
+#[test]
+fn a_statement_waits_for_the_stream_of_a_dataset_that_was_applied_a_moment_ago() {
+    let home = Home::empty();
+    apply(&home, "orders");
+    let server = Server::start(&home.tidemark, &["--batch-interval", "none", "--definitions-interval", "1h"]).unwrap();
+    apply(&home, "trips");
+    // Nobody else looks.
+    let answer = answered(&server, &json!({"sql": "SELECT count(*) AS n FROM trips"}));
+    assert_eq!(answer["rows"], json!([[0]]));
+    let ended = home.tidemark.run(&["sql", "SELECT * FROM trisp"]).unwrap().expect_code(2).unwrap();
+    assert!(ended.stderr.contains("did you mean `trips`?"), "{}", ended.stderr);
+    let ended = home.tidemark.run(&["sql", "SELECT * FROM 'h.csv'"]).unwrap().expect_code(2).unwrap();
+    assert!(ended.stderr.contains("`--local`"), "{}", ended.stderr);
+    let none = home.tidemark.run(&["sql", "SELECT 1 AS n"]).unwrap().expect_code(0).unwrap();
+    assert!(!none.stderr.contains("as of"), "{}", none.stderr);
 }
 
 #[test]

@@ -149,8 +149,8 @@ fn what_was_appended_before_a_bad_line_is_told_with_the_way_on() {
     let good = orders(0..10_000);
     let file = shop.home.file("half.ndjson", format!("\n{good}{{broken\n{}", orders(10_000..10_001)));
     let ended = shop.home.tidemark.run(&["produce", "orders", &file]).unwrap().expect_code(1).unwrap();
-    let told =
-        "error: 10,000 records appended, up to line 10001 of the file; then, lines counted from line 10002: line 1: ";
+    let told = "error: 10,000 records appended, up to line 10001 of the file; then, lines counted from line 10002: \
+                line 1 is no JSON: ";
     assert!(ended.stderr.contains(told), "{}", ended.stderr);
     assert!(ended.stderr.contains("`tail -n +10002 FILE | tidemark produce DATASET -`"), "{}", ended.stderr);
     let token = ended.stderr.split_once("the token of what was appended is ").unwrap().1.trim();
@@ -159,6 +159,19 @@ fn what_was_appended_before_a_bad_line_is_told_with_the_way_on() {
     assert_eq!(answer["rows"], sums(10_000));
     let file = shop.home.file("bad.ndjson", "{broken\n");
     shop.home.tidemark.run(&["produce", "orders", &file]).unwrap().expect_code(2).unwrap();
+}
+
+#[test]
+fn records_for_a_dataset_that_there_is_not_are_refused_however_few_they_are() {
+    let shop = Shop::open();
+    for text in ["", "{}\n"] {
+        let file = shop.home.file("some.ndjson", text);
+        let ended = shop.home.tidemark.run(&["produce", "ordes", &file]).unwrap().expect_code(2).unwrap();
+        assert!(ended.stderr.contains("dataset `ordes` is unknown\nhint: did you mean `orders`?"), "{}", ended.stderr);
+    }
+    let folder = shop.home.tidemark.data_dir().display().to_string();
+    let ended = shop.home.tidemark.run(&["produce", "orders", &folder]).unwrap().expect_code(2).unwrap();
+    assert!(ended.stderr.contains(" is a folder\n"), "{}", ended.stderr);
 }
 
 #[test]

@@ -46,10 +46,9 @@ fn a_termination_drains_and_a_second_one_ends_at_once() {
     server.signal("TERM").unwrap();
     let endpoints = shop.home.tidemark.data_dir().join("endpoints.json");
     until("the end of the endpoints file", || (!endpoints.exists()).then_some(()));
-    let begun = std::time::Instant::now();
     server.signal("TERM").unwrap();
-    assert_eq!(server.ended().unwrap(), Some(130));
-    assert!(begun.elapsed().as_secs() < 5, "it does not wait for the drain");
+    // One that waits for the drain ends with 0, or not at all within what `ended` waits.
+    assert_eq!(server.ended().unwrap(), Some(130), "it does not wait for the drain");
 }
 
 #[test]

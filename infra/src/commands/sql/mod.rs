@@ -10,9 +10,8 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidemark_batch::sql::{
-    Answer, AsOf, DatasetAsOf, FileTable, Limits, Param, Query, SqlConfig, SqlEngine, SqlError, TableAsOf, split,
-};
+use serde_json::Value;
+use tidemark_batch::sql::{Answer, FileTable, Limits, Param, Query, SqlConfig, SqlEngine, SqlError, split};
 use tidemark_shared::error::{ErrorKind, Kind};
 
 use prompt::Asked;
@@ -71,7 +70,7 @@ pub struct SqlArgs {
     /// Disk space for what spills, for example `20GB`; 0: nothing spills.
     #[arg(long, value_name = "BYTES")]
     pub spill_bytes_max: Option<String>,
-    /// Ask this server [default: the one that runs on the data directory, if one does].
+    /// Ask this server [env: TIDEMARK_SERVER] [default: the one that runs on the data directory, if one does].
     #[arg(long, value_name = "URL", conflicts_with = "local")]
     pub server: Option<String>,
     /// Answer here, whether or not a server runs: files in place can be named, and streams show as far as they are curated.
@@ -214,6 +213,9 @@ impl ErrorKind for SqlCommandError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Sql(error) => error.hint(),
+            Self::Server(ClientError::Refused { code, .. }) if code == "files_closed" => {
+                Some("`--local` or `--table NAME=PATH` has this process answer, which reads files in place".to_owned())
+            }
             Self::Server(error) => error.hint(),
             Self::OneAnswer { .. } => {
                 Some("use `--format table`, `ndjson` or `csv`, or run them one by one".to_owned())
@@ -365,10 +367,8 @@ async fn write_answer(args: &SqlArgs, mut answer: Answer, terminal: bool, stats:
     let took = answer.stats();
     rows.end(&took)?;
     drop(rows);
-    let as_of = &answer.as_of;
-    let tells = format != Format::Json && !args.quiet;
-    if tells && !(as_of.datasets.is_empty() && as_of.tables.is_empty()) {
-        note(&as_of_line(as_of, io::stderr().is_terminal()));
+    if format != Format::Json && !args.quiet {
+        tell_as_of(&serde_json::to_string(&answer.as_of).expect("plain data"));
     }
     for line in &answer.notes {
         note(&format!("note: {line}"));
@@ -387,21 +387,38 @@ async fn write_answer(args: &SqlArgs, mut answer: Answer, terminal: bool, stats:
     Ok(())
 }
 
-/// What an answer covers, on a line: in short for people, else as the JSON that `--format json` has.
-fn as_of_line(as_of: &AsOf, people: bool) -> String {
-    if !people {
-        return format!("as of {}", serde_json::to_string(as_of).expect("plain data"));
+/// Says on standard error what an answer covers.
+fn tell_as_of(document: &str) {
+    if let Some(line) = as_of_line(document, io::stderr().is_terminal()) {
+        note(&line);
     }
-    let dataset = |(name, dataset): (&String, &DatasetAsOf)| {
-        let positions = dataset.positions.iter().map(|(partition, end)| format!(", {partition} up to {end}"));
-        format!("{name} version {}{}", dataset.table_version, positions.collect::<String>())
+}
+
+/// What an answer covers, on a line: in short for people, else as the JSON that `--format json` has. `None` where the statement
+/// read nothing that has a version.
+fn as_of_line(document: &str, people: bool) -> Option<String> {
+    let Ok(Value::Object(read)) = serde_json::from_str(document) else { return Some(format!("as of {document}")) };
+    if read.is_empty() {
+        return None;
+    }
+    if !people {
+        return Some(format!("as of {document}"));
+    }
+    let number = |value: &Value| value.as_str().map_or_else(|| value.to_string(), clean);
+    let dataset = |name: &String, read: &Value| {
+        let positions = read["positions"].as_object().into_iter().flatten();
+        let positions: String =
+            positions.map(|(partition, end)| format!(", {} up to {}", clean(partition), number(end))).collect();
+        format!("{} version {}{positions}", clean(name), number(&read["table_version"]))
     };
-    let table = |(name, table): (&String, &TableAsOf)| match &table.version {
-        Some(version) => format!("{} version {version}", clean(name)),
-        None => clean(name),
+    let table = |name: &String, read: &Value| match &read["version"] {
+        Value::Null => clean(name),
+        version => format!("{} version {}", clean(name), number(version)),
     };
-    let parts = as_of.datasets.iter().map(dataset).chain(as_of.tables.iter().map(table));
-    format!("as of {}", parts.collect::<Vec<_>>().join("; "))
+    let (datasets, tables): (Vec<_>, Vec<_>) = read.iter().partition(|(_, read)| read["positions"].is_object());
+    let datasets = datasets.into_iter().map(|(name, read)| dataset(name, read));
+    let parts: Vec<String> = datasets.chain(tables.into_iter().map(|(name, read)| table(name, read))).collect();
+    Some(format!("as of {}", parts.join("; ")))
 }
 
 /// A line on standard error. Nobody there to read it is no failure.

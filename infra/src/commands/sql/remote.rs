@@ -9,7 +9,7 @@ use arrow::ipc::reader::StreamDecoder;
 use serde_json::{Value, json};
 use tidemark_batch::sql::{AsOf, Stats};
 
-use super::{SqlArgs, SqlCommandError, note};
+use super::{SqlArgs, SqlCommandError, note, tell_as_of};
 use crate::client::{ClientError, Given, Server};
 use crate::output::{Format, OutputError, writer};
 use crate::units::counted;
@@ -62,7 +62,7 @@ async fn run_one(
         _ => Some(write(args, server, given, format).await?),
     };
     if let (Some(as_of), false, false) = (as_of, args.quiet, format == Format::Json) {
-        note(&format!("as of {as_of}"));
+        tell_as_of(&as_of);
     }
     if stats {
         let rows = rows.map(|rows| format!("{} ", counted(rows, "row"))).unwrap_or_default();

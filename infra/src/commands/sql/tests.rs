@@ -1,4 +1,5 @@
 use clap::Parser;
+use tidemark_batch::sql::{AsOf, DatasetAsOf, TableAsOf};
 use tidemark_shared::position::{Coverage, LogPartition};
 
 use super::prompt::{Command, command, complete};
@@ -84,12 +85,25 @@ fn what_an_answer_covers_is_a_short_line_for_people_and_a_document_for_programs(
         datasets: [("trips".to_owned(), dataset)].into(),
         tables: [("lookup.zones".to_owned(), table(Some("2"))), ("a.csv".to_owned(), table(None))].into(),
     };
+    let as_of = serde_json::to_string(&as_of).expect("plain data");
     let line = as_of_line(&as_of, true);
-    assert_eq!(line, "as of trips version 17, files up to 3; a.csv; lookup.zones version 2");
-    let document = as_of_line(&as_of, false);
+    assert_eq!(line.as_deref(), Some("as of trips version 17, files up to 3; a.csv; lookup.zones version 2"));
+    let nothing = serde_json::to_string(&AsOf::default()).expect("plain data");
+    assert_eq!([true, false].map(|people| as_of_line(&nothing, people)), [None, None]);
+    let document = as_of_line(&as_of, false).expect("something was read");
     let document: serde_json::Value =
         serde_json::from_str(document.strip_prefix("as of ").expect("so it begins")).expect("JSON");
     assert_eq!(document["trips"]["positions"]["files"], 3);
+}
+
+#[test]
+fn who_names_a_file_to_a_server_is_told_how_it_is_read() {
+    let refused = |code: &str| {
+        let (code, message) = (code.to_owned(), "no".to_owned());
+        SqlCommandError::Server(ClientError::Refused { status: 403, code, message, hint: None, retry_after_s: None })
+    };
+    assert!(refused("files_closed").hint().is_some_and(|hint| hint.contains("`--local`")));
+    assert_eq!(refused("host_not_allowed").hint(), None);
 }
 
 #[test]

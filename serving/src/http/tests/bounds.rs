@@ -143,3 +143,21 @@ async fn connections_without_a_request_make_room_for_others() {
         assert!(read > 0, "the answer goes on");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_an_answer_keeps_neither_place_nor_turn() {
+    let limits = RequestLimits { queries_max: 1, waiting_max: 0, ..RequestLimits::default() };
+    let write_timeout = Duration::from_millis(100);
+    let connections = ConnectionLimits { connections_max: 1, write_timeout, ..ConnectionLimits::default() };
+    let served = served_with(limits, None, connections).await;
+    let body = json!({"sql": "SELECT a.value FROM range(100000) a, range(1000) b"}).to_string();
+    let mut unread = TcpStream::connect(served.address).await.expect("connects");
+    let whole = exchange("POST", "/v1/sql", &[("content-type", "application/json")], body.as_bytes());
+    unread.write_all(&whole).await.expect("sends");
+    unread.readable().await.expect("the answer begins");
+    // There is one place, which is taken by an answer that is under way.
+    healthy_soon(&served).await;
+    let turn = async { while served.sql(json!({"sql": "SELECT 1"}), "*/*").await.status != 200 {} };
+    tokio::time::timeout(SOON, turn).await.expect("the query that nobody reads is given up");
+    assert!(!finish(unread).await.is_whole, "the answer was cut off");
+}

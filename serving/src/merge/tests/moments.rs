@@ -1,14 +1,15 @@
 //! The worst moments of a question: a version that is older than what the view keeps, and rows that go between two pins.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tidemark_shared::curated::{CuratedTable, CurrentGeneration};
+use tidemark_shared::curated::{CuratedTable, CurrentGeneration, Pointer};
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
 use tidemark_shared::position::Coverage;
 
-use super::parts::merge::{Generations, Pointer, VersionCache, VersionError, Versions};
+use super::parts::merge::{Generations, VersionCache, VersionError, Versions};
 
 /// Versions of curated tables; the next one that is asked for may be older than what was committed since.
 #[derive(Debug)]
@@ -54,16 +55,23 @@ pub(crate) struct TestViews {
     inner: Arc<dyn LiveView>,
     /// Pins from now on before rows below a coverage go.
     drops: Mutex<Option<(usize, Coverage)>>,
+    /// True while no view can be reached.
+    away: AtomicBool,
 }
 
 impl TestViews {
     pub(crate) fn new(inner: Arc<dyn LiveView>) -> Self {
-        Self { inner, drops: Mutex::default() }
+        Self { inner, drops: Mutex::default(), away: AtomicBool::new(false) }
     }
 
     /// Lets rows below `coverage` go between the pin after `pins` others and the one before.
     pub(crate) fn drop_after(&self, pins: usize, coverage: Coverage) {
         *self.drops.lock().expect("drops") = Some((pins, coverage));
+    }
+
+    /// Lets pins fail, or no longer.
+    pub(crate) fn go_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
     }
 
     fn due(&self) -> Option<Coverage> {
@@ -90,6 +98,9 @@ impl LiveView for TestViews {
     }
 
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(LiveError::backend("pin a view", "it is away"));
+        }
         if let Some(coverage) = self.due() {
             self.inner.drop_below(view, &coverage).await?;
         }

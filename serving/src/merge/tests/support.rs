@@ -269,6 +269,11 @@ impl World {
         self.live.drop_after(pins, coverage(floors));
     }
 
+    /// Lets no process reach the views, or lets them again.
+    pub(crate) fn take_views_away(&self, away: bool) {
+        self.live.go_away(away);
+    }
+
     pub(crate) async fn publish(&self, generation: &str, n: u64) {
         let pointer = CurrentGeneration::new(generation, &self.definition, 1);
         if n > 0 {

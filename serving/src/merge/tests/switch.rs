@@ -87,7 +87,7 @@ async fn h9_a_process_waits_for_as_far_as_it_has_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h9_while_a_mark_cant_be_made_the_older_generation_answers() {
+async fn h9_while_a_note_cant_be_written_the_older_generation_answers() {
     let puts = |process: &Process| process.calls.made().iter().filter(|(call, _)| *call == Call::Put).count();
     for (fault, next) in [(Fault::Fails, "g1"), (Fault::NoSpace, "g1"), (Fault::AckLost, "g2")] {
         let world = before_the_switch().await;
@@ -105,10 +105,51 @@ async fn h9_while_a_mark_cant_be_made_the_older_generation_answers() {
     make_ready(&world).await;
     world.close_view("g1").await;
     let process = world.process(vec![Rule::new(Call::Put, ".answered.json", 0, Fault::Fails)]);
-    let error = told(&process, &Wants::default()).await.expect_err("it is not marked");
+    let error = told(&process, &Wants::default()).await.expect_err("it is not noted");
     assert!(chain(&error).contains("00000001.answered.json"), "{}", chain(&error));
     assert_eq!(error.kind(), Kind::Retryable);
     assert_eq!(answer(&process).await, is("g2", "6"));
+}
+
+/// What is curated, and of which generation.
+async fn curated(process: &Process) -> (String, String) {
+    let (rows, answer) =
+        process.ask("SELECT count(*) FROM batch.orders", &Wants::default()).await.expect("what is curated answers");
+    (answer.as_of.datasets["orders"].generation.clone(), rows)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h9_who_sees_no_view_answers_from_the_generation_that_others_do() {
+    let world = before_the_switch().await;
+    let first = world.process(vec![]);
+    assert_eq!(answer(&first).await, is("g1", "6"));
+    world.take_views_away(true);
+    assert_eq!(curated(&first).await, is("g1", "2"));
+    assert_eq!(curated(&world.process(vec![])).await, is("g1", "2"), "it has answered nothing yet");
+    world.take_views_away(false);
+    assert_eq!(curated(&world.process(vec![])).await, is("g1", "2"));
+    // A table that a vacuum takes away answers no more.
+    world.take_views_away(true);
+    world.store().objects().put(&layout::ban("orders", "g1"), "{}".into()).await.expect("puts");
+    assert_eq!(curated(&world.process(vec![])).await, is("g2", "4"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h9_without_any_view_the_newest_generation_answers_and_stays() {
+    let world = before_the_switch().await;
+    world.close_view("g1").await;
+    assert_eq!(curated(&world.process(vec![])).await, is("g2", "4"), "there is nothing that it could be behind");
+    world.open_view("g1", [1, 1]).await;
+    world.index("g1").await;
+    assert_eq!(curated(&world.process(vec![])).await, is("g2", "4"), "the older view came back");
+    make_ready(&world).await;
+    assert_eq!(answer(&world.process(vec![])).await, is("g2", "6"));
+    // While that can't be noted, the older one goes on.
+    let world = before_the_switch().await;
+    world.close_view("g1").await;
+    let process = world.process(vec![Rule::new(Call::Put, ".answered.json", 0, Fault::Fails)]);
+    assert_eq!(curated(&process).await, is("g1", "2"));
+    assert_eq!(curated(&process).await, is("g2", "4"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,18 +170,18 @@ async fn one_request_tells_that_no_generation_took_over() {
     assert_eq!(asked("g1").await, [head(1)], "there is one generation");
     world.publish("g2", 1).await;
     world.curate("g2", [2, 2]).await;
-    assert_eq!(asked("g1").await, [list], "the second may be marked at any time");
+    assert_eq!(asked("g1").await, [list], "the second may be noted at any time");
     make_ready(&world).await;
-    assert_eq!(asked("g2").await.len(), 2, "it is, and the mark is read once");
+    assert_eq!(asked("g2").await.len(), 2, "it is, and the note is read once");
     assert_eq!(asked("g2").await, [head(2)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mark_of_a_newer_form_is_refused() {
+async fn a_note_of_a_newer_form_is_refused() {
     let world = before_the_switch().await;
     let newer = r#"{"format": 2, "generation": "g2", "epoch": 1}"#;
-    world.store().objects().put(&layout::answered("orders", 1), newer.into()).await.expect("puts");
+    world.store().objects().put(&layout::note("orders", 1), newer.into()).await.expect("puts");
     let error = told(&world.process(vec![]), &Wants::default()).await.expect_err("refused");
     assert_eq!(error.kind(), Kind::Unsupported, "{error:?}");
-    assert!(chain(&error).contains("form 2 of the mark"), "{}", chain(&error));
+    assert!(chain(&error).contains("form 2 of the note"), "{}", chain(&error));
 }

@@ -134,8 +134,7 @@ fn condition() -> impl Strategy<Value = Expr> {
 /// A row at each offset.
 fn rows(positions: &[(&LogPartition, u64)]) -> RecordBatch {
     let numbers = |of: &dyn Fn(&LogPartition, u64) -> u64| -> ArrayRef {
-        let number =
-            |(partition, offset): &(&LogPartition, u64)| i64::try_from(of(*partition, *offset)).expect("small");
+        let number = |(partition, offset): &(&LogPartition, u64)| i64::try_from(of(partition, *offset)).expect("small");
         Arc::new(Int64Array::from_iter_values(positions.iter().map(number)))
     };
     let sources = StringViewArray::from_iter_values(positions.iter().map(|(partition, _)| partition.source.as_str()));

@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tidemark_shared::curated::CurrentGeneration;
+use tidemark_shared::curated::{CurrentGeneration, Pointer};
 use tidemark_shared::dataset::StreamSpec;
 use tidemark_shared::live::{LiveRange, ViewId, is_behind};
 use tidemark_shared::log::Topic;
 use tidemark_shared::position::{Coverage, LogPartition};
-
-use super::versions::Pointer;
 
 /// What becomes of a dataset's stream where its newest definition is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
