@@ -15,6 +15,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "e2e" / "oracle"))
+
+from rules import is_csv  # noqa: E402
+
 VARIABLE = "TIDEMARK_TRIPS_DIR"
 #: Where bench-batch works unless told otherwise; bench-speed finds its trips there.
 WORK = ROOT / "target/bench-batch"
@@ -26,7 +30,7 @@ MONTHS_BROKEN = 12
 
 
 def has_csv(folder: Path) -> bool:
-    return folder.is_dir() and any(path.name.endswith((".csv", ".csv.gz")) for path in folder.iterdir())
+    return folder.is_dir() and any(is_csv(path) for path in folder.iterdir())
 
 
 def real() -> Path | None:

@@ -85,9 +85,14 @@ def layout_of(path: Path) -> dict[str, tuple[str, str]]:
     raise ValueError(f"{path.name}: a header that the oracle has no rules for: {','.join(names)}")
 
 
+def is_csv(path: Path) -> bool:
+    """Whether a file is taken for CSV, by its name."""
+    return path.name.endswith((".csv", ".csv.gz"))
+
+
 def csv_files(folder: Path) -> list[Path]:
     """The CSV files of a folder, by name."""
-    files = sorted(p for p in folder.iterdir() if p.name.endswith((".csv", ".csv.gz")))
+    files = sorted(path for path in folder.iterdir() if is_csv(path))
     if not files:
         raise ValueError(f"no CSV file in {folder}")
     return files
