@@ -28,7 +28,8 @@ STATEMENTS = [
     "DROP TABLE orders",
     "COPY orders TO '/tmp/x.csv'",
     "SELECT * FROM '/etc/passwd'",
-    "SELECT repeat(id, 1000000) AS r FROM orders",
+    # before its first row: a limit that is met behind it can only break the connection, which is a failure to schemathesis
+    "SELECT count(DISTINCT repeat(id, 1000000)) AS n FROM orders",
     "SELECT * FROM information_schema.tables",
     "EXPLAIN SELECT * FROM orders",
     "VALUES (1), (2)",
