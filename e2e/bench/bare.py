@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import queue
 import re
 import threading
@@ -15,8 +16,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from record import Recorded
 
 PREFIX = "bare"
-#: As the indexer sends: one portion for each processor at a time.
-CONNECTIONS = 2
+#: As the indexer sends: two portions for each processor at a time.
+CONNECTIONS = 2 * (os.cpu_count() or 1)
 CONSUME_AT_ONCE = 10_000
 WITHIN_S = 600
 JSON = {"content-type": "application/json"}
@@ -107,24 +108,24 @@ class Bulk:
         self.ask(self.connection(), "DELETE", f"/{PREFIX}-{self.rounds}-*", None, {})
 
     def run(self, refreshing: bool) -> float:
-        """Seconds for all that was recorded. `refreshing`: each portion is made searchable before the next one, as is done
-        before a position moves."""
+        """Seconds for all that was recorded. `refreshing`: with the refreshes that the indexer made before its positions moved."""
         self.rounds += 1
         names = self.make_indices()
         work: queue.Queue = queue.Queue()
-        for path, body in self.recorded.bulks:
+        for number, (path, body) in enumerate(self.recorded.bulks):
             alias = re.match(r"/([^/]+)/_bulk", path)[1]
-            work.put((path.replace(alias, names[alias]), names[alias], body))
+            refresh = refreshing and number in self.recorded.refreshed
+            work.put((path.replace(alias, names[alias]), names[alias], body, refresh))
         failed: list[BaseException] = []
 
         def send() -> None:
             connection = self.connection()
             try:
                 while not failed:
-                    path, alias, body = work.get_nowait()
+                    path, alias, body, refresh = work.get_nowait()
                     if json.loads(self.ask(connection, "POST", path, body, LINES)).get("errors"):
                         raise SystemExit("documents of a bare `_bulk` were refused")
-                    if refreshing:
+                    if refresh:
                         self.ask(connection, "POST", f"/{alias}/_refresh", None, {})
             except queue.Empty:
                 pass

@@ -1,5 +1,5 @@
-"""Stands between Tidemark and OpenSearch and keeps what is written: the indices that are made and the bodies of `_bulk`. So
-a bare client can send the very same. Standard library only."""
+"""Stands between Tidemark and OpenSearch and keeps what is written: the indices that are made, the bodies of `_bulk`, and which
+of them a refresh followed. So a bare client can send the very same. Standard library only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ class Recorded:
     #: Path and body of each `_bulk`.
     bulks: list[tuple[str, bytes]] = field(default_factory=list)
     documents: int = 0
+    #: The places in `bulks` after which their index was refreshed.
+    refreshed: set[int] = field(default_factory=set)
+    #: Where in `bulks` the last one of each alias is.
+    last: dict[str, int] = field(default_factory=dict)
 
     def take(self, method: str, path: str, body: bytes) -> None:
+        alias = path.split("/")[1]
         if method == "POST" and "/_bulk" in path:
+            self.last[alias] = len(self.bulks)
             self.bulks.append((path, body))
             # an action and a document, a line each
             self.documents += body.count(b"\n") // 2
+        elif method == "POST" and path.endswith("/_refresh") and alias in self.last:
+            self.refreshed.add(self.last[alias])
         elif method == "PUT" and "__rows__" in path and path.count("/") == 1:
             self.indices.append((path, body))
 

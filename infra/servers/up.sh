@@ -111,7 +111,9 @@ postgres_up() {
   mkdir -p "$data/postgres"
   if [ "$(id -u)" = 0 ]; then
     # The server refuses to run as root.
-    as=(runuser -u postgres --)
+    # Not runuser, which waits beside it: it stops with a server that is stopped, is not continued with it, and leaves it a
+    # zombie once it is killed.
+    as=(setpriv --reuid=postgres --regid=postgres --init-groups --)
     chown postgres "$data/postgres"
     "${as[@]}" test -w "$data/postgres" || die "the user postgres can't reach $data (a parent folder forbids it)"
   fi

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tidemark_shared::secrets::shown_url;
 
 use crate::commands::audit::AuditArgs;
 use crate::commands::batch::BatchCommand;
@@ -99,8 +100,25 @@ pub(crate) fn given(flags: &[(&'static str, &Option<String>)]) -> Vec<(&'static 
 }
 
 /// True if `args`, which can't be parsed, ask for JSON.
-pub(crate) fn asks_for_json(args: impl IntoIterator<Item = OsString>) -> bool {
-    args.into_iter().take_while(|arg| arg != "--").any(|arg| arg == "--json")
+pub(crate) fn asks_for_json(args: &[OsString]) -> bool {
+    args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")
+}
+
+/// `said`, which may repeat some of `args`, with addresses among them as people may see them.
+pub(crate) fn without_secrets(said: &str, args: &[OsString]) -> String {
+    let in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    let mut said = said.to_owned();
+    for arg in args {
+        let arg = arg.to_string_lossy();
+        let url = match arg.split_once("://") {
+            // `--flag=s3://…`, `name=s3://…`
+            Some((before, _)) => &arg[before.trim_end_matches(in_scheme).len()..],
+            None if arg.split_once('@').is_some_and(|(before, _)| before.contains(':')) => &arg[..],
+            None => continue,
+        };
+        said = said.replace(url, &shown_url(url));
+    }
+    said
 }
 
 /// The commands.
@@ -187,6 +205,20 @@ fn describe(command: &mut clap::Command, path: &str, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_of_arguments_shows_no_secret() {
+        for (arg, shown) in [
+            ("s3://k:PW-s3cret@bucket/x", "s3://***@bucket/x"),
+            ("--catalog-ur=postgres://u:PW-s3cret@h/db", "--catalog-ur=postgres://u:***@h/db"),
+            ("trips=http://h/?key=PW-s3cret", "trips=http://h/?key=***"),
+            ("u:PW-s3cret@h", "***@h"),
+            ("a@b.csv", "a@b.csv"),
+        ] {
+            let said = without_secrets(&format!("unexpected argument '{arg}' found"), &[arg.into()]);
+            assert_eq!(said, format!("unexpected argument '{shown}' found"));
+        }
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

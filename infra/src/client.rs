@@ -7,6 +7,7 @@ use bytes::Bytes;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 use tidemark_shared::error::{ErrorKind, Kind};
+use tidemark_shared::secrets::shown_url;
 
 use crate::context::Context;
 use crate::endpoints::Endpoints;
@@ -34,9 +35,9 @@ pub enum ClientError {
     /// It can't be reached, or the connection broke.
     #[error("{url} can't be reached")]
     Unreachable {
-        /// Its address.
+        /// Its address, as people may see it.
         url: String,
-        /// Why.
+        /// Why, without the address.
         #[source]
         source: reqwest::Error,
     },
@@ -75,7 +76,7 @@ pub enum ClientError {
     /// The address is none.
     #[error("`{url}` is no address of a server: {reason}")]
     BadUrl {
-        /// What was given.
+        /// What was given, without what may be secret in it.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -127,7 +128,8 @@ const START_LOOK: Duration = Duration::from_millis(50);
 pub struct Given {
     /// What the answer covers, as JSON, where a header says so.
     pub as_of: Option<String>,
-    url: String,
+    /// Where it comes from, as people may see it.
+    shown: String,
     answer: Response,
 }
 
@@ -137,7 +139,7 @@ impl Given {
     /// # Errors
     /// [`ClientError::Unreachable`]: the answer broke off.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        self.answer.chunk().await.map_err(|source| ClientError::Unreachable { url: self.url.clone(), source })
+        self.answer.chunk().await.map_err(|error| unreachable(&self.shown, error))
     }
 }
 
@@ -145,6 +147,8 @@ impl Given {
 #[derive(Debug, Clone)]
 pub struct Server {
     url: String,
+    /// The same, as people may see it.
+    shown: String,
     /// Its process, where the data directory tells it.
     pid: Option<u32>,
     token: Option<String>,
@@ -164,16 +168,17 @@ impl Server {
         let of_environment = std::env::var(SERVER_VARIABLE).ok();
         let Some(url) = address(url, of_environment.as_deref(), running.as_ref()) else { return Ok(None) };
         let pid = running.filter(|running| running.http == url).map(|running| running.pid);
-        let bad = |reason: String| ClientError::BadUrl { url: url.clone(), reason };
+        let shown = shown_url(&url);
+        let bad = |reason: String| ClientError::BadUrl { url: shown.clone(), reason };
         let parsed = reqwest::Url::parse(&url).map_err(|error| bad(error.to_string()))?;
         if parsed.scheme() != "http" || !parsed.has_host() {
             return Err(bad("it does not begin with http://".to_owned()));
         }
         // A proxy would be asked for the loopback address. An answer may take its time, but not fall silent.
         let http = Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build();
-        let http = http.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
+        let http = http.map_err(|error| unreachable(&shown, error))?;
         let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
-        Ok(Some(Self { url, pid, token, http, quiet: context.quiet }))
+        Ok(Some(Self { url, shown, pid, token, http, quiet: context.quiet }))
     }
 
     /// As [`Self::find`]; one that is about to start is waited for, and that there is none is an error.
@@ -196,10 +201,10 @@ impl Server {
         }
     }
 
-    /// Its address.
+    /// Its address, as people may see it.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        &self.shown
     }
 
     /// Gets a JSON document that is made at once: whoever has none `within` this time does not answer.
@@ -214,7 +219,7 @@ impl Server {
 
     /// Its address, and its process where that is known.
     fn name(&self) -> String {
-        named(&self.url, self.pid)
+        named(&self.shown, self.pid)
     }
 
     /// Gets a JSON document.
@@ -241,12 +246,12 @@ impl Server {
         body: Vec<u8>,
     ) -> Result<Value, ClientError> {
         let answer = self.open(method, path, headers, body).await?;
-        let body = answer.bytes().await.map_err(|source| ClientError::Unreachable { url: self.url.clone(), source })?;
+        let body = answer.bytes().await.map_err(|error| unreachable(&self.shown, error))?;
         serde_json::from_slice(&body).map_err(|error| self.not_understood(&error))
     }
 
     fn not_understood(&self, error: &dyn std::error::Error) -> ClientError {
-        ClientError::NotUnderstood { url: self.url.clone(), reason: error.to_string() }
+        ClientError::NotUnderstood { url: self.shown.clone(), reason: error.to_string() }
     }
 
     /// Posts a body and gets whatever comes, as it comes.
@@ -261,7 +266,7 @@ impl Server {
     ) -> Result<Given, ClientError> {
         let answer = self.open(Method::POST, path, headers, body).await?;
         let as_of = answer.headers().get("tidemark-as-of").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Given { as_of, url: self.url.clone(), answer })
+        Ok(Given { as_of, shown: self.shown.clone(), answer })
     }
 
     /// Sends a request; its answer's head has come, and is no refusal.
@@ -272,7 +277,6 @@ impl Server {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Response, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
         let asked = format!("{method} {path}");
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
@@ -290,14 +294,15 @@ impl Server {
         };
         let answer = patiently(PATIENCE, request.send(), says).await.map_err(|error| match error.is_builder() {
             true => ClientError::BadToken,
-            false => unreachable(error),
+            false => unreachable(&self.shown, error),
         })?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
         }
         let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        Err(refused(status, retry_after, &answer.bytes().await.map_err(unreachable)?))
+        let body = answer.bytes().await.map_err(|error| unreachable(&self.shown, error))?;
+        Err(refused(status, retry_after, &body))
     }
 }
 
@@ -306,6 +311,11 @@ fn address(given: Option<&str>, of_environment: Option<&str>, running: Option<&E
     let of_environment = of_environment.filter(|url| !url.is_empty());
     let url = given.or(of_environment).or_else(|| running.map(|running| running.http.as_str()))?;
     Some(url.trim_end_matches('/').to_owned())
+}
+
+/// A failure on the way to the server at the address `shown`, which the client's own words would repeat with all that is in it.
+fn unreachable(shown: &str, error: reqwest::Error) -> ClientError {
+    ClientError::Unreachable { url: shown.to_owned(), source: error.without_url() }
 }
 
 fn named(url: &str, pid: Option<u32>) -> String {
@@ -373,7 +383,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let http = Client::builder().no_proxy().build().expect("a client");
-        let server = Server { url: url.clone(), pid: Some(7), token: None, http, quiet: true };
+        let server = Server { url: url.clone(), shown: url.clone(), pid: Some(7), token: None, http, quiet: true };
         let error = server.get_within("/v1/status", Duration::from_millis(50)).await.expect_err("nobody answers");
         let begin = format!("{url} (pid 7) takes connections, and gave no answer to GET /v1/status within ");
         assert!(matches!(error, ClientError::Silent { .. }) && chain(&error).starts_with(&begin), "{error}");

@@ -9,6 +9,7 @@ use tidemark_batch::Batch;
 use tidemark_batch::catalog::SqlCatalog;
 use tidemark_batch::report::Progress;
 use tidemark_shared::catalog::Catalog;
+use tidemark_shared::secrets::shown_url;
 use tidemark_shared::store::{Cause, IfMissing, Store, StoreUrl, Stores};
 
 use crate::config::Config;
@@ -51,7 +52,7 @@ impl Context {
     pub async fn store(&self, if_missing: IfMissing) -> Result<Store, CliError> {
         let url = StoreUrl::parse(&self.config.store_url, &self.config.data_dir)?;
         stores().open(&url, if_missing).await.map_err(|error| match error.cause() {
-            Some(Cause::NotFound) => CliError::NoStore { url: url.to_string() },
+            Some(Cause::NotFound) => CliError::NoStore { url: shown_url(&url.to_string()) },
             _ => CliError::Store(error),
         })
     }

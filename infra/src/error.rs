@@ -83,6 +83,8 @@ pub enum CliError {
         dataset: String,
         /// The nearest known one.
         nearest: Option<String>,
+        /// All known ones.
+        known: Vec<String>,
     },
     /// No definition of the dataset has this version.
     #[error("dataset `{dataset}` has no definition `{version}`")]
@@ -129,15 +131,14 @@ impl CliError {
     #[must_use]
     pub fn unknown_dataset(dataset: &str, known: &[String]) -> Self {
         let nearest = nearest(dataset, known.iter().map(String::as_str)).map(str::to_owned);
-        Self::UnknownDataset { dataset: dataset.to_owned(), nearest }
+        Self::UnknownDataset { dataset: dataset.to_owned(), nearest, known: known.to_vec() }
     }
 
-    /// A command line that clap refuses: what is wrong, and where it says how to go on.
+    /// A command line that clap refuses, in its words: what is wrong, and where it says how to go on.
     #[must_use]
-    pub fn usage(error: &clap::Error) -> Self {
-        let text = error.render().to_string();
+    pub fn usage(text: &str) -> Self {
         // Its paragraphs: the mistake, then tips and the usage.
-        let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
         let message = message.strip_prefix("error: ").unwrap_or(message).trim().to_owned();
         let hint: Vec<&str> = rest.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         Self::Argument { message, hint: (!hint.is_empty()).then(|| hint.join("; ")) }
@@ -216,15 +217,31 @@ impl ErrorKind for CliError {
             Self::NoStore { .. } => Some(
                 "`tidemark dataset apply DIR` makes it; for one elsewhere give --data-dir or --store-url".to_owned(),
             ),
-            Self::UnknownDataset { nearest: Some(near), .. } => Some(format!("did you mean `{near}`?")),
-            Self::UnknownDataset { nearest: None, .. } => Some(
-                "`tidemark dataset list` shows the known ones, `tidemark dataset apply DIR` makes one known".to_owned(),
-            ),
+            Self::UnknownDataset { nearest: Some(near), known, .. } if known.len() == 1 => {
+                Some(format!("did you mean `{near}`?"))
+            }
+            Self::UnknownDataset { nearest: Some(near), known, .. } => {
+                Some(format!("did you mean `{near}`? there are {}", listed(known)))
+            }
+            Self::UnknownDataset { nearest: None, known, .. } if !known.is_empty() => {
+                Some(format!("there are {}; `tidemark dataset apply DIR` makes one known", listed(known)))
+            }
+            Self::UnknownDataset { .. } => {
+                Some("no dataset is known yet; `tidemark dataset apply DIR` makes one known".to_owned())
+            }
             Self::UnknownVersion { known, .. } => Some(format!("there are {}", known.join(", "))),
             Self::Argument { hint, .. } => hint.clone(),
             Self::File { .. } | Self::Output(_) | Self::OutputClosed | Self::Interrupted => None,
         }
     }
+}
+
+/// Names, and no more of them than a person reads.
+fn listed(names: &[String]) -> String {
+    const SHOWN_MAX: usize = 20;
+    let shown = names.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(SHOWN_MAX);
+    if more == 0 { shown } else { format!("{shown} and {more} more (`tidemark dataset list` shows all)") }
 }
 
 /// A stable word for a kind, for programs.
@@ -271,8 +288,19 @@ mod tests {
     #[test]
     fn causes_are_said_once_and_a_hint_follows() {
         assert_eq!(for_people(&unreadable()), "error: can't read a.csv: no such file\n");
-        let unknown = CliError::unknown_dataset("trip", &["orders".to_owned(), "trips".to_owned()]);
-        assert_eq!(for_people(&unknown), "error: dataset `trip` is unknown\nhint: did you mean `trips`?\n");
+        let hint = |dataset: &str, known: &[&str]| {
+            let known: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+            for_people(&CliError::unknown_dataset(dataset, &known))
+        };
+        for (dataset, known, wanted) in [
+            ("trip", &["trips"] as &[&str], "did you mean `trips`?"),
+            ("trip", &["orders", "trips"], "did you mean `trips`? there are orders, trips"),
+            ("parrots", &["orders"], "there are orders; `tidemark dataset apply DIR` makes one known"),
+            ("trip", &[], "no dataset is known yet; `tidemark dataset apply DIR` makes one known"),
+        ] {
+            let wanted = format!("error: dataset `{dataset}` is unknown\nhint: {wanted}\n");
+            assert_eq!(hint(dataset, known), wanted, "{known:?}");
+        }
         let repeated = CliError::Output(io::Error::other("can't write"));
         assert_eq!(chain(&repeated), "can't write to standard output");
     }

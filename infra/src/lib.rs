@@ -107,10 +107,17 @@ pub fn refuse(error: &clap::Error, args: impl IntoIterator<Item = OsString>) -> 
         drop(error.print());
         return Exit::Done;
     }
-    if cli::asks_for_json(args) {
-        return tell(&CliError::usage(error), true);
+    let args: Vec<OsString> = args.into_iter().collect();
+    let said = error.render().to_string();
+    let shown = cli::without_secrets(&said, &args);
+    if cli::asks_for_json(&args) {
+        return tell(&CliError::usage(&shown), true);
     }
-    drop(error.print());
+    // In colour, unless something of it is not to be shown.
+    match shown == said {
+        true => drop(error.print()),
+        false => drop(write!(std::io::stderr(), "{shown}")),
+    }
     Exit::Usage
 }
 

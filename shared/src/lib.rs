@@ -24,6 +24,7 @@ pub mod output;
 pub mod position;
 pub mod reject;
 pub mod rows;
+pub mod secrets;
 pub mod segment;
 pub mod sql;
 pub mod store;

@@ -94,7 +94,12 @@ impl FromStr for LogPartition {
         }
         let bad = || PositionError::BadLogPartition { text: text.to_owned() };
         let (name, number) = text.rsplit_once('/').ok_or_else(bad)?;
-        Ok(Self { source: Source::topic(name)?, partition: number.parse().map_err(|_| bad())? })
+        let partition: u32 = number.parse().map_err(|_| bad())?;
+        // One partition has one name: under `t/00` an end would be lost beside that of `t/0`.
+        if partition.to_string() != number {
+            return Err(bad());
+        }
+        Ok(Self { source: Source::topic(name)?, partition })
     }
 }
 
@@ -216,7 +221,10 @@ mod tests {
 
     #[test]
     fn an_ambiguous_name_is_refused() {
-        for text in ["", "trips", "files/0", "a/b/0", "trips/x", "/1"] {
+        for text in [
+            "", "trips", "files/0", "a/b/0", "trips/x", "/1", "trips/00", "trips/+0", "trips/ 0", "trips/01",
+            "trips/0 ", "trips/-0",
+        ] {
             assert!(text.parse::<LogPartition>().is_err(), "{text} was accepted");
         }
     }
@@ -238,5 +246,8 @@ mod tests {
         let text = serde_json::to_string(&coverage).expect("serialises");
         assert_eq!(text, r#"{"files":3}"#);
         assert_eq!(serde_json::from_str::<Coverage>(&text).expect("parses"), coverage);
+        for wrong in [r#"{"t/00":3}"#, r#"{"t/+0":3}"#, r#"{"t/0":"3"}"#, r#"{"t/0":3.0}"#, r#"{"t/0":-1}"#] {
+            assert!(serde_json::from_str::<Coverage>(wrong).is_err(), "{wrong} was accepted");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod failure;
 mod partitions;
+mod postgres_url;
 mod sql;
 mod store;
 

@@ -3,19 +3,18 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{
     ConnectOptions as _, Connection as _, PgPool, Postgres, Row as _, SqlSafeStr, Sqlite, SqlitePool, Transaction,
 };
 use tidemark_shared::catalog::CatalogError;
 
-use super::failure;
+use super::{failure, postgres_url};
 
 /// SQLite has one writer at a time: more connections only wait for each other.
 const SQLITE_CONNECTIONS_MAX: u32 = 4;
@@ -195,8 +194,7 @@ fn sqlite_pools() -> SqlitePoolOptions {
 
 /// Connections to a server, and its address without the password.
 async fn postgres_pool(url: &str) -> Result<(PgPool, Arc<str>), CatalogError> {
-    // An address that can't be read may hold a password anywhere.
-    let options = PgConnectOptions::from_str(url).map_err(failed("postgres:…", "read its address"))?;
+    let options = postgres_url::options(url)?;
     let database = options.get_database().unwrap_or(options.get_username());
     let (user, host, port) = (options.get_username(), options.get_host(), options.get_port());
     let name: Arc<str> = format!("postgres://{user}@{host}:{port}/{database}").into();

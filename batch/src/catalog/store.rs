@@ -10,6 +10,7 @@ use tidemark_shared::catalog::{
     Catalog, CatalogError, Database, DatabaseInput, Page, PageRequest, Partition, PartitionFilter, PartitionInput,
     Table, TableInput, normalised,
 };
+use tidemark_shared::secrets::shown_url;
 
 use super::partitions;
 use super::sql::{Arg, Pool, Row, Tx};
@@ -71,17 +72,15 @@ fn address(url: &str, base: &Path) -> Result<Address, CatalogError> {
     if let Some(path) = url.strip_prefix("sqlite:") {
         if path.is_empty() || path.contains('?') || path.contains(":memory:") {
             let reason = "`sqlite:` is followed by the path of a file".to_owned();
-            return Err(CatalogError::Invalid { what: url.to_owned(), reason });
+            return Err(CatalogError::Invalid { what: shown_url(url), reason });
         }
         return Ok(Address::Sqlite(base.join(path)));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return Ok(Address::Postgres);
     }
-    // The address of another system may hold a password anywhere behind its scheme.
-    let shown = url.split_once(':').map_or_else(|| url.to_owned(), |(scheme, _)| format!("{scheme}:…"));
     let reason = "a catalog's address begins with `sqlite:` or `postgres://`".to_owned();
-    Err(CatalogError::Invalid { what: shown, reason })
+    Err(CatalogError::Invalid { what: shown_url(url), reason })
 }
 
 #[async_trait]

@@ -49,7 +49,13 @@ async fn a_wrong_address_is_refused() {
 
 #[tokio::test]
 async fn no_password_of_an_address_is_told() {
-    for url in ["mysql://user:hidden@host/db", "POSTGRES://user:hidden@host/db", "user:hidden@host", "x:?key=hidden"] {
+    for url in [
+        "mysql://user:hidden@host/db",
+        "POSTGRES://user:hidden@host/db",
+        "user:hidden@host",
+        "x:?key=hidden",
+        "sqlite:x?key=hidden",
+    ] {
         for refused in [
             SqlCatalog::open(url, Path::new("/"), true).await.expect_err(url),
             SqlCatalog::open_for_reading(url, Path::new("/")).await.expect_err(url),

@@ -9,6 +9,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as _};
 use sha2::{Digest as _, Sha256};
 use tidemark_shared::hex;
+use tidemark_shared::secrets::shown_url;
 use tidemark_shared::store::{Operation, Store};
 
 use crate::error::BatchError;
@@ -93,7 +94,7 @@ impl Batch {
     }
 
     async fn expand_remote(&self, url: &str, in_place: bool) -> Result<Vec<Found>, BatchError> {
-        let bad = || BatchError::NoSuchFile { path: url.to_owned() };
+        let bad = || BatchError::NoSuchFile { path: shown_url(url) };
         let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let store = self.bucket(bucket).await?;

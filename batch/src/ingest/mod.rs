@@ -17,6 +17,7 @@ use std::time::Instant;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tidemark_shared::dataset::nearest;
 use tidemark_shared::ledger::{Candidate, Decision, Entry, LedgerState, PlanOptions, Standing, decide};
+use tidemark_shared::secrets::shown_url;
 use tracing::Instrument as _;
 
 use crate::error::BatchError;
@@ -88,7 +89,9 @@ impl Batch {
         let mut report = IngestReport { dataset: dataset.to_owned(), ..IngestReport::default() };
         for name in &names {
             if !(request.accept && state.by_name(name).is_some()) {
-                return Err(BatchError::NoSuchFile { path: name.clone() });
+                // A path may hold anything; an address shows no secret.
+                let path = if name.contains("://") { shown_url(name) } else { name.clone() };
+                return Err(BatchError::NoSuchFile { path });
             }
         }
         self.accept_known(dataset, &names, &mut state, &mut report).await?;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tidemark_serving::audit::{Answered, AuditReport, Auditable, Master, audit, classify, templates};
+use tidemark_serving::audit::{
+    Answered, Asked, AuditError, AuditReport, Auditable, Held, Master, Template, audit, classify, questions,
+};
 use tidemark_shared::ambient::{Ambient as _, System};
 use tidemark_shared::dataset::registry;
 use tidemark_shared::output::document;
@@ -28,10 +30,16 @@ use crate::units::parse_duration;
 /// Longest line of a file of answers, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
+/// Most questions that are thought out; more are these over again.
+const OWN_QUESTIONS_MAX: usize = 10_000;
+
 /// Arguments of `tidemark audit`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where no server runs, the answers of the curated table (batch.trips) are audited.
+
+The audit's own questions go over every column of every row, so that a row that was taken out,
+doubled or changed is found; that takes one question for every four columns, and one more.
 
 Examples:
   tidemark audit trips --count 200
@@ -74,6 +82,9 @@ pub struct AuditArgs {
 pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> {
     let store = context.store(IfMissing::Fail).await?;
     let server = Server::find(args.server.as_deref(), context)?;
+    if registry::latest(&store, &args.dataset).await?.is_none() {
+        return Err(CliError::unknown_dataset(&args.dataset, &registry::list(&store).await?));
+    }
     let answers = match (&args.answers, &server) {
         (Some(path), _) => read(path)?,
         (None, Some(server)) => ask(args, context, &store, &Door::Server(server)).await?,
@@ -161,37 +172,50 @@ async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>
     // Of what can't be audited, one answer is enough to count it.
     let once = args.query.as_ref().is_some_and(|sql| classify(sql) != Auditable::Yes);
     let count = if once { args.count.min(1) } else { args.count };
-    let questions = match &args.query {
-        Some(sql) => vec![sql.clone()],
-        None => own_questions(store, &args.dataset, door.layer()).await?,
-    };
+    let table = format!("{}.{}", door.layer(), args.dataset);
+    let mut questions = vec![args.query.clone().unwrap_or_else(|| Template::by_position().sql(&table))];
     // As many ticks as questions, spread evenly.
     let mut ticks = args.while_running.map(|time| tokio::time::interval(time.div_f64(count.max(1) as f64)));
     let mut answers = Vec::new();
-    for _ in 0..count {
+    for number in 0..usize::try_from(count).unwrap_or(usize::MAX) {
         if let Some(ticks) = &mut ticks {
             let _now = ticks.tick().await;
         }
-        let sql = &questions[usize::try_from(System.random()).unwrap_or(0) % questions.len()];
+        let sql = &questions[number % questions.len()];
         answers.push(door.ask(sql).await?);
+        if let ([first], None) = (answers.as_slice(), &args.query) {
+            let more = usize::try_from(count - 1).unwrap_or(usize::MAX).min(OWN_QUESTIONS_MAX);
+            questions.extend(own_questions(store, &args.dataset, &table, first, more).await?);
+        }
     }
     context.remark(&format!("{} answers; deriving them again", answers.len()));
     Ok(answers)
 }
 
-async fn own_questions(store: &Store, dataset: &str, layer: &str) -> Result<Vec<String>, CliError> {
-    let Some(latest) = registry::latest(store, dataset).await? else {
-        return Err(CliError::unknown_dataset(dataset, &registry::list(store).await?));
+/// `count` questions about `table`, by the answer to the first one.
+async fn own_questions(
+    store: &Store,
+    dataset: &str,
+    table: &str,
+    first: &Answered,
+    count: usize,
+) -> Result<Vec<String>, CliError> {
+    // The definition by which the rows were made: one that waits for a recompute may have other columns.
+    let version = first.as_of.get(dataset).map(|claim| claim.definition.as_str()).unwrap_or_default();
+    let Some(active) = registry::by_version(store, dataset, version).await? else {
+        let (dataset, version) = (dataset.to_owned(), version.to_owned());
+        return Err(AuditError::NoDefinition { dataset, version }.into());
     };
     let wrong = |error: tidemark_shared::transform::TransformError| CliError::Argument {
         message: error.to_string(),
         hint: None,
     };
-    let transform = Transform::compile(&latest.definition).map_err(wrong)?;
+    let transform = Transform::compile(&active.definition).map_err(wrong)?;
     let schema = table_schema(&transform.output_schema());
-    let table = format!("{layer}.{dataset}");
-    let all = templates(&schema, &latest.definition.partition_columns);
-    Ok(all.iter().map(|template| template.sql(&table)).collect())
+    let held = Held::of(first);
+    let partition_columns = &active.definition.partition_columns;
+    let asked = Asked { table, schema: &schema, partition_columns, held: &held };
+    Ok(questions(&asked, count, &mut || System.random()))
 }
 
 /// An answer of the HTTP API as the audit takes it.

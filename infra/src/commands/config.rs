@@ -35,7 +35,7 @@ fn document(config: &Config) -> Value {
     json!({"file": config.file, "settings": settings})
 }
 
-/// Reads back as a `tidemark.toml`, but for masked passwords.
+/// Reads back as a `tidemark.toml`, but for masked secrets.
 fn text(config: &Config) -> String {
     let mut text = match &config.file {
         Some(file) => format!("# {}\n", file.display()),

@@ -173,7 +173,7 @@ pub enum Origin {
 pub struct Effective {
     /// Which one.
     pub key: &'static Key,
-    /// Its value, with passwords masked.
+    /// Its value, secrets masked.
     pub shown: String,
     /// Where it comes from.
     pub origin: Origin,
@@ -242,41 +242,4 @@ pub fn load(path: Option<&Path>, flags: &Flags, cwd: &Path) -> Result<Config, Co
     };
     let file = found.map(|path| FileLayer::read(&path)).transpose()?;
     resolve(file.as_ref(), &|name| std::env::var(name).ok(), flags, cwd)
-}
-
-/// `url` with its password, and any query parameter that may be a secret, replaced by `***`.
-#[must_use]
-pub fn masked(url: &str) -> String {
-    let (rest, query) = url.split_once('?').map_or((url, None), |(rest, query)| (rest, Some(query)));
-    let mut text = match rest.split_once("://") {
-        Some((scheme, tail)) => {
-            let authority_end = tail.find('/').unwrap_or(tail.len());
-            // A password may hold `@`; the last one of the authority ends it.
-            match tail[..authority_end].rsplit_once('@') {
-                Some((user, host)) => {
-                    let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:***"));
-                    format!("{scheme}://{user}@{host}{}", &tail[authority_end..])
-                }
-                None => rest.to_owned(),
-            }
-        }
-        None => rest.to_owned(),
-    };
-    if let Some(query) = query {
-        let masked: Vec<String> = query
-            .split('&')
-            .map(|pair| match pair.split_once('=') {
-                Some((name, _)) if is_secret(name) => format!("{name}=***"),
-                _ => pair.to_owned(),
-            })
-            .collect();
-        text.push('?');
-        text.push_str(&masked.join("&"));
-    }
-    text
-}
-
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["password", "secret", "token", "key"].iter().any(|word| name.contains(word))
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tidemark_batch::{BatchSettings, GRACE_MAX};
 use tidemark_shared::log::Retention;
+use tidemark_shared::secrets::shown_url;
 
 use super::keys::{KEYS, Key, Shape};
 use super::{
     Config, ConfigError, Effective, FileLayer, Flags, Fraction, KafkaConfig, LogFormat, Origin, Roles, Secret,
-    ServerConfig, SqlLimits, TracesConfig, masked, traces,
+    ServerConfig, SqlLimits, TracesConfig, traces,
 };
 use crate::units::{format_duration, parse_bytes, parse_duration};
 
@@ -47,7 +48,7 @@ struct Given {
 fn shown(value: &Value, text: String) -> String {
     match value {
         Value::Path(path) => path.display().to_string(),
-        Value::Url(url) => masked(url),
+        Value::Url(url) => shown_url(url),
         Value::Secret(_) => "***".to_owned(),
         Value::Number(_)
         | Value::Nothing
@@ -314,10 +315,23 @@ fn absolute_url(url: &str, base: &Path) -> Result<String, String> {
             if path.is_empty() {
                 return Err(format!("`{url}` names no path"));
             }
+            // It would become a folder's name, which is shown.
+            if path != rest && path.split('/').next().is_some_and(|host| host.contains('@')) {
+                return Err(format!("`{}` names a host, and this is a path of this machine", shown_url(url)));
+            }
             return Ok(format!("{scheme}:{}", base.join(path).display()));
         }
     }
-    if url.contains("://") { Ok(url.to_owned()) } else { Ok(format!("file:{}", base.join(url).display())) }
+    if url.contains("://") {
+        return Ok(url.to_owned());
+    }
+    if url.split_once('@').is_some_and(|(before, _)| before.contains(':')) {
+        let shown = shown_url(url);
+        return Err(format!(
+            "`{shown}` holds a user and a password and no `://`; a folder of that name is `file:PATH`"
+        ));
+    }
+    Ok(format!("file:{}", base.join(url).display()))
 }
 
 /// Says so where a data directory given for this call does not move what the file places elsewhere.

@@ -1,6 +1,6 @@
 //! `[traces]`: where spans go, and which share of them.
 
-use super::masked;
+use tidemark_shared::secrets::shown_url;
 
 /// Where spans go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,28 +43,20 @@ impl Fraction {
 /// Says what is wrong with the text, and shows no credentials that are in it.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let host = host.ok_or_else(|| format!("`{}` begins with neither `http://` nor `https://`", shown(text)))?;
+    let host = host.ok_or_else(|| format!("`{}` begins with neither `http://` nor `https://`", shown_url(text)))?;
     // The sender of spans asks receivers by headers alone: a user and a password in the address would never reach one.
     if host.split(['/', '\\', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
         return Err(format!(
             "`{}` holds a user or a password, which are not sent: leave them out, and name a header that says who you are \
              in `OTEL_EXPORTER_OTLP_HEADERS`, such as `authorization=Bearer …`",
-            shown(text)
+            shown_url(text)
         ));
     }
     let names_a_host = !host.is_empty() && !host.starts_with(['/', ':']);
     if !names_a_host || host.contains(['?', '#']) || reqwest::Url::parse(text).is_err() {
-        return Err(format!("`{}` is no address such as `http://127.0.0.1:4318`", shown(text)));
+        return Err(format!("`{}` is no address such as `http://127.0.0.1:4318`", shown_url(text)));
     }
     Ok(text.trim_end_matches('/').to_owned())
-}
-
-/// An address that may be wrong, without what may be credentials: a token is a user without a password, and a password may
-/// hold what ends an address's host.
-fn shown(text: &str) -> String {
-    let Some((before, after)) = text.rsplit_once('@') else { return masked(text) };
-    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
-    masked(&format!("{scheme}***@{after}"))
 }
 
 #[cfg(test)]

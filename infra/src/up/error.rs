@@ -27,7 +27,7 @@ pub enum UpError {
     /// The real-time view's URL names no adapter of this build.
     #[error("`live.url` is {url}: this build has `memory:` and `opensearch+http://host:9200`")]
     UnknownLive {
-        /// The URL.
+        /// The URL, without what may be secret in it.
         url: String,
     },
     /// The real-time view's URL is none of a cluster.

@@ -213,6 +213,7 @@ impl Backend for Facts {
             // Of a process that starts or stops that is all there is to say.
             lacking: if up_for.is_some() { ready::lacking(&self.parts).await } else { None },
             datasets: ready::standings(&self.parts, &self.streams),
+            behind: ready::behind(&self.streams).await,
             serves: self.parts.roles.has(Role::Serving),
         })
     }

@@ -17,7 +17,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Those of processes on this store with these views; `live_url` holds no password.
+    /// Those of processes on this store with these views; `live_url` is as people may see it, and so holds no password.
     pub(super) fn new(store_url: &str, live_url: &str) -> Self {
         let installation = format!("{:016x}", fnv(&[store_url, live_url]));
         Self { installation, shared_views: live_url != "memory:" }
@@ -74,5 +74,18 @@ mod tests {
         }
         assert_ne!(of("ab", "c"), of("a", "bc"));
         assert!(!Groups::new("s3://a/b", "memory:").shared_views);
+    }
+
+    /// Members of one group may be of several releases: what stands for the views' address in its name must not change.
+    #[test]
+    fn an_installation_keeps_its_groups() {
+        for (url, shown) in [
+            ("memory:", "memory:"),
+            ("opensearch+http://o:1", "opensearch+http://o:1"),
+            ("opensearch+https://u:p@o:1/lake-2", "opensearch+https://u:***@o:1/lake-2"),
+            ("opensearch+http://u@o", "opensearch+http://u@o"),
+        ] {
+            assert_eq!(tidemark_shared::secrets::shown_url(url), shown);
+        }
     }
 }

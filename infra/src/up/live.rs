@@ -6,11 +6,12 @@ use std::time::Duration;
 use tidemark_opensearch::{Call, CallOutcome, Calls, OpenSearchUrl, OpenSearchView, OpenSearchViewSettings};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::live::LiveView;
+use tidemark_shared::secrets::shown_url;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 
 use super::UpError;
 use super::metrics::Metrics;
-use crate::config::{ServerConfig, masked};
+use crate::config::ServerConfig;
 
 impl Calls for Metrics {
     fn ended(&self, call: Call, outcome: CallOutcome, took: Duration) {
@@ -31,7 +32,7 @@ pub(super) fn open(
         return Ok(Arc::new(MemoryView::new(settings)));
     }
     if !url.starts_with("opensearch+") {
-        return Err(UpError::UnknownLive { url: masked(url) });
+        return Err(UpError::UnknownLive { url: shown_url(url) });
     }
     let url: OpenSearchUrl = url.parse().map_err(UpError::LiveUrl)?;
     let settings = OpenSearchViewSettings {

@@ -7,6 +7,7 @@ use tidemark_kafka::{KafkaLog, KafkaSettings, Sasl, Security, brokers_of, proper
 use tidemark_shared::ambient::System;
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::log::{Log, LogError};
+use tidemark_shared::secrets::shown_url;
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 
 use crate::config::{KafkaConfig, ServerConfig};
@@ -20,7 +21,7 @@ pub enum LogSettingsError {
     /// Its URL names no adapter of this build.
     #[error("`log.url` is {url}: {reason}")]
     Url {
-        /// The URL.
+        /// The URL, without what may be secret in it.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -69,7 +70,7 @@ pub(super) async fn open(config: &ServerConfig) -> Result<Arc<dyn Log>, LogSetti
     if let Some(folder) = config.log_url.strip_prefix("embedded:") {
         return Ok(Arc::new(EmbeddedLog::open(folder.as_ref(), Storage::default(), Arc::new(System)).await?));
     }
-    let wrong = |reason| LogSettingsError::Url { url: config.log_url.clone(), reason };
+    let wrong = |reason| LogSettingsError::Url { url: shown_url(&config.log_url), reason };
     if !config.log_url.starts_with("kafka:") {
         return Err(wrong("this build has `embedded:` and `kafka:`".to_owned()));
     }

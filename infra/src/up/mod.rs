@@ -42,6 +42,7 @@ use tidemark_serving::http::{ConnectionLimits, serve};
 use tidemark_serving::merge::{VersionCache, Versions};
 use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::log::Log;
+use tidemark_shared::secrets::shown_url;
 use tidemark_shared::sql::{DatasetTables, SqlEngine};
 use tidemark_shared::store::Store;
 use tidemark_shared::telemetry::Traces;
@@ -51,7 +52,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ServerConfig, masked};
+use crate::config::ServerConfig;
 use crate::endpoints::{Endpoints, directory_id};
 use crate::telemetry::SpanCounts;
 use ages::Ages;
@@ -163,7 +164,7 @@ fn parts(
     let moved = watch::Sender::new(0);
     let live = live::open(config, &ambient, &metrics)?;
     let versions: Arc<dyn Versions> = Arc::new(VersionCache::new(store.objects()));
-    let live_url = masked(&config.live_url);
+    let live_url = shown_url(&config.live_url);
     Ok(Parts {
         roles: config.roles.clone(),
         groups: Arc::new(Groups::new(&store.url().to_string(), &live_url)),

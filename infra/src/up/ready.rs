@@ -1,11 +1,14 @@
 //! Whether the process's roles do their work: for whoever routes to it, and waits for it before he stops another one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemark_serving::http::Readiness;
 use tidemark_shared::error::{ErrorKind, chain};
 use tidemark_shared::log::Assignment;
+use tidemark_shared::position::Coverage;
+use tidemark_speed::indexer::ViewStatus;
 
 use super::parts::Parts;
 use super::stream::Stream;
@@ -18,6 +21,9 @@ use crate::config::Role;
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// For so long after the start, a dataset that is not taken up holds the whole process back.
 const TAKING_UP_MAX: Duration = Duration::from_secs(60);
+
+/// For so long after the start, a dataset whose own view lacks rows still that it had holds the whole process back.
+const CATCHING_UP_MAX: Duration = Duration::from_secs(300);
 
 /// How the process stands with a dataset, whichever its roles: each of them opens the stream, for its own part of the work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +46,9 @@ pub(super) struct Observed {
     /// What the process lacks that all datasets need.
     pub(super) lacking: Option<String>,
     pub(super) datasets: BTreeMap<String, Standing>,
+    /// Datasets whose views lack rows still that were in the log at the start, with what they lack. A view in memory is gone
+    /// with its process, and the next one makes it anew, from the coverage on.
+    pub(super) behind: BTreeMap<String, String>,
     /// True if it answers questions: then it works for datasets without a stream, too.
     pub(super) serves: bool,
 }
@@ -51,6 +60,9 @@ pub(super) struct Observed {
 /// named, and that is all, with two exceptions. In the first minute it is waited for, because most of what goes wrong at a
 /// start passes, and who replaces processes one by one stops the next one after it, which has the dataset still. And where
 /// nothing else works, the process works for nobody: settings or a release that make it so are not to be rolled out further.
+///
+/// A view that is made anew is waited for, within a bound: until it is as far as the log was at the start, answers would go
+/// back behind those that the process before gave.
 pub(super) fn decide(observed: &Observed) -> Readiness {
     let not_ready = |reason: String| Readiness::NotReady { reason };
     let Some(up_for) = observed.up_for else { return not_ready("it starts or stops".to_owned()) };
@@ -67,9 +79,17 @@ pub(super) fn decide(observed: &Observed) -> Readiness {
         Standing::NotTakenUp(reason) => Some((dataset, reason)),
         _ => None,
     });
-    match not_taken_up.next().filter(|_| is_waited_for) {
+    // Nobody knows whether one whose work fails comes as far.
+    let catches_up = |dataset: &String| observed.datasets.get(dataset) == Some(&Standing::Works);
+    let mut behind = observed.behind.iter().filter(|(dataset, _)| catches_up(dataset));
+    let first = not_taken_up.next().filter(|_| is_waited_for);
+    match first.or_else(|| behind.next().filter(|_| up_for < CATCHING_UP_MAX)) {
         Some((dataset, reason)) => not_ready(format!("dataset `{dataset}`: {reason}")),
-        None => Readiness::Ready { degraded: degraded(&observed.datasets) },
+        None => {
+            let mut named = observed.behind.clone();
+            named.extend(degraded(&observed.datasets));
+            Readiness::Ready { degraded: named }
+        }
     }
 }
 
@@ -80,6 +100,51 @@ pub(super) fn degraded(datasets: &BTreeMap<String, Standing>) -> BTreeMap<String
         Standing::Files | Standing::Works => None,
     };
     datasets.iter().filter_map(|(dataset, standing)| Some((dataset.clone(), reason(standing)?))).collect()
+}
+
+/// The datasets whose own views are not yet where the log ended when their streams were opened, with what they lack.
+pub(super) async fn behind(streams: &Streams) -> BTreeMap<String, String> {
+    let looked_at = streams.all().into_iter().map(|stream| async move {
+        let lacks = tokio::time::timeout(ANSWER_MAX, lacks(&stream)).await.ok().flatten()?;
+        let told = format!("its real-time view lacks {lacks} offsets still that the log had at the start");
+        Some((stream.dataset.clone(), told))
+    });
+    futures::future::join_all(looked_at).await.into_iter().flatten().collect()
+}
+
+/// How many offsets the views of a stream lack; `None` if none, or if nobody can tell.
+async fn lacks(stream: &Stream) -> Option<u64> {
+    if stream.has_caught_up.load(Ordering::Relaxed) {
+        return None;
+    }
+    let (indexers, mut most) = (stream.all_indexers(), Lack::default());
+    for (_, running) in &indexers {
+        let status = running.indexer.status().await.ok()?;
+        let lack = lack_of(&stream.ends_at_open, &status);
+        most = Lack { that_come: most.that_come.max(lack.that_come), offsets: most.offsets.max(lack.offsets) };
+    }
+    if !indexers.is_empty() && most.offsets == 0 {
+        stream.has_caught_up.store(true, Ordering::Relaxed);
+    }
+    (most.that_come > 0).then_some(most.that_come)
+}
+
+/// Offsets that a view lacks, and how many of them are of partitions that nothing keeps from going on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Lack {
+    that_come: u64,
+    offsets: u64,
+}
+
+fn lack_of(ends: &Coverage, status: &ViewStatus) -> Lack {
+    let mut lack = Lack::default();
+    for (partition, end) in ends.iter() {
+        let Some(known) = status.partitions.get(&partition.to_string()) else { continue };
+        let offsets = end.saturating_sub(known.visible);
+        lack.offsets += offsets;
+        lack.that_come += if known.trouble.is_none() { offsets } else { 0 };
+    }
+    lack
 }
 
 /// What the process lacks that all datasets need; `None` if nothing.
@@ -168,12 +233,18 @@ fn missing_of(parts: &Parts, stream: &Stream) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tidemark_shared::counts::Totals;
+    use tidemark_speed::freshness::Freshness;
+    use tidemark_speed::indexer::IndexerStatus;
+    use tidemark_speed::trouble::Trouble;
+
     use super::*;
     use crate::up::task_name::TaskKind;
 
     fn observed(seconds: u64, serves: bool, datasets: &[(&str, Standing)]) -> Observed {
         let datasets = datasets.iter().map(|(name, standing)| ((*name).to_owned(), standing.clone())).collect();
-        Observed { up_for: Some(Duration::from_secs(seconds)), lacking: None, datasets, serves }
+        let behind = BTreeMap::new();
+        Observed { up_for: Some(Duration::from_secs(seconds)), lacking: None, datasets, behind, serves }
     }
 
     fn text(readiness: &Readiness) -> String {
@@ -209,6 +280,46 @@ mod tests {
             ("an archiver has none to do with them", 60, false, vec![files, gone], waited_for),
         ] {
             assert_eq!(text(&decide(&observed(seconds, serves, &datasets))), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_view_that_is_made_anew_is_waited_for_within_a_bound() {
+        let (works, fails) = (Standing::Works, Standing::Fails("indexer: no memory".to_owned()));
+        let gone = Standing::NotTakenUp("stream: the topic is missing".to_owned());
+        let (waited_for, named) = ("no: dataset `a`: it lacks 7", "yes a: it lacks 7");
+        for (case, seconds, standing, wanted) in [
+            ("it comes", 0, works.clone(), waited_for),
+            ("for long", 299, works.clone(), waited_for),
+            ("for too long", 300, works, named),
+            ("it may not come", 0, fails, "yes a: indexer: no memory"),
+            ("its stream is not even open", 0, gone, "no: dataset `a`: stream: the topic is missing"),
+        ] {
+            let behind = BTreeMap::from([("a".to_owned(), "it lacks 7".to_owned())]);
+            let observed = Observed { behind, ..observed(seconds, true, &[("a", standing), ("f", Standing::Files)]) };
+            assert_eq!(text(&decide(&observed)), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_view_lacks_what_was_in_the_log_and_is_not_visible() {
+        let ends = [("t/0", 9), ("t/1", 0), ("t/2", 5)];
+        let ends: Coverage = ends.map(|(name, end)| (name.parse().expect("a partition"), end)).into_iter().collect();
+        let troubled = Some(Trouble { error: "no memory".to_owned(), stopped: true });
+        for (visible, trouble, wanted) in [
+            ([9, 0, 5], None, (0, 0)),
+            ([12, 3, 5], None, (0, 0)),
+            ([2, 0, 4], None, (8, 8)),
+            ([2, 0, 4], troubled, (1, 8)),
+        ] {
+            let status = |(number, visible): (usize, u64)| {
+                let trouble = trouble.clone().filter(|_| number == 0);
+                (format!("t/{number}"), IndexerStatus { visible, trouble, ..IndexerStatus::default() })
+            };
+            let partitions = visible.into_iter().enumerate().map(status).collect();
+            let view = ViewStatus { partitions, freshness: Freshness::default(), totals: Totals::default() };
+            let lack = lack_of(&ends, &view);
+            assert_eq!((lack.that_come, lack.offsets), wanted, "{visible:?}");
         }
     }
 

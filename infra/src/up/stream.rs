@@ -2,6 +2,7 @@
 //! process's share of the work on each, as far as that is one of its roles.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,10 @@ pub(super) struct Stream {
     partitioner: Mutex<Partitioner>,
     pub(super) indexers: Mutex<BTreeMap<String, Running>>,
     heard: Mutex<Heard>,
+    /// Where the log ended when the stream was opened, if its views are this process's alone: they were lost with the one before.
+    pub(super) ends_at_open: Coverage,
+    /// True once its views have been as far as that.
+    pub(super) has_caught_up: AtomicBool,
     /// When views that nobody here keeps up were looked at.
     views_looked_at: Mutex<Option<Instant>>,
     /// Stops its archiver and indexers.
@@ -109,6 +114,14 @@ impl Stream {
             // others archive; it may be asked for what is in the log now all the same
             archiver.own(Partitions::none()).await;
         }
+        let ends = match parts.roles.has(Role::Indexer) && !parts.moved_elsewhere {
+            true => parts.log.bounds(&topic).await?,
+            false => Vec::new(),
+        };
+        let of = |(partition, bounds): (u32, Bounds)| {
+            (LogPartition { source: archiver.source().clone(), partition }, bounds.end)
+        };
+        let ends_at_open: Coverage = (0..).zip(ends).map(of).collect();
         Ok(Self {
             dataset,
             source: archiver.source().clone(),
@@ -122,6 +135,8 @@ impl Stream {
             definition: RwLock::new(Arc::new(applied)),
             indexers: Mutex::default(),
             heard: Mutex::default(),
+            ends_at_open,
+            has_caught_up: AtomicBool::new(false),
             views_looked_at: Mutex::default(),
             stop: parts.stop_speed.child_token(),
             stop_batch: parts.stop_batch.child_token(),
@@ -182,7 +197,8 @@ impl Stream {
             pressure: Arc::clone(&self.parts.pressure),
             traces: Arc::clone(&self.parts.traces),
         };
-        let indexer = Arc::new(Indexer::open(parts, coverage, IndexerSettings::default()).await?);
+        let settings = IndexerSettings::of(self.parts.live.as_ref());
+        let indexer = Arc::new(Indexer::open(parts, coverage, settings).await?);
         let Parts { groups, log, .. } = &self.parts;
         let share = groups.indexers(log, &self.topic, &self.dataset, &generation.generation).await?;
         let running = Running { indexer, share, stop: self.stop.child_token() };
@@ -214,11 +230,15 @@ impl Stream {
     /// [`UpError::StillEnding`] if that takes longer than [`END_MAX`]. Nobody else has what was read, so it is to be called again,
     /// and goes on then with what is not archived yet.
     pub(super) async fn end(&self) -> Result<(), UpError> {
+        self.end_within(END_MAX).await
+    }
+
+    pub(super) async fn end_within(&self, at_most: Duration) -> Result<(), UpError> {
         self.stop.cancel();
         self.stop_batch.cancel();
         // the topic is gone: it only seals what it has
-        let sealed = tokio::time::timeout(END_MAX, self.archiver.flush_own()).await;
-        let sealed = sealed.map_err(|_| UpError::StillEnding { dataset: self.dataset.clone(), after: END_MAX })?;
+        let sealed = tokio::time::timeout(at_most, self.archiver.flush_own()).await;
+        let sealed = sealed.map_err(|_| UpError::StillEnding { dataset: self.dataset.clone(), after: at_most })?;
         if let Err(error) = sealed {
             let (dataset, error) = (&self.dataset, chain(&error));
             tracing::warn!(dataset, error, "the stream's topic was made again: the old one ends here");

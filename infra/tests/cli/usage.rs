@@ -188,6 +188,8 @@ fn an_unknown_dataset_gets_the_nearest_name() {
         &["batch", "recompute", "ride"],
         &["batch", "vacuum", "ride"],
         &["audit", "ride"],
+        &["audit", "ride", "--query", "SELECT count(*) FROM batch.rides"],
+        &["audit", "ride", "--answers", "a.csv"],
     ] {
         let ended = home.run(args).expect(2);
         assert!(ended.err.contains("dataset `ride` is unknown"), "{args:?}: {ended:?}");
@@ -244,6 +246,41 @@ fn secrets_are_not_shown() {
     let ended = Home::end(command.env("TIDEMARK_CATALOG_URL", "postgres://u:hidden@localhost/db")).expect(0);
     assert!(ended.out.contains("postgres://u:***@localhost/db"), "{ended:?}");
     assert!(!format!("{ended:?}").contains("hidden"), "{ended:?}");
+}
+
+#[test]
+fn no_refusal_shows_a_secret_of_an_address() {
+    let home = Home::with_rides();
+    let secret = "PW-s3cret";
+    for (variable, args) in [
+        ("TIDEMARK_LOG_URL=kafka://u:PW-s3cret@h", &["up"] as &[&str]),
+        ("TIDEMARK_LOG_URL=kafka://h?x=PW-s3cret", &["up"]),
+        ("TIDEMARK_LIVE_URL=opensearch+http://u:PW-s3cret@h/A", &["up"]),
+        ("TIDEMARK_LIVE_URL=http://u:PW-s3cret@h", &["up"]),
+        ("TIDEMARK_CATALOG_URL=postgres://u@h/db?sslmode=PW-s3cret", &["batch", "run", "rides"]),
+        ("TIDEMARK_CATALOG_URL=mysql://u:PW-s3cret@h/db", &["batch", "run", "rides"]),
+        ("TIDEMARK_SERVER=https://u:PW-s3cret@h", &["status"]),
+        ("", &["status", "--store-url", "s3://k:PW-s3cret@bucket/x"]),
+        ("", &["status", "--store-url", "s3://bucket/x?key=PW-s3cret"]),
+        ("", &["status", "--store-url", "http://u:PW-s3cret@h"]),
+        ("", &["status", "--server", "http://u:PW-s3cret@127.0.0.1:1/?key=PW-s3cret"]),
+        ("", &["sql", "SELECT 1", "--server", "http://u:PW-s3cret@127.0.0.1:1"]),
+        ("", &["ingest", "rides", "s3://k:PW-s3cret@bucket/x"]),
+        ("", &["ingest", "rides", "http://u:PW-s3cret@h/x"]),
+        ("", &["sql", "SELECT * FROM a", "--local", "--table", "a=s3://k:PW-s3cret@bucket/x"]),
+        ("", &["sql", "SELECT * FROM a", "--local", "--table", "a=http://u:PW-s3cret@h/x"]),
+        ("", &["config", "postgres://u:PW-s3cret@h/db"]),
+        ("", &["config", "--json", "postgres://u:PW-s3cret@h/db"]),
+        ("", &["config", "--catalog-ur=postgres://u:PW-s3cret@h/db"]),
+    ] {
+        let mut command = home.command(args);
+        if let Some((name, value)) = variable.split_once('=') {
+            command.env(name, value);
+        }
+        let ended = Home::end(&mut command);
+        assert_ne!(ended.code, 0, "{variable} {args:?}: {ended:?}");
+        assert!(!format!("{ended:?}").contains(secret), "{variable} {args:?}: {ended:?}");
+    }
 }
 
 #[test]

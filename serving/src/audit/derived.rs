@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tempfile::TempDir;
 use tidemark_shared::position::{FILES_SOURCE, LogPartition, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN, Source};
+use tidemark_shared::sql::mended;
 
 use super::AuditError;
 use super::master::Cuts;
@@ -50,7 +52,8 @@ impl DerivedRows {
     /// Ends the writing; a session that knows the rows as [`TABLE`].
     pub(super) async fn finish(self) -> Result<Derived, AuditError> {
         self.writer.close().map_err(derive)?;
-        let context = SessionContext::new_with_config(SessionConfig::new());
+        let plain = SessionStateBuilder::new().with_config(SessionConfig::new()).with_default_features();
+        let context = SessionContext::new_with_state(mended(plain)?);
         let path = self.folder.path().join("rows.parquet");
         let options = ParquetReadOptions::default().schema(self.schema.as_ref());
         context.register_parquet(TABLE, path.to_string_lossy(), options).await?;

@@ -5,15 +5,20 @@
 //! All answers of one definition are derived in one pass over the positions: the rows are made once, each marked with the
 //! interval between two cuts that it falls into. An answer of a [`template`] is then a sum over intervals
 //! ([`prefix`]); any other statement is run over the rows below its cut ([`statement`]).
+//!
+//! What an audit asks by itself ([`questions()`]) finds every row that was taken out, doubled or changed in any column, by
+//! the columns' [`fingerprint`]s, and shows rows as they are in some slices.
 
 mod classify;
 mod compare;
 mod derived;
 mod error;
 mod files;
+mod fingerprint;
 mod keys;
 mod master;
 mod prefix;
+mod questions;
 mod run;
 mod statement;
 mod template;
@@ -25,6 +30,7 @@ mod tests;
 pub use classify::{Auditable, classify};
 pub use error::AuditError;
 pub use master::Master;
+pub use questions::{Asked, Held, questions};
 pub use run::{AuditReport, Difference, audit};
 pub use template::{Aggregate, Template, templates};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use arrow::datatypes::{DataType, Decimal256Type, Int64Type, Schema, i256};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, PARTITION_COLUMN, SOURCE_COLUMN, Source};
 
 use super::AuditError;
@@ -13,11 +13,13 @@ use super::derived::{Derived, INTERVAL_COLUMN, TABLE};
 use super::master::Cuts;
 use super::template::{Aggregate, Template};
 
-/// Digits of a decimal that holds every sum.
-const DIGITS: u8 = 38;
+/// Digits of a decimal that holds every sum: of as many numbers as there are offsets, with as many digits as there may be.
+const DIGITS: u8 = 76;
+/// The least number that has more digits than an answer's decimals.
+const TOO_LARGE: i256 = i256::from_i128(10_i128.pow(38));
 
 /// One number of a group, without its decimal point; `None`: no row, or none but null.
-type Number = Option<i128>;
+type Number = Option<i256>;
 type Groups = BTreeMap<Row, Vec<Number>>;
 
 /// What a template's answer is at every cut.
@@ -32,8 +34,13 @@ pub(super) struct Prefixes<'a> {
 }
 
 impl<'a> Prefixes<'a> {
-    /// Asks the derived rows once.
-    pub(super) async fn new(derived: &Derived, template: &'a Template, cuts: &'a Cuts) -> Result<Self, AuditError> {
+    /// Asks the derived rows, which are of `schema`, once.
+    pub(super) async fn new(
+        derived: &Derived,
+        schema: &Schema,
+        template: &'a Template,
+        cuts: &'a Cuts,
+    ) -> Result<Self, AuditError> {
         let groups = template.groups.iter().map(|column| format!("\"{column}\""));
         let keys: Vec<String> = [SOURCE_COLUMN, PARTITION_COLUMN, INTERVAL_COLUMN]
             .map(|c| format!("\"{c}\""))
@@ -42,7 +49,8 @@ impl<'a> Prefixes<'a> {
             .collect();
         // A column that is grouped by twice would be ambiguous.
         let named = keys.iter().enumerate().map(|(index, column)| format!("{column} AS k{index}"));
-        let aggregates = template.aggregates.iter().enumerate().map(|(index, a)| format!("{} AS a{index}", a.sql()));
+        let aggregates = template.aggregates.iter().map(|aggregate| aggregate.wide_sql(schema)).enumerate();
+        let aggregates = aggregates.map(|(index, aggregate)| format!("{aggregate} AS a{index}"));
         let columns: Vec<String> = named.chain(aggregates).collect();
         let by: Vec<String> = (1..=keys.len()).map(|index| index.to_string()).collect();
         let sql = format!("SELECT {} FROM {TABLE} GROUP BY {}", columns.join(", "), by.join(", "));
@@ -90,7 +98,7 @@ impl<'a> Prefixes<'a> {
             let values: Vec<Number> = numbers
                 .iter()
                 .map(|column| {
-                    let column = column.as_primitive::<Decimal128Type>();
+                    let column = column.as_primitive::<Decimal256Type>();
                     column.is_valid(row).then(|| column.value(row))
                 })
                 .collect();
@@ -112,8 +120,9 @@ impl<'a> Prefixes<'a> {
         Ok(())
     }
 
-    /// The template's answer over the rows below `positions`, where `files` are those that count.
-    pub(super) fn at(&self, positions: &Coverage, files: &BTreeSet<u64>) -> Vec<Row> {
+    /// The template's answer over the rows below `positions`, where `files` are those that count; `None` if it has a sum
+    /// that no answer can hold.
+    pub(super) fn at(&self, positions: &Coverage, files: &BTreeSet<u64>) -> Option<Vec<Row>> {
         let mut sums = Groups::new();
         for (partition, end) in positions.iter() {
             let at = self.cuts.index(partition, end).and_then(|cut| self.streams.get(partition)?.get(cut));
@@ -126,12 +135,18 @@ impl<'a> Prefixes<'a> {
         }
         if self.template.groups.is_empty() && sums.is_empty() {
             // Without groups there is always a row.
-            let empty = |aggregate: &Aggregate| (*aggregate == Aggregate::Count).then_some(0);
+            let empty = |aggregate: &Aggregate| (*aggregate == Aggregate::Count).then_some(i256::ZERO);
             sums.insert(Vec::new(), self.template.aggregates.iter().map(empty).collect());
         }
-        let text = |(index, number): (usize, &Number)| number.map(|number| number_of(number, self.types.get(index)));
-        let row = |(key, numbers): (Row, Vec<Number>)| -> Row {
-            key.into_iter().chain(numbers.iter().enumerate().map(text)).collect()
+        let row = |(key, numbers): (Row, Vec<Number>)| -> Option<Row> {
+            let mut row = key;
+            for (index, number) in numbers.into_iter().enumerate() {
+                row.push(match number {
+                    Some(number) => Some(number_of(number, self.types.get(index))?),
+                    None => None,
+                });
+            }
+            Some(row)
         };
         sums.into_iter().map(row).collect()
     }
@@ -140,19 +155,24 @@ impl<'a> Prefixes<'a> {
 fn number_column(batch: &RecordBatch, index: usize) -> Result<arrow::array::ArrayRef, AuditError> {
     let column = batch.column(index);
     let scale = match column.data_type() {
-        DataType::Decimal128(_, scale) => *scale,
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => *scale,
         _ => 0,
     };
-    Ok(cast(column, &DataType::Decimal128(DIGITS, scale))?)
+    Ok(cast(column, &DataType::Decimal256(DIGITS, scale))?)
 }
 
-/// A sum as an answer of this type has it: sums of whole numbers wrap around, in each of its parts and so in all.
-fn number_of(number: i128, of: Option<&DataType>) -> String {
+/// A sum as an answer of this type has it: sums of whole numbers wrap around, in each of its parts and so in all. `None`: it
+/// has more digits than decimals have.
+fn number_of(number: i256, of: Option<&DataType>) -> Option<String> {
+    // The lower half of the number, of which the types of whole numbers have the lower half.
+    let (low, _) = number.to_parts();
     match of {
-        Some(DataType::Int64) => (number as i64).to_string(),
-        Some(DataType::UInt64) => (number as u64).to_string(),
-        Some(DataType::Decimal128(_, scale)) => decimal(number, *scale),
-        _ => number.to_string(),
+        Some(DataType::Int64) => Some((low as i64).to_string()),
+        Some(DataType::UInt64) => Some((low as u64).to_string()),
+        Some(DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale)) => {
+            (number.wrapping_abs() < TOO_LARGE).then(|| decimal(number, *scale))
+        }
+        _ => Some(number.to_string()),
     }
 }
 
@@ -166,7 +186,7 @@ fn add(aggregates: &[Aggregate], into: &mut Groups, more: &Groups) {
                 for ((aggregate, sum), number) in aggregates.iter().zip(sums).zip(numbers) {
                     *sum = match (*sum, *number) {
                         (Some(a), Some(b)) => Some(match aggregate {
-                            Aggregate::Count | Aggregate::Sum(_) => a + b,
+                            Aggregate::Count | Aggregate::Sum(_) | Aggregate::Fingerprint { .. } => a.wrapping_add(b),
                             Aggregate::Min(_) => a.min(b),
                             Aggregate::Max(_) => a.max(b),
                         }),
@@ -179,9 +199,9 @@ fn add(aggregates: &[Aggregate], into: &mut Groups, more: &Groups) {
 }
 
 /// An unscaled number with its decimal point.
-fn decimal(number: i128, scale: i8) -> String {
+fn decimal(number: i256, scale: i8) -> String {
     let Ok(scale @ 1..) = usize::try_from(scale) else { return number.to_string() };
-    let (sign, digits) = (if number < 0 { "-" } else { "" }, number.unsigned_abs().to_string());
+    let (sign, digits) = (if number.is_negative() { "-" } else { "" }, number.wrapping_abs().to_string());
     let digits = format!("{digits:0>width$}", width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     format!("{sign}{whole}.{fraction}")
@@ -193,15 +213,37 @@ mod tests {
 
     #[test]
     fn sums_are_told_as_answers_have_them() {
-        let whole = i128::from(i64::MAX) + 2;
-        for (number, of, wanted) in [
-            (whole, DataType::Int64, "-9223372036854775807"),
-            (whole, DataType::UInt64, "9223372036854775809"),
-            (whole, DataType::Decimal128(38, 0), "9223372036854775809"),
-            (-5, DataType::Decimal128(38, 2), "-0.05"),
-            (7, DataType::Int64, "7"),
+        let number = |text: &str| i256::from_string(text).expect(text);
+        let whole = "9223372036854775809";
+        let most = "99999999999999999999999999999999999999";
+        for (sum, of, wanted) in [
+            (whole, DataType::Int64, Some("-9223372036854775807")),
+            (whole, DataType::UInt64, Some(whole)),
+            (whole, DataType::Decimal128(38, 0), Some(whole)),
+            ("-5", DataType::Decimal128(38, 2), Some("-0.05")),
+            ("7", DataType::Int64, Some("7")),
+            ("-7", DataType::Int64, Some("-7")),
+            (most, DataType::Decimal256(76, 0), Some(most)),
+            (most, DataType::Decimal128(38, 38), Some("0.99999999999999999999999999999999999999")),
+            ("100000000000000000000000000000000000000", DataType::Decimal256(76, 0), None),
+            ("-100000000000000000000000000000000000000", DataType::Decimal128(38, 4), None),
         ] {
-            assert_eq!(number_of(number, Some(&of)), wanted, "{of}");
+            assert_eq!(number_of(number(sum), Some(&of)).as_deref(), wanted, "{sum} {of}");
         }
+    }
+
+    #[test]
+    fn sums_of_decimals_with_all_their_digits_do_not_overflow() {
+        let most = i256::from_i128(10_i128.pow(38) - 1);
+        let key: Row = vec![Some("x".to_owned())];
+        let one = Groups::from([(key.clone(), vec![Some(most)])]);
+        let aggregates = [Aggregate::Sum("cents".to_owned())];
+        let mut sums = Groups::new();
+        for _ in 0..3 {
+            add(&aggregates, &mut sums, &one);
+        }
+        assert_eq!(sums[&key], [Some(most.wrapping_mul(i256::from_i128(3)))]);
+        add(&aggregates, &mut sums, &Groups::from([(key.clone(), vec![Some(most.wrapping_mul(i256::from_i128(-2)))])]));
+        assert_eq!(sums, one, "what cancels out is what it was");
     }
 }

@@ -9,6 +9,7 @@ use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidemark_shared::curated::comparisons;
 use tidemark_shared::position::{Coverage, FILES_SOURCE, OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
+use tidemark_shared::sql::mended;
 
 use super::AuditError;
 use super::compare::{Kind, Row, rows_of};
@@ -78,7 +79,7 @@ async fn session(sql: &str, datasets: &BTreeMap<String, Covered<'_>>) -> Result<
     let mut config = SessionConfig::new().with_default_catalog_and_schema(CATALOG, "merged");
     config = config.with_create_default_catalog_and_schema(false);
     config.options_mut().sql_parser.parse_float_as_decimal = true;
-    let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let mut state = mended(SessionStateBuilder::new().with_config(config).with_default_features())?;
     for rewrite in comparisons() {
         state.register_function_rewrite(rewrite)?;
     }

@@ -3,6 +3,14 @@
 use arrow::datatypes::{DataType, Schema};
 use tidemark_shared::position::{OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
 
+use super::fingerprint::{fingerprint, quoted};
+
+/// Columns that one question sums up: what an answer costs grows with them.
+const COLUMNS_MAX: usize = 4;
+
+/// Digits of decimals whose sums have digits to spare: a sum's type has ten more than what it adds up, and 38 at most.
+const DIGITS_SAFE: u8 = 28;
+
 /// What a column of a template's answer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Aggregate {
@@ -14,6 +22,13 @@ pub enum Aggregate {
     Min(String),
     /// `max(column)`, of integers.
     Max(String),
+    /// The sum that changes with any value of the column and with any row's position.
+    Fingerprint {
+        /// The column.
+        column: String,
+        /// Its fingerprint, as SQL.
+        sql: String,
+    },
 }
 
 impl Aggregate {
@@ -22,10 +37,23 @@ impl Aggregate {
     pub fn sql(&self) -> String {
         match self {
             Self::Count => "count(*)".to_owned(),
-            Self::Sum(column) => format!("sum(\"{column}\")"),
-            Self::Min(column) => format!("min(\"{column}\")"),
-            Self::Max(column) => format!("max(\"{column}\")"),
+            Self::Sum(column) => format!("sum({})", quoted(column)),
+            Self::Min(column) => format!("min({})", quoted(column)),
+            Self::Max(column) => format!("max({})", quoted(column)),
+            Self::Fingerprint { sql, .. } => sql.clone(),
         }
+    }
+
+    /// As SQL whose value no sum leaves: of decimals that may add up to more digits than their type has, with more of them.
+    pub(super) fn wide_sql(&self, schema: &Schema) -> String {
+        if let Self::Sum(column) = self
+            && let Ok(field) = schema.field_with_name(column)
+            && let DataType::Decimal128(precision, scale) = field.data_type()
+            && *precision > DIGITS_SAFE
+        {
+            return format!("sum(CAST({} AS DECIMAL(66, {scale})))", quoted(column));
+        }
+        self.sql()
     }
 }
 
@@ -39,40 +67,69 @@ pub struct Template {
 }
 
 impl Template {
+    /// How many rows there are of each source and partition, and between which offsets: source, partition, rows, least and
+    /// greatest offset, and the sum of them. The same for every dataset.
+    #[must_use]
+    pub fn by_position() -> Self {
+        let offset = || OFFSET_COLUMN.to_owned();
+        Self {
+            groups: vec![SOURCE_COLUMN.to_owned(), PARTITION_COLUMN.to_owned()],
+            aggregates: vec![
+                Aggregate::Count,
+                Aggregate::Min(offset()),
+                Aggregate::Max(offset()),
+                Aggregate::Sum(offset()),
+            ],
+        }
+    }
+
     /// The statement over `table`.
     #[must_use]
     pub fn sql(&self, table: &str) -> String {
-        let groups: Vec<String> = self.groups.iter().map(|column| format!("\"{column}\"")).collect();
+        let groups: Vec<String> = self.groups.iter().map(|column| quoted(column)).collect();
         let columns = groups.iter().cloned().chain(self.aggregates.iter().map(Aggregate::sql));
         let select = format!("SELECT {} FROM {table}", columns.collect::<Vec<_>>().join(", "));
         if groups.is_empty() { select } else { format!("{select} GROUP BY {}", groups.join(", ")) }
     }
+
+    /// True if it is about every value of some columns: it reads them all, and costs that.
+    #[must_use]
+    pub fn is_thorough(&self) -> bool {
+        self.aggregates.iter().any(|aggregate| matches!(aggregate, Aggregate::Fingerprint { .. }))
+    }
 }
 
 /// The templates for a dataset whose curated table has `schema` and these partition columns: how many rows there are of
-/// each partition of the log and between which offsets, the sums of the exact columns, and both by partition column.
+/// each partition of the log and between which offsets, the sums of the exact columns, both by partition column, and by
+/// partition of the log the fingerprints of all columns.
 #[must_use]
 pub fn templates(schema: &Schema, partition_columns: &[String]) -> Vec<Template> {
     let position = [SOURCE_COLUMN, PARTITION_COLUMN, OFFSET_COLUMN];
-    let exact = schema.fields().iter().filter(|field| !position.contains(&field.name().as_str()));
-    let exact: Vec<String> = exact.filter(|f| is_exact(f.data_type())).map(|f| f.name().clone()).take(4).collect();
-    let sums = || exact.iter().cloned().map(Aggregate::Sum);
+    let fields: Vec<_> = schema.fields().iter().filter(|field| !position.contains(&field.name().as_str())).collect();
+    let exact: Vec<&String> = fields.iter().filter(|f| is_exact(f.data_type())).map(|f| f.name()).collect();
     let counted = |rest: Vec<Aggregate>| std::iter::once(Aggregate::Count).chain(rest).collect::<Vec<_>>();
-    let offset = OFFSET_COLUMN.to_owned();
-    let mut all = vec![
-        Template { groups: Vec::new(), aggregates: counted(Vec::new()) },
-        Template { groups: Vec::new(), aggregates: counted(sums().chain([Aggregate::Sum(offset.clone())]).collect()) },
-        Template {
+    let mut sums: Vec<Vec<Aggregate>> = exact
+        .chunks(COLUMNS_MAX)
+        .map(|columns| columns.iter().map(|column| Aggregate::Sum((*column).clone())).collect())
+        .collect();
+    if sums.is_empty() {
+        sums.push(Vec::new());
+    }
+    let mut all = vec![Template { groups: Vec::new(), aggregates: counted(Vec::new()) }, Template::by_position()];
+    for sums in sums {
+        let with_offsets = sums.iter().cloned().chain([Aggregate::Sum(OFFSET_COLUMN.to_owned())]).collect();
+        all.push(Template { groups: Vec::new(), aggregates: counted(with_offsets) });
+        if let Some(column) = partition_columns.last() {
+            all.push(Template { groups: vec![column.clone()], aggregates: counted(sums) });
+        }
+    }
+    for fields in fields.chunks(COLUMNS_MAX) {
+        let fingerprints =
+            fields.iter().map(|f| Aggregate::Fingerprint { column: f.name().clone(), sql: fingerprint(f) });
+        all.push(Template {
             groups: vec![SOURCE_COLUMN.to_owned(), PARTITION_COLUMN.to_owned()],
-            aggregates: counted(vec![
-                Aggregate::Min(offset.clone()),
-                Aggregate::Max(offset.clone()),
-                Aggregate::Sum(offset),
-            ]),
-        },
-    ];
-    if let Some(column) = partition_columns.last() {
-        all.push(Template { groups: vec![column.clone()], aggregates: counted(sums().collect()) });
+            aggregates: counted(fingerprints.collect()),
+        });
     }
     all
 }

@@ -1,4 +1,216 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use datafusion::prelude::SessionContext;
+use serde_json::json;
+use tidemark_shared::position::{LogPartition, Source};
+use tidemark_shared::rows::table_schema;
+
+use super::compare::Row;
+use super::derived::DerivedRows;
+use super::master::Cuts;
+use super::prefix::Prefixes;
 use super::*;
+
+/// A column of every kind that a table can hold: its name, a value, and one that is nearly the same, as SQL.
+const KINDS: [(&str, &str, &str); 18] = [
+    ("flag", "true", "false"),
+    ("tiny", "arrow_cast(7, 'Int8')", "arrow_cast(8, 'Int8')"),
+    ("whole", "9223372036854775807", "9223372036854775806"),
+    ("small", "arrow_cast(0.5, 'Float32')", "arrow_cast(0.50000006, 'Float32')"),
+    ("double", "0.1", "0.10000000000000002"),
+    ("zero", "arrow_cast('0', 'Float64')", "arrow_cast('-0', 'Float64')"),
+    ("money", "arrow_cast('12.3400', 'Decimal128(38, 4)')", "arrow_cast('12.3401', 'Decimal128(38, 4)')"),
+    ("text", "'a'", "'a '"),
+    ("none", "''", "CAST(NULL AS VARCHAR)"),
+    ("bytes", "X'ff00'", "X'ff01'"),
+    ("day", "arrow_cast('2026-11-24', 'Date32')", "arrow_cast('2026-11-25', 'Date32')"),
+    ("at", "arrow_cast(7, 'Timestamp(Microsecond, None)')", "arrow_cast(8, 'Timestamp(Microsecond, None)')"),
+    (
+        "instant",
+        "arrow_cast(9223372036854775807, 'Timestamp(Microsecond, Some(\"UTC\"))')",
+        "arrow_cast(9223372036854775806, 'Timestamp(Microsecond, Some(\"UTC\"))')",
+    ),
+    ("tags", "make_array('a', 'b')", "make_array('b', 'a')"),
+    ("parts", "make_array('a', 'b c')", "make_array('a b', 'c')"),
+    ("numbers", "make_array(make_array(1, 2), make_array(3))", "make_array(make_array(1, 2), make_array(4))"),
+    ("spot", "named_struct('a', 'x', 'b', 1)", "named_struct('a', 'x', 'b', 2)"),
+    (
+        "deep",
+        "named_struct('a', named_struct('b', make_array(1)))",
+        "named_struct('a', named_struct('b', make_array(2)))",
+    ),
+];
+
+/// What the templates for a table yield, over rows at these offsets of one partition, of which `o` is the offset: of every
+/// template whether it is thorough, and its answer.
+async fn answers(offsets: &[u64], columns: &[(&str, String)]) -> Vec<(bool, Option<Vec<Row>>)> {
+    let columns: Vec<String> = columns.iter().map(|(name, value)| format!("{value} AS \"{name}\"")).collect();
+    let offsets: Vec<String> = offsets.iter().map(|offset| format!("({offset})")).collect();
+    let sql = format!(
+        "SELECT {}, 'orders' AS \"_source\", 0 AS \"_partition\", o AS \"_offset\" FROM (VALUES {}) AS t(o)",
+        columns.join(", "),
+        offsets.join(", ")
+    );
+    let batches = SessionContext::new().sql(&sql).await.expect(&sql).collect().await.expect(&sql);
+    let schema = batches[0].schema();
+    let partition = LogPartition { source: Source::topic("orders").expect("a topic"), partition: 0 };
+    let positions: Coverage = std::iter::once((partition, 100)).collect();
+    let cuts = Cuts::of([&positions]);
+    let mut rows = DerivedRows::create(&schema).expect("a folder");
+    for batch in &batches {
+        rows.push(batch, &cuts).expect("rows");
+    }
+    let derived = rows.finish().await.expect("rows");
+    let mut all = Vec::new();
+    for template in templates(&schema, &[]) {
+        let prefixes = Prefixes::new(&derived, &schema, &template, &cuts).await.expect("sums");
+        all.push((template.is_thorough(), prefixes.at(&positions, &BTreeSet::new())));
+    }
+    all
+}
+
+/// The answers of the thorough templates alone.
+async fn thorough(offsets: &[u64], columns: &[(&str, String)]) -> Vec<Option<Vec<Row>>> {
+    let all = answers(offsets, columns).await;
+    all.into_iter().filter(|(is_thorough, _)| *is_thorough).map(|(_, answer)| answer).collect()
+}
+
+#[tokio::test]
+async fn one_changed_value_of_any_kind_is_found() {
+    let columns: Vec<(&str, String)> = KINDS.iter().map(|(name, value, _)| (*name, (*value).to_owned())).collect();
+    let right = thorough(&[0, 1, 2], &columns).await;
+    assert_eq!(right, thorough(&[2, 0, 1], &columns).await, "in whichever order");
+    for (index, (name, value, other)) in KINDS.iter().enumerate() {
+        let mut changed = columns.clone();
+        changed[index].1 = format!("CASE WHEN o = 1 THEN {other} ELSE {value} END");
+        let found = thorough(&[0, 1, 2], &changed).await;
+        let differ: Vec<usize> = (0..right.len()).filter(|question| right[*question] != found[*question]).collect();
+        assert_eq!(differ, [index / 4], "{name}: the question about it, and no other");
+    }
+}
+
+#[tokio::test]
+async fn changes_that_cancel_out_are_found() {
+    let of = |n: &str, text: &str| vec![("n", n.to_owned()), ("text", text.to_owned())];
+    let text = "concat('t', o)";
+    let right = of("o", text);
+    let wanted = thorough(&[0, 1, 2, 3], &right).await;
+    for (case, offsets, columns) in [
+        ("swapped", &[0, 1, 2, 3][..], of("CASE o WHEN 1 THEN 2 WHEN 2 THEN 1 ELSE o END", text)),
+        ("one more and one less", &[0, 1, 2, 3][..], of("CASE o WHEN 0 THEN 1 WHEN 3 THEN 2 ELSE o END", text)),
+        (
+            "swapped texts",
+            &[0, 1, 2, 3][..],
+            of("o", "CASE o WHEN 0 THEN 't3' WHEN 3 THEN 't0' ELSE concat('t', o) END"),
+        ),
+        ("taken out", &[0, 1, 3][..], right.clone()),
+        ("doubled", &[0, 1, 2, 2, 3][..], right.clone()),
+        ("doubled and taken out, with one sum", &[0, 0, 3, 3][..], right),
+    ] {
+        assert_ne!(wanted, thorough(offsets, &columns).await, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn decimals_at_their_limits_add_up_or_are_told() {
+    let most = "99999999999999999999999999999999999999";
+    let money = |sql: &str| vec![("money", sql.replace("most", &format!("arrow_cast('{most}', 'Decimal128(38, 0)')")))];
+    // Twice the most does not even fit into the 128 bits of a decimal.
+    for (sql, sums) in [("most", None), ("-most", None), ("CASE WHEN o = 2 THEN -most ELSE most END", Some(most))] {
+        let all = answers(&[0, 1, 2], &money(sql)).await;
+        let told: Vec<&Option<Vec<Row>>> = all.iter().map(|(_, answer)| answer).collect();
+        assert!(told[0].is_some() && told[1].is_some() && told[3].is_some(), "{sql}: {told:?}");
+        let sum = told[2].as_ref().and_then(|rows| rows[0][1].as_deref());
+        assert_eq!(sum, sums, "{sql}");
+    }
+}
+
+fn every_kind() -> Schema {
+    let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
+    let item = || Arc::new(Field::new("element", DataType::Struct(Fields::from(vec![text("a")])), true));
+    let kinds = [
+        DataType::Boolean,
+        DataType::Int8,
+        DataType::Int16,
+        DataType::Int32,
+        DataType::Int64,
+        DataType::Float32,
+        DataType::Float64,
+        DataType::Decimal128(10, 2),
+        DataType::Decimal128(38, 10),
+        DataType::Utf8,
+        DataType::Binary,
+        DataType::Date32,
+        DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::List(text("element")),
+        DataType::List(item()),
+        DataType::Struct(Fields::from(vec![text("it's")])),
+    ];
+    let fields = kinds.iter().enumerate().map(|(n, kind)| Field::new(format!("c{n}"), kind.clone(), true));
+    table_schema(&Schema::new(fields.collect::<Vec<_>>())).as_ref().clone()
+}
+
+#[test]
+fn every_column_has_its_questions() {
+    let schema = every_kind();
+    let all = templates(&schema, &["c9".to_owned()]);
+    let (mut printed, mut summed) = (Vec::new(), Vec::new());
+    for aggregate in all.iter().filter(|template| template.groups != ["c9"]).flat_map(|template| &template.aggregates) {
+        match aggregate {
+            Aggregate::Fingerprint { column, .. } => printed.push(column.as_str()),
+            Aggregate::Sum(column) if column.starts_with('c') => summed.push(column.as_str()),
+            _ => {}
+        }
+    }
+    let names: Vec<String> = (0..17).map(|n| format!("c{n}")).collect();
+    assert_eq!(printed, names, "each once");
+    assert_eq!(summed, ["c1", "c2", "c3", "c4", "c7", "c8"]);
+    for template in &all {
+        assert_eq!(classify(&template.sql("merged.t")), Auditable::Yes, "{template:?}");
+        assert!(template.aggregates.len() <= 6, "what a question costs is bounded: {template:?}");
+    }
+}
+
+#[test]
+fn the_questions_of_an_audit_are_spread_over_all_columns() {
+    let schema = every_kind();
+    let rows = json!([["orders", 3, 5_000, 100, "5099", 0], ["files", 7, "40", 0, 39, 0]]);
+    let rows = serde_json::from_value(rows).expect("rows");
+    let held = Held::of(&Answered { sql: String::new(), as_of: BTreeMap::new(), columns: Vec::new(), rows });
+    assert_eq!(held.len(), 2);
+    let asked = Asked { table: "merged.t", schema: &schema, partition_columns: &["c9".to_owned()], held: &held };
+    for (count, slices) in [(0, 0), (1, 0), (3, 0), (12, 1), (100, 8), (1_000, 8)] {
+        let mut state = 7_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        let all = questions(&asked, count, &mut random);
+        assert_eq!(all.len(), count);
+        assert_eq!(all.iter().filter(|sql| sql.contains(" WHERE ")).count(), slices, "{count}");
+        for sql in all.iter().filter(|sql| sql.contains(" WHERE ")) {
+            assert_eq!(classify(sql), Auditable::Yes, "{sql}");
+            assert!(!sql.contains("\"c14\"") && sql.contains("\"c13\"") && sql.contains("\"_offset\""), "{sql}");
+            let start = sql.split("\"_offset\" >= ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a start");
+            let start: u64 = start.parse().expect("a number");
+            let is_held = if sql.contains("'orders'") { (100..=3_100).contains(&start) } else { start == 0 };
+            assert!(is_held, "{sql}");
+        }
+        let thorough: Vec<String> = templates(&schema, &["c9".to_owned()])
+            .iter()
+            .filter(|template| template.is_thorough())
+            .map(|template| template.sql("merged.t"))
+            .collect();
+        let times = |sql: &String| all.iter().filter(|asked| *asked == sql).count();
+        assert!(thorough.iter().all(|sql| times(sql) <= 1), "{count}: what costs most is asked once");
+        assert_eq!(thorough.iter().map(times).sum::<usize>(), count.min(thorough.len()), "{count}");
+    }
+    let nothing = Asked { held: &[], ..asked };
+    assert!(questions(&nothing, 100, &mut || 3).iter().all(|sql| !sql.contains(" WHERE ")));
+}
 
 #[test]
 fn what_a_prefix_does_not_determine_is_told() {

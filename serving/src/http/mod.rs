@@ -14,6 +14,7 @@ mod metrics;
 mod openapi;
 mod patient;
 mod problem;
+mod readers;
 mod records;
 mod serve;
 mod spans;
@@ -50,6 +51,7 @@ pub use sql::SqlRequest;
 
 use body::Bodies;
 use metrics::Metrics;
+use readers::Readers;
 
 /// Bounds on requests.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,8 @@ pub struct RequestLimits {
     /// Longest time that nothing of a query's answer may be taken: the query is given up then, and others have its turn.
     /// Its connection ends by [`ConnectionLimits::write_timeout`].
     pub write_timeout: Duration,
+    /// How long an answer waits for its reader before it may lose its place: once half of all do, and queries wait for theirs.
+    pub slow_reader: Duration,
     /// Time limit of a query that asks for none.
     pub query_timeout: Duration,
     /// Longest time limit that a query can ask for.
@@ -85,6 +89,7 @@ impl Default for RequestLimits {
             bodies_bytes_max: 256 << 20,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            slow_reader: Duration::from_secs(1),
             query_timeout: Duration::from_secs(60),
             query_timeout_max: Duration::from_secs(600),
             bytes_read_max: None,
@@ -130,6 +135,7 @@ struct Shared {
     metrics: Metrics,
     running: Arc<Semaphore>,
     waiting: Semaphore,
+    readers: Arc<Readers>,
 }
 
 impl fmt::Debug for Door {
@@ -158,6 +164,7 @@ impl Door {
             metrics,
             running: Arc::new(Semaphore::new(self.limits.queries_max)),
             waiting: Semaphore::new(self.limits.waiting_max),
+            readers: Arc::new(Readers::new(self.limits.queries_max, self.limits.slow_reader)),
         });
         let status = Router::new()
             .route("/v1/status", get(status::status))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tidemark_shared::sql::{Answer, AsOf, Limits, Param, Query, Wants};
 use tidemark_shared::telemetry::number;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument as _, Span};
 use utoipa::ToSchema;
 
@@ -27,6 +29,7 @@ use super::accept::{self, Format};
 use super::body;
 use super::metrics::RunningQuery;
 use super::problem::{Problem, sql_code};
+use super::readers::Readers;
 use super::spans;
 
 /// Header with what the answer covers, as JSON.
@@ -35,6 +38,10 @@ pub(super) const AS_OF: HeaderName = HeaderName::from_static("tidemark-as-of");
 const AS_OF_BYTES_MAX: usize = 16 * 1024;
 /// Most parameters of a statement.
 const PARAMS_MAX: usize = 1_000;
+/// Why an answer broke off: nobody takes any more of it.
+const READER_GONE: &str = "reader_gone";
+/// Why an answer broke off: it is read slowly, and another query had its place.
+const READER_SLOW: &str = "reader_slow";
 /// Pieces of the body made ahead of who reads it.
 const PIECES_AHEAD: usize = 2;
 
@@ -152,7 +159,9 @@ impl Shared {
             return Ok(permit);
         }
         let Ok(_place) = self.waiting.try_acquire() else { return Err(too_many()) };
-        match tokio::time::timeout(within, Arc::clone(&self.running).acquire_owned()).await {
+        // Answers that nobody reads on make room.
+        let _waits = self.readers.statement();
+        match timeout(within, Arc::clone(&self.running).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(too_many()),
         }
@@ -205,8 +214,10 @@ async fn answer(
     running.has_first_row();
     let as_of = serde_json::to_vec(&answer.as_of).expect("plain data");
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-    let work = Streaming { answer, writer, pieces, sender, patience: shared.limits.write_timeout };
-    // It ends with the answer, at its time limit, or when nobody reads any more: whichever is first.
+    let readers = Arc::clone(&shared.readers);
+    let work = Streaming { answer, writer, pieces, sender, patience: shared.limits.write_timeout, readers };
+    // It ends with the answer, at its time limit, when nobody reads any more, or for another query where it is read slowly:
+    // whichever is first.
     let running = Arc::clone(running);
     let mut task = JoinSet::new();
     let streaming = async move {
@@ -271,14 +282,15 @@ struct Streaming {
     pieces: Pieces,
     sender: mpsc::Sender<Piece>,
     patience: Duration,
+    readers: Arc<Readers>,
 }
 
 impl Streaming {
     /// Writes the answer from its second batch on, if there may be `more`; the code of what broke it off, if something did.
     async fn run(mut self, mut more: bool) -> Option<&'static str> {
         while more {
-            if !self.send().await {
-                return Some("reader_gone");
+            if let Err(code) = self.send().await {
+                return Some(code);
             }
             more = match self.answer.next().await {
                 Ok(Some(rows)) => {
@@ -301,19 +313,39 @@ impl Streaming {
             tracing::warn!(error = chain(&error), "an answer broke off");
             return Some("format");
         }
-        let ended = self.send().await && self.hand_on(None).await;
-        (!ended).then_some("reader_gone")
+        let ended = match self.send().await {
+            Ok(()) => self.hand_on(None).await,
+            gone => gone,
+        };
+        ended.err()
     }
 
-    /// Hands on what was written; false if nobody takes it in time.
-    async fn send(&mut self) -> bool {
-        let piece = self.pieces.take();
-        piece.is_empty() || self.hand_on(Some(piece)).await
+    /// Hands on what was written.
+    async fn send(&mut self) -> Result<(), &'static str> {
+        match self.pieces.take() {
+            piece if piece.is_empty() => Ok(()),
+            piece => self.hand_on(Some(piece)).await,
+        }
     }
 
-    /// Hands on a piece, or the end: that, too, has to wait where nobody takes the pieces before it.
-    async fn hand_on(&mut self, piece: Piece) -> bool {
-        matches!(tokio::time::timeout(self.patience, self.sender.send(piece)).await, Ok(Ok(())))
+    /// Hands on a piece, or the end: that, too, has to wait where nobody takes the pieces before it. Else the code of why
+    /// nobody waits for the reader any more.
+    async fn hand_on(&mut self, piece: Piece) -> Result<(), &'static str> {
+        let until = Instant::now() + self.patience;
+        let long = self.readers.long.min(self.patience);
+        let mut sending = pin!(self.sender.send(piece));
+        let sent = match timeout(long, &mut sending).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                let slow = self.readers.slow();
+                tokio::select! {
+                    biased;
+                    () = slow.is_cut_off() => return Err(READER_SLOW),
+                    sent = timeout_at(until, &mut sending) => sent.map_err(|_| READER_GONE)?,
+                }
+            }
+        };
+        sent.map_err(|_| READER_GONE)
     }
 }
 
@@ -347,7 +379,8 @@ mod tests {
         }
         // The last piece takes all the room that there is, so that only the end has to wait.
         let (sender, mut receiver) = mpsc::channel(1);
-        let work = Streaming { answer, writer, pieces, sender, patience: Duration::from_millis(20) };
+        let readers = Arc::new(Readers::new(1, Duration::from_secs(1)));
+        let work = Streaming { answer, writer, pieces, sender, patience: Duration::from_millis(20), readers };
         let ended = tokio::time::timeout(Duration::from_secs(10), work.run(false)).await;
         assert_eq!(ended.expect("it waits no longer than it is to"), Some("reader_gone"));
         assert!(matches!(receiver.recv().await, Some(Some(_))), "the piece was handed on");

@@ -11,6 +11,7 @@ use tidemark_shared::error::{AnyError, ErrorKind};
 use tidemark_shared::live::LivePin;
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::sql::{CutError, Layer};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::decide::{Split, split};
 use super::generation::Admitted;
@@ -25,6 +26,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// too, and would ask the store for nothing.
 const COVERAGE_AGAIN: Duration = Duration::from_millis(100);
 
+/// When a statement waits for positions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// From when on.
+    pub(super) begun: Instant,
+    /// Until when.
+    pub(super) until: Instant,
+    /// When a look for them that is under way is given up, and it is told how far it got: before the statement's time is over.
+    pub(super) end: Option<Instant>,
+}
+
 /// What a cut must be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
@@ -34,8 +46,8 @@ pub(super) struct Wanted<'a> {
     pub(super) at_least: Option<&'a Coverage>,
     /// True if an earlier answer is to be given again, whatever was answered since.
     pub(super) again: bool,
-    /// Longest wait for it.
-    pub(super) wait_max: Duration,
+    /// For how long it is waited for.
+    pub(super) times: Times,
 }
 
 /// The real-time part of a cut.
@@ -105,15 +117,39 @@ fn told(error: AnyError) -> CutError {
     CutError::Failed(Arc::new(error))
 }
 
+/// What is told where the wait ends; for how long it went on, [`waited`] adds.
+fn not_reached(wanted: &Coverage, reached: Coverage) -> CutError {
+    CutError::NotReached { wanted: wanted.clone(), reached, waited_ms: 0 }
+}
+
+fn waited(error: CutError, begun: Instant) -> CutError {
+    match error {
+        CutError::NotReached { wanted, reached, .. } => {
+            let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            CutError::NotReached { wanted, reached, waited_ms }
+        }
+        error => error,
+    }
+}
+
 impl Sources {
     /// The dataset as it is now, or as soon as it is as `wanted`. `None` if nothing was curated of it yet.
     pub(super) async fn cut(&self, dataset: &str, wanted: Wanted<'_>) -> Result<Option<Cut>, CutError> {
-        let Wanted { layer, at_least, again, wait_max } = wanted;
-        let (begun, nothing) = (tokio::time::Instant::now(), Coverage::new());
+        let Wanted { layer, at_least, again, times: Times { begun, until, end } } = wanted;
+        let nothing = Coverage::new();
+        let mut so_far = at_least.map(|wanted| not_reached(wanted, nothing.clone()));
         loop {
             let mut changes = self.speed.changes();
             changes.mark_unchanged();
-            let Some(cut) = self.attempt(dataset, again).await? else { return Ok(None) };
+            let attempt = self.attempt(dataset, again);
+            let attempted = match (end, so_far.take()) {
+                // Under load a look takes long, and the end of the statement's time would tell nothing of positions.
+                (Some(end), Some(so_far)) => {
+                    timeout_at(end, attempt).await.unwrap_or_else(|_| Err(waited(so_far, begun)))
+                }
+                _ => attempt.await,
+            };
+            let Some(cut) = attempted? else { return Ok(None) };
             let lacks = at_least.filter(|wanted| !cut.covered_by(layer).includes(wanted));
             if lacks.is_none() && !cut.comes_soon(layer) {
                 return Ok(Some(cut));
@@ -123,15 +159,16 @@ impl Sources {
                 let known = cut.partitions().cloned().collect();
                 return Err(CutError::UnknownPartition { partition: partition.clone(), known });
             }
-            let waited = begun.elapsed();
-            let Some(left) = wait_max.checked_sub(waited).filter(|left| !left.is_zero()) else {
-                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-                let reached = cut.covered_by(layer).clone();
-                return match cut.live {
-                    Some(Err(error)) if layer != Layer::Batch => Err(error),
-                    _ => Err(CutError::NotReached { wanted: wanted.clone(), reached, waited_ms }),
-                };
+            let reached = cut.covered_by(layer).clone();
+            let short = match cut.live {
+                Some(Err(error)) if layer != Layer::Batch => error,
+                _ => not_reached(wanted, reached),
             };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(waited(short, begun));
+            }
+            so_far = Some(short);
             // What nobody tells (a sender that is gone) is looked for all the same.
             let waiting = async {
                 if layer == Layer::Batch || changes.changed().await.is_err() {
@@ -139,7 +176,7 @@ impl Sources {
                 }
             };
             let look_again = if layer == Layer::Batch { COVERAGE_AGAIN } else { LOOK_AGAIN };
-            let _woken = tokio::time::timeout(left.min(look_again), waiting).await;
+            let _woken = timeout(left.min(look_again), waiting).await;
         }
     }
 

@@ -56,18 +56,24 @@ pub(super) enum Served {
     OnceNoted { new: Part, instead: Part },
 }
 
+/// True for a generation that may answer where `noted` is the highest that has a note: none before that one, whatever became
+/// of it.
+pub(super) fn may_answer(n: u64, noted: Option<u64>) -> bool {
+    Some(n) >= noted
+}
+
 /// Which of a dataset's newest generations answers; `None` without any. `candidates` are those whose tables are there, the
 /// newest first, `noted` is the highest that has a note, `own` the one that this process answered from last.
 ///
 /// The newest whose view is there and not behind that of any one before that may answer, too. Until then one before answers,
 /// whose view is kept up; it need not be the last but one, for recomputes may follow each other faster than views are built.
-/// None below the note ever does, whatever became of the one that is noted. Where there is no note, the oldest of
-/// `candidates` needs none: nobody sees one before it.
+/// None below the note ever does ([`may_answer`]). Where there is no note, the oldest of `candidates` needs none: nobody sees
+/// one before it.
 ///
 /// Where none has a view, there is nothing that the newest could be behind: it answers for what is curated, and takes a
 /// note as any other, or a view that comes back would lead to an older one. Where views can't be told, nobody moves on.
 pub(super) fn served(candidates: &[Candidate<'_>], noted: Option<u64>, own: Option<u64>) -> Option<Served> {
-    let may: Vec<_> = candidates.iter().filter(|candidate| Some(candidate.n) >= noted).collect();
+    let may: Vec<_> = candidates.iter().filter(|candidate| may_answer(candidate.n, noted)).collect();
     let (newest, oldest) = (may.first()?.n, may.last()?.n);
     let last = noted.max(own).filter(|n| may.iter().any(|candidate| candidate.n == *n));
     let stays = Part::Curated(last.unwrap_or(oldest));

@@ -33,11 +33,12 @@ use tidemark_shared::sql::{
 };
 use tidemark_shared::store::Store;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 pub use speed::SpeedStatus;
 pub use versions::{Generations, VersionCache, VersionError, Versions};
 
-use cut::{Cut, LivePart, Wanted};
+use cut::{Cut, LivePart, Times, Wanted};
 use sources::Sources;
 
 /// Longest wait for positions, unless the statement's own time limit is shorter.
@@ -81,10 +82,14 @@ impl ServedTables {
 
 impl DatasetTables for ServedTables {
     fn statement(&self, wants: &Wants, limits: Limits) -> Arc<dyn StatementDatasets> {
-        // Leaves a tenth of the time for the answer, so that who waits in vain is told how far it got.
+        // Leaves a tenth of the time for the answer, so that who waits in vain is told how far it got; a last look, which may
+        // take longer than usual, has half of that.
+        let begun = Instant::now();
         let wait_max = limits.timeout.map_or(self.wait_max, |timeout| self.wait_max.min(timeout / 10 * 9));
-        let sources = Arc::clone(&self.sources);
-        Arc::new(Statement { sources, wants: wants.clone(), wait_max, cuts: Mutex::default() })
+        let end = limits.timeout.and_then(|timeout| begun.checked_add(timeout / 20 * 19));
+        let (sources, wants) = (Arc::clone(&self.sources), wants.clone());
+        let times = Times { begun, until: begun + wait_max, end };
+        Arc::new(Statement { sources, wants, times, cuts: Mutex::default() })
     }
 }
 
@@ -95,7 +100,8 @@ type Slot = Arc<OnceCell<Option<Cut>>>;
 struct Statement {
     sources: Arc<Sources>,
     wants: Wants,
-    wait_max: Duration,
+    /// Of all its datasets together.
+    times: Times,
     cuts: Mutex<BTreeMap<String, Slot>>,
 }
 
@@ -115,7 +121,7 @@ impl StatementDatasets for Statement {
         };
         let at_least = self.at_least(dataset);
         let again = self.wants.positions.contains_key(dataset);
-        let wanted = Wanted { layer, at_least: at_least.as_ref(), again, wait_max: self.wait_max };
+        let wanted = Wanted { layer, at_least: at_least.as_ref(), again, times: self.times };
         let cut = || spans::traced(dataset, layer, self.cut(dataset, wanted));
         let taken = slot.get_or_try_init(cut);
         let Some(cut) = Box::pin(taken).await.map_err(failed)? else { return Ok(None) };
@@ -131,7 +137,7 @@ impl Statement {
             return Ok(taken);
         }
         let opens = self.sources.speed.opens(dataset);
-        match tokio::time::timeout(self.wait_max, opens).await {
+        match tokio::time::timeout_at(self.times.until, opens).await {
             Ok(true) => self.sources.cut(dataset, wanted).await,
             Ok(false) | Err(_) => Ok(None),
         }

@@ -10,7 +10,7 @@ use tidemark_shared::live::LivePin;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::CutError;
 
-use super::generation::{Admitted, Candidate, LastAnswer, Part, Seen, Served, admit, served};
+use super::generation::{Admitted, Candidate, LastAnswer, Part, Seen, Served, admit, may_answer, served};
 use super::sources::{Sources, Switch, failed, view_id};
 use super::versions::Generations;
 
@@ -28,9 +28,24 @@ pub(super) struct Chosen {
     pub(super) view: Result<bool, CutError>,
 }
 
-impl Chosen {
-    fn new((n, generation): &Pointer, view: Result<bool, CutError>) -> Self {
-        Self { n: *n, generation: generation.clone(), view }
+/// A generation that may answer, and with what.
+#[derive(Debug, Clone, Copy)]
+struct Way<'a> {
+    n: u64,
+    generation: &'a CurrentGeneration,
+    /// With its view, not for what is curated of it alone.
+    is_whole: bool,
+}
+
+impl<'a> Way<'a> {
+    /// The one of `pointers` that `part` names.
+    fn of(part: Part, pointers: &'a [Pointer]) -> Option<Self> {
+        let (n, generation) = pointers.iter().find(|(n, _)| *n == part.number())?;
+        Some(Self { n: *n, generation, is_whole: part.is_whole() })
+    }
+
+    fn chosen(self, view: Result<bool, CutError>) -> Chosen {
+        Chosen { n: self.n, generation: self.generation.clone(), view }
     }
 }
 
@@ -40,10 +55,10 @@ impl Sources {
         let Generations { pointers, noted } = self.versions.generations(dataset).await.map_err(failed)?;
         let pointers = Box::pin(self.readable(dataset, pointers, noted)).await?;
         let own = self.switch(dataset, |switch| switch.last.as_ref().map(LastAnswer::number));
-        let (mut pins, mut untold) = (Vec::<(u64, Option<Arc<dyn LivePin>>)>::new(), None);
-        for (n, generation) in &pointers {
+        let (mut pins, mut untold) = (Vec::<Option<Arc<dyn LivePin>>>::new(), None);
+        for (_, generation) in &pointers {
             match self.live.pin(&view_id(dataset, generation)).await {
-                Ok(pin) => pins.push((*n, pin)),
+                Ok(pin) => pins.push(pin),
                 Err(error) => {
                     untold = Some(failed(error));
                     break;
@@ -51,36 +66,38 @@ impl Sources {
             }
         }
         let seen = |at: usize| match pins.get(at) {
-            Some((_, Some(pin))) => Seen::There(pin.ranges()),
-            Some((_, None)) => Seen::NotThere,
+            Some(Some(pin)) => Seen::There(pin.ranges()),
+            Some(None) => Seen::NotThere,
             None => Seen::Untold,
         };
         let candidates = pointers.iter().enumerate().map(|(at, (n, _))| Candidate { n: *n, view: seen(at) });
         let served = served(&candidates.collect::<Vec<_>>(), noted, own);
         drop(pins);
-        let numbered = |part: Part| pointers.iter().find(|(n, _)| *n == part.number());
         match served {
             None => Ok(None),
             Some(Served::Now(part)) => {
                 let view = untold.map_or(Ok(part.is_whole()), Err);
-                Ok(numbered(part).map(|pointer| Chosen::new(pointer, view)))
+                Ok(Way::of(part, &pointers).map(|way| way.chosen(view)))
             }
             Some(Served::OnceNoted { new, instead }) => {
-                let (Some(to), Some(from)) = (numbered(new), numbered(instead)) else { return Ok(None) };
-                Box::pin(self.noted(dataset, (to, new), (from, instead))).await.map(Some)
+                let (Some(new), Some(instead)) = (Way::of(new, &pointers), Way::of(instead, &pointers)) else {
+                    return Ok(None);
+                };
+                Box::pin(self.noted(dataset, new, instead)).await.map(Some)
             }
         }
     }
 
     /// Of `pointers`, those that may answer: not below the note, and without the oldest ones whose tables a vacuum took
-    /// away, or is about to. The newest has its table.
+    /// away, or is about to. The newest has its table. What is found is not kept for the next statement: a table that is there
+    /// may be banned by then, or be gone with its ban.
     async fn readable(
         &self,
         dataset: &str,
         mut pointers: Vec<Pointer>,
         noted: Option<u64>,
     ) -> Result<Vec<Pointer>, CutError> {
-        pointers.retain(|(n, _)| Some(*n) >= noted);
+        pointers.retain(|(n, _)| may_answer(*n, noted));
         while let [_, .., (_, oldest)] = pointers.as_slice() {
             let objects = self.store.objects();
             if has_table(objects.as_ref(), dataset, &oldest.generation).await.map_err(failed)? {
@@ -93,24 +110,19 @@ impl Sources {
 
     /// The generation `new`, noted as one that answers. While the note can't be written, `instead` answers: with its view, or
     /// for what is curated of it, and then with the reason.
-    async fn noted(
-        &self,
-        dataset: &str,
-        (to, new): (&Pointer, Part),
-        (from, instead): (&Pointer, Part),
-    ) -> Result<Chosen, CutError> {
+    async fn noted(&self, dataset: &str, new: Way<'_>, instead: Way<'_>) -> Result<Chosen, CutError> {
         let now = self.ambient.now();
         let unnoted = self.switch(dataset, |switch| switch.unnoted);
-        if instead.is_whole() && unnoted.is_some_and(|at| (now - at).abs() < NOTE_AGAIN) {
-            return Ok(Chosen::new(from, Ok(true)));
+        if instead.is_whole && unnoted.is_some_and(|at| (now - at).abs() < NOTE_AGAIN) {
+            return Ok(instead.chosen(Ok(true)));
         }
-        match note_answered(&self.store, dataset, to.0, &to.1).await {
+        match note_answered(&self.store, dataset, new.n, new.generation).await {
             Ok(()) => {
-                tracing::info!(dataset, generation = to.1.generation, "another generation answers");
-                Ok(Chosen::new(to, Ok(new.is_whole())))
+                tracing::info!(dataset, generation = new.generation.generation, "another generation answers");
+                Ok(new.chosen(Ok(new.is_whole)))
             }
-            Err(NoteError::Store(error)) if instead.is_whole() => {
-                let (newer, error) = (&to.1.generation, chain(&error));
+            Err(NoteError::Store(error)) if instead.is_whole => {
+                let (newer, error) = (&new.generation.generation, chain(&error));
                 tracing::warn!(
                     dataset,
                     newer,
@@ -118,9 +130,9 @@ impl Sources {
                     "no note can be written that a newer generation answers, so the one before does"
                 );
                 self.switch(dataset, |switch| switch.unnoted = Some(now));
-                Ok(Chosen::new(from, Ok(true)))
+                Ok(instead.chosen(Ok(true)))
             }
-            Err(NoteError::Store(error)) => Ok(Chosen::new(from, Err(failed(error)))),
+            Err(NoteError::Store(error)) => Ok(instead.chosen(Err(failed(error)))),
             Err(error) => Err(failed(error)),
         }
     }

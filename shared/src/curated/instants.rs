@@ -1,17 +1,18 @@
-//! Instants compared with texts. `at < '9999-12-31'` means what it says: DataFusion would take both sides to nanoseconds, which
-//! end in 2262.
+//! Instants compared with texts, and with what a text is cast to. `at < '9999-12-31'` and `at < DATE '9999-12-31'` mean what
+//! they say: DataFusion would take both sides to nanoseconds, which end in 2262.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 
 use super::sides::{Meeting, meet};
 
-/// Makes a text that is compared with an instant an instant of the same unit, where that loses no digit. Add it to a
-/// session's function rewrites: it then comes before type coercion.
+/// Makes a text that is compared with an instant an instant of the same unit, where that loses no digit; likewise one that is
+/// written as an instant or a date. Add it to a session's function rewrites: it then comes before type coercion.
 #[derive(Debug, Default)]
 pub(super) struct TextAsInstant;
 
@@ -33,9 +34,26 @@ impl Meeting for TextAsInstant {
     fn bring(&self, side: Expr, to: &DataType, _: &DFSchema) -> Transformed<Expr> {
         let instant = match &side {
             Expr::Literal(text, _) if text.data_type().is_string() => exactly(text, to),
+            Expr::Cast(Cast { expr, field }) => match expr.as_ref() {
+                Expr::Literal(text, _) if text.data_type().is_string() => written(text, field.data_type(), to),
+                _ => None,
+            },
             _ => None,
         };
         instant.map_or_else(|| Transformed::no(side), |instant| Transformed::yes(Expr::Literal(instant, None)))
+    }
+}
+
+/// `text`, which is written as of the type `written`, as an instant of the type `to`; `None` as for [`exactly`], and for
+/// other types.
+fn written(text: &ScalarValue, written: &DataType, to: &DataType) -> Option<ScalarValue> {
+    match (written, to) {
+        // What an offset or its absence means is decided by the zone that is written.
+        (DataType::Timestamp(TimeUnit::Nanosecond, zone), DataType::Timestamp(unit, _)) => {
+            exactly(text, &DataType::Timestamp(*unit, zone.clone()))?.cast_to(to).ok()
+        }
+        (DataType::Date32, _) => text.cast_to(written).ok()?.cast_to(to).ok().filter(|instant| !instant.is_null()),
+        _ => None,
     }
 }
 
@@ -82,6 +100,13 @@ mod tests {
             ("at NOT BETWEEN '1000-01-01' AND '9999-12-31T23:59:59Z'", false),
             ("at IN ('3000-01-01', '2024-05-06T07:08:09.123456Z')", true),
             ("at = '2024-05-06T09:08:09.123456+02:00'", true),
+            ("at < TIMESTAMP '9999-12-31'", true),
+            ("at > CAST('0001-01-01' AS TIMESTAMP)", true),
+            ("at BETWEEN TIMESTAMP '2024-05-06' AND TIMESTAMP(6) '9999-12-31'", true),
+            ("at < DATE '2500-01-01'", true),
+            ("DATE '2024-05-07' <= at", false),
+            ("at IN (DATE '3000-01-01', TIMESTAMP '2024-05-06T07:08:09.123456Z')", true),
+            ("at = TIMESTAMP '2024-05-06T09:08:09.123456+02:00'", true),
         ] {
             assert_eq!(is_true(condition).await, Ok(wanted), "{condition}");
         }

@@ -70,6 +70,11 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
+    /// What is left of the time.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()))
+    }
+
     /// `future`'s output, unless the time is up first; it is dropped then.
     pub(super) async fn limit<F: Future>(&self, future: F) -> Result<F::Output, SqlError> {
         let Some(timeout) = self.timeout else { return Ok(future.await) };

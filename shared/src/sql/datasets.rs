@@ -87,7 +87,8 @@ pub struct OpenedDataset {
 
 /// Datasets as a server answers for them.
 pub trait DatasetTables: fmt::Debug + Send + Sync {
-    /// The datasets as one statement sees them: each at one moment, however often and in whichever layer it is named.
+    /// The datasets as one statement sees them: each at one moment, however often and in whichever layer it is named. Of its
+    /// time, `limits` has what is left now.
     fn statement(&self, wants: &Wants, limits: Limits) -> Arc<dyn StatementDatasets>;
 }
 

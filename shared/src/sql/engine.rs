@@ -25,6 +25,8 @@ use super::answer::{Answer, Deadline, RowsMade, Space, running_error};
 use super::catalog::{CatalogTables, SessionTable, SessionTables};
 use super::datasets::{DatasetTables, Layer, Wants};
 use super::error::SqlError;
+use super::extremes::extremes;
+use super::far::reaching_far;
 use super::files::FileTable;
 use super::guard::{Guards, guarded};
 use super::meter::{Meter, MeteredRegistry, Reading};
@@ -232,7 +234,7 @@ impl SqlEngine {
         };
         let is_query = !matches!(statement, Statement::CreateExternalTable(_));
         let context = self.session_of(&self.metered(&meter, Reading::Whole)?, watch);
-        let mut opened = self.open_named(&context, &statement, query, &meter).await?;
+        let mut opened = self.open_named(&context, &statement, query, deadline, &meter).await?;
         opened.register(&context);
         let planning = Planning { context, watch: Arc::clone(watch), meter: Arc::clone(&meter), space };
         let begun = if is_query {
@@ -270,9 +272,11 @@ impl SqlEngine {
         context: &SessionContext,
         statement: &Statement,
         query: &Query,
+        deadline: Deadline,
         meter: &Arc<Meter>,
     ) -> Result<Opened, SqlError> {
-        let datasets = self.datasets.as_ref().map(|datasets| datasets.statement(&query.wants, query.limits));
+        let left = Limits { timeout: deadline.left(), ..query.limits };
+        let datasets = self.datasets.as_ref().map(|datasets| datasets.statement(&query.wants, left));
         let mut opened = Opened::new(meter, datasets);
         if let Statement::CreateExternalTable(create) = statement {
             self.check_locations(&create.locations).await?;
@@ -342,9 +346,13 @@ impl SqlEngine {
             .with_physical_optimizer_rules(rules.physical)
             .with_optimizer_rules(rules.optimizer)
             .build();
-        let guards: Vec<_> = state.scalar_functions().values().filter_map(|known| guarded(known, watch)).collect();
-        for function in guards {
-            let _unguarded = state.register_udf(function).expect("a session takes every function");
+        let ours = |known| guarded(known, watch).or_else(|| reaching_far(known));
+        let functions: Vec<_> = state.scalar_functions().values().filter_map(ours).collect();
+        for function in functions {
+            let _theirs = state.register_udf(function).expect("a session takes every function");
+        }
+        for function in extremes() {
+            let _of_datafusion = state.register_udaf(function).expect("a session takes every function");
         }
         let own: [Arc<dyn FunctionRewrite + Send + Sync>; 2] = [Arc::new(SetComparisons), Arc::new(Guards::new(watch))];
         for rewrite in comparisons().into_iter().chain(own) {

@@ -317,14 +317,17 @@ fn is_damaged(error: &DataFusionError) -> bool {
     parquet || matches!(arrow_error(error), Some(ArrowError::ParquetError(_)))
 }
 
+/// How DataFusion says that a record has another width, where it lies in another piece of the file than the first one; it has
+/// no error of its own for that.
+const OTHER_WIDTH: &str = "unequal lengths between records";
+
 /// True if the failure lies in a data file: damaged, or text that is not what its column takes.
 pub(super) fn is_of_a_file(error: &DataFusionError) -> bool {
     let text = matches!(
         arrow_error(error),
         Some(ArrowError::CsvError(_) | ArrowError::JsonError(_) | ArrowError::ParseError(_))
     );
-    // So DataFusion tells a record of another width, where it lies in another piece of the file than the first one.
-    let width = matches!(error.find_root(), DataFusionError::Execution(told) if told.contains("unequal lengths between records"));
+    let width = matches!(error.find_root(), DataFusionError::Execution(told) if told.contains(OTHER_WIDTH));
     text || width || is_damaged(error)
 }
 

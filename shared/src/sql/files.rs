@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Kind;
+use crate::secrets::shown_url;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::FileFormat as DataFusionFormat;
@@ -117,7 +118,7 @@ pub(super) async fn open(
         && bucket(&table.location).is_none()
     {
         let message = format!("`{scheme}:` is neither `file:` nor `s3:`");
-        return Err(SqlError::BadFile { location: table.location.clone(), message, kind: Kind::Invalid });
+        return Err(SqlError::BadFile { location: shown_url(&table.location), message, kind: Kind::Invalid });
     }
     let refuse = |error| SqlError::of_files(&table.location, &error);
     let nothing = || {

@@ -7,21 +7,30 @@
 //! A statement is planned and answered on threads of its own ([`workers`]), apart from those of the doors. What can't be
 //! cancelled or accounted for is bounded beforehand: tables ([`weight`]), columns ([`unfold`]), planning ([`watch`]), and values that functions
 //! make ([`guard`]).
+//!
+//! What is valid and DataFusion by itself refuses is put in other words before: [`truths`], [`distinct`], [`far`]. What it would
+//! answer wrongly is mended ([`mod@mended`]).
 
 mod answer;
 mod as_of;
 mod catalog;
 mod datasets;
+mod distinct;
 mod engine;
 mod error;
+mod extremes;
+mod far;
 mod files;
 mod glue;
 mod guard;
 mod joins;
 mod layers;
+mod lists;
 mod literals;
+mod mended;
 mod messages;
 mod meter;
+mod names;
 mod notes;
 mod opening;
 mod params;
@@ -30,8 +39,10 @@ mod pushdown;
 mod spill;
 mod statement;
 mod subqueries;
+mod sums;
 #[cfg(test)]
 mod tests;
+mod truths;
 mod unfold;
 mod watch;
 mod weight;
@@ -45,5 +56,6 @@ pub use engine::{Limits, Query, SqlConfig, SqlEngine};
 pub use error::SqlError;
 pub use files::{FileFormat, FileTable};
 pub use glue::PortTables;
+pub use mended::mended;
 pub use params::Param;
 pub use statement::split;

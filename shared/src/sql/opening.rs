@@ -8,6 +8,7 @@ use crate::dataset::is_name;
 use crate::error::Kind;
 use crate::layout;
 use crate::ledger::entries_above;
+use crate::secrets::shown_url;
 use crate::store::{IfMissing, StoreUrl};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ResolvedTableReference, TableReference};
@@ -358,7 +359,7 @@ impl SqlEngine {
     async fn open_bucket(&self, location: &str) -> Result<(), SqlError> {
         let Some((address, bucket)) = files::bucket(location) else { return Ok(()) };
         let bad = |message: &str| {
-            let (location, message) = (location.to_owned(), message.to_owned());
+            let (location, message) = (shown_url(location), message.to_owned());
             SqlError::BadFile { location, message, kind: Kind::Invalid }
         };
         let url = Url::parse(&address).map_err(|_| bad("this is no address of an object in a bucket"))?;
@@ -366,7 +367,7 @@ impl SqlEngine {
             return Ok(());
         }
         let Some(stores) = &self.stores else { return Err(bad("this door opens no buckets")) };
-        let failed = |source| SqlError::Bucket { location: location.to_owned(), source };
+        let failed = |source| SqlError::Bucket { location: shown_url(location), source };
         let store_url = StoreUrl::parse(&format!("s3://{bucket}"), std::path::Path::new("/")).map_err(failed)?;
         let store = stores.open(&store_url, IfMissing::Fail).await.map_err(failed)?;
         let _none = self.runtime.register_object_store(&url, store.objects());

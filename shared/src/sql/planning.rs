@@ -15,15 +15,19 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 
 use super::answer::{Space, running_error};
+use super::distinct::SameTypes;
 use super::error::SqlError;
 use super::joins::yielding;
 use super::literals::check_literals;
+use super::mended::analyzer_rules;
 use super::meter::Meter;
+use super::names::walled;
 use super::notes::texts_that_match_nothing;
 use super::params::{self, Param};
 use super::pushdown::AggregateLive;
 use super::statement::check_reads_only;
 use super::subqueries::{DecideOnce, NotIn, physical_rules};
+use super::truths::Truths;
 use super::unfold::check_columns;
 use super::watch::{Watch, Watched};
 use crate::curated::CountsFromLog;
@@ -86,7 +90,9 @@ impl Rules {
     pub(super) fn new(watch: &Arc<Watch>) -> Self {
         let mut analyzer = Analyzer::new().rules;
         analyzer.push(Arc::new(NotIn));
-        let mut optimizer = Optimizer::new().rules;
+        analyzer.extend(analyzer_rules());
+        analyzer.push(Arc::new(Truths));
+        let mut optimizer: Vec<_> = Optimizer::new().rules.into_iter().map(SameTypes::around).collect();
         optimizer.push(Arc::new(DecideOnce));
         optimizer.push(Arc::new(CountsFromLog));
         let mut rules = Self { analyzer: Vec::new(), optimizer: Vec::new(), physical: Vec::new() };
@@ -98,7 +104,7 @@ impl Rules {
         }
         let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(AggregateLive);
         for rule in std::iter::once(first).chain(physical_rules()) {
-            rules.physical.push(Arc::new(Watched::new(watch, rule)));
+            rules.physical.push(Arc::new(Watched::new(watch, walled(rule))));
         }
         rules
     }

@@ -6,12 +6,13 @@ use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
 
 use super::error::SqlError;
+use super::far::reach_far;
 use super::weight::check_tables;
 use crate::misread::misread;
 
@@ -119,17 +120,24 @@ fn step(token: &Token) -> Step {
     }
 }
 
-/// True if the statement asks for a sample of a table, which DataFusion passes over without a word.
-fn samples(statement: &Statement) -> bool {
-    struct Sample;
+/// What the statement asks for that DataFusion passes over without a word, and what it would do instead.
+fn passed_over(statement: &Statement) -> Option<&'static str> {
+    struct PassedOver;
 
-    impl Visitor for Sample {
-        type Break = ();
+    impl Visitor for PassedOver {
+        type Break = &'static str;
 
-        fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<&'static str> {
+            match query_counts_rows(query) {
+                true => ControlFlow::Break("EXCEPT ALL and INTERSECT ALL: the engine would not count equal rows"),
+                false => ControlFlow::Continue(()),
+            }
+        }
+
+        fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<&'static str> {
             match table {
                 TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
-                    ControlFlow::Break(())
+                    ControlFlow::Break("TABLESAMPLE: the engine would answer from all rows")
                 }
                 _ => ControlFlow::Continue(()),
             }
@@ -137,9 +145,24 @@ fn samples(statement: &Statement) -> bool {
     }
 
     match statement {
-        Statement::Statement(inner) => inner.visit(&mut Sample).is_break(),
-        _ => false,
+        Statement::Statement(inner) => inner.visit(&mut PassedOver).break_value(),
+        Statement::Explain(explain) => passed_over(&explain.statement),
+        _ => None,
     }
+}
+
+/// True if it matters to a query, those in brackets aside, how often a row is in what it puts together.
+fn query_counts_rows(query: &Query) -> bool {
+    let mut sides = vec![query.body.as_ref()];
+    while let Some(side) = sides.pop() {
+        let SetExpr::SetOperation { left, op, set_quantifier, right } = side else { continue };
+        let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+        if all && !matches!(op, SetOperator::Union) {
+            return true;
+        }
+        sides.extend([left.as_ref(), right.as_ref()]);
+    }
+    false
 }
 
 /// The one statement that `text` is.
@@ -147,7 +170,7 @@ pub(super) fn parse(text: &str) -> Result<Statement, SqlError> {
     check_depth(text)?;
     let mut statements = DFParser::parse_sql(text).map_err(SqlError::from_planning)?;
     match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) => {
+        (Some(mut statement), 0) => {
             if let Some(statement) = change(&statement) {
                 return Err(SqlError::ReadOnly { statement });
             }
@@ -156,11 +179,11 @@ pub(super) fn parse(text: &str) -> Result<Statement, SqlError> {
             {
                 return Err(SqlError::Plan { message });
             }
-            if samples(&statement) {
-                let what = "TABLESAMPLE: the engine would answer from all rows";
+            if let Some(what) = passed_over(&statement) {
                 return Err(SqlError::from_planning(DataFusionError::NotImplemented(what.to_owned())));
             }
             check_tables(&statement)?;
+            reach_far(&mut statement);
             Ok(statement)
         }
         (first, others) => Err(SqlError::Statements { count: others + usize::from(first.is_some()) }),

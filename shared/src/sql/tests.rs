@@ -23,6 +23,7 @@ use super::*;
 
 const ROWS_PER_MONTH: i64 = 1000;
 
+mod answers;
 mod bounds;
 mod files;
 mod fresh;
@@ -30,6 +31,7 @@ mod layers;
 mod notes;
 mod stopping;
 mod subqueries;
+mod valid;
 
 struct Fixture {
     folder: TempDir,

@@ -81,7 +81,7 @@ pub enum StoreError {
     /// Not the address of a store.
     #[error("`{text}` is not the address of a store: {reason}")]
     BadUrl {
-        /// The refused text.
+        /// The refused text, without what may be secret in it.
         text: String,
         /// Why it is refused.
         reason: &'static str,

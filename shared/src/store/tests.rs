@@ -52,10 +52,25 @@ fn a_wrong_address_is_refused_with_the_reason() {
         "s3://ab",
         "s3://lake/a//b",
         "s3://lake/../x",
+        "s3://lake/x?key=value",
     ] {
         let error = StoreUrl::parse(text, Path::new("/")).unwrap_err();
         assert!(matches!(error, StoreError::BadUrl { .. }), "{text}: {error:?}");
         assert_eq!(error.kind(), Kind::Invalid);
+    }
+}
+
+#[test]
+fn a_refused_address_shows_no_secret() {
+    for text in [
+        "s3://key:PW-s3cret@bucket/x",
+        "s3://bucket/x?secret=PW-s3cret",
+        "http://u:PW-s3cret@h/x",
+        "file://u:PW-s3cret@h/x",
+        "gs:k:PW-s3cret@bucket",
+    ] {
+        let error = StoreUrl::parse(text, Path::new("/")).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("PW-s3cret"), "{error:?}");
     }
 }
 

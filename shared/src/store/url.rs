@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use object_store::path::Path as Key;
 
 use super::StoreError;
+use crate::secrets::shown_url;
 
 /// Where a store is, or an object in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,7 +29,7 @@ impl StoreUrl {
     /// # Errors
     /// [`StoreError::BadUrl`] for an unknown scheme, an empty path, or a bucket or prefix that S3 would refuse.
     pub fn parse(text: &str, base: &Path) -> Result<Self, StoreError> {
-        let bad = |reason: &'static str| StoreError::BadUrl { text: text.to_owned(), reason };
+        let bad = |reason: &'static str| StoreError::BadUrl { text: shown_url(text), reason };
         if let Some(rest) = text.strip_prefix("s3://") {
             return parse_s3(rest).map_err(bad);
         }
@@ -110,6 +111,10 @@ fn file_path(rest: &str) -> Option<&str> {
 }
 
 fn parse_s3(rest: &str) -> Result<StoreUrl, &'static str> {
+    // What comes after `?` may be meant to be secret, and would be part of every key that is shown.
+    if rest.contains('?') {
+        return Err("it takes no `?`");
+    }
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
     if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(allowed) {

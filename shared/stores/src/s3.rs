@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use tidemark_shared::secrets::shown_url;
 use tidemark_shared::store::{Cause, IfMissing, Leftover, Operation, Rooted, Store, StoreError, StoreUrl, Upkeep};
 
 use crate::credentials::SdkCredentials;
@@ -111,18 +112,24 @@ fn is_set(variable: &str) -> bool {
 /// True if the endpoint speaks plain HTTP. Keys are never in the clear, but data would be: only this machine's own
 /// addresses may, or any if `allowed`.
 fn plain_http(endpoint: &str, allowed: bool) -> Result<bool, String> {
-    let parsed = url::Url::parse(endpoint).map_err(|error| format!("the endpoint `{endpoint}` is no URL: {error}"))?;
+    let shown = shown_url(endpoint);
+    let parsed = url::Url::parse(endpoint).map_err(|error| format!("the endpoint `{shown}` is no URL: {error}"))?;
+    // Keys sign requests; what is in an address would only stand in errors of the clients.
+    let has_secrets = !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some();
+    if has_secrets {
+        return Err(format!("the endpoint `{shown}` holds a user, a password or a query, which are not sent"));
+    }
     let loopback = match parsed.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err(format!("the endpoint `{endpoint}` names no host")),
+        None => return Err(format!("the endpoint `{shown}` names no host")),
     };
     match parsed.scheme() {
         "https" => Ok(false),
         "http" if loopback || allowed => Ok(true),
-        "http" => Err(format!("the endpoint `{endpoint}` is not encrypted; AWS_ALLOW_HTTP=true permits it")),
-        _ => Err(format!("the endpoint `{endpoint}` is neither http nor https")),
+        "http" => Err(format!("the endpoint `{shown}` is not encrypted; AWS_ALLOW_HTTP=true permits it")),
+        _ => Err(format!("the endpoint `{shown}` is neither http nor https")),
     }
 }
 
@@ -251,5 +258,16 @@ mod tests {
         assert_eq!(plain_http("http://minio:9000", true), Ok(true));
         assert!(plain_http("ftp://minio", true).is_err());
         assert!(plain_http("minio:9000", true).is_err());
+        for endpoint in [
+            "http://u:PW-s3cret@localhost:9000",
+            "https://PW-s3cret@s3.example.com",
+            "https://s3.example.com/?key=PW-s3cret",
+            "http://u:PW/PW-s3cret@localhost",
+            "ftp://u:PW-s3cret@minio",
+            "u:PW-s3cret@minio:9000",
+        ] {
+            let refused = plain_http(endpoint, true).expect_err(endpoint);
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
     }
 }

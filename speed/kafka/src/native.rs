@@ -226,13 +226,10 @@ unsafe fn taken(message: *mut sys::rd_kafka_message_t) -> Taken {
             Ok(headers) => headers,
             Err(code) => return Taken::Failed(code),
         };
+        let (key, value) = key_and_value(slice(found.key, found.key_len), slice(found.payload, found.len));
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        let mut record = Record {
-            key: copied(found.key, found.key_len),
-            value: copied(found.payload, found.len),
-            headers,
-            timestamp_ms: sys::rd_kafka_message_timestamp(message, &raw mut kind),
-        };
+        let mut record =
+            Record { key, value, headers, timestamp_ms: sys::rd_kafka_message_timestamp(message, &raw mut kind) };
         restore_time(&mut record);
         Taken::Record(OffsetRecord { offset, record })
     }
@@ -256,16 +253,30 @@ unsafe fn headers(message: *const sys::rd_kafka_message_t) -> Result<Vec<Header>
             if got != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return Ok(headers);
             }
-            headers.push(Header { name: text(name), value: copied(value.cast_mut(), size) });
+            headers.push(Header { name: text(name), value: slice(value, size).map(Bytes::copy_from_slice) });
         }
     }
 }
 
+/// Copies of a record's key and value. Where there are both, they share their memory: it is had once, and cloning either of them
+/// needs none, which archiver and indexer do with every record.
+fn key_and_value(key: Option<&[u8]>, value: Option<&[u8]>) -> (Option<Bytes>, Option<Bytes>) {
+    let (Some(key), Some(value)) = (key, value) else {
+        return (key.map(Bytes::copy_from_slice), value.map(Bytes::copy_from_slice));
+    };
+    let mut both = Vec::with_capacity(key.len() + value.len());
+    both.extend_from_slice(key);
+    both.extend_from_slice(value);
+    let mut first = Bytes::from(both);
+    let second = first.split_off(key.len());
+    (Some(first), Some(second))
+}
+
 /// # Safety
-/// `bytes` is null or has `length` bytes.
-unsafe fn copied(bytes: *mut c_void, length: usize) -> Option<Bytes> {
+/// `bytes` is null, or has `length` bytes that stay for as long as the slice is used.
+unsafe fn slice<'a>(bytes: *const c_void, length: usize) -> Option<&'a [u8]> {
     // SAFETY: the caller's
-    (!bytes.is_null()).then(|| Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(bytes.cast(), length) }))
+    (!bytes.is_null()).then(|| unsafe { std::slice::from_raw_parts(bytes.cast(), length) })
 }
 
 /// # Safety
@@ -298,5 +309,21 @@ impl<T> Drop for Guard<T> {
     fn drop(&mut self) {
         // SAFETY: made by `of` of an object that nobody else destroys
         unsafe { (self.1)(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_and_a_value_are_what_they_were_whether_they_are_there_or_empty() {
+        let some: [Option<&[u8]>; 3] = [None, Some(b""), Some(b"\x00 bytes")];
+        for key in some {
+            for value in some {
+                let (copied_key, copied_value) = key_and_value(key, value);
+                assert_eq!((copied_key.as_deref(), copied_value.as_deref()), (key, value));
+            }
+        }
     }
 }

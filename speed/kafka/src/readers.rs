@@ -367,17 +367,16 @@ impl Reader {
 
     /// Gives what it has, within `limits`.
     pub(crate) fn cut(&mut self, limits: ReadLimits) -> Fetched {
-        let mut bytes = 0;
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         for read in self.records.iter().take(limits.records_max.max(1)) {
-            bytes += read.record.bytes();
-            if count > 0 && bytes > limits.bytes_max {
+            let with_this = bytes + read.record.bytes();
+            if count > 0 && with_this > limits.bytes_max {
                 break;
             }
-            count += 1;
+            (count, bytes) = (count + 1, with_this);
         }
         let records: Vec<OffsetRecord> = self.records.drain(..count).collect();
-        self.bytes -= records.iter().map(|read| read.record.bytes()).sum::<usize>();
+        self.bytes -= bytes;
         self.next = self.records.front().map_or(self.passed, |read| read.offset);
         Fetched { records, next: self.next, bounds: self.bounds }
     }

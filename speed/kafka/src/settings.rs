@@ -153,21 +153,25 @@ impl fmt::Debug for KafkaSettings {
 /// The brokers of `kafka://host:port,host2:port`; a port that is not given is 9092.
 ///
 /// # Errors
-/// What is wrong with the URL.
+/// What is wrong with the URL; nothing of it is repeated, for that may be a password.
 pub fn brokers_of(url: &str) -> Result<String, String> {
     let Some(rest) = url.strip_prefix("kafka://") else { return Err("it does not begin with `kafka://`".to_owned()) };
+    if rest.contains('@') {
+        let settings = "`log.kafka.username` and `log.kafka.password`";
+        return Err(format!("it holds a user or a password, for which there are {settings}"));
+    }
     let mut brokers = Vec::new();
-    for broker in rest.trim_end_matches('/').split(',') {
+    for (number, broker) in (1..).zip(rest.trim_end_matches('/').split(',')) {
         let (host, port) = match broker.rsplit_once(':') {
             // an IPv6 address without a port ends in a bracket
             Some((host, port)) if !broker.ends_with(']') => (host, port),
             _ => (broker, "9092"),
         };
-        if host.is_empty() || host.contains(['/', '@', ' ']) {
-            return Err(format!("`{broker}` is not `host:port`"));
+        if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
+            return Err(format!("its broker {number} is not `host:port`"));
         }
         if port.parse::<u16>().is_err() {
-            return Err(format!("`{port}` is not a port"));
+            return Err(format!("what follows the host of its broker {number} is not a port"));
         }
         brokers.push(format!("{host}:{port}"));
     }
@@ -346,6 +350,11 @@ mod tests {
         }
         for url in ["kafka://", "kafka://a:x", "kafka://a:1,", "kafka://user@a:1", "embedded:x", "kafka://a/b:1"] {
             assert!(brokers_of(url).is_err(), "{url}");
+        }
+        for url in ["kafka://u:s3cret@a:1", "kafka://u:s3cret,@a:1", "kafka://a?x=s3cret", "kafka://a:s3cret", "s3cret"]
+        {
+            let refused = brokers_of(url).expect_err(url);
+            assert!(!refused.contains("s3cret"), "{refused}");
         }
     }
 

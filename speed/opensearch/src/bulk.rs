@@ -1,10 +1,10 @@
-//! Documents into an index: portions by their bytes, an outcome for each document, another attempt for those that the cluster
-//! had no room for.
+//! Documents into an index: portions by their bytes, some of them under way at once, an outcome for each document, another
+//! attempt for those that the cluster had no room for.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use tracing::{Instrument as _, info_span};
 use crate::calls::Call;
 use crate::client::Content;
 use crate::cluster::Cluster;
-use crate::document::{Document, document_id};
+use crate::document::{Document, document_id, push_number};
 use crate::failure::{Failure, is_missing_index};
 use crate::state::IndexRef;
 
@@ -28,6 +28,9 @@ const REFUSED: Backoff = Backoff {
     time_max: Duration::from_secs(15),
     attempts_min: 3,
 };
+
+/// Portions of a batch that are under way at once: while the cluster makes one durable, it works on another.
+const PORTIONS_AT_ONCE: usize = 2;
 
 /// Why documents were not taken.
 #[derive(Debug)]
@@ -83,6 +86,32 @@ impl Reason {
     }
 }
 
+/// What came of documents that were sent once.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Bytes that went out.
+    bytes: u64,
+    /// Documents that are to be sent again.
+    again: Vec<Document>,
+    /// What one of them was refused for.
+    reason: String,
+    /// More of them were sent by one request than the cluster takes at once.
+    is_too_large: bool,
+}
+
+impl Sent {
+    /// Together with what came of others.
+    fn and(mut self, other: Self) -> Self {
+        self.bytes += other.bytes;
+        self.again.extend(other.again);
+        if !other.reason.is_empty() {
+            self.reason = other.reason;
+        }
+        self.is_too_large |= other.is_too_large;
+        self
+    }
+}
+
 /// What to do about a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -117,43 +146,53 @@ impl Cluster {
         partition: &LogPartition,
         mut documents: Vec<Document>,
     ) -> Result<u64, BulkError> {
-        let (mut sent, mut bytes_max) = (0, self.settings.bulk_bytes_max.max(1));
+        let (mut bytes, mut bytes_max) = (0, self.settings.bulk_bytes_max.max(1));
         let mut attempts = Attempts::new(REFUSED);
         loop {
-            let (mut rest, mut reason) = (Vec::new(), String::new());
-            for portion in portions(&documents, bytes_max) {
-                let body = body(partition, portion);
-                sent += body.len() as u64;
-                match self.write_portion(index, portion, body).await? {
-                    Some((again, why)) => {
-                        rest.extend(again);
-                        reason = why;
-                    }
-                    None => {
-                        // More than the cluster takes at once.
-                        bytes_max = (bytes_max / 2).max(1);
-                        rest.extend_from_slice(portion);
-                    }
-                }
+            let sent = self.write_once(index, partition, &documents, bytes_max).await?;
+            bytes += sent.bytes;
+            if sent.again.is_empty() {
+                return Ok(bytes);
             }
-            if rest.is_empty() {
-                return Ok(sent);
+            if sent.is_too_large {
+                bytes_max = (bytes_max / 2).max(1);
             }
-            let count = rest.len();
-            documents = rest;
+            let count = sent.again.len();
+            documents = sent.again;
             if !attempts.again(self.ambient.random()).await {
-                return Err(Failure::NotTaken { count, index: index.name.clone(), reason }.into());
+                return Err(Failure::NotTaken { count, index: index.name.clone(), reason: sent.reason }.into());
             }
         }
     }
 
-    /// Documents that are to be sent again, and what one of them was refused for. `None`: the portion is too large.
-    async fn write_portion(
+    /// Sends each document once, a few portions at a time. In which order they arrive means nothing: a document is known by its
+    /// id, and nothing is searched before all are there.
+    async fn write_once(
         &self,
         index: &IndexRef,
-        portion: &[Document],
-        body: Bytes,
-    ) -> Result<Option<(Vec<Document>, String)>, BulkError> {
+        partition: &LogPartition,
+        documents: &[Document],
+        bytes_max: usize,
+    ) -> Result<Sent, BulkError> {
+        let mut waiting = portions(documents, bytes_max).into_iter();
+        let (mut under_way, mut sent) = (FuturesUnordered::new(), Sent::default());
+        loop {
+            // A body is made when its turn comes: only so many are in memory.
+            while under_way.len() < PORTIONS_AT_ONCE
+                && let Some(portion) = waiting.next()
+            {
+                under_way.push(self.write_portion(index, portion, body(partition, portion)));
+            }
+            match under_way.next().await {
+                Some(outcome) => sent = sent.and(outcome?),
+                None => return Ok(sent),
+            }
+        }
+    }
+
+    /// Sends a portion by one request.
+    async fn write_portion(&self, index: &IndexRef, portion: &[Document], body: Bytes) -> Result<Sent, BulkError> {
+        let mut sent = Sent { bytes: body.len() as u64, ..Sent::default() };
         let wanted = "errors,items.create.status,items.create.error";
         let path = format!("{}/_bulk?require_alias=true&filter_path={wanted}", index.alias);
         let span = info_span!(
@@ -173,8 +212,12 @@ impl Cluster {
             Err(Failure::Refused { status: 413, reason, .. }) if portion.len() == 1 => {
                 return Err(BulkError::Refused { offset: portion[0].offset, reason });
             }
-            Err(Failure::Refused { status: 413, .. }) => return Ok(None),
-            Err(failure) if failure.is_passing() => return Ok(Some((portion.to_vec(), failure.to_string()))),
+            Err(failure @ Failure::Refused { status: 413, .. }) => {
+                return Ok(Sent { again: portion.to_vec(), reason: failure.to_string(), is_too_large: true, ..sent });
+            }
+            Err(failure) if failure.is_passing() => {
+                return Ok(Sent { again: portion.to_vec(), reason: failure.to_string(), ..sent });
+            }
             Err(failure) => return Err(failure.into()),
         }
         let answered: Answered = answer.parsed()?;
@@ -182,9 +225,8 @@ impl Cluster {
             let told = format!("{} outcomes of {} documents", answered.items.len(), portion.len());
             return Err(answer.incomplete(told).into());
         }
-        let (mut again, mut reason) = (Vec::new(), String::new());
         if !answered.errors {
-            return Ok(Some((again, reason)));
+            return Ok(sent);
         }
         for (document, item) in portion.iter().zip(&answered.items) {
             let outcome = &item.create;
@@ -192,19 +234,19 @@ impl Cluster {
                 Verdict::Taken => {}
                 Verdict::Lost => return Err(lost().into()),
                 Verdict::Again => {
-                    again.push(document.clone());
-                    reason = outcome.error.text();
+                    sent.again.push(document.clone());
+                    sent.reason = outcome.error.text();
                 }
                 Verdict::Bare => {
                     let (offset, why) = (document.offset, outcome.error.text());
                     tracing::warn!(index = index.name, offset, reason = why, "a row is kept without searched fields");
                     let refused = || BulkError::Refused { offset, reason: why.clone() };
-                    again.push(document.bare().ok_or_else(refused)?);
-                    reason = why;
+                    sent.again.push(document.bare().ok_or_else(refused)?);
+                    sent.reason = why;
                 }
             }
         }
-        Ok(Some((again, reason)))
+        Ok(sent)
     }
 }
 
@@ -231,7 +273,9 @@ fn body(partition: &LogPartition, portion: &[Document]) -> Bytes {
     let room = before.len() + 32;
     let mut body = Vec::with_capacity(portion.iter().map(|document| document.text.len() + room).sum());
     for document in portion {
-        writeln!(body, "{before}{}\"}}}}", document.offset).expect("memory takes all bytes");
+        body.extend_from_slice(before.as_bytes());
+        push_number(document.offset, &mut body);
+        body.extend_from_slice(b"\"}}\n");
         body.extend_from_slice(&document.text);
         body.push(b'\n');
     }
@@ -252,6 +296,38 @@ mod tests {
         assert_eq!(lines[1], json!({"offset": 0, "kind": "filtered"}));
         assert_eq!((&lines[2], &lines[3]["offset"]), (&json!({"create": {"_id": ids[1]}}), &json!(17)));
         assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn portions_hold_all_documents_in_order_and_are_bounded() {
+        let documents: Vec<Document> = (10..17).map(Document::filtered).collect();
+        let each = documents[0].text.len();
+        for (bytes_max, wanted) in
+            [(each * 3, vec![3, 3, 1]), (each * 7, vec![7]), (1, vec![1; 7]), (each * 2 + 1, vec![2, 2, 2, 1])]
+        {
+            let portions = portions(&documents, bytes_max);
+            assert_eq!(portions.iter().map(|portion| portion.len()).collect::<Vec<_>>(), wanted, "{bytes_max} bytes");
+            let offsets: Vec<u64> =
+                portions.iter().flat_map(|portion| portion.iter()).map(|document| document.offset).collect();
+            assert_eq!(offsets, (10..17).collect::<Vec<_>>());
+        }
+        assert!(portions(&[], 10).is_empty());
+    }
+
+    #[test]
+    fn what_is_to_be_sent_again_is_gathered_of_all_portions() {
+        let refused = |offset| Sent {
+            bytes: 10,
+            again: vec![Document::filtered(offset)],
+            reason: format!("{offset} is one too many"),
+            is_too_large: offset == 4,
+        };
+        let taken = || Sent { bytes: 10, ..Sent::default() };
+        let sent = taken().and(refused(7)).and(refused(4)).and(taken());
+        let offsets: Vec<u64> = sent.again.iter().map(|document| document.offset).collect();
+        assert_eq!((sent.bytes, offsets), (40, vec![7, 4]));
+        assert_eq!((sent.reason.as_str(), sent.is_too_large), ("4 is one too many", true));
+        assert!(!taken().and(refused(7)).is_too_large);
     }
 
     fn read(line: &[u8]) -> Value {

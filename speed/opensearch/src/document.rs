@@ -7,6 +7,7 @@ use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tidemark_shared::live::LiveBatch;
 use tidemark_shared::position::{LogPartition, OFFSET_COLUMN};
@@ -91,7 +92,9 @@ fn row_documents(
             continue;
         }
         let mut text = Vec::with_capacity(bytes_guess);
-        write!(text, "{{\"offset\":{offset},\"kind\":\"row\",\"exact\":\"").expect("memory takes all bytes");
+        text.extend_from_slice(b"{\"offset\":");
+        push_number(offset, &mut text);
+        text.extend_from_slice(b",\"kind\":\"row\",\"exact\":\"");
         push_base64(encoded.row(row).as_ref(), &mut text);
         text.push(b'"');
         let searched_at = Some(text.len());
@@ -107,6 +110,11 @@ fn row_documents(
 /// A name as the key of a JSON object, with its colon.
 fn json_key(name: &str) -> String {
     format!("{}:", Value::from(name))
+}
+
+/// Appends a whole number in digits, without the detour by `write!`: each record has several.
+pub(crate) fn push_number(number: impl Serialize, to: &mut Vec<u8>) {
+    serde_json::to_writer(to, &number).expect("a number is JSON, and memory takes all bytes");
 }
 
 /// Appends bytes in base64, without a text of their own in between.
@@ -180,7 +188,9 @@ fn write_whole<'a>(
             unindexed.push(&column.name);
             continue;
         }
-        write!(text, "{before}{key}{}", values.value(row)).expect("memory takes all bytes");
+        text.extend_from_slice(before.as_bytes());
+        text.extend_from_slice(key.as_bytes());
+        push_number(values.value(row), text);
         before = ",";
     }
     if before == "," {

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema, SchemaRef, Time
 use arrow::error::ArrowError;
 use serde_json::{Map, Value, json};
 
+use crate::document::push_number;
 use crate::exact::POSITION_COLUMNS;
 use crate::whole;
 
@@ -75,27 +76,29 @@ impl Searched {
         if values.is_null(row) {
             return false;
         }
-        let written = match self {
-            Self::Long => write!(to, "{}", values.as_primitive::<Int64Type>().value(row)),
+        match self {
+            Self::Long => push_number(values.as_primitive::<Int64Type>().value(row), to),
             Self::Date => match values.as_primitive::<Int64Type>().value(row) {
                 millis if millis.unsigned_abs() > MILLIS_MAX.unsigned_abs() => return false,
-                millis => write!(to, "{millis}"),
+                millis => push_number(millis, to),
             },
             Self::Double => match values.as_primitive::<Float64Type>().value(row) {
                 // the shortest text that is read as the same number
-                value if value.is_finite() => write!(to, "{value:?}"),
+                value if value.is_finite() => write!(to, "{value:?}").expect("memory takes all bytes"),
                 _ => return false,
             },
-            Self::Boolean => write!(to, "{}", values.as_boolean().value(row)),
+            Self::Boolean => {
+                let text = if values.as_boolean().value(row) { "true" } else { "false" };
+                to.extend_from_slice(text.as_bytes());
+            }
             Self::Keyword => {
                 let text = values.as_string::<i32>().value(row);
                 if text.len() > TEXT_MAX {
                     return false;
                 }
-                serde_json::to_writer(to, text).map_err(std::io::Error::from)
+                serde_json::to_writer(to, text).expect("a text is JSON, and memory takes all bytes");
             }
-        };
-        written.expect("memory takes all bytes");
+        }
         true
     }
 }

@@ -4,6 +4,7 @@
 
 mod archiver;
 mod embedded;
+mod gathering;
 mod indexer;
 mod live;
 mod parts;

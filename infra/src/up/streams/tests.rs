@@ -9,7 +9,7 @@ use tidemark_shared::ambient::System;
 use tidemark_shared::dataset::{Sources, registry};
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
 use tidemark_shared::log::Log;
-use tidemark_shared::position::Coverage;
+use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::store::{IfMissing, Store};
 use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::keep::Kept;
@@ -18,6 +18,7 @@ use tidemark_testing::faulty::{Call, Fault, Faulty, Rule};
 
 use super::*;
 use crate::config::{Flags, resolve};
+use crate::up::UpError;
 use crate::up::metrics::Metrics;
 use crate::up::ready::{Standing, standings};
 use crate::up::task_name::{TaskKind, TaskName};
@@ -117,6 +118,41 @@ async fn a_dataset_whose_stream_can_not_be_opened_is_known_with_the_reason() {
     assert!(!format!("{:?}", standing("b")).contains("stream: "), "what it failed for is past");
 }
 
+fn record() -> Vec<bytes::Bytes> {
+    vec![bytes::Bytes::from_static(b"{\"id\": \"x\"}")]
+}
+
+/// The stream of dataset `a`, taken up, and the position of a record of it that is read and not archived.
+async fn with_a_record(streams: &Streams, found: &Found) -> (Arc<Stream>, LogPartition, u64) {
+    streams.discover(found).await.expect("it is taken up");
+    let stream = streams.get("a").expect("it is open");
+    let taken = stream.append(record(), None, None).await.expect("it takes records");
+    let (partition, offset) = taken.positions[0].clone();
+    stream.archiver.step(partition.partition).await.expect("it reads");
+    (stream, partition, offset)
+}
+
+/// No look at a dataset takes longer than its bound: the stream is still there, and the next look goes on with its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_stream_is_bounded_and_gone_on_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let streams = streams(store, folder.path()).await;
+    let (old, partition, offset) = with_a_record(&streams, &nobody()).await;
+    let log = Arc::clone(&streams.parts.log);
+    log.delete_topic(&old.topic).await.expect("deleted");
+    log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
+
+    // No store is as quick as that.
+    let late = old.end_within(Duration::ZERO).await;
+    assert!(matches!(late, Err(UpError::StillEnding { .. })), "{late:?}");
+    assert!(old.stop.is_cancelled() && Arc::ptr_eq(&old, &streams.get("a").expect("it is still there")));
+    streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
+    assert_ne!(streams.get("a").expect("it is open").topic.id, old.topic.id);
+    assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), Some(offset + 1));
+}
+
 /// What was read of the old incarnation is archived; the new one's offsets begin anew, as another source.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_is_made_again_is_a_new_source() {
@@ -131,12 +167,7 @@ async fn a_topic_that_is_made_again_is_a_new_source() {
         Box::pin(async {})
     });
     let mut kept = Kept::new(Duration::ZERO);
-    streams.discover(&found).await.expect("it is taken up");
-    let old = streams.get("a").expect("it is open");
-    let value = || vec![bytes::Bytes::from_static(b"{\"id\": \"x\"}")];
-    let taken = old.append(value(), None, None).await.expect("it takes records");
-    let (partition, offset) = taken.positions[0].clone();
-    old.archiver.step(partition.partition).await.expect("it reads");
+    let (old, partition, offset) = with_a_record(&streams, &found).await;
 
     let log = Arc::clone(&streams.parts.log);
     log.delete_topic(&old.topic).await.expect("deleted");
@@ -149,7 +180,7 @@ async fn a_topic_that_is_made_again_is_a_new_source() {
     assert_eq!((old.source.to_string(), new.source.to_string()), ("a".to_owned(), "a~2".to_owned()));
     assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), Some(offset + 1));
     assert!(old.stop.is_cancelled() && old.stop_batch.is_cancelled() && !new.stop.is_cancelled());
-    let taken = new.append(value(), None, None).await.expect("it takes records");
+    let taken = new.append(record(), None, None).await.expect("it takes records");
     assert_eq!((&taken.positions[0].0.source, taken.positions[0].1), (&new.source, 0));
     streams.renew("a", &mut kept, &found).await;
     assert!(Arc::ptr_eq(&new, &streams.get("a").expect("it is open")));

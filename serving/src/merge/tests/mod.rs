@@ -12,7 +12,7 @@ mod switch;
 use std::time::Duration;
 
 use tidemark_shared::position::Coverage;
-use tidemark_shared::sql::{CutError, SqlError, Wants};
+use tidemark_shared::sql::{CutError, Limits, Query, SqlError, Wants};
 
 use cuts::six;
 use support::{KEYED, World, coverage};
@@ -46,6 +46,23 @@ async fn who_wrote_reads_it_or_is_told_how_far_it_got() {
             assert_eq!((wanted, reached), (coverage([0, 9]), coverage([3, 4])));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_in_vain_is_told_how_far_it_got_though_a_look_goes_on() {
+    for (looks, seen) in [(1, coverage([3, 3])), (0, Coverage::new())] {
+        let world = six().await;
+        world.stop_after(looks);
+        let wants = Wants { at_least: [("orders".to_owned(), coverage([0, 9]))].into(), ..Wants::default() };
+        let limits = Limits { timeout: Some(Duration::from_secs(1)), ..Limits::default() };
+        let sql = "SELECT count(*) FROM orders".to_owned();
+        let query = Query { sql, wants, limits, ..Query::default() };
+        let error = world.engine().query(&query).await.expect_err("it never comes");
+        let SqlError::Cut { source: CutError::NotReached { wanted, reached, .. }, .. } = error else {
+            panic!("{looks}: {error:?}");
+        };
+        assert_eq!((wanted, reached), (coverage([0, 9]), seen), "{looks}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,6 +24,8 @@ pub(crate) struct Stream {
     log: Arc<dyn Log>,
     topic: Topic,
     changes: watch::Sender<u64>,
+    /// How often its ends are told still; `None`: always.
+    ends_left: Mutex<Option<usize>>,
 }
 
 impl Stream {
@@ -31,7 +33,7 @@ impl Stream {
         let log: Arc<dyn Log> = Arc::new(parts::log(ambient));
         let name = TopicName::new("orders").expect("a name");
         let topic = log.create_topic(&name, 2).await.expect("it is made");
-        Self { log, topic, changes: watch::Sender::new(0) }
+        Self { log, topic, changes: watch::Sender::new(0), ends_left: Mutex::default() }
     }
 
     /// Appends a record; returns its offset.
@@ -56,6 +58,23 @@ impl Stream {
         records
     }
 
+    /// Whoever asks for the ends waits for ever, once they were told `times` more.
+    pub(crate) fn silent_after(&self, times: usize) {
+        *self.ends_left.lock().expect("a count") = Some(times);
+    }
+
+    /// True if the ends are told once more.
+    fn tells_ends(&self) -> bool {
+        match &mut *self.ends_left.lock().expect("a count") {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+
     /// Tells those who wait that visible positions may have moved.
     pub(crate) fn moved(&self) {
         self.changes.send_modify(|changes| *changes += 1);
@@ -69,6 +88,9 @@ impl SpeedStatus for Stream {
     }
 
     async fn log_ends(&self, _: &str) -> Result<Coverage, AnyError> {
+        if !self.tells_ends() {
+            std::future::pending::<()>().await;
+        }
         let bounds = self.log.bounds(&self.topic).await.map_err(AnyError::new)?;
         Ok((0..).zip(bounds).map(|(number, bounds)| (partition(number), bounds.end)).collect())
     }

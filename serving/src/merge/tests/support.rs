@@ -269,6 +269,11 @@ impl World {
         self.live.drop_after(pins, coverage(floors));
     }
 
+    /// Looks at the dataset never end, once `looks` more did.
+    pub(crate) fn stop_after(&self, looks: usize) {
+        self.stream.silent_after(looks);
+    }
+
     /// Lets no process reach the views, or lets them again.
     pub(crate) fn take_views_away(&self, away: bool) {
         self.live.go_away(away);

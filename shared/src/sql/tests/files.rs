@@ -1,5 +1,10 @@
 //! Files in place: what their names say, and that opening them is counted.
 
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::error::DataFusionError;
+use datafusion::prelude::SessionContext;
+
+use super::super::error::is_of_a_file;
 use super::*;
 
 /// `zone<TAB>name`, `1<TAB>Newark`, compressed by gzip.
@@ -69,4 +74,18 @@ async fn opening_files_counts_and_is_limited() {
     let limits = Limits { bytes_read_max: Some(180_000 + 65_536), ..Limits::default() };
     let counted = Query { limits, ..ask(&format!("SELECT count(*) FROM '{csv}'")) };
     assert_eq!(rows(&engine, &counted).await.expect("within the limit").0, "20000");
+}
+
+#[tokio::test]
+async fn a_record_of_another_width_lies_in_the_file_wherever_it_stands() {
+    let state = SessionContext::new().state();
+    for pieces in [&["a,b\n1,2\n1,2,3\n"] as &[&str], &["a,b\n1,2\n", "1,2,3\n"]] {
+        let read = pieces.iter().map(|piece| Ok(bytes::Bytes::copy_from_slice(piece.as_bytes())));
+        let format = CsvFormat::default();
+        let error = format.infer_schema_from_stream(&state, 1000, futures::stream::iter(read)).await;
+        let error = error.expect_err("another width");
+        assert!(is_of_a_file(&error), "{pieces:?}: {error:?}");
+    }
+    // Other failures of the same kind do not.
+    assert!(!is_of_a_file(&DataFusionError::Execution("Division by zero".to_owned())));
 }

@@ -1,0 +1,65 @@
+//! Fingerprints of columns: sums of numbers that are made of a value and of where its row stands. Whichever value changes,
+//! goes, comes twice or changes places with another one, the sum is another; and two changes don't cancel. They are plain SQL
+//! over functions that every door has, so that whoever answers can make them, and exact, for they are sums of whole numbers.
+
+use arrow::datatypes::{DataType, Field};
+use tidemark_shared::position::{OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
+
+/// Decimal digits of a row's number: two rows have the same one time in 10¹¹, and the sum over nine million rows is no more
+/// than 64 bits hold.
+const DIGITS: usize = 12;
+
+/// The fingerprint of a column, as SQL.
+pub(super) fn fingerprint(field: &Field) -> String {
+    let position =
+        [SOURCE_COLUMN, PARTITION_COLUMN, OFFSET_COLUMN].map(|column| format!("CAST(\"{column}\" AS VARCHAR)"));
+    // The value is the last part, and null is none at all: so no two rows with different contents have one text.
+    let text = format!("concat_ws('/', {}, {})", position.join(", "), text(&quoted(field.name()), field.data_type()));
+    // The digits of a hash are hexadecimal, and SQL reads decimal ones.
+    format!("sum(CAST(translate(left(md5({text}), {DIGITS}), 'abcdef', '012345') AS BIGINT))")
+}
+
+/// A column's name as SQL has it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The text of `value`, another one for every value; null for null.
+fn text(value: &str, data_type: &DataType) -> String {
+    match data_type {
+        // As numbers: no calendar holds all of them.
+        DataType::Date32 | DataType::Timestamp(..) => format!("CAST(CAST({value} AS BIGINT) AS VARCHAR)"),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => format!("encode({value}, 'hex')"),
+        DataType::Struct(fields) => {
+            let part = |field: &Field| {
+                let name = field.name().replace('\'', "''");
+                // Hashed, so that one field's text does not go on in the next one's.
+                format!("coalesce(md5({}), '-')", text(&format!("get_field({value}, '{name}')"), field.data_type()))
+            };
+            let parts: Vec<String> = fields.iter().map(|field| part(field)).collect();
+            unless_null(value, &parts.join(", "))
+        }
+        DataType::List(item) => {
+            let length = format!("CAST(array_length({value}) AS VARCHAR)");
+            if has_text(item.data_type()) {
+                unless_null(value, &format!("{length}, array_to_string({value}, chr(31), chr(30))"))
+            } else {
+                unless_null(value, &length)
+            }
+        }
+        _ => format!("CAST({value} AS VARCHAR)"),
+    }
+}
+
+fn unless_null(value: &str, parts: &str) -> String {
+    format!("CASE WHEN {value} IS NULL THEN NULL ELSE concat_ws('/', {parts}) END")
+}
+
+/// Whether lists of it have a text in SQL: of lists of structs and of binaries, only how long they are counts.
+fn has_text(item: &DataType) -> bool {
+    match item {
+        DataType::List(inner) => has_text(inner.data_type()),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => false,
+        other => !other.is_nested(),
+    }
+}

@@ -1,0 +1,123 @@
+//! Statements that are valid, and that DataFusion by itself refuses.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_partitions_decide_can_be_counted_by_whatever_its_form() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    for (group, wanted) in [
+        ("(pickup_month > '03') IS TRUE", "false|3000\ntrue|9000"),
+        ("(pickup_month > 3) IS NOT TRUE", "false|9000\ntrue|3000"),
+        ("(pickup_month > '03') IS FALSE", "false|9000\ntrue|3000"),
+        ("(pickup_month > '03') IS NOT FALSE", "false|3000\ntrue|9000"),
+        ("(pickup_month > '03') IS UNKNOWN", "false|12000"),
+        ("(pickup_month > '03') IS NOT UNKNOWN", "true|12000"),
+        ("(pickup_month > '03' AND pickup_month < '06') IS NOT TRUE", "false|2000\ntrue|10000"),
+        ("pickup_month IS NULL", "false|12000"),
+        ("pickup_month IS DISTINCT FROM '03'", "false|1000\ntrue|11000"),
+        ("pickup_month NOT IN ('01', '02')", "false|2000\ntrue|10000"),
+        ("CASE WHEN pickup_month > '03' THEN 'late' ELSE 'early' END", "early|3000\nlate|9000"),
+        ("CASE WHEN (pickup_month > '03') IS TRUE THEN 1 ELSE 0 END", "0|3000\n1|9000"),
+        ("coalesce(nullif(pickup_month, '01'), 'first') = 'first'", "false|11000\ntrue|1000"),
+    ] {
+        let sql = format!("SELECT {group}, count(*) FROM trips GROUP BY 1 ORDER BY 1");
+        let (found, answer) = rows(&engine, &ask(&sql)).await.expect(group);
+        assert_eq!(found, wanted, "{group}");
+        assert_eq!(answer.stats().files_read, 0, "{group}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truth_can_be_a_column_below_an_aggregate() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let inner = "SELECT (fare_amount > 50) IS TRUE AS high, fare_amount FROM trips";
+    for (sql, wanted) in [
+        (format!("SELECT high, count(DISTINCT fare_amount) FROM ({inner}) GROUP BY 1 ORDER BY 1"), "false|51\ntrue|49"),
+        (format!("SELECT high, sum(1) FROM ({inner} UNION ALL SELECT false, 1) GROUP BY 1 ORDER BY 1"), "false|6121\ntrue|5880"),
+        ("SELECT DISTINCT (row_number() OVER (ORDER BY id) > 5) IS TRUE FROM trips ORDER BY 1".to_owned(), "false\ntrue"),
+        (
+            "SELECT count(*) FILTER (WHERE (fare_amount > 50) IS TRUE), sum(CASE WHEN (fare_amount > 50) IS TRUE THEN 1 END) \
+             FROM trips"
+                .to_owned(),
+            "5880|5880",
+        ),
+        ("SELECT count(*) FROM trips WHERE (fare_amount > 50) IS NOT TRUE".to_owned(), "6120"),
+    ] {
+        assert_eq!(rows(&engine, &ask(&sql)).await.expect(&sql).0, wanted, "{sql}");
+    }
+    let named = "SELECT (fare_amount > 50) IS TRUE, count(*) FROM trips GROUP BY 1";
+    let (_, answer) = rows(&engine, &ask(named)).await.expect("an answer");
+    let name = answer.schema.field(0).name();
+    assert!(name.ends_with("> Int64(50) IS TRUE"), "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sum_of_decimals_beside_distinct_values_is_of_its_type() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let values = "(1, 1.5, 2), (1, 1.5, 2), (1, 1.5, 3), (2, 0.5, 4)";
+    let from = format!("FROM (SELECT x, CAST(d AS DECIMAL(10, 2)) AS d, y FROM (VALUES {values}) AS v(x, d, y)) AS t");
+    for (sql, wanted) in [
+        (format!("SELECT x, count(DISTINCT y) {from} GROUP BY x HAVING sum(d) > 3"), "1|2"),
+        (format!("SELECT x, sum(d), count(DISTINCT y) {from} GROUP BY x HAVING sum(d) < 3"), "2|0.50|1"),
+        (
+            format!("SELECT x, sum(d) + 1, max(d), sum(DISTINCT d) {from} GROUP BY x ORDER BY 1"),
+            "1|5.50|1.50|1.50\n2|1.50|0.50|0.50",
+        ),
+        (format!("SELECT sum(d), count(DISTINCT y) {from} HAVING sum(d) BETWEEN 4 AND 6"), "5.00|3"),
+    ] {
+        assert_eq!(rows(&engine, &ask(&sql)).await.expect(&sql).0, wanted, "{sql}");
+    }
+    let typed = format!("SELECT sum(d), count(DISTINCT y) {from}");
+    let (_, answer) = rows(&engine, &ask(&typed)).await.expect("an answer");
+    assert_eq!(*answer.schema.field(0).data_type(), DataType::Decimal128(20, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instants_reach_further_than_nanoseconds() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let instant = |text: &str| format!("arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')");
+    let rows_of = format!(
+        "FROM (VALUES ({}), ({}), ({}), (NULL)) AS t(at)",
+        instant("0001-06-01T01:02:03.5"),
+        instant("2024-05-06T07:08:09.5"),
+        instant("2500-06-01T01:02:03.5")
+    );
+    for (sql, wanted) in [
+        (
+            "SELECT TIMESTAMP '2500-01-01 00:00:00', CAST('0001-01-01' AS TIMESTAMP)",
+            "2500-01-01T00:00:00|0001-01-01T00:00:00",
+        ),
+        (
+            "SELECT '9999-12-31'::timestamp, TRY_CAST('1500-01-01' AS TIMESTAMP)",
+            "9999-12-31T00:00:00|1500-01-01T00:00:00",
+        ),
+        ("SELECT TIMESTAMP '2020-01-01 00:00:00.123456789'", "2020-01-01T00:00:00.123456789"),
+        ("SELECT count(*) {rows} WHERE at < TIMESTAMP '9999-12-31' AND at > TIMESTAMP '1000-01-01'", "2"),
+        ("SELECT count(*) {rows} WHERE at BETWEEN TIMESTAMP '2020-01-01' AND TIMESTAMP '9999-12-31'", "2"),
+        ("SELECT count(*) {rows} WHERE at >= DATE '2400-01-01'", "1"),
+        ("SELECT count(*) {rows} WHERE coalesce(at, TIMESTAMP '9999-12-31') > DATE '2400-01-01'", "2"),
+        (
+            "SELECT date_trunc('year', at) {rows} ORDER BY 1",
+            "0001-01-01T00:00:00Z\n2024-01-01T00:00:00Z\n2500-01-01T00:00:00Z\n",
+        ),
+        (
+            "SELECT date_trunc('week', at) {rows} ORDER BY 1",
+            "0001-05-28T00:00:00Z\n2024-05-06T00:00:00Z\n2500-05-31T00:00:00Z\n",
+        ),
+        (
+            "SELECT datetrunc('hour', at) {rows} ORDER BY 1",
+            "0001-06-01T01:00:00Z\n2024-05-06T07:00:00Z\n2500-06-01T01:00:00Z\n",
+        ),
+        ("SELECT date_trunc('month', TIMESTAMP '2500-06-09 10:00:00')", "2500-06-01T00:00:00"),
+        ("SELECT date_trunc('minute', TIMESTAMP '1500-06-09 10:11:12')", "1500-06-09T10:11:00"),
+    ] {
+        let sql = sql.replace("{rows}", &rows_of);
+        assert_eq!(rows(&engine, &ask(&sql)).await.expect(&sql).0, wanted, "{sql}");
+    }
+    let unknown = error(&engine, &format!("SELECT date_trunc('aeon', at) {rows_of}")).await;
+    assert!(unknown.to_string().contains("aeon"), "{unknown}");
+}

@@ -1,0 +1,163 @@
+//! An indexer that is behind, on a log that gives a few records at a time, as a broker's client does.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidemark_shared::log::{
+    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
+    Routed, Topic, TopicName,
+};
+use tidemark_shared::position::Coverage;
+use tidemark_speed::indexer::{Indexer, IndexerSettings, IndexerStep};
+
+use super::indexer::{check, parts};
+use super::support::{World, name};
+
+/// Most records that a read gives.
+const AT_A_TIME: usize = 7;
+
+/// A log that gives little at a time, and fails after so many reads.
+struct Slow {
+    inner: Arc<dyn Log>,
+    reads: AtomicUsize,
+    reads_max: AtomicUsize,
+}
+
+impl Slow {
+    fn new(inner: Arc<dyn Log>) -> Self {
+        Self { inner, reads: AtomicUsize::new(0), reads_max: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// How many reads there were.
+    fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    /// Fails after so many further reads.
+    fn fail_after(&self, reads: usize) {
+        self.reads_max.store(self.reads().saturating_add(reads), Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Log for Slow {
+    async fn create_topic(&self, name: &TopicName, partitions: u32) -> Result<Topic, LogError> {
+        self.inner.create_topic(name, partitions).await
+    }
+
+    async fn add_partitions(&self, topic: &Topic, total: u32) -> Result<Topic, LogError> {
+        self.inner.add_partitions(topic, total).await
+    }
+
+    async fn delete_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        self.inner.delete_topic(topic).await
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
+        self.inner.topic(name).await
+    }
+
+    async fn topics(&self) -> Result<Vec<Topic>, LogError> {
+        self.inner.topics().await
+    }
+
+    async fn append(
+        &self,
+        topic: &Topic,
+        records: Vec<Routed>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Appended, LogError> {
+        self.inner.append(topic, records, key).await
+    }
+
+    async fn read(&self, topic: &Topic, partition: u32, from: u64, limits: ReadLimits) -> Result<Fetched, LogError> {
+        if self.reads.fetch_add(1, Ordering::SeqCst) >= self.reads_max.load(Ordering::SeqCst) {
+            return Err(LogError::backend("read records", "nobody is there"));
+        }
+        let limits = ReadLimits { records_max: limits.records_max.min(AT_A_TIME), ..limits };
+        self.inner.read(topic, partition, from, limits).await
+    }
+
+    async fn wait(&self, topic: &Topic, beyond: &[Position], at_most: Duration) -> Result<bool, LogError> {
+        self.inner.wait(topic, beyond, at_most).await
+    }
+
+    async fn bounds(&self, topic: &Topic) -> Result<Vec<Bounds>, LogError> {
+        self.inner.bounds(topic).await
+    }
+
+    async fn retain(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        retention: &Retention,
+        limit: u64,
+    ) -> Result<Bounds, LogError> {
+        self.inner.retain(topic, partition, retention, limit).await
+    }
+
+    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
+        self.inner.join(topic, group).await
+    }
+
+    async fn health(&self) -> Result<(), LogError> {
+        self.inner.health().await
+    }
+
+    async fn close(&self) -> Result<(), LogError> {
+        self.inner.close().await
+    }
+}
+
+/// The offsets of a step's batch, and how many reads of the log it took.
+async fn step(indexer: &Indexer, log: &Slow) -> (u64, u64, usize) {
+    let before = log.reads();
+    match indexer.step(&name(0)).await.unwrap() {
+        IndexerStep::Applied(range, _) => (range.start, range.end, log.reads() - before),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_of_several_reads_while_a_partition_is_behind() {
+    let world = World::new(1).await;
+    let live = world.live();
+    let log = Arc::new(Slow::new(world.log()));
+    let mut parts = parts(&world, &live);
+    parts.log = Arc::clone(&log) as Arc<dyn Log>;
+    let behind = ReadLimits { records_max: 40, bytes_max: 1 << 20 };
+    let settings = IndexerSettings { behind, fresh_records_max: 5, ..IndexerSettings::default() };
+    let indexer = Indexer::open(parts, Coverage::new(), settings).await.unwrap();
+    world.produce(0, 0..100).await;
+    assert_eq!(step(&indexer, &log).await, (0, 5, 1), "it does not know yet that it is behind");
+    assert_eq!(step(&indexer, &log).await, (5, 40, 5), "as long as it has room");
+    assert_eq!(step(&indexer, &log).await, (40, 75, 5));
+    assert_eq!(step(&indexer, &log).await, (75, 100, 4), "as long as there is more");
+    assert_eq!(indexer.step(&name(0)).await.unwrap(), IndexerStep::Idle);
+    check(&live, 0, 100, 0).await;
+
+    // What was read before a failure counts; the failure is the next step's.
+    world.produce(0, 100..150).await;
+    assert_eq!(step(&indexer, &log).await, (100, 105, 1));
+    log.fail_after(2);
+    assert_eq!(step(&indexer, &log).await, (105, 119, 3));
+    check(&live, 0, 119, 0).await;
+    indexer.step(&name(0)).await.unwrap_err();
+    log.fail_after(usize::MAX);
+    assert_eq!(step(&indexer, &log).await, (119, 150, 5));
+    check(&live, 0, 150, 0).await;
+
+    // Once it has caught up, a few records do not wait for others.
+    world.produce(0, 150..158).await;
+    assert_eq!(step(&indexer, &log).await, (150, 155, 1));
+    assert_eq!(step(&indexer, &log).await, (155, 158, 1));
+}
