@@ -203,7 +203,7 @@ impl Server {
 
     /// Its address, as people may see it.
     #[must_use]
-    pub fn url(&self) -> &str {
+    pub fn shown_url(&self) -> &str {
         &self.shown
     }
 

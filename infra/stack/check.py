@@ -33,6 +33,10 @@ METRIC = re.compile(r"\btidemark_[a-z0-9_]+")
 DOOR = "TIDEMARK_DOORS_HTTP"
 
 
+# for so long a process that has started may be unready, and nothing is wrong: views in memory are made anew
+CATCHING_UP = re.compile(r"^const CATCHING_UP_MAX: Duration = Duration::from_secs\((\d+)\);", re.MULTILINE)
+
+
 def text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
@@ -57,6 +61,7 @@ class Stack:
         self.compose_text = text(HERE / "docker-compose.yml")
         self.compose = yaml.safe_load(self.compose_text)
         self.documented = set(re.findall(r"`(TIDEMARK_[A-Z0-9_]+)`", text(ROOT / "docs/config.md")))
+        self.unready_s = int(CATCHING_UP.search(text(ROOT / "infra/src/up/ready.rs"))[1])
         self.metrics = set(re.findall(r"^\| `(tidemark_[a-z0-9_]+)`", text(ROOT / "docs/metrics.md"), re.MULTILINE))
 
     def rule(self, holds: object, message: str) -> None:
@@ -179,7 +184,12 @@ def dockerfile(stack: Stack) -> None:
         stack.rule(re.search(r":[\w.-]*\d", base), f"Dockerfile: FROM {base} is not pinned")
     users = [step[1] for step in steps if step[0] == "USER"]
     stack.rule(users and re.match(r"[1-9]\d*(:|$)", users[-1]), "Dockerfile: the last USER is not a number other than 0")
-    stack.rule(any(step[0] == "HEALTHCHECK" for step in steps), "Dockerfile: no HEALTHCHECK")
+    checks = [step[1] for step in steps if step[0] == "HEALTHCHECK"]
+    stack.rule(checks, "Dockerfile: no HEALTHCHECK")
+    for check in checks:
+        start = re.search(r"--start-period=(\d+)s", check)
+        patient = start and int(start[1]) > stack.unready_s
+        stack.rule(patient, f"Dockerfile: HEALTHCHECK fails a process that is unready for {stack.unready_s} s, which it may be")
     stack.rule(not any(step[0] == "ADD" for step in steps), "Dockerfile: ADD where COPY belongs")
     for step in steps:
         if step[0] in {"ENV", "ARG"}:
@@ -217,6 +227,9 @@ def prometheus(stack: Stack) -> None:
     for group in yaml.safe_load(text(HERE / "prometheus/alerts.yml"))["groups"]:
         for rule in group["rules"]:
             known_metrics(stack, f"alerts.yml: {rule['alert']}", rule["expr"])
+            minutes = re.fullmatch(r"(\d+)m", rule.get("for", "0m"))
+            patient = "tidemark_ready" not in rule["expr"] or minutes and int(minutes[1]) * 60 > stack.unready_s
+            stack.rule(patient, f"alerts.yml: {rule['alert']} wakes people for a process that may be unready for {stack.unready_s} s")
 
 
 def grafana(stack: Stack) -> None:

@@ -8,10 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use tidemark_serving::audit::{
-    Answered, Asked, AuditError, AuditReport, Auditable, Held, Master, Template, audit, classify, questions,
+    Answered, Asked, AuditError, AuditReport, Auditable, Extent, Master, Template, audit, classify, questions,
 };
 use tidemark_shared::ambient::{Ambient as _, System};
 use tidemark_shared::dataset::registry;
+use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_shared::output::document;
 use tidemark_shared::rows::table_schema;
 use tidemark_shared::sql::{Query, SqlEngine};
@@ -39,7 +40,9 @@ const OWN_QUESTIONS_MAX: usize = 10_000;
 Where no server runs, the answers of the curated table (batch.trips) are audited.
 
 The audit's own questions go over every column of every row, so that a row that was taken out,
-doubled or changed is found; that takes one question for every four columns, and one more.
+doubled or changed is found; that takes one question for every four columns, and one more. Two
+changes are not seen: inside the structs of a list, if it has as many of them as before, and of
+null in lists of lists, where it changes places with nothing ([[null], []] and [[], [null]]).
 
 Examples:
   tidemark audit trips --count 200
@@ -48,7 +51,8 @@ Examples:
   tidemark audit trips --answers answers.ndjson
 
 Answers that what they cover does not determine (LIMIT, now(), …), or that can't be derived again,
-are counted as not auditable, with the reason.
+are counted as not auditable, with the reason; so are the audit's own questions that are refused
+(a limit is reached, the values allow no answer). A --query that is refused is an error.
 
 Exit codes: 0 no audited answer is wrong, 1 one is wrong or the audit failed.")]
 pub struct AuditArgs {
@@ -85,8 +89,8 @@ pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> 
     if registry::latest(&store, &args.dataset).await?.is_none() {
         return Err(CliError::unknown_dataset(&args.dataset, &registry::list(&store).await?));
     }
-    let answers = match (&args.answers, &server) {
-        (Some(path), _) => read(path)?,
+    let Got { answers, refused } = match (&args.answers, &server) {
+        (Some(path), _) => Got { answers: read(path)?, refused: Vec::new() },
         (None, Some(server)) => ask(args, context, &store, &Door::Server(server)).await?,
         (None, None) => {
             let engine = query::local_engine(context, store.clone())?;
@@ -100,7 +104,10 @@ pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> 
         seal(server, &answers).await?;
     }
     let master = Master::new(store, stores());
-    let report = Box::pin(audit(&master, &answers)).await?;
+    let mut report = Box::pin(audit(&master, &answers)).await?;
+    for reason in refused {
+        report.pass_over(reason);
+    }
     context.report(&report, render::audit)?;
     Ok(verdict(&report))
 }
@@ -144,7 +151,7 @@ impl Door<'_> {
             Self::Server(server) => {
                 let body = serde_json::to_vec(&json!({ "sql": sql })).expect("text has a JSON form");
                 let answer = server.post("/v1/sql", &[("content-type", "application/json")], body).await?;
-                Ok(answered(sql, answer, server.url())?)
+                Ok(answered(sql, answer, server.shown_url())?)
             }
             Self::Curated(engine) => {
                 let answer = curated_answer(engine, sql).await?;
@@ -168,7 +175,44 @@ async fn curated_answer(engine: &SqlEngine, sql: &str) -> Result<Value, SqlComma
     Ok(serde_json::from_slice(&text).expect("the writer of documents writes JSON"))
 }
 
-async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>) -> Result<Vec<Answered>, CliError> {
+/// What asking brought.
+#[derive(Debug, Default)]
+struct Got {
+    answers: Vec<Answered>,
+    /// Of every question that was refused, why.
+    refused: Vec<String>,
+}
+
+impl Got {
+    /// Takes what a question brought. One that `may_be_refused` is counted where it is; the audit goes on without its answer.
+    fn take(&mut self, may_be_refused: bool, told: Result<Answered, CliError>) -> Result<(), CliError> {
+        match told {
+            Ok(answer) => self.answers.push(answer),
+            Err(error) => match refusal(&error).filter(|_| may_be_refused) {
+                Some(reason) => self.refused.push(reason),
+                None => return Err(error),
+            },
+        }
+        Ok(())
+    }
+
+    fn remark(&self) -> String {
+        match self.refused.len() {
+            0 => format!("{} answers; deriving them again", self.answers.len()),
+            refused => format!("{} answers, {refused} questions refused; deriving them again", self.answers.len()),
+        }
+    }
+}
+
+/// Why a question was refused, where that says nothing of the next one: it reached a limit, its values allow no answer, or too
+/// many others are answered. `None`: whoever should answer can't, or what he has is damaged.
+fn refusal(error: &CliError) -> Option<String> {
+    let is_turned_away = matches!(error, CliError::Client(ClientError::Refused { status: 429, .. }));
+    let is_refused = is_turned_away || matches!(error.kind(), Kind::Unprocessable | Kind::Exhausted);
+    is_refused.then(|| format!("it was refused: {error}"))
+}
+
+async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>) -> Result<Got, CliError> {
     // Of what can't be audited, one answer is enough to count it.
     let once = args.query.as_ref().is_some_and(|sql| classify(sql) != Auditable::Yes);
     let count = if once { args.count.min(1) } else { args.count };
@@ -176,20 +220,22 @@ async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>
     let mut questions = vec![args.query.clone().unwrap_or_else(|| Template::by_position().sql(&table))];
     // As many ticks as questions, spread evenly.
     let mut ticks = args.while_running.map(|time| tokio::time::interval(time.div_f64(count.max(1) as f64)));
-    let mut answers = Vec::new();
+    let mut got = Got::default();
     for number in 0..usize::try_from(count).unwrap_or(usize::MAX) {
         if let Some(ticks) = &mut ticks {
             let _now = ticks.tick().await;
         }
         let sql = &questions[number % questions.len()];
-        answers.push(door.ask(sql).await?);
-        if let ([first], None) = (answers.as_slice(), &args.query) {
+        // All others follow from the answer to the first one.
+        let may_be_refused = args.query.is_none() && number > 0;
+        got.take(may_be_refused, door.ask(sql).await)?;
+        if let (0, [first], None) = (number, got.answers.as_slice(), &args.query) {
             let more = usize::try_from(count - 1).unwrap_or(usize::MAX).min(OWN_QUESTIONS_MAX);
             questions.extend(own_questions(store, &args.dataset, &table, first, more).await?);
         }
     }
-    context.remark(&format!("{} answers; deriving them again", answers.len()));
-    Ok(answers)
+    context.remark(&got.remark());
+    Ok(got)
 }
 
 /// `count` questions about `table`, by the answer to the first one.
@@ -212,9 +258,9 @@ async fn own_questions(
     };
     let transform = Transform::compile(&active.definition).map_err(wrong)?;
     let schema = table_schema(&transform.output_schema());
-    let held = Held::of(first);
+    let extents = Extent::of(first);
     let partition_columns = &active.definition.partition_columns;
-    let asked = Asked { table, schema: &schema, partition_columns, held: &held };
+    let asked = Asked { table, schema: &schema, partition_columns, extents: &extents };
     Ok(questions(&asked, count, &mut || System.random()))
 }
 
@@ -261,4 +307,64 @@ fn save(path: &PathBuf, answers: &[Answered]) -> Result<(), CliError> {
         text.push(b'\n');
     }
     std::fs::write(path, text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tidemark_shared::sql::SqlError;
+
+    use super::*;
+
+    fn refused(status: u16, code: &str) -> CliError {
+        let (code, message) = (code.to_owned(), format!("{code} said"));
+        ClientError::Refused { status, code, message, hint: None, retry_after_s: None }.into()
+    }
+
+    fn curated(error: SqlError) -> CliError {
+        SqlCommandError::from(error).into()
+    }
+
+    #[test]
+    fn a_refused_question_of_its_own_is_counted_and_any_other_failure_ends_the_audit() {
+        let errors: [(fn() -> CliError, Option<&str>); 9] = [
+            (|| refused(422, "time_limit"), Some("it was refused: time_limit said")),
+            (|| refused(422, "query_failed"), Some("it was refused: query_failed said")),
+            (|| refused(429, "too_many_queries"), Some("it was refused: too_many_queries said")),
+            (|| refused(401, "unauthorized"), None),
+            (|| refused(500, "corrupt"), None),
+            (|| refused(503, "unavailable"), None),
+            (
+                || curated(SqlError::TimedOut { limit_ms: 60_000 }),
+                Some("it was refused: stopped after 60000 ms, the time limit"),
+            ),
+            (|| curated(SqlError::Syntax { message: "no".to_owned() }), None),
+            (|| CliError::from(ClientError::NotRunning { data_dir: "data".to_owned() }), None),
+        ];
+        for (error, reason) in errors {
+            let mut got = Got::default();
+            let taken = got.take(true, Err(error()));
+            assert_eq!(
+                (taken.is_ok(), got.refused.first().map(String::as_str)),
+                (reason.is_some(), reason),
+                "{}",
+                error()
+            );
+            assert_eq!((got.answers.len(), got.refused.len()), (0, usize::from(reason.is_some())), "{}", error());
+            let mut got = Got::default();
+            assert!(got.take(false, Err(error())).is_err() && got.refused.is_empty(), "{}", error());
+        }
+    }
+
+    #[test]
+    fn how_many_were_refused_is_said() {
+        let answer = || Answered { sql: String::new(), as_of: BTreeMap::new(), columns: Vec::new(), rows: Vec::new() };
+        let mut got = Got::default();
+        got.take(true, Ok(answer())).unwrap();
+        assert_eq!(got.remark(), "1 answers; deriving them again");
+        got.take(true, Err(refused(422, "memory_limit"))).unwrap();
+        got.take(true, Ok(answer())).unwrap();
+        assert_eq!(got.remark(), "2 answers, 1 questions refused; deriving them again");
+    }
 }

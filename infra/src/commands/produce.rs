@@ -252,7 +252,7 @@ async fn send(
     };
     let answer = persistently(server, context, may_pass, || server.post(&path, &headers, body.to_vec())).await?;
     serde_json::from_value(answer)
-        .map_err(|error| ClientError::NotUnderstood { url: server.url().to_owned(), reason: error.to_string() })
+        .map_err(|error| ClientError::NotUnderstood { url: server.shown_url().to_owned(), reason: error.to_string() })
 }
 
 fn is_away(error: &ClientError) -> bool {
@@ -275,7 +275,7 @@ async fn persistently<T, F: Future<Output = Result<T, ClientError>>>(
         };
         if is_away(&error) && !is_said {
             let seconds = RETRY.time_max.as_secs();
-            context.remark(&format!("{} can't be reached; trying for {seconds} s", server.url()));
+            context.remark(&format!("{} can't be reached; trying for {seconds} s", server.shown_url()));
             is_said = true;
         }
         if !may_pass(&error) || !attempts.again(System.random()).await {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub(super) struct Facts {
     pub(super) streams: Arc<Streams>,
     /// Since when everything has been started; `None` before, and once the process begins to stop.
     pub(super) up_since: Mutex<Option<Instant>>,
+    /// True once somebody was told that the process is ready.
+    pub(super) was_ready: AtomicBool,
     /// Times of records that answers did not cover.
     pub(super) ages: Ages,
 }
@@ -208,13 +211,18 @@ impl Backend for Facts {
 
     async fn readiness(&self) -> Readiness {
         let up_for = self.up_for();
-        ready::decide(&Observed {
+        let readiness = ready::decide(&Observed {
             up_for,
             // Of a process that starts or stops that is all there is to say.
             lacking: if up_for.is_some() { ready::lacking(&self.parts).await } else { None },
             datasets: ready::standings(&self.parts, &self.streams),
-            behind: ready::behind(&self.streams).await,
+            made_anew: ready::made_anew(&self.streams).await,
+            was_ready: self.was_ready.load(Ordering::Relaxed),
             serves: self.parts.roles.has(Role::Serving),
-        })
+        });
+        if matches!(readiness, Readiness::Ready { .. }) {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
+        readiness
     }
 }

@@ -33,6 +33,7 @@ mod task_name;
 mod tasks;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -119,6 +120,7 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
         parts: parts.clone(),
         streams: Arc::clone(&streams),
         up_since: Mutex::default(),
+        was_ready: AtomicBool::new(false),
         ages: Ages::default(),
     };
     let facts = Arc::new(facts);

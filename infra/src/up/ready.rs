@@ -22,7 +22,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// For so long after the start, a dataset that is not taken up holds the whole process back.
 const TAKING_UP_MAX: Duration = Duration::from_secs(60);
 
-/// For so long after the start, a dataset whose own view lacks rows still that it had holds the whole process back.
+/// For so long after the start, a dataset whose own view is still being made anew holds a process back that was never ready.
 const CATCHING_UP_MAX: Duration = Duration::from_secs(300);
 
 /// How the process stands with a dataset, whichever its roles: each of them opens the stream, for its own part of the work.
@@ -46,9 +46,11 @@ pub(super) struct Observed {
     /// What the process lacks that all datasets need.
     pub(super) lacking: Option<String>,
     pub(super) datasets: BTreeMap<String, Standing>,
-    /// Datasets whose views lack rows still that were in the log at the start, with what they lack. A view in memory is gone
-    /// with its process, and the next one makes it anew, from the coverage on.
-    pub(super) behind: BTreeMap<String, String>,
+    /// Datasets whose views are being made anew, with what they lack of the rows that were in the log when their streams were
+    /// opened. A view in memory is gone with its process, and the next one makes it anew, from the coverage on.
+    pub(super) made_anew: BTreeMap<String, String>,
+    /// True if the process was ready before.
+    pub(super) was_ready: bool,
     /// True if it answers questions: then it works for datasets without a stream, too.
     pub(super) serves: bool,
 }
@@ -61,8 +63,9 @@ pub(super) struct Observed {
 /// start passes, and who replaces processes one by one stops the next one after it, which has the dataset still. And where
 /// nothing else works, the process works for nobody: settings or a release that make it so are not to be rolled out further.
 ///
-/// A view that is made anew is waited for, within a bound: until it is as far as the log was at the start, answers would go
-/// back behind those that the process before gave.
+/// A view that is made anew is waited for, within a bound: until it is as far as the log was when the stream was opened, answers
+/// would go back behind those that the process before gave. A process that was ready is not taken away from all the others for
+/// it: a dataset that it takes up later, with a full topic, is named, and that is all.
 pub(super) fn decide(observed: &Observed) -> Readiness {
     let not_ready = |reason: String| Readiness::NotReady { reason };
     let Some(up_for) = observed.up_for else { return not_ready("it starts or stops".to_owned()) };
@@ -81,12 +84,13 @@ pub(super) fn decide(observed: &Observed) -> Readiness {
     });
     // Nobody knows whether one whose work fails comes as far.
     let catches_up = |dataset: &String| observed.datasets.get(dataset) == Some(&Standing::Works);
-    let mut behind = observed.behind.iter().filter(|(dataset, _)| catches_up(dataset));
+    let mut made_anew = observed.made_anew.iter().filter(|(dataset, _)| catches_up(dataset));
+    let may_catch_up = !observed.was_ready && up_for < CATCHING_UP_MAX;
     let first = not_taken_up.next().filter(|_| is_waited_for);
-    match first.or_else(|| behind.next().filter(|_| up_for < CATCHING_UP_MAX)) {
+    match first.or_else(|| made_anew.next().filter(|_| may_catch_up)) {
         Some((dataset, reason)) => not_ready(format!("dataset `{dataset}`: {reason}")),
         None => {
-            let mut named = observed.behind.clone();
+            let mut named = observed.made_anew.clone();
             named.extend(degraded(&observed.datasets));
             Readiness::Ready { degraded: named }
         }
@@ -102,49 +106,90 @@ pub(super) fn degraded(datasets: &BTreeMap<String, Standing>) -> BTreeMap<String
     datasets.iter().filter_map(|(dataset, standing)| Some((dataset.clone(), reason(standing)?))).collect()
 }
 
-/// The datasets whose own views are not yet where the log ended when their streams were opened, with what they lack.
-pub(super) async fn behind(streams: &Streams) -> BTreeMap<String, String> {
+/// The datasets whose own views are not known to have been where the log ended when their streams were opened, with what they
+/// lack.
+pub(super) async fn made_anew(streams: &Streams) -> BTreeMap<String, String> {
     let looked_at = streams.all().into_iter().map(|stream| async move {
-        let lacks = tokio::time::timeout(ANSWER_MAX, lacks(&stream)).await.ok().flatten()?;
-        let told = format!("its real-time view lacks {lacks} offsets still that the log had at the start");
-        Some((stream.dataset.clone(), told))
+        if stream.has_caught_up.load(Ordering::Relaxed) {
+            return None;
+        }
+        let asked = tokio::time::timeout(ANSWER_MAX, view_statuses(&stream)).await;
+        let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_MAX.as_secs())));
+        let lack = Lack::of(&stream.ends_at_open, &asked);
+        if lack == Lack::Nothing {
+            stream.has_caught_up.store(true, Ordering::Relaxed);
+        }
+        Some((stream.dataset.clone(), lack.told()?))
     });
     futures::future::join_all(looked_at).await.into_iter().flatten().collect()
 }
 
-/// How many offsets the views of a stream lack; `None` if none, or if nobody can tell.
-async fn lacks(stream: &Stream) -> Option<u64> {
-    if stream.has_caught_up.load(Ordering::Relaxed) {
-        return None;
+/// How far each of a stream's views is; an error if that can't be told of all of them.
+async fn view_statuses(stream: &Stream) -> Result<Vec<ViewStatus>, String> {
+    let mut statuses = Vec::new();
+    for (_, running) in stream.all_indexers() {
+        statuses.push(running.indexer.status().await.map_err(|error| chain(&error))?);
     }
-    let (indexers, mut most) = (stream.all_indexers(), Lack::default());
-    for (_, running) in &indexers {
-        let status = running.indexer.status().await.ok()?;
-        let lack = lack_of(&stream.ends_at_open, &status);
-        most = Lack { that_come: most.that_come.max(lack.that_come), offsets: most.offsets.max(lack.offsets) };
-    }
-    if !indexers.is_empty() && most.offsets == 0 {
-        stream.has_caught_up.store(true, Ordering::Relaxed);
-    }
-    (most.that_come > 0).then_some(most.that_come)
+    Ok(statuses)
 }
 
-/// Offsets that a view lacks, and how many of them are of partitions that nothing keeps from going on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Lack {
-    that_come: u64,
-    offsets: u64,
+/// What a stream's own views lack of what the log had when the stream was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Lack {
+    /// Nothing: so it stays, whatever comes.
+    Nothing,
+    /// Offsets of partitions that do not get on: nobody knows whether they come.
+    Stuck,
+    /// So many offsets that come; of several views, those of the one that lacks most.
+    Offsets(u64),
+    /// That can't be told now: there is a view, and it may lack anything.
+    Untold(String),
 }
 
-fn lack_of(ends: &Coverage, status: &ViewStatus) -> Lack {
-    let mut lack = Lack::default();
+impl Lack {
+    /// What views lack that stand so, where the log had these ends.
+    fn of(ends: &Coverage, views: &Result<Vec<ViewStatus>, String>) -> Self {
+        if ends.iter().all(|(_, end)| end == 0) {
+            return Self::Nothing;
+        }
+        let views = match views {
+            Ok(views) if views.is_empty() => return Self::Untold("none is open yet".to_owned()),
+            Ok(views) => views,
+            Err(reason) => return Self::Untold(reason.clone()),
+        };
+        let lacking = || views.iter().map(|view| lacking_of(ends, view));
+        let that_come = lacking().map(|(that_come, _)| that_come).max().unwrap_or(0);
+        match lacking().all(|(_, offsets)| offsets == 0) {
+            true => Self::Nothing,
+            false if that_come == 0 => Self::Stuck,
+            false => Self::Offsets(that_come),
+        }
+    }
+
+    /// For people; `None` if there is nothing that could be waited for.
+    fn told(&self) -> Option<String> {
+        match self {
+            Self::Nothing | Self::Stuck => None,
+            Self::Offsets(offsets) => Some(format!(
+                "its real-time view lacks {offsets} offsets still that the log had when the stream was opened"
+            )),
+            Self::Untold(reason) => {
+                Some(format!("whether its real-time view has caught up can't be told yet: {reason}"))
+            }
+        }
+    }
+}
+
+/// Offsets that a view lacks: of partitions that nothing keeps from going on, and of all.
+fn lacking_of(ends: &Coverage, status: &ViewStatus) -> (u64, u64) {
+    let (mut that_come, mut all) = (0, 0);
     for (partition, end) in ends.iter() {
-        let Some(known) = status.partitions.get(&partition.to_string()) else { continue };
-        let offsets = end.saturating_sub(known.visible);
-        lack.offsets += offsets;
-        lack.that_come += if known.trouble.is_none() { offsets } else { 0 };
+        let known = status.partitions.get(&partition.to_string());
+        let offsets = end.saturating_sub(known.map_or(0, |known| known.visible));
+        all += offsets;
+        that_come += if known.is_none_or(|known| known.trouble.is_none()) { offsets } else { 0 };
     }
-    lack
+    (that_come, all)
 }
 
 /// What the process lacks that all datasets need; `None` if nothing.
@@ -243,8 +288,14 @@ mod tests {
 
     fn observed(seconds: u64, serves: bool, datasets: &[(&str, Standing)]) -> Observed {
         let datasets = datasets.iter().map(|(name, standing)| ((*name).to_owned(), standing.clone())).collect();
-        let behind = BTreeMap::new();
-        Observed { up_for: Some(Duration::from_secs(seconds)), lacking: None, datasets, behind, serves }
+        Observed {
+            up_for: Some(Duration::from_secs(seconds)),
+            lacking: None,
+            datasets,
+            made_anew: BTreeMap::new(),
+            was_ready: false,
+            serves,
+        }
     }
 
     fn text(readiness: &Readiness) -> String {
@@ -288,39 +339,65 @@ mod tests {
         let (works, fails) = (Standing::Works, Standing::Fails("indexer: no memory".to_owned()));
         let gone = Standing::NotTakenUp("stream: the topic is missing".to_owned());
         let (waited_for, named) = ("no: dataset `a`: it lacks 7", "yes a: it lacks 7");
-        for (case, seconds, standing, wanted) in [
-            ("it comes", 0, works.clone(), waited_for),
-            ("for long", 299, works.clone(), waited_for),
-            ("for too long", 300, works, named),
-            ("it may not come", 0, fails, "yes a: indexer: no memory"),
-            ("its stream is not even open", 0, gone, "no: dataset `a`: stream: the topic is missing"),
+        for (case, seconds, was_ready, standing, wanted) in [
+            ("it comes", 0, false, works.clone(), waited_for),
+            ("for long", 299, false, works.clone(), waited_for),
+            ("for too long", 300, false, works.clone(), named),
+            ("it was taken up when the process was ready", 70, true, works.clone(), named),
+            ("even in the first minute", 0, true, works, named),
+            ("it may not come", 0, false, fails, "yes a: indexer: no memory"),
+            ("its stream is not even open", 0, false, gone, "no: dataset `a`: stream: the topic is missing"),
         ] {
-            let behind = BTreeMap::from([("a".to_owned(), "it lacks 7".to_owned())]);
-            let observed = Observed { behind, ..observed(seconds, true, &[("a", standing), ("f", Standing::Files)]) };
+            let made_anew = BTreeMap::from([("a".to_owned(), "it lacks 7".to_owned())]);
+            let observed = observed(seconds, true, &[("a", standing), ("f", Standing::Files)]);
+            let observed = Observed { made_anew, was_ready, ..observed };
             assert_eq!(text(&decide(&observed)), wanted, "{case}");
         }
     }
 
+    fn ends(ends: [u64; 3]) -> Coverage {
+        let of = |(number, end): (usize, u64)| (format!("t/{number}").parse().expect("a partition"), end);
+        ends.into_iter().enumerate().map(of).collect()
+    }
+
+    /// A view's visible positions; partition 0 may be in trouble.
+    fn view(visible: &[u64], trouble: bool) -> ViewStatus {
+        let status = |(number, visible): (usize, &u64)| {
+            let trouble = (trouble && number == 0).then(|| Trouble { error: "no memory".to_owned(), stopped: true });
+            (format!("t/{number}"), IndexerStatus { visible: *visible, trouble, ..IndexerStatus::default() })
+        };
+        let partitions = visible.iter().enumerate().map(status).collect();
+        ViewStatus { partitions, freshness: Freshness::default(), totals: Totals::default() }
+    }
+
     #[test]
     fn a_view_lacks_what_was_in_the_log_and_is_not_visible() {
-        let ends = [("t/0", 9), ("t/1", 0), ("t/2", 5)];
-        let ends: Coverage = ends.map(|(name, end)| (name.parse().expect("a partition"), end)).into_iter().collect();
-        let troubled = Some(Trouble { error: "no memory".to_owned(), stopped: true });
-        for (visible, trouble, wanted) in [
-            ([9, 0, 5], None, (0, 0)),
-            ([12, 3, 5], None, (0, 0)),
-            ([2, 0, 4], None, (8, 8)),
-            ([2, 0, 4], troubled, (1, 8)),
+        let ends = ends([9, 0, 5]);
+        for (views, wanted) in [
+            (vec![view(&[9, 0, 5], false)], Lack::Nothing),
+            (vec![view(&[12, 3, 5], true)], Lack::Nothing),
+            (vec![view(&[2, 0, 4], false)], Lack::Offsets(8)),
+            (vec![view(&[2, 0, 4], true)], Lack::Offsets(1)),
+            (vec![view(&[2, 0, 5], true)], Lack::Stuck),
+            (vec![view(&[9, 0], false)], Lack::Offsets(5)),
+            (vec![view(&[9, 0, 5], false), view(&[9, 0, 2], false)], Lack::Offsets(3)),
         ] {
-            let status = |(number, visible): (usize, u64)| {
-                let trouble = trouble.clone().filter(|_| number == 0);
-                (format!("t/{number}"), IndexerStatus { visible, trouble, ..IndexerStatus::default() })
-            };
-            let partitions = visible.into_iter().enumerate().map(status).collect();
-            let view = ViewStatus { partitions, freshness: Freshness::default(), totals: Totals::default() };
-            let lack = lack_of(&ends, &view);
-            assert_eq!((lack.that_come, lack.offsets), wanted, "{visible:?}");
+            assert_eq!(Lack::of(&ends, &Ok(views.clone())), wanted, "{views:?}");
         }
+    }
+
+    #[test]
+    fn who_cant_tell_what_a_view_lacks_has_not_seen_it_catch_up() {
+        let late = || Err("no answer within 2 s".to_owned());
+        let lack = Lack::of(&ends([9, 0, 5]), &late());
+        assert_eq!(lack, Lack::Untold("no answer within 2 s".to_owned()));
+        assert!(lack.told().is_some_and(|told| told.ends_with(": no answer within 2 s")), "{lack:?}");
+        assert!(matches!(Lack::of(&ends([9, 0, 5]), &Ok(Vec::new())), Lack::Untold(_)), "no view is open");
+        // Of a log that had no records, and in a process that keeps no views of its own, there is nothing to ask.
+        for none in [ends([0; 3]), Coverage::new()] {
+            assert_eq!(Lack::of(&none, &late()), Lack::Nothing);
+        }
+        assert_eq!((Lack::Nothing.told(), Lack::Stuck.told()), (None, None));
     }
 
     #[test]

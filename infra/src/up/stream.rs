@@ -57,7 +57,7 @@ pub(super) struct Stream {
     heard: Mutex<Heard>,
     /// Where the log ended when the stream was opened, if its views are this process's alone: they were lost with the one before.
     pub(super) ends_at_open: Coverage,
-    /// True once its views have been as far as that.
+    /// True once its views are known to have been as far as that.
     pub(super) has_caught_up: AtomicBool,
     /// When views that nobody here keeps up were looked at.
     views_looked_at: Mutex<Option<Instant>>,

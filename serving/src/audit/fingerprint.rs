@@ -1,6 +1,9 @@
 //! Fingerprints of columns: sums of numbers that are made of a value and of where its row stands. Whichever value changes,
 //! goes, comes twice or changes places with another one, the sum is another; and two changes don't cancel. They are plain SQL
 //! over functions that every door has, so that whoever answers can make them, and exact, for they are sums of whole numbers.
+//!
+//! SQL has no text for the structs of a list: of those only how many there are counts. And in lists of lists, a null that
+//! changes places with nothing is not seen: `[[null], []]` and `[[], [null]]` are one text.
 
 use arrow::datatypes::{DataType, Field};
 use tidemark_shared::position::{OFFSET_COLUMN, PARTITION_COLUMN, SOURCE_COLUMN};
@@ -39,14 +42,7 @@ fn text(value: &str, data_type: &DataType) -> String {
             let parts: Vec<String> = fields.iter().map(|field| part(field)).collect();
             unless_null(value, &parts.join(", "))
         }
-        DataType::List(item) => {
-            let length = format!("CAST(array_length({value}) AS VARCHAR)");
-            if has_text(item.data_type()) {
-                unless_null(value, &format!("{length}, array_to_string({value}, chr(31), chr(30))"))
-            } else {
-                unless_null(value, &length)
-            }
-        }
+        DataType::List(item) => unless_null(value, &list_parts(value, item.data_type())),
         _ => format!("CAST({value} AS VARCHAR)"),
     }
 }
@@ -55,11 +51,34 @@ fn unless_null(value: &str, parts: &str) -> String {
     format!("CASE WHEN {value} IS NULL THEN NULL ELSE concat_ws('/', {parts}) END")
 }
 
-/// Whether lists of it have a text in SQL: of lists of structs and of binaries, only how long they are counts.
-fn has_text(item: &DataType) -> bool {
+/// Texts that together tell one list from another: how long it is, its form with its brackets, and its items in a row. The
+/// form does not tell null from an empty text, and the row not where the lists in a list end.
+fn list_parts(value: &str, item: &DataType) -> String {
+    let length = format!("CAST(array_length({value}) AS VARCHAR)");
+    let cast = |to: &str| format!("arrow_cast({value}, '{}')", list_of(item, to));
+    let (form, row) = match innermost(item) {
+        nested if nested.is_nested() => return length,
+        // As numbers, as outside of lists.
+        DataType::Date32 | DataType::Timestamp(..) => (cast("Int64"), cast("Int64")),
+        // In hexadecimal digits: so nothing in a text looks like brackets, or like the end of an item.
+        other if other.is_string() || other.is_binary() => (cast("BinaryView"), value.to_owned()),
+        _ => (value.to_owned(), value.to_owned()),
+    };
+    format!("{length}, CAST({form} AS VARCHAR), array_to_string({row}, chr(31), chr(30))")
+}
+
+/// What lists of lists hold in the end.
+fn innermost(item: &DataType) -> &DataType {
     match item {
-        DataType::List(inner) => has_text(inner.data_type()),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => false,
-        other => !other.is_nested(),
+        DataType::List(inner) => innermost(inner.data_type()),
+        other => other,
+    }
+}
+
+/// The name of the type of lists of `item`, with `innermost` in the place of its innermost one.
+fn list_of(item: &DataType, innermost: &str) -> String {
+    match item {
+        DataType::List(inner) => format!("List({})", list_of(inner.data_type(), innermost)),
+        _ => format!("List({innermost})"),
     }
 }

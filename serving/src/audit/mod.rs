@@ -7,7 +7,7 @@
 //! ([`prefix`]); any other statement is run over the rows below its cut ([`statement`]).
 //!
 //! What an audit asks by itself ([`questions()`]) finds every row that was taken out, doubled or changed in any column, by
-//! the columns' [`fingerprint`]s, and shows rows as they are in some slices.
+//! the columns' [`fingerprint`]s (which say what of nested values they don't see), and shows rows as they are in some slices.
 
 mod classify;
 mod compare;
@@ -30,7 +30,7 @@ mod tests;
 pub use classify::{Auditable, classify};
 pub use error::AuditError;
 pub use master::Master;
-pub use questions::{Asked, Held, questions};
+pub use questions::{Asked, Extent, questions};
 pub use run::{AuditReport, Difference, audit};
 pub use template::{Aggregate, Template, templates};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal256Type, Int64Type, Schema, i256};
+use arrow::datatypes::{DataType, Decimal256Type, Int64Type, i256};
 use tidemark_shared::position::{Coverage, FILES_SOURCE, LogPartition, PARTITION_COLUMN, SOURCE_COLUMN, Source};
 
 use super::AuditError;
@@ -15,8 +15,6 @@ use super::template::{Aggregate, Template};
 
 /// Digits of a decimal that holds every sum: of as many numbers as there are offsets, with as many digits as there may be.
 const DIGITS: u8 = 76;
-/// The least number that has more digits than an answer's decimals.
-const TOO_LARGE: i256 = i256::from_i128(10_i128.pow(38));
 
 /// One number of a group, without its decimal point; `None`: no row, or none but null.
 type Number = Option<i256>;
@@ -34,13 +32,8 @@ pub(super) struct Prefixes<'a> {
 }
 
 impl<'a> Prefixes<'a> {
-    /// Asks the derived rows, which are of `schema`, once.
-    pub(super) async fn new(
-        derived: &Derived,
-        schema: &Schema,
-        template: &'a Template,
-        cuts: &'a Cuts,
-    ) -> Result<Self, AuditError> {
+    /// Asks the derived rows once.
+    pub(super) async fn new(derived: &Derived, template: &'a Template, cuts: &'a Cuts) -> Result<Self, AuditError> {
         let groups = template.groups.iter().map(|column| format!("\"{column}\""));
         let keys: Vec<String> = [SOURCE_COLUMN, PARTITION_COLUMN, INTERVAL_COLUMN]
             .map(|c| format!("\"{c}\""))
@@ -49,7 +42,7 @@ impl<'a> Prefixes<'a> {
             .collect();
         // A column that is grouped by twice would be ambiguous.
         let named = keys.iter().enumerate().map(|(index, column)| format!("{column} AS k{index}"));
-        let aggregates = template.aggregates.iter().map(|aggregate| aggregate.wide_sql(schema)).enumerate();
+        let aggregates = template.aggregates.iter().map(Aggregate::sql).enumerate();
         let aggregates = aggregates.map(|(index, aggregate)| format!("{aggregate} AS a{index}"));
         let columns: Vec<String> = named.chain(aggregates).collect();
         let by: Vec<String> = (1..=keys.len()).map(|index| index.to_string()).collect();
@@ -120,9 +113,8 @@ impl<'a> Prefixes<'a> {
         Ok(())
     }
 
-    /// The template's answer over the rows below `positions`, where `files` are those that count; `None` if it has a sum
-    /// that no answer can hold.
-    pub(super) fn at(&self, positions: &Coverage, files: &BTreeSet<u64>) -> Option<Vec<Row>> {
+    /// The template's answer over the rows below `positions`, where `files` are those that count.
+    pub(super) fn at(&self, positions: &Coverage, files: &BTreeSet<u64>) -> Vec<Row> {
         let mut sums = Groups::new();
         for (partition, end) in positions.iter() {
             let at = self.cuts.index(partition, end).and_then(|cut| self.streams.get(partition)?.get(cut));
@@ -138,15 +130,9 @@ impl<'a> Prefixes<'a> {
             let empty = |aggregate: &Aggregate| (*aggregate == Aggregate::Count).then_some(i256::ZERO);
             sums.insert(Vec::new(), self.template.aggregates.iter().map(empty).collect());
         }
-        let row = |(key, numbers): (Row, Vec<Number>)| -> Option<Row> {
-            let mut row = key;
-            for (index, number) in numbers.into_iter().enumerate() {
-                row.push(match number {
-                    Some(number) => Some(number_of(number, self.types.get(index))?),
-                    None => None,
-                });
-            }
-            Some(row)
+        let row = |(key, numbers): (Row, Vec<Number>)| -> Row {
+            let cell = |(index, number): (usize, Number)| number.map(|number| number_of(number, self.types.get(index)));
+            key.into_iter().chain(numbers.into_iter().enumerate().map(cell)).collect()
         };
         sums.into_iter().map(row).collect()
     }
@@ -161,18 +147,15 @@ fn number_column(batch: &RecordBatch, index: usize) -> Result<arrow::array::Arra
     Ok(cast(column, &DataType::Decimal256(DIGITS, scale))?)
 }
 
-/// A sum as an answer of this type has it: sums of whole numbers wrap around, in each of its parts and so in all. `None`: it
-/// has more digits than decimals have.
-fn number_of(number: i256, of: Option<&DataType>) -> Option<String> {
+/// A sum as an answer of this type has it: sums of whole numbers wrap around, in each of its parts and so in all.
+fn number_of(number: i256, of: Option<&DataType>) -> String {
     // The lower half of the number, of which the types of whole numbers have the lower half.
     let (low, _) = number.to_parts();
     match of {
-        Some(DataType::Int64) => Some((low as i64).to_string()),
-        Some(DataType::UInt64) => Some((low as u64).to_string()),
-        Some(DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale)) => {
-            (number.wrapping_abs() < TOO_LARGE).then(|| decimal(number, *scale))
-        }
-        _ => Some(number.to_string()),
+        Some(DataType::Int64) => (low as i64).to_string(),
+        Some(DataType::UInt64) => (low as u64).to_string(),
+        Some(DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale)) => decimal(number, *scale),
+        _ => number.to_string(),
     }
 }
 
@@ -217,18 +200,16 @@ mod tests {
         let whole = "9223372036854775809";
         let most = "99999999999999999999999999999999999999";
         for (sum, of, wanted) in [
-            (whole, DataType::Int64, Some("-9223372036854775807")),
-            (whole, DataType::UInt64, Some(whole)),
-            (whole, DataType::Decimal128(38, 0), Some(whole)),
-            ("-5", DataType::Decimal128(38, 2), Some("-0.05")),
-            ("7", DataType::Int64, Some("7")),
-            ("-7", DataType::Int64, Some("-7")),
-            (most, DataType::Decimal256(76, 0), Some(most)),
-            (most, DataType::Decimal128(38, 38), Some("0.99999999999999999999999999999999999999")),
-            ("100000000000000000000000000000000000000", DataType::Decimal256(76, 0), None),
-            ("-100000000000000000000000000000000000000", DataType::Decimal128(38, 4), None),
+            (whole, DataType::Int64, "-9223372036854775807"),
+            (whole, DataType::UInt64, whole),
+            (whole, DataType::Decimal128(38, 0), whole),
+            ("-5", DataType::Decimal128(38, 2), "-0.05"),
+            ("7", DataType::Int64, "7"),
+            ("-7", DataType::Int64, "-7"),
+            (most, DataType::Decimal256(76, 0), most),
+            (most, DataType::Decimal128(38, 38), "0.99999999999999999999999999999999999999"),
         ] {
-            assert_eq!(number_of(number(sum), Some(&of)).as_deref(), wanted, "{sum} {of}");
+            assert_eq!(number_of(number(sum), Some(&of)), wanted, "{sum} {of}");
         }
     }
 

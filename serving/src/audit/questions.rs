@@ -26,12 +26,12 @@ pub struct Asked<'a> {
     /// Those that it is partitioned by.
     pub partition_columns: &'a [String],
     /// Where it has rows.
-    pub held: &'a [Held],
+    pub extents: &'a [Extent],
 }
 
-/// A partition that has rows.
+/// A partition that has rows, and between which offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct Extent {
     source: String,
     partition: u64,
     rows: u64,
@@ -39,7 +39,7 @@ pub struct Held {
     greatest: u64,
 }
 
-impl Held {
+impl Extent {
     /// The partitions that the answer to [`super::Template::by_position`] names.
     #[must_use]
     pub fn of(answer: &Answered) -> Vec<Self> {
@@ -47,7 +47,7 @@ impl Held {
             Some(Value::String(text)) => text.parse::<u64>().ok(),
             other => other?.as_u64(),
         };
-        let held = |row: &Vec<Value>| {
+        let extent = |row: &Vec<Value>| {
             Some(Self {
                 source: row.first()?.as_str()?.to_owned(),
                 partition: number(row.get(1))?,
@@ -56,7 +56,7 @@ impl Held {
                 greatest: number(row.get(4))?,
             })
         };
-        answer.rows.iter().filter_map(held).collect()
+        answer.rows.iter().filter_map(extent).collect()
     }
 }
 
@@ -80,24 +80,24 @@ pub fn questions(asked: &Asked<'_>, count: usize, random: &mut dyn FnMut() -> u6
 
 /// The question for all rows of some successive offsets, wherever there are rows; `None` where there are none.
 fn slice(asked: &Asked<'_>, random: &mut dyn FnMut() -> u64) -> Option<String> {
-    let rows = asked.held.iter().map(|held| held.rows).fold(0, u64::saturating_add);
+    let rows = asked.extents.iter().map(|extent| extent.rows).fold(0, u64::saturating_add);
     let mut row = below(rows, random)?;
-    let held = asked.held.iter().find(|held| {
-        let is_here = row < held.rows;
-        row = row.saturating_sub(held.rows);
+    let extent = asked.extents.iter().find(|extent| {
+        let is_here = row < extent.rows;
+        row = row.saturating_sub(extent.rows);
         is_here
     })?;
-    let offsets = held.greatest.saturating_sub(held.least).saturating_add(1);
-    let start = held.least.saturating_add(below(offsets.saturating_sub(SLICE_OFFSETS) + 1, random)?);
+    let offsets = extent.greatest.saturating_sub(extent.least).saturating_add(1);
+    let start = extent.least.saturating_add(below(offsets.saturating_sub(SLICE_OFFSETS) + 1, random)?);
     let end = start.saturating_add(SLICE_OFFSETS);
     // What lists and structs look like is the format's.
     let columns = asked.schema.fields().iter().filter(|field| !field.data_type().is_nested());
     let columns: Vec<String> = columns.map(|field| quoted(field.name())).collect();
-    let (columns, table, source) = (columns.join(", "), asked.table, held.source.replace('\'', "''"));
+    let (columns, table, source) = (columns.join(", "), asked.table, extent.source.replace('\'', "''"));
     Some(format!(
         "SELECT {columns} FROM {table} WHERE \"{SOURCE_COLUMN}\" = '{source}' AND \"{PARTITION_COLUMN}\" = {} AND \
          \"{OFFSET_COLUMN}\" >= {start} AND \"{OFFSET_COLUMN}\" < {end}",
-        held.partition
+        extent.partition
     ))
 }
 

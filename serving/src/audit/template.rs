@@ -8,7 +8,8 @@ use super::fingerprint::{fingerprint, quoted};
 /// Columns that one question sums up: what an answer costs grows with them.
 const COLUMNS_MAX: usize = 4;
 
-/// Digits of decimals whose sums have digits to spare: a sum's type has ten more than what it adds up, and 38 at most.
+/// Digits of decimals that are summed up: a sum's type has ten more and 38 at most, and a sum that has more is an error.
+/// Columns with more digits have their fingerprints alone.
 const DIGITS_SAFE: u8 = 28;
 
 /// What a column of a template's answer is.
@@ -16,7 +17,7 @@ const DIGITS_SAFE: u8 = 28;
 pub enum Aggregate {
     /// `count(*)`.
     Count,
-    /// `sum(column)`, of integers or decimals.
+    /// `sum(column)`, of integers, or of decimals whose sums have digits to spare.
     Sum(String),
     /// `min(column)`, of integers.
     Min(String),
@@ -42,18 +43,6 @@ impl Aggregate {
             Self::Max(column) => format!("max({})", quoted(column)),
             Self::Fingerprint { sql, .. } => sql.clone(),
         }
-    }
-
-    /// As SQL whose value no sum leaves: of decimals that may add up to more digits than their type has, with more of them.
-    pub(super) fn wide_sql(&self, schema: &Schema) -> String {
-        if let Self::Sum(column) = self
-            && let Ok(field) = schema.field_with_name(column)
-            && let DataType::Decimal128(precision, scale) = field.data_type()
-            && *precision > DIGITS_SAFE
-        {
-            return format!("sum(CAST({} AS DECIMAL(66, {scale})))", quoted(column));
-        }
-        self.sql()
     }
 }
 
@@ -134,6 +123,7 @@ pub fn templates(schema: &Schema, partition_columns: &[String]) -> Vec<Template>
     all
 }
 
+/// Whether a column's sum is exact, and always there.
 fn is_exact(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Decimal128(..)) || data_type.is_integer()
+    matches!(data_type, DataType::Decimal128(0..=DIGITS_SAFE, _)) || data_type.is_integer()
 }

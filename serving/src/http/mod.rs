@@ -14,9 +14,9 @@ mod metrics;
 mod openapi;
 mod patient;
 mod problem;
-mod readers;
 mod records;
 mod serve;
+mod slow;
 mod spans;
 mod sql;
 mod status;
@@ -51,7 +51,7 @@ pub use sql::SqlRequest;
 
 use body::Bodies;
 use metrics::Metrics;
-use readers::Readers;
+use slow::SlowAnswers;
 
 /// Bounds on requests.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +135,7 @@ struct Shared {
     metrics: Metrics,
     running: Arc<Semaphore>,
     waiting: Semaphore,
-    readers: Arc<Readers>,
+    slow_answers: Arc<SlowAnswers>,
 }
 
 impl fmt::Debug for Door {
@@ -164,7 +164,7 @@ impl Door {
             metrics,
             running: Arc::new(Semaphore::new(self.limits.queries_max)),
             waiting: Semaphore::new(self.limits.waiting_max),
-            readers: Arc::new(Readers::new(self.limits.queries_max, self.limits.slow_reader)),
+            slow_answers: Arc::new(SlowAnswers::new(self.limits.queries_max, self.limits.slow_reader)),
         });
         let status = Router::new()
             .route("/v1/status", get(status::status))

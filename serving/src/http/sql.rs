@@ -29,7 +29,7 @@ use super::accept::{self, Format};
 use super::body;
 use super::metrics::RunningQuery;
 use super::problem::{Problem, sql_code};
-use super::readers::Readers;
+use super::slow::SlowAnswers;
 use super::spans;
 
 /// Header with what the answer covers, as JSON.
@@ -160,7 +160,7 @@ impl Shared {
         }
         let Ok(_place) = self.waiting.try_acquire() else { return Err(too_many()) };
         // Answers that nobody reads on make room.
-        let _waits = self.readers.statement();
+        let _wanted = self.slow_answers.wanted();
         match timeout(within, Arc::clone(&self.running).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(too_many()),
@@ -214,8 +214,8 @@ async fn answer(
     running.has_first_row();
     let as_of = serde_json::to_vec(&answer.as_of).expect("plain data");
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-    let readers = Arc::clone(&shared.readers);
-    let work = Streaming { answer, writer, pieces, sender, patience: shared.limits.write_timeout, readers };
+    let slow_answers = Arc::clone(&shared.slow_answers);
+    let work = Streaming { answer, writer, pieces, sender, patience: shared.limits.write_timeout, slow_answers };
     // It ends with the answer, at its time limit, when nobody reads any more, or for another query where it is read slowly:
     // whichever is first.
     let running = Arc::clone(running);
@@ -282,7 +282,7 @@ struct Streaming {
     pieces: Pieces,
     sender: mpsc::Sender<Piece>,
     patience: Duration,
-    readers: Arc<Readers>,
+    slow_answers: Arc<SlowAnswers>,
 }
 
 impl Streaming {
@@ -332,12 +332,12 @@ impl Streaming {
     /// nobody waits for the reader any more.
     async fn hand_on(&mut self, piece: Piece) -> Result<(), &'static str> {
         let until = Instant::now() + self.patience;
-        let long = self.readers.long.min(self.patience);
+        let long = self.slow_answers.after.min(self.patience);
         let mut sending = pin!(self.sender.send(piece));
         let sent = match timeout(long, &mut sending).await {
             Ok(sent) => sent,
             Err(_) => {
-                let slow = self.readers.slow();
+                let slow = self.slow_answers.enter();
                 tokio::select! {
                     biased;
                     () = slow.is_cut_off() => return Err(READER_SLOW),
@@ -379,8 +379,8 @@ mod tests {
         }
         // The last piece takes all the room that there is, so that only the end has to wait.
         let (sender, mut receiver) = mpsc::channel(1);
-        let readers = Arc::new(Readers::new(1, Duration::from_secs(1)));
-        let work = Streaming { answer, writer, pieces, sender, patience: Duration::from_millis(20), readers };
+        let slow_answers = Arc::new(SlowAnswers::new(1, Duration::from_secs(1)));
+        let work = Streaming { answer, writer, pieces, sender, patience: Duration::from_millis(20), slow_answers };
         let ended = tokio::time::timeout(Duration::from_secs(10), work.run(false)).await;
         assert_eq!(ended.expect("it waits no longer than it is to"), Some("reader_gone"));
         assert!(matches!(receiver.recv().await, Some(Some(_))), "the piece was handed on");

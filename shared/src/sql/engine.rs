@@ -25,14 +25,13 @@ use super::answer::{Answer, Deadline, RowsMade, Space, running_error};
 use super::catalog::{CatalogTables, SessionTable, SessionTables};
 use super::datasets::{DatasetTables, Layer, Wants};
 use super::error::SqlError;
-use super::extremes::extremes;
 use super::far::reaching_far;
 use super::files::FileTable;
 use super::guard::{Guards, guarded};
 use super::meter::{Meter, MeteredRegistry, Reading};
 use super::opening::Opened;
 use super::params::Param;
-use super::planning::{Planning, Rules, no_rows};
+use super::planning::{Planning, no_rows, rules};
 use super::spill::SpillFolder;
 use super::statement::parse;
 use super::subqueries::SetComparisons;
@@ -337,22 +336,13 @@ impl SqlEngine {
         options.execution.parquet.pushdown_filters = false;
         // `fare > 8.9` compares decimals as decimals, and can prune by their bounds.
         options.sql_parser.parse_float_as_decimal = true;
-        let rules = Rules::new(watch);
-        let mut state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(Arc::clone(runtime))
-            .with_default_features()
-            .with_analyzer_rules(rules.analyzer)
-            .with_physical_optimizer_rules(rules.physical)
-            .with_optimizer_rules(rules.optimizer)
-            .build();
+        let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(Arc::clone(runtime));
+        let state = rules(watch).session(builder.with_default_features());
+        let mut state = state.expect("a session takes every function");
         let ours = |known| guarded(known, watch).or_else(|| reaching_far(known));
         let functions: Vec<_> = state.scalar_functions().values().filter_map(ours).collect();
         for function in functions {
             let _theirs = state.register_udf(function).expect("a session takes every function");
-        }
-        for function in extremes() {
-            let _of_datafusion = state.register_udaf(function).expect("a session takes every function");
         }
         let own: [Arc<dyn FunctionRewrite + Send + Sync>; 2] = [Arc::new(SetComparisons), Arc::new(Guards::new(watch))];
         for rewrite in comparisons().into_iter().chain(own) {

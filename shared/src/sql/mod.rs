@@ -8,29 +8,25 @@
 //! cancelled or accounted for is bounded beforehand: tables ([`weight`]), columns ([`unfold`]), planning ([`watch`]), and values that functions
 //! make ([`guard`]).
 //!
-//! What is valid and DataFusion by itself refuses is put in other words before: [`truths`], [`distinct`], [`far`]. What it would
-//! answer wrongly is mended ([`mod@mended`]).
+//! What DataFusion by itself would answer wrongly, or refuse though it is valid, is mended ([`mod@mended`]); [`far`] reaches
+//! instants that its functions don't.
 
 mod answer;
 mod as_of;
 mod catalog;
 mod datasets;
-mod distinct;
 mod engine;
 mod error;
-mod extremes;
 mod far;
 mod files;
 mod glue;
 mod guard;
 mod joins;
 mod layers;
-mod lists;
 mod literals;
 mod mended;
 mod messages;
 mod meter;
-mod names;
 mod notes;
 mod opening;
 mod params;
@@ -39,10 +35,8 @@ mod pushdown;
 mod spill;
 mod statement;
 mod subqueries;
-mod sums;
 #[cfg(test)]
 mod tests;
-mod truths;
 mod unfold;
 mod watch;
 mod weight;

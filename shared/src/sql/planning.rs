@@ -7,27 +7,21 @@ use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan};
-use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
-use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 
 use super::answer::{Space, running_error};
-use super::distinct::SameTypes;
 use super::error::SqlError;
 use super::joins::yielding;
 use super::literals::check_literals;
-use super::mended::analyzer_rules;
+use super::mended::Rules;
 use super::meter::Meter;
-use super::names::walled;
 use super::notes::texts_that_match_nothing;
 use super::params::{self, Param};
 use super::pushdown::AggregateLive;
 use super::statement::check_reads_only;
 use super::subqueries::{DecideOnce, NotIn, physical_rules};
-use super::truths::Truths;
 use super::unfold::check_columns;
 use super::watch::{Watch, Watched};
 use crate::curated::CountsFromLog;
@@ -79,35 +73,26 @@ impl Planning {
     }
 }
 
-/// The rules of a session, under a watch.
-pub(super) struct Rules {
-    pub(super) analyzer: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
-    pub(super) optimizer: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
-    pub(super) physical: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
-}
-
-impl Rules {
-    pub(super) fn new(watch: &Arc<Watch>) -> Self {
-        let mut analyzer = Analyzer::new().rules;
-        analyzer.push(Arc::new(NotIn));
-        analyzer.extend(analyzer_rules());
-        analyzer.push(Arc::new(Truths));
-        let mut optimizer: Vec<_> = Optimizer::new().rules.into_iter().map(SameTypes::around).collect();
-        optimizer.push(Arc::new(DecideOnce));
-        optimizer.push(Arc::new(CountsFromLog));
-        let mut rules = Self { analyzer: Vec::new(), optimizer: Vec::new(), physical: Vec::new() };
-        for rule in analyzer {
-            rules.analyzer.push(Arc::new(Watched::new(watch, rule)));
-        }
-        for rule in optimizer {
-            rules.optimizer.push(Arc::new(Watched::new(watch, rule)));
-        }
-        let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(AggregateLive);
-        for rule in std::iter::once(first).chain(physical_rules()) {
-            rules.physical.push(Arc::new(Watched::new(watch, walled(rule))));
-        }
-        rules
+/// The rules of a statement's session, under its watch.
+pub(super) fn rules(watch: &Arc<Watch>) -> Rules {
+    let mut known = Rules::of_datafusion();
+    known.analyzer.push(Arc::new(NotIn));
+    known.physical = physical_rules();
+    let mut rules = known.mended();
+    rules.optimizer.push(Arc::new(DecideOnce));
+    rules.optimizer.push(Arc::new(CountsFromLog));
+    rules.physical.insert(0, Arc::new(AggregateLive));
+    let mut watched = Rules { analyzer: Vec::new(), optimizer: Vec::new(), physical: Vec::new() };
+    for rule in rules.analyzer {
+        watched.analyzer.push(Arc::new(Watched::new(watch, rule)));
     }
+    for rule in rules.optimizer {
+        watched.optimizer.push(Arc::new(Watched::new(watch, rule)));
+    }
+    for rule in rules.physical {
+        watched.physical.push(Arc::new(Watched::new(watch, rule)));
+    }
+    watched
 }
 
 /// Refuses aggregates that make a value as large as their window, at each row: what they come to grows with the square of

@@ -166,7 +166,8 @@ impl Cluster {
     }
 
     /// Sends each document once, a few portions at a time. In which order they arrive means nothing: a document is known by its
-    /// id, and nothing is searched before all are there.
+    /// id, and nothing is searched before all are there. After a failure no more are begun, and those under way are waited for:
+    /// they count as requests, too, and what they still do is done before anybody goes on.
     async fn write_once(
         &self,
         index: &IndexRef,
@@ -175,17 +176,19 @@ impl Cluster {
         bytes_max: usize,
     ) -> Result<Sent, BulkError> {
         let mut waiting = portions(documents, bytes_max).into_iter();
-        let (mut under_way, mut sent) = (FuturesUnordered::new(), Sent::default());
+        let (mut under_way, mut sent, mut failed) = (FuturesUnordered::new(), Sent::default(), None);
         loop {
             // A body is made when its turn comes: only so many are in memory.
-            while under_way.len() < PORTIONS_AT_ONCE
+            while failed.is_none()
+                && under_way.len() < PORTIONS_AT_ONCE
                 && let Some(portion) = waiting.next()
             {
                 under_way.push(self.write_portion(index, portion, body(partition, portion)));
             }
             match under_way.next().await {
-                Some(outcome) => sent = sent.and(outcome?),
-                None => return Ok(sent),
+                Some(Ok(outcome)) => sent = sent.and(outcome),
+                Some(Err(error)) => failed = failed.or(Some(error)),
+                None => return failed.map_or(Ok(sent), Err),
             }
         }
     }
@@ -283,71 +286,4 @@ fn body(partition: &LogPartition, portion: &[Document]) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_names_each_document_before_it() {
-        let partition: LogPartition = "a \"topic\"/3".parse().unwrap();
-        let body = body(&partition, &[0, 17].map(Document::filtered));
-        let lines: Vec<Value> = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(read).collect();
-        let ids: Vec<String> = [0, 17].map(|offset| document_id(&partition, offset)).into();
-        assert_eq!(lines[0], json!({"create": {"_id": ids[0]}}));
-        assert_eq!(lines[1], json!({"offset": 0, "kind": "filtered"}));
-        assert_eq!((&lines[2], &lines[3]["offset"]), (&json!({"create": {"_id": ids[1]}}), &json!(17)));
-        assert_eq!(lines.len(), 4);
-    }
-
-    #[test]
-    fn portions_hold_all_documents_in_order_and_are_bounded() {
-        let documents: Vec<Document> = (10..17).map(Document::filtered).collect();
-        let each = documents[0].text.len();
-        for (bytes_max, wanted) in
-            [(each * 3, vec![3, 3, 1]), (each * 7, vec![7]), (1, vec![1; 7]), (each * 2 + 1, vec![2, 2, 2, 1])]
-        {
-            let portions = portions(&documents, bytes_max);
-            assert_eq!(portions.iter().map(|portion| portion.len()).collect::<Vec<_>>(), wanted, "{bytes_max} bytes");
-            let offsets: Vec<u64> =
-                portions.iter().flat_map(|portion| portion.iter()).map(|document| document.offset).collect();
-            assert_eq!(offsets, (10..17).collect::<Vec<_>>());
-        }
-        assert!(portions(&[], 10).is_empty());
-    }
-
-    #[test]
-    fn what_is_to_be_sent_again_is_gathered_of_all_portions() {
-        let refused = |offset| Sent {
-            bytes: 10,
-            again: vec![Document::filtered(offset)],
-            reason: format!("{offset} is one too many"),
-            is_too_large: offset == 4,
-        };
-        let taken = || Sent { bytes: 10, ..Sent::default() };
-        let sent = taken().and(refused(7)).and(refused(4)).and(taken());
-        let offsets: Vec<u64> = sent.again.iter().map(|document| document.offset).collect();
-        assert_eq!((sent.bytes, offsets), (40, vec![7, 4]));
-        assert_eq!((sent.reason.as_str(), sent.is_too_large), ("4 is one too many", true));
-        assert!(!taken().and(refused(7)).is_too_large);
-    }
-
-    fn read(line: &[u8]) -> Value {
-        serde_json::from_slice(line).unwrap()
-    }
-
-    #[test]
-    fn an_outcome_says_what_to_do() {
-        for (status, kind, wanted) in [
-            (201, "", Verdict::Taken),
-            (409, "version_conflict_engine_exception", Verdict::Taken),
-            (429, "rejected_execution_exception", Verdict::Again),
-            (429, "cluster_block_exception", Verdict::Again),
-            (403, "cluster_block_exception", Verdict::Again),
-            (503, "unavailable_shards_exception", Verdict::Again),
-            (404, "index_not_found_exception", Verdict::Lost),
-            (400, "mapper_parsing_exception", Verdict::Bare),
-            (400, "strict_dynamic_mapping_exception", Verdict::Bare),
-        ] {
-            assert_eq!(verdict(status, kind), wanted, "{status} {kind}");
-        }
-    }
-}
+mod tests;

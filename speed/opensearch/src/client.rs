@@ -1,5 +1,6 @@
 //! Requests to a cluster: sent on the runtime that the adapter was made on, with a time limit, a bound on what is taken of an
-//! answer, and a few attempts where the cluster says that it is busy. Each of them is told of, whatever comes of it.
+//! answer, and a few attempts where the cluster says that it is busy. Each of them that ends is told of, whatever comes of it; one
+//! that nobody waits for any more is not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

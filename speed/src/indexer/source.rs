@@ -63,7 +63,9 @@ impl Indexer {
     }
 
     /// Reads on until a batch is nearly full or has all that the log has: a log gives what is at hand, and a view has as much
-    /// trouble with a small batch as with a large one. What can't be read is met again by the next step, which says so.
+    /// trouble with a small batch as with a large one. What can't be read is met again by the next step, which says so. A read
+    /// past offsets without records, as of transactions that were given up, ends the batch: it counts for none of its bounds,
+    /// and what was read past is to be kept.
     async fn gather(&self, partition: &LogPartition, mut read: Fetched) -> Fetched {
         let mut bytes = bytes_of(&read.records);
         while let Some(limits) = left(self.settings.behind, &read, bytes) {
@@ -72,9 +74,13 @@ impl Indexer {
             if more.next <= read.next {
                 break;
             }
+            let is_empty = more.records.is_empty();
             bytes += bytes_of(&more.records);
             read.records.extend(more.records);
             (read.next, read.bounds) = (more.next, more.bounds);
+            if is_empty {
+                break;
+            }
         }
         read
     }

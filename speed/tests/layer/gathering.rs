@@ -1,11 +1,13 @@
 //! An indexer that is behind, on a log that gives a few records at a time, as a broker's client does.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tidemark_shared::live::LiveView;
 use tidemark_shared::log::{
     Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
     Routed, Topic, TopicName,
@@ -19,16 +21,23 @@ use super::support::{World, name};
 /// Most records that a read gives.
 const AT_A_TIME: usize = 7;
 
-/// A log that gives little at a time, and fails after so many reads.
+/// A log that gives little at a time, has no records at some offsets, and fails after so many reads.
 struct Slow {
     inner: Arc<dyn Log>,
+    /// Offsets of transactions that were given up.
+    skipped: Range<u64>,
     reads: AtomicUsize,
     reads_max: AtomicUsize,
 }
 
 impl Slow {
     fn new(inner: Arc<dyn Log>) -> Self {
-        Self { inner, reads: AtomicUsize::new(0), reads_max: AtomicUsize::new(usize::MAX) }
+        Self { inner, skipped: 0..0, reads: AtomicUsize::new(0), reads_max: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// One that reads past these offsets, and has no records there.
+    fn skipping(inner: Arc<dyn Log>, skipped: Range<u64>) -> Self {
+        Self { skipped, ..Self::new(inner) }
     }
 
     /// How many reads there were.
@@ -84,7 +93,9 @@ impl Log for Slow {
             return Err(LogError::backend("read records", "nobody is there"));
         }
         let limits = ReadLimits { records_max: limits.records_max.min(AT_A_TIME), ..limits };
-        self.inner.read(topic, partition, from, limits).await
+        let mut read = self.inner.read(topic, partition, from, limits).await?;
+        read.records.retain(|record| !self.skipped.contains(&record.offset));
+        Ok(read)
     }
 
     async fn wait(&self, topic: &Topic, beyond: &[Position], at_most: Duration) -> Result<bool, LogError> {
@@ -127,16 +138,21 @@ async fn step(indexer: &Indexer, log: &Slow) -> (u64, u64, usize) {
     }
 }
 
+/// An indexer on `log`, with batches of 5 records, and of 40 when it is behind.
+async fn indexer_on(world: &World, live: &Arc<dyn LiveView>, log: &Arc<Slow>) -> Indexer {
+    let mut parts = parts(world, live);
+    parts.log = Arc::clone(log) as Arc<dyn Log>;
+    let behind = ReadLimits { records_max: 40, bytes_max: 1 << 20 };
+    let settings = IndexerSettings { behind, fresh_records_max: 5, ..IndexerSettings::default() };
+    Indexer::open(parts, Coverage::new(), settings).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_batch_is_of_several_reads_while_a_partition_is_behind() {
     let world = World::new(1).await;
     let live = world.live();
     let log = Arc::new(Slow::new(world.log()));
-    let mut parts = parts(&world, &live);
-    parts.log = Arc::clone(&log) as Arc<dyn Log>;
-    let behind = ReadLimits { records_max: 40, bytes_max: 1 << 20 };
-    let settings = IndexerSettings { behind, fresh_records_max: 5, ..IndexerSettings::default() };
-    let indexer = Indexer::open(parts, Coverage::new(), settings).await.unwrap();
+    let indexer = indexer_on(&world, &live, &log).await;
     world.produce(0, 0..100).await;
     assert_eq!(step(&indexer, &log).await, (0, 5, 1), "it does not know yet that it is behind");
     assert_eq!(step(&indexer, &log).await, (5, 40, 5), "as long as it has room");
@@ -160,4 +176,23 @@ async fn a_batch_is_of_several_reads_while_a_partition_is_behind() {
     world.produce(0, 150..158).await;
     assert_eq!(step(&indexer, &log).await, (150, 155, 1));
     assert_eq!(step(&indexer, &log).await, (155, 158, 1));
+}
+
+#[tokio::test]
+async fn h8_offsets_without_records_are_got_past_step_by_step() {
+    let world = World::new(1).await;
+    let live = world.live();
+    let log = Arc::new(Slow::skipping(world.log(), 12..60));
+    let indexer = indexer_on(&world, &live, &log).await;
+    world.produce(0, 0..100).await;
+    assert_eq!(step(&indexer, &log).await, (0, 5, 1));
+    // A further read that has no records ends a batch, so that the view gets on.
+    for wanted in [(5, 19, 2), (19, 33, 2), (33, 47, 2), (47, 96, 7), (96, 100, 1)] {
+        assert_eq!(step(&indexer, &log).await, wanted);
+        let pin = live.pin(indexer.view()).await.unwrap().unwrap();
+        assert_eq!(pin.ranges()[&name(0)].visible, wanted.1);
+    }
+    let pin = live.pin(indexer.view()).await.unwrap().unwrap();
+    let counts = pin.counts(&Coverage::new()).await.unwrap();
+    assert_eq!((counts.records, counts.adds_up()), (52, true));
 }

@@ -129,6 +129,27 @@ fn one_changed_value_of_any_kind_is_found_by_the_audit_s_own_questions() {
     right(audited());
 }
 
+/// No sum of theirs is asked: it would be refused, as that of a user is.
+#[test]
+fn decimals_whose_sum_has_too_many_digits_are_audited_all_the_same() {
+    let home = Home::empty();
+    let toml =
+        "name = \"wide\"\ncolumns = [{ name = \"money\", type = \"decimal(38,0)\" }]\n[files]\nformat = \"json\"\n";
+    apply_text(&home, "wide", toml, "SELECT money FROM input");
+    let row = format!("{}\n", json!({"money": format!("9{}", "0".repeat(37))}));
+    let file = home.file("wide.json", row.repeat(2));
+    home.tidemark.run(&["ingest", "wide", &file]).unwrap().expect_code(0).unwrap();
+    let audited = |more: &[&str]| {
+        let outcome = home.tidemark.run(&[&["audit", "wide", "--json"], more].concat()).unwrap();
+        (outcome.code, outcome.json().unwrap())
+    };
+    let (code, report) = audited(&["--count", "20"]);
+    assert_eq!((code, &report["audited"], &report["wrong"]), (0, &json!(20), &json!(0)), "{report}");
+    assert_eq!(report["not_auditable"], json!({}), "{report}");
+    let (code, report) = audited(&["--count", "1", "--query", "SELECT sum(money) FROM batch.wide"]);
+    assert!(code == 1 && report["error"]["message"].is_string(), "{report}");
+}
+
 #[test]
 fn a_damaged_data_file_is_an_error_and_no_verdict() {
     let home = closed_shop();

@@ -47,7 +47,15 @@ fn a_log_whose_disk_was_full_goes_on_by_itself_and_loses_and_doubles_nothing() {
     };
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     let ready = || shop.server.ask("GET", "/readyz", &[], b"").unwrap();
-    let not_ready = ready();
+    // The log looks by itself whether it can go on, and that there is no room it sees by the next records only.
+    let not_ready = until("a log that says it is full", || {
+        let reply = ready();
+        if reply.status == 200 {
+            assert_eq!(take(request).status, 503, "it is still full");
+            return None;
+        }
+        Some(reply)
+    });
     assert_eq!(not_ready.problem(), (503, "not_ready".to_owned()));
     assert!(not_ready.text.contains("see to the disk"), "{}", not_ready.text);
     until("all orders before", || {

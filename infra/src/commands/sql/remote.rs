@@ -67,7 +67,7 @@ async fn run_one(
     if stats {
         let rows = rows.map(|rows| format!("{} ", counted(rows, "row"))).unwrap_or_default();
         let ms = begun.elapsed().as_millis();
-        note(&format!("{rows}in {ms} ms by {}; what it read is in the answer of --json", server.url()));
+        note(&format!("{rows}in {ms} ms by {}; what it read is in the answer of --json", server.shown_url()));
     }
     Ok(())
 }
@@ -101,8 +101,10 @@ async fn hand_on(mut given: Given) -> Result<(), SqlCommandError> {
 
 /// Writes an Arrow stream's rows as they come, in the format that is wanted. Gives their number.
 async fn write(args: &SqlArgs, server: &Server, mut given: Given, format: Format) -> Result<u64, SqlCommandError> {
-    let broken =
-        |error: ArrowError| ClientError::NotUnderstood { url: server.url().to_owned(), reason: error.to_string() };
+    let broken = |error: ArrowError| ClientError::NotUnderstood {
+        url: server.shown_url().to_owned(),
+        reason: error.to_string(),
+    };
     let out = io::BufWriter::with_capacity(64 * 1024, io::stdout());
     let mut rows = writer(format, out, args.table_limits(io::stdout().is_terminal()));
     let (mut decoder, mut has_begun, mut count) = (StreamDecoder::new(), false, 0);

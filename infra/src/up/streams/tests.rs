@@ -20,7 +20,7 @@ use super::*;
 use crate::config::{Flags, resolve};
 use crate::up::UpError;
 use crate::up::metrics::Metrics;
-use crate::up::ready::{Standing, standings};
+use crate::up::ready::{Standing, made_anew, standings};
 use crate::up::task_name::{TaskKind, TaskName};
 use crate::up::tasks::Tasks;
 
@@ -298,6 +298,37 @@ async fn nothing_works_on_a_stream_that_was_not_opened() {
     let stream = streams.get("a").expect("it is open");
     assert!(!stream.stop.is_cancelled());
     assert_eq!((indexers(&tasks).len(), stream.all_indexers().len()), (1, 1));
+}
+
+/// A view has caught up once it is seen to have what the log had, not where nobody could tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_is_made_anew_until_it_is_seen_to_have_what_the_log_had() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let mut parts = parts(store, folder.path()).await;
+    let view = FaultyView::before(&mut parts);
+    let before = Streams::new(parts.clone());
+    let _record = with_a_record(&before, &nobody()).await;
+    assert_eq!(made_anew(&before).await, BTreeMap::new(), "the log had nothing");
+
+    let streams = Streams::new(parts);
+    streams.discover(&nobody()).await.expect("it is taken up");
+    let stream = streams.get("a").expect("it is open");
+    assert_eq!(stream.ends_at_open.iter().map(|(_, end)| end).sum::<u64>(), 1);
+    view.faults().no_pin_beside = Some(Arc::clone(&streams.parts.tasks));
+    let told = made_anew(&streams).await;
+    assert!(told.get("a").is_some_and(|told| told.contains("the cluster is away")), "{told:?}");
+    assert!(!stream.has_caught_up.load(Ordering::Relaxed));
+    view.faults().no_pin_beside = None;
+    let seen = async {
+        while !stream.has_caught_up.load(Ordering::Relaxed) {
+            drop(made_anew(&streams).await);
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), seen).await.is_ok(), "it catches up");
+    assert_eq!(made_anew(&streams).await, BTreeMap::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -162,19 +162,26 @@ async fn who_does_not_read_an_answer_keeps_neither_place_nor_turn() {
     assert!(!finish(unread).await.is_whole, "the answer was cut off");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reads_slowly_keeps_a_place_until_others_need_it() {
-    let limits = RequestLimits { queries_max: 2, slow_reader: Duration::from_millis(50), ..RequestLimits::default() };
-    let served = served_with(limits, None, ConnectionLimits::default()).await;
-    let body = json!({"sql": "SELECT a.value FROM range(100000) a, range(1000) b"}).to_string();
+/// Connections with so many answers that are under way, and that nobody reads.
+async fn unread(served: &Served, number: usize) -> Vec<TcpStream> {
+    let sql = "SELECT a.value, repeat('x', 100) AS x FROM range(100000) a, range(1000) b";
+    let body = json!({"sql": sql}).to_string();
     let mut unread = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..number {
         let mut stream = TcpStream::connect(served.address).await.expect("connects");
         let whole = exchange("POST", "/v1/sql", &[("content-type", "application/json")], body.as_bytes());
         stream.write_all(&whole).await.expect("sends");
         stream.readable().await.expect("the answer begins");
         unread.push(stream);
     }
+    unread
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_slowly_keeps_a_place_until_others_need_it() {
+    let limits = RequestLimits { queries_max: 2, slow_reader: Duration::from_millis(50), ..RequestLimits::default() };
+    let served = served_with(limits, None, ConnectionLimits::default()).await;
+    let _unread = unread(&served, 2).await;
     for _ in 0..2 {
         let asked = served.sql(json!({"sql": "SELECT 1"}), "*/*");
         let reply = tokio::time::timeout(SOON, asked).await.expect("a slow reader makes room");
@@ -182,5 +189,17 @@ async fn who_reads_slowly_keeps_a_place_until_others_need_it() {
     }
     let metrics = served.get("/metrics").await.text();
     // The other one has its place still.
+    assert!(metrics.contains("tidemark_query_errors_total{code=\"reader_slow\"} 1\n"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_query_costs_one_slow_reader() {
+    let limits = RequestLimits { queries_max: 4, slow_reader: Duration::from_millis(50), ..RequestLimits::default() };
+    let served = served_with(limits, None, ConnectionLimits::default()).await;
+    let _unread = unread(&served, 4).await;
+    let asked = served.sql(json!({"sql": "SELECT 1"}), "*/*");
+    let reply = tokio::time::timeout(SOON, asked).await.expect("a slow reader makes room");
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let metrics = served.get("/metrics").await.text();
     assert!(metrics.contains("tidemark_query_errors_total{code=\"reader_slow\"} 1\n"), "{metrics}");
 }

@@ -116,6 +116,65 @@ async fn lists_over_one_value_keep_their_nulls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alternatives_over_one_value_keep_its_nulls() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    let plain = "FROM (VALUES (1, NULL), (2, 1), (3, 2), (4, 5)) t(id, x)";
+    let narrow = format!("FROM (SELECT id, arrow_cast(x, 'Int32') AS x {plain}) t");
+    for (condition, wanted) in [
+        ("NOT (x = 1 OR x = 2) OR NOT (x = 5 OR x = 7)", "2,3,4"),
+        ("NOT (1 = x OR 2 = x) OR NOT (5 = x OR 7 = x)", "2,3,4"),
+        ("NOT (x = 1 + 0 OR x = 2 + 0) OR NOT (x = 5 + 0 OR x = 7 + 0)", "2,3,4"),
+        ("NOT (x * 1 = 1 OR x * 1 = 2) OR NOT (x * 1 = 5 OR x * 1 = 7)", "2,3,4"),
+        ("NOT (x = 1 OR x = 2) OR x NOT IN (5, 7)", "2,3,4"),
+        ("(NOT (x <> 1 AND x <> 2) AND NOT (x <> 5 AND x <> 7)) IS NULL", "1"),
+        ("(NOT (NOT x = 1 AND NOT x = 2) AND NOT (NOT x = 5 AND NOT x = 7)) IS NULL", "1"),
+        ("((x <> 1 AND x <> 2) = false AND (x <> 5 AND x <> 7) = false) IS NULL", "1"),
+        ("(x IN (1, 7) AND NOT (x IN (1, 7))) IS NULL", "1"),
+        ("x = 1 OR x = 2 OR (x = 5 AND x NOT IN (1, 2))", "2,3,4"),
+        ("(x NOT IN (1, 7) AND x <> 5) OR (x = 5 AND x <> 1)", "3,4"),
+    ] {
+        for from in [plain, narrow.as_str()] {
+            let many = wanted.split(',').count();
+            for (sql, wanted) in [
+                (format!("SELECT id {from} WHERE {condition} ORDER BY 1"), wanted.replace(',', "\n")),
+                (
+                    format!("SELECT id FROM (SELECT id, {condition} AS c {from}) u WHERE c ORDER BY 1"),
+                    wanted.replace(',', "\n"),
+                ),
+                (format!("SELECT sum(CASE WHEN {condition} THEN 1 ELSE 0 END) {from}"), many.to_string()),
+                (format!("SELECT count(*) FILTER (WHERE {condition}) {from}"), many.to_string()),
+            ] {
+                assert_eq!(rows(&engine, &ask(&sql)).await.expect(&sql).0, wanted, "{sql}");
+            }
+        }
+    }
+    for (columns, condition) in [
+        ("NOT (x = 1 OR x = 2 OR x = 3 OR x = 4) AS p, NOT (x = 5 OR x = 6 OR x = 7 OR x = 8) AS q", "p OR q"),
+        ("x = 1 AS p, x = 2 AS q, x = 5 AS r, x = 7 AS s", "NOT (p OR q) OR NOT (r OR s)"),
+    ] {
+        for from in [plain, narrow.as_str()] {
+            let sql = format!("SELECT id FROM (SELECT id, {columns} {from}) u WHERE {condition} ORDER BY 1");
+            assert_eq!(rows(&engine, &ask(&sql)).await.expect(&sql).0, "2\n3\n4", "{sql}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alternatives_of_a_condition_leave_out_files() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    for condition in [
+        "pickup_month = '07' OR pickup_month = '08'",
+        "(pickup_month = '07' AND fare_amount = 5) OR (pickup_month = '08' AND fare_amount = 7)",
+    ] {
+        let sql = format!("SELECT count(id) FROM trips WHERE {condition}");
+        let (_, answer) = rows(&engine, &ask(&sql)).await.expect(&sql);
+        assert_eq!(answer.stats().files_pruned, 10, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sum_of_decimals_is_right_or_an_error() {
     let fixture = Fixture::new().await;
     let engine = fixture.engine(SqlConfig::default());
@@ -149,7 +208,7 @@ async fn a_sum_of_decimals_is_right_or_an_error() {
 async fn nan_is_the_largest_float_wherever_it_stands() {
     let from = "FROM (VALUES (1, 'NaN'::double, 1), (1, 1.0::double, 2), (2, 1.0::double, 1), (2, 'NaN'::double, 2), \
                 (3, NULL, 1), (3, 2.5::double, 2)) t(g, x, i)";
-    let made = "FROM (SELECT 0.0::double / 0.0::double AS x UNION ALL SELECT 7.0::double) t";
+    let made = "FROM (SELECT 1 AS g, 0.0::double / 0.0::double AS x UNION ALL SELECT 1, 7.0::double) t";
     one_by_one(&[
         (
             format!("SELECT g, min(x), max(x) {from} GROUP BY g ORDER BY g"),
@@ -161,6 +220,10 @@ async fn nan_is_the_largest_float_wherever_it_stands() {
         ),
         (format!("SELECT min(x), max(x) {from}"), "1.0|NaN"),
         (format!("SELECT min(x), max(x) {made}"), "7.0|NaN"),
+        // Of few groups.
+        (format!("SELECT g, min(x) {made} GROUP BY g ORDER BY 2 LIMIT 1"), "1|7.0"),
+        (format!("SELECT g, max(x) {made} GROUP BY g ORDER BY 2 DESC NULLS LAST LIMIT 1"), "1|NaN"),
+        (format!("SELECT g, max(i) {from} GROUP BY g ORDER BY 2 DESC NULLS LAST, g LIMIT 1"), "1|2"),
         (
             format!("SELECT max(x) OVER (PARTITION BY g ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) {from} ORDER BY g, i"),
             "NaN\nNaN\n1.0\nNaN\n\n2.5",
@@ -177,6 +240,12 @@ async fn a_session_beside_the_engine_is_mended_too() {
     for (sql, wanted) in [
         ("SELECT max(x) FROM (VALUES (1, 'NaN'::double), (1, 1.0::double)) t(g, x) GROUP BY g".to_owned(), "NaN"),
         ("SELECT count(*) FROM (VALUES (1), (2)) t(x) WHERE x IN (1, 2) AND x NOT IN (3, NULL)".to_owned(), "| 0 "),
+        (
+            "SELECT min(x) FROM (SELECT 1 AS g, 0.0::double / 0.0::double AS x UNION ALL SELECT 1, 7.0::double) t \
+             GROUP BY g ORDER BY 1 LIMIT 1"
+                .to_owned(),
+            "7.0",
+        ),
         (
             format!(
                 "SELECT count(*) FROM {parts} a(id, n, s) RIGHT JOIN {parts} b(id, n, s) ON a.id = b.id \
@@ -198,6 +267,16 @@ async fn zeros_are_equal_whatever_their_sign() {
         (format!("SELECT count(*) {from} WHERE x IN (0.0, 1.0, 2.0, 4.0, 5.0)"), "2"),
         (format!("SELECT count(*) {from} WHERE x IN ('-0.0'::double, 1.0, 2.0, 4.0, 5.0)"), "2"),
         (format!("SELECT count(*) {from} WHERE x NOT IN (0.0, 1.0, 2.0, 4.0, 5.0)"), "1"),
+        (format!("SELECT count(*) {from} WHERE x IN (0.0::double * 1.0::double, 1, 2, 4, 5)"), "2"),
+        (format!("SELECT count(*) {from} WHERE x = 0.0 OR x = 1.0 OR x = 2.0 OR x = 4.0 OR x = 5.0"), "2"),
+        (format!("SELECT count(*) {from} WHERE NOT (x <> 0.0 AND x <> 1.0 AND x <> 2.0 AND x <> 4.0)"), "2"),
+        (
+            format!(
+                "SELECT count(*) FROM (SELECT x = 0.0 AS a, x = 1.0 AS b, x = 2.0 AS c, x = 4.0 AS d {from}) u \
+                 WHERE a OR b OR c OR d"
+            ),
+            "2",
+        ),
         (
             format!("SELECT CASE x WHEN 0.0 THEN 'zero' ELSE 'more' END AS c, count(*) {from} GROUP BY 1 ORDER BY 1"),
             "more|1\nzero|2",

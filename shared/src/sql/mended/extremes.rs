@@ -2,7 +2,8 @@
 //!
 //! DataFusion's accumulators of groups ask whether one value is less than another, which a NaN never is: what is left of a
 //! group would depend on the order of its rows. And a NaN that a division made may have a sign, by which it would come
-//! before all numbers. So floats go into the accumulators as whole numbers of the same order.
+//! before all numbers. So floats go into the accumulators as whole numbers of the same order. Where few groups are asked for
+//! (`GROUP BY g ORDER BY min(x) LIMIT 3`), it would keep only those, without accumulators: of floats, all are kept.
 
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type};
 use datafusion::common::ScalarValue;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::function::AccumulatorArgs;
@@ -19,10 +22,53 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF,
     SetMonotonicity, Signature, StatisticsArgs,
 };
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::topk_aggregation::TopKAggregation;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
 
 /// `min` and `max`, for a session to use instead of DataFusion's.
 pub(super) fn extremes() -> [Arc<AggregateUDF>; 2] {
     [min_udaf(), max_udaf()].map(|inner| Arc::new(AggregateUDF::new_from_impl(Extreme { inner })))
+}
+
+/// `rule`; behind this one, if it is the one that has aggregates keep few groups.
+pub(super) fn all_groups(
+    rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
+) -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    if rule.name() == TopKAggregation::new().name() { Arc::new(AllGroups(rule)) } else { rule }
+}
+
+/// A rule that leaves the extremes of floats alone.
+#[derive(Debug)]
+struct AllGroups(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+
+impl PhysicalOptimizerRule for AllGroups {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self.0.optimize(plan, config)?.transform_up(unlimited)?.data)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.0.schema_check()
+    }
+}
+
+/// `node`, of all its groups, if it seeks the least or greatest float of each.
+fn unlimited(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let of_floats = node.downcast_ref::<AggregateExec>().filter(|aggregate| {
+        let sought = aggregate.get_minmax_desc();
+        aggregate.limit_options().is_some() && sought.is_some_and(|(field, _)| field.data_type().is_floating())
+    });
+    let unlimited =
+        of_floats.map(|aggregate| -> Arc<dyn ExecutionPlan> { Arc::new(aggregate.with_new_limit_options(None)) });
+    Ok(match unlimited {
+        Some(unlimited) => Transformed::yes(unlimited),
+        None => Transformed::no(node),
+    })
 }
 
 /// DataFusion's function, with accumulators of our own where values are floats.

@@ -1,8 +1,8 @@
 //! Sums and averages of decimals, and windows by floats, as they are meant.
 //!
 //! DataFusion gives a sum ten digits more than its argument has, as far as its type has them, and wraps around without a
-//! word beyond that. So what may not fit is summed in a wider type and brought back at the end, which fails if it can't be. And
-//! where windows begin and end by a float, `-0.0` and `0.0` are two values to it, although they are equal.
+//! word beyond that. So what may not fit is summed in a wider type and brought back at the end, which fails if it can't be.
+//! Windows by floats have one zero.
 
 use std::sync::Arc;
 
@@ -11,12 +11,14 @@ use arrow::datatypes::{
 };
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
-use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable as _, LogicalPlan, Projection, Window, WindowFunctionDefinition, cast,
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
+
+use super::zeros::one_zero;
 
 /// Digits by which DataFusion's sum has more than its argument: enough for 10 billion rows.
 const MORE_DIGITS: u8 = 10;
@@ -136,17 +138,6 @@ fn wider(function: &str, data_type: &DataType) -> Result<Option<DataType>> {
             );
         }
     }))
-}
-
-/// Makes `-0.0` the same as `0.0` in `by`. True if it is a float.
-fn one_zero(by: &mut Expr, schema: &DFSchema) -> bool {
-    let zero = match by.get_type(schema) {
-        Ok(DataType::Float32) => ScalarValue::Float32(Some(0.0)),
-        Ok(DataType::Float64) => ScalarValue::Float64(Some(0.0)),
-        _ => return false,
-    };
-    *by = by.clone() + Expr::Literal(zero, None);
-    true
 }
 
 #[cfg(test)]
