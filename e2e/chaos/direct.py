@@ -7,7 +7,7 @@ import random
 import threading
 import time
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from load import Position, order
 from server import Stopper
@@ -135,7 +135,18 @@ class Topics:
 
     def delete_records(self, topic: str, ends: dict[int, int]) -> None:
         before = [TopicPartition(topic, partition, end) for partition, end in ends.items()]
-        self._done(self.admin.delete_records(before))
+        deadline = time.monotonic() + ADMIN_WITHIN_S
+        while True:
+            try:
+                self._done(self.admin.delete_records(before))
+                return
+            except KafkaException as error:
+                # A partition that came a while ago is news to this client until it asks; those that it knew are done, and
+                # may be done again.
+                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
+                    raise
+                self.partitions(topic)
+                time.sleep(0.1)
 
     def _done(self, futures: dict) -> None:
         for future in futures.values():
