@@ -16,8 +16,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from record import Recorded
 
 PREFIX = "bare"
-#: As the indexer sends: two portions for each processor at a time.
-CONNECTIONS = 2 * (os.cpu_count() or 1)
+#: As the indexer sends: one portion for each processor at a time.
+CONNECTIONS = os.cpu_count() or 1
 CONSUME_AT_ONCE = 10_000
 WITHIN_S = 600
 JSON = {"content-type": "application/json"}

@@ -197,8 +197,7 @@ impl Stream {
             pressure: Arc::clone(&self.parts.pressure),
             traces: Arc::clone(&self.parts.traces),
         };
-        let settings = IndexerSettings::of(self.parts.live.as_ref());
-        let indexer = Arc::new(Indexer::open(parts, coverage, settings).await?);
+        let indexer = Arc::new(Indexer::open(parts, coverage, IndexerSettings::default()).await?);
         let Parts { groups, log, .. } = &self.parts;
         let share = groups.indexers(log, &self.topic, &self.dataset, &generation.generation).await?;
         let running = Running { indexer, share, stop: self.stop.child_token() };

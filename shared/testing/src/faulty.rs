@@ -42,6 +42,8 @@ pub enum Fault {
     Fails,
     /// Nothing is done: the disk is full.
     NoSpace,
+    /// Nothing is done, and a put does not end.
+    Hangs,
     /// All is done, but the caller is told that it failed.
     AckLost,
     /// All is done, but the answer to a put is that of a retry: the object already exists.
@@ -158,6 +160,9 @@ impl Layer for Faulty {
 
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let fault = self.fault(Call::Put, location);
+        if fault == Some(Fault::Hangs) {
+            std::future::pending::<()>().await;
+        }
         Self::before(fault)?;
         let result = self.inner.put_opts(location, payload, options).await?;
         Self::after(fault, location)?;

@@ -1,10 +1,10 @@
-//! Documents into an index: portions by their bytes, some of them under way at once, an outcome for each document, another
-//! attempt for those that the cluster had no room for.
+//! Documents into an index: portions by their bytes, an outcome for each document, another attempt for those that the cluster
+//! had no room for.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use tracing::{Instrument as _, info_span};
 use crate::calls::Call;
 use crate::client::Content;
 use crate::cluster::Cluster;
-use crate::document::{Document, document_id, push_number};
+use crate::document::{Document, document_id};
 use crate::failure::{Failure, is_missing_index};
 use crate::state::IndexRef;
 
@@ -28,9 +28,6 @@ const REFUSED: Backoff = Backoff {
     time_max: Duration::from_secs(15),
     attempts_min: 3,
 };
-
-/// Portions of a batch that are under way at once: while the cluster makes one durable, it works on another.
-const PORTIONS_AT_ONCE: usize = 2;
 
 /// Why documents were not taken.
 #[derive(Debug)]
@@ -86,32 +83,6 @@ impl Reason {
     }
 }
 
-/// What came of documents that were sent once.
-#[derive(Debug, Default)]
-struct Sent {
-    /// Bytes that went out.
-    bytes: u64,
-    /// Documents that are to be sent again.
-    again: Vec<Document>,
-    /// What one of them was refused for.
-    reason: String,
-    /// More of them were sent by one request than the cluster takes at once.
-    is_too_large: bool,
-}
-
-impl Sent {
-    /// Together with what came of others.
-    fn and(mut self, other: Self) -> Self {
-        self.bytes += other.bytes;
-        self.again.extend(other.again);
-        if !other.reason.is_empty() {
-            self.reason = other.reason;
-        }
-        self.is_too_large |= other.is_too_large;
-        self
-    }
-}
-
 /// What to do about a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -146,56 +117,43 @@ impl Cluster {
         partition: &LogPartition,
         mut documents: Vec<Document>,
     ) -> Result<u64, BulkError> {
-        let (mut bytes, mut bytes_max) = (0, self.settings.bulk_bytes_max.max(1));
+        let (mut sent, mut bytes_max) = (0, self.settings.bulk_bytes_max.max(1));
         let mut attempts = Attempts::new(REFUSED);
         loop {
-            let sent = self.write_once(index, partition, &documents, bytes_max).await?;
-            bytes += sent.bytes;
-            if sent.again.is_empty() {
-                return Ok(bytes);
+            let (mut rest, mut reason) = (Vec::new(), String::new());
+            for portion in portions(&documents, bytes_max) {
+                let body = body(partition, portion);
+                sent += body.len() as u64;
+                match self.write_portion(index, portion, body).await? {
+                    Some((again, why)) => {
+                        rest.extend(again);
+                        reason = why;
+                    }
+                    None => {
+                        // More than the cluster takes at once.
+                        bytes_max = (bytes_max / 2).max(1);
+                        rest.extend_from_slice(portion);
+                    }
+                }
             }
-            if sent.is_too_large {
-                bytes_max = (bytes_max / 2).max(1);
+            if rest.is_empty() {
+                return Ok(sent);
             }
-            let count = sent.again.len();
-            documents = sent.again;
+            let count = rest.len();
+            documents = rest;
             if !attempts.again(self.ambient.random()).await {
-                return Err(Failure::NotTaken { count, index: index.name.clone(), reason: sent.reason }.into());
+                return Err(Failure::NotTaken { count, index: index.name.clone(), reason }.into());
             }
         }
     }
 
-    /// Sends each document once, a few portions at a time. In which order they arrive means nothing: a document is known by its
-    /// id, and nothing is searched before all are there. After a failure no more are begun, and those under way are waited for:
-    /// they count as requests, too, and what they still do is done before anybody goes on.
-    async fn write_once(
+    /// Documents that are to be sent again, and what one of them was refused for. `None`: the portion is too large.
+    async fn write_portion(
         &self,
         index: &IndexRef,
-        partition: &LogPartition,
-        documents: &[Document],
-        bytes_max: usize,
-    ) -> Result<Sent, BulkError> {
-        let mut waiting = portions(documents, bytes_max).into_iter();
-        let (mut under_way, mut sent, mut failed) = (FuturesUnordered::new(), Sent::default(), None);
-        loop {
-            // A body is made when its turn comes: only so many are in memory.
-            while failed.is_none()
-                && under_way.len() < PORTIONS_AT_ONCE
-                && let Some(portion) = waiting.next()
-            {
-                under_way.push(self.write_portion(index, portion, body(partition, portion)));
-            }
-            match under_way.next().await {
-                Some(Ok(outcome)) => sent = sent.and(outcome),
-                Some(Err(error)) => failed = failed.or(Some(error)),
-                None => return failed.map_or(Ok(sent), Err),
-            }
-        }
-    }
-
-    /// Sends a portion by one request.
-    async fn write_portion(&self, index: &IndexRef, portion: &[Document], body: Bytes) -> Result<Sent, BulkError> {
-        let mut sent = Sent { bytes: body.len() as u64, ..Sent::default() };
+        portion: &[Document],
+        body: Bytes,
+    ) -> Result<Option<(Vec<Document>, String)>, BulkError> {
         let wanted = "errors,items.create.status,items.create.error";
         let path = format!("{}/_bulk?require_alias=true&filter_path={wanted}", index.alias);
         let span = info_span!(
@@ -215,12 +173,8 @@ impl Cluster {
             Err(Failure::Refused { status: 413, reason, .. }) if portion.len() == 1 => {
                 return Err(BulkError::Refused { offset: portion[0].offset, reason });
             }
-            Err(failure @ Failure::Refused { status: 413, .. }) => {
-                return Ok(Sent { again: portion.to_vec(), reason: failure.to_string(), is_too_large: true, ..sent });
-            }
-            Err(failure) if failure.is_passing() => {
-                return Ok(Sent { again: portion.to_vec(), reason: failure.to_string(), ..sent });
-            }
+            Err(Failure::Refused { status: 413, .. }) => return Ok(None),
+            Err(failure) if failure.is_passing() => return Ok(Some((portion.to_vec(), failure.to_string()))),
             Err(failure) => return Err(failure.into()),
         }
         let answered: Answered = answer.parsed()?;
@@ -228,8 +182,9 @@ impl Cluster {
             let told = format!("{} outcomes of {} documents", answered.items.len(), portion.len());
             return Err(answer.incomplete(told).into());
         }
+        let (mut again, mut reason) = (Vec::new(), String::new());
         if !answered.errors {
-            return Ok(sent);
+            return Ok(Some((again, reason)));
         }
         for (document, item) in portion.iter().zip(&answered.items) {
             let outcome = &item.create;
@@ -237,19 +192,19 @@ impl Cluster {
                 Verdict::Taken => {}
                 Verdict::Lost => return Err(lost().into()),
                 Verdict::Again => {
-                    sent.again.push(document.clone());
-                    sent.reason = outcome.error.text();
+                    again.push(document.clone());
+                    reason = outcome.error.text();
                 }
                 Verdict::Bare => {
                     let (offset, why) = (document.offset, outcome.error.text());
                     tracing::warn!(index = index.name, offset, reason = why, "a row is kept without searched fields");
                     let refused = || BulkError::Refused { offset, reason: why.clone() };
-                    sent.again.push(document.bare().ok_or_else(refused)?);
-                    sent.reason = why;
+                    again.push(document.bare().ok_or_else(refused)?);
+                    reason = why;
                 }
             }
         }
-        Ok(sent)
+        Ok(Some((again, reason)))
     }
 }
 
@@ -276,9 +231,7 @@ fn body(partition: &LogPartition, portion: &[Document]) -> Bytes {
     let room = before.len() + 32;
     let mut body = Vec::with_capacity(portion.iter().map(|document| document.text.len() + room).sum());
     for document in portion {
-        body.extend_from_slice(before.as_bytes());
-        push_number(document.offset, &mut body);
-        body.extend_from_slice(b"\"}}\n");
+        writeln!(body, "{before}{}\"}}}}", document.offset).expect("memory takes all bytes");
         body.extend_from_slice(&document.text);
         body.push(b'\n');
     }
@@ -286,4 +239,39 @@ fn body(partition: &LogPartition, portion: &[Document]) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_names_each_document_before_it() {
+        let partition: LogPartition = "a \"topic\"/3".parse().unwrap();
+        let body = body(&partition, &[0, 17].map(Document::filtered));
+        let lines: Vec<Value> = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(read).collect();
+        let ids: Vec<String> = [0, 17].map(|offset| document_id(&partition, offset)).into();
+        assert_eq!(lines[0], json!({"create": {"_id": ids[0]}}));
+        assert_eq!(lines[1], json!({"offset": 0, "kind": "filtered"}));
+        assert_eq!((&lines[2], &lines[3]["offset"]), (&json!({"create": {"_id": ids[1]}}), &json!(17)));
+        assert_eq!(lines.len(), 4);
+    }
+
+    fn read(line: &[u8]) -> Value {
+        serde_json::from_slice(line).unwrap()
+    }
+
+    #[test]
+    fn an_outcome_says_what_to_do() {
+        for (status, kind, wanted) in [
+            (201, "", Verdict::Taken),
+            (409, "version_conflict_engine_exception", Verdict::Taken),
+            (429, "rejected_execution_exception", Verdict::Again),
+            (429, "cluster_block_exception", Verdict::Again),
+            (403, "cluster_block_exception", Verdict::Again),
+            (503, "unavailable_shards_exception", Verdict::Again),
+            (404, "index_not_found_exception", Verdict::Lost),
+            (400, "mapper_parsing_exception", Verdict::Bare),
+            (400, "strict_dynamic_mapping_exception", Verdict::Bare),
+        ] {
+            assert_eq!(verdict(status, kind), wanted, "{status} {kind}");
+        }
+    }
+}

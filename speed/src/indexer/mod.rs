@@ -7,23 +7,23 @@
 mod error;
 mod partition;
 mod run;
-mod settings;
 mod source;
 mod spans;
 
 pub use error::IndexerError;
-pub use settings::IndexerSettings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
+use std::time::Duration;
 
 use serde::Serialize;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::counts::Totals;
 use tidemark_shared::live::{LiveView, ViewId};
-use tidemark_shared::log::{Log, Partitions, Topic};
+use tidemark_shared::log::{Log, Partitions, ReadLimits, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
@@ -34,6 +34,44 @@ use crate::freshness::{Ages, Freshness};
 use crate::pressure::Pressure;
 use crate::trouble::{Trouble, Troubles};
 use partition::Partition;
+
+/// How an [`Indexer`] behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexerSettings {
+    /// Bounds of a batch while the partition is behind.
+    pub behind: ReadLimits,
+    /// Most records of a batch once it has caught up: the first of them waits for the last.
+    pub fresh_records_max: usize,
+    /// Bytes of records from which on decoding leaves the runtime's threads.
+    pub inline_bytes_max: usize,
+    /// Batches that are made at the same time, of different partitions.
+    pub parallel: usize,
+    /// Longest time between two looks at how many partitions the topic has.
+    pub partitions_refresh: Duration,
+}
+
+impl Default for IndexerSettings {
+    /// 20,000 records or 4 MiB when behind, 2,000 records when not; as many side by side as there are processors.
+    fn default() -> Self {
+        Self {
+            behind: ReadLimits { records_max: 20_000, bytes_max: 4 << 20 },
+            fresh_records_max: 2_000,
+            inline_bytes_max: 64 << 10,
+            parallel: available_parallelism().map_or(1, usize::from),
+            partitions_refresh: Duration::from_secs(10),
+        }
+    }
+}
+
+impl IndexerSettings {
+    /// Bounds of the next read of a partition that lags by so many offsets.
+    #[must_use]
+    pub fn limits(&self, lag: u64) -> ReadLimits {
+        let fresh = self.fresh_records_max as u64;
+        let records_max = if lag > fresh.saturating_mul(2) { self.behind.records_max } else { self.fresh_records_max };
+        ReadLimits { records_max, ..self.behind }
+    }
+}
 
 /// What an [`Indexer`] works on.
 #[derive(Clone)]

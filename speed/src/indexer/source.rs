@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use tidemark_shared::log::{Bounds, Fetched, LogError, OffsetRecord, ReadLimits};
+use tidemark_shared::log::{Bounds, Fetched, LogError, OffsetRecord};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::{SegmentError, SegmentRef};
 
@@ -49,9 +49,6 @@ impl Indexer {
             Ok(read) => {
                 // What was listed before says nothing of the archive that the next gap is read from.
                 archived.segments.clear();
-                if self.settings.is_behind(lag) {
-                    return Ok(self.gather(partition, read).await);
-                }
                 Ok(read)
             }
             Err(LogError::Gone { start, .. }) => self.fetch_archived(partition, from, Some(start), archived).await,
@@ -60,29 +57,6 @@ impl Indexer {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Reads on until a batch is nearly full or has all that the log has: a log gives what is at hand, and a view has as much
-    /// trouble with a small batch as with a large one. What can't be read is met again by the next step, which says so. A read
-    /// past offsets without records, as of transactions that were given up, ends the batch: it counts for none of its bounds,
-    /// and what was read past is to be kept.
-    async fn gather(&self, partition: &LogPartition, mut read: Fetched) -> Fetched {
-        let mut bytes = bytes_of(&read.records);
-        while let Some(limits) = left(self.settings.behind, &read, bytes) {
-            let more = self.parts.log.read(&self.parts.topic, partition.partition, read.next, limits).await;
-            let Ok(more) = more else { break };
-            if more.next <= read.next {
-                break;
-            }
-            let is_empty = more.records.is_empty();
-            bytes += bytes_of(&more.records);
-            read.records.extend(more.records);
-            (read.next, read.bounds) = (more.next, more.bounds);
-            if is_empty {
-                break;
-            }
-        }
-        read
     }
 
     /// Reads on from the archive. `log_start` is where the log begins, of the current incarnation.
@@ -151,20 +125,6 @@ impl Indexer {
     }
 }
 
-fn bytes_of(records: &[OffsetRecord]) -> usize {
-    records.iter().map(|read| read.record.bytes()).sum()
-}
-
-/// Bounds of a further read into a batch that has so much; `None` if the log has no more, or the batch little room.
-fn left(limits: ReadLimits, read: &Fetched, bytes: usize) -> Option<ReadLimits> {
-    let left = ReadLimits {
-        records_max: limits.records_max.saturating_sub(read.records.len()),
-        bytes_max: limits.bytes_max.saturating_sub(bytes),
-    };
-    let has_room = left.records_max > limits.records_max / 4 && left.bytes_max > limits.bytes_max / 4;
-    (has_room && read.next < read.bounds.end).then_some(left)
-}
-
 /// No records below `next`.
 fn nothing(next: u64) -> Fetched {
     Fetched { records: Vec::new(), next, bounds: Bounds { start: next, end: next } }
@@ -175,33 +135,5 @@ fn gone_for_now(error: SegmentError) -> IndexerError {
     match error {
         SegmentError::Hole { partition, missing, .. } => IndexerError::Hole { partition, missing },
         error => error.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_read_on_for_while_it_has_room_and_the_log_has_more() {
-        let limits = ReadLimits { records_max: 40, bytes_max: 1_000 };
-        let read = |count: usize, end| {
-            let records = (0..count as u64).map(|offset| OffsetRecord { offset, record: Default::default() }).collect();
-            Fetched { records, next: count as u64, bounds: Bounds { start: 0, end } }
-        };
-        let more = |records_max, bytes_max| Some(ReadLimits { records_max, bytes_max });
-        for (count, bytes, end, wanted) in [
-            (7, 100, 100, more(33, 900)),
-            (29, 100, 100, more(11, 900)),
-            (30, 100, 100, None),
-            (7, 749, 100, more(33, 251)),
-            (7, 750, 100, None),
-            (7, 2_000, 100, None),
-            (50, 100, 100, None),
-            (7, 100, 7, None),
-        ] {
-            let found = left(limits, &read(count, end), bytes);
-            assert_eq!(found, wanted, "{count} records of {bytes} bytes, the log ends at {end}");
-        }
     }
 }

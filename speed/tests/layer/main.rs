@@ -4,7 +4,6 @@
 
 mod archiver;
 mod embedded;
-mod gathering;
 mod indexer;
 mod live;
 mod parts;

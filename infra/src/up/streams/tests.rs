@@ -138,14 +138,14 @@ async fn the_end_of_a_stream_is_bounded_and_gone_on_with() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
     registry::apply(&store, &sources("a", "a text")).await.expect("applied");
-    let streams = streams(store, folder.path()).await;
+    let faulty = Faulty::new(store.objects(), vec![Rule::new(Call::Put, ".parquet", 0, Fault::Hangs)]);
+    let streams = streams(store.decorated(|_| faulty.store()), folder.path()).await;
     let (old, partition, offset) = with_a_record(&streams, &nobody()).await;
     let log = Arc::clone(&streams.parts.log);
     log.delete_topic(&old.topic).await.expect("deleted");
     log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
 
-    // No store is as quick as that.
-    let late = old.end_within(Duration::ZERO).await;
+    let late = old.end_within(Duration::from_millis(20)).await;
     assert!(matches!(late, Err(UpError::StillEnding { .. })), "{late:?}");
     assert!(old.stop.is_cancelled() && Arc::ptr_eq(&old, &streams.get("a").expect("it is still there")));
     streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
