@@ -328,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_refused_question_of_its_own_is_counted_and_any_other_failure_ends_the_audit() {
-        let errors: [(fn() -> CliError, Option<&str>); 9] = [
+        type Case = (fn() -> CliError, Option<&'static str>);
+        let errors: [Case; 9] = [
             (|| refused(422, "time_limit"), Some("it was refused: time_limit said")),
             (|| refused(422, "query_failed"), Some("it was refused: query_failed said")),
             (|| refused(429, "too_many_queries"), Some("it was refused: too_many_queries said")),
