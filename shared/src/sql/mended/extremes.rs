@@ -57,11 +57,15 @@ impl PhysicalOptimizerRule for AllGroups {
     }
 }
 
-/// `node`, of all its groups, if it seeks the least or greatest float of each.
+/// `node`, of all its groups, if it seeks the least or greatest float of each, or if floats make its groups: a NaN is not
+/// equal to itself where few groups are kept.
 fn unlimited(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     let of_floats = node.downcast_ref::<AggregateExec>().filter(|aggregate| {
-        let sought = aggregate.get_minmax_desc();
-        aggregate.limit_options().is_some() && sought.is_some_and(|(field, _)| field.data_type().is_floating())
+        let schema = aggregate.schema();
+        let groups = schema.fields().iter().take(aggregate.group_expr().expr().len());
+        let is_sought = aggregate.get_minmax_desc().is_some_and(|(field, _)| field.data_type().is_floating());
+        let is_limited = aggregate.limit_options().is_some();
+        is_limited && (is_sought || groups.into_iter().any(|field| field.data_type().is_floating()))
     });
     let unlimited =
         of_floats.map(|aggregate| -> Arc<dyn ExecutionPlan> { Arc::new(aggregate.with_new_limit_options(None)) });

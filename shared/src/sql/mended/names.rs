@@ -3,7 +3,8 @@
 //! DataFusion's rule finds a column in the plan below by its name. Where that has the name twice, as a join of a table with
 //! itself has, or where the same name means something else there, the condition would be asked of the wrong column
 //! (apache/datafusion#25259). So while the rule runs, a wall stands at each such place, which lets pass only conditions
-//! whose names mean one thing. What is kept back is asked where it stands, as if the rule had not been.
+//! whose names mean one thing; and at joins by floats, which find more equal than their bits are. What is kept back is asked
+//! where it stands, as if the rule had not been.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,6 +18,7 @@ use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::filter::FilterExec;
@@ -111,6 +113,7 @@ fn unclear(node: &Arc<dyn ExecutionPlan>, at: usize, input: &Arc<dyn ExecutionPl
         };
         let others = keys.into_iter().filter(|(kept, decides)| kept != decides);
         unclear.extend(others.filter_map(|(kept, _)| kept.map(str::to_owned)));
+        unclear.extend(float_keys(join, at, &input.schema()));
     }
     unclear
 }
@@ -125,6 +128,14 @@ fn sought_floats(aggregate: &AggregateExec, input: &Schema) -> Vec<String> {
     let names = arguments.filter_map(|argument| name_of(&argument).map(str::to_owned));
     let is_float = |name: &String| input.field_with_name(name).is_ok_and(|field| field.data_type().is_floating());
     names.filter(is_float).collect()
+}
+
+/// Columns of which the input at place `at` has its keys, if these are floats. What a join has found is told to the scans by the
+/// bits of it, and to the join itself `-0.0` equals `0.0`.
+fn float_keys(join: &HashJoinExec, at: usize, input: &Schema) -> Vec<String> {
+    let keys = join.on().iter().map(|(left, right)| if at == 0 { left } else { right });
+    let floats = keys.filter(|key| key.data_type(input).is_ok_and(|data_type| data_type.is_floating()));
+    floats.flat_map(collect_columns).map(|column| column.name().to_owned()).collect()
 }
 
 /// The names that `schema` has more than once.

@@ -223,6 +223,9 @@ async fn nan_is_the_largest_float_wherever_it_stands() {
         // Of few groups.
         (format!("SELECT g, min(x) {made} GROUP BY g ORDER BY 2 LIMIT 1"), "1|7.0"),
         (format!("SELECT g, max(x) {made} GROUP BY g ORDER BY 2 DESC NULLS LAST LIMIT 1"), "1|NaN"),
+        (format!("SELECT DISTINCT x {from} ORDER BY x DESC NULLS LAST LIMIT 2"), "NaN\n2.5"),
+        (format!("SELECT x {from} GROUP BY x ORDER BY x DESC NULLS LAST LIMIT 1"), "NaN"),
+        (format!("SELECT x, max(i) {from} GROUP BY x ORDER BY 2 DESC, x DESC LIMIT 1"), "NaN|2"),
         (format!("SELECT g, max(i) {from} GROUP BY g ORDER BY 2 DESC NULLS LAST, g LIMIT 1"), "1|2"),
         (
             format!("SELECT max(x) OVER (PARTITION BY g ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) {from} ORDER BY g, i"),
@@ -283,6 +286,8 @@ async fn zeros_are_equal_whatever_their_sign() {
         ),
         (format!("SELECT count(*) OVER (PARTITION BY x) AS n {from} ORDER BY i"), "2\n2\n1"),
         (format!("SELECT rank() OVER (ORDER BY x) AS n {from} ORDER BY i"), "1\n1\n3"),
+        (format!("SELECT i {from} JOIN (VALUES (0.0::double)) w(z) ON x = z ORDER BY i"), "1\n2"),
+        (format!("SELECT i {from} WHERE x IN (SELECT z FROM (VALUES (0.0::double)) w(z)) ORDER BY i"), "1\n2"),
         (format!("SELECT count(DISTINCT x) {from}"), "2"),
     ])
     .await;
