@@ -34,7 +34,7 @@ pub(crate) fn writes(fault: Fault) -> impl Iterator<Item = u64> {
     let first = match fault {
         Fault::Fails => 0,
         Fault::AckLost => 1,
-        Fault::AckLostThenRetried | Fault::NoSpace => 2,
+        Fault::AckLostThenRetried | Fault::Hangs | Fault::NoSpace => 2,
     };
     (first..).step_by(EVERY)
 }
