@@ -1,7 +1,6 @@
 //! Answers as multisets of texts, and whether two are the same.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray};
@@ -9,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use serde_json::Value;
+use tidemark_shared::hex;
 use tidemark_shared::output::texts;
 
 use super::AuditError;
@@ -59,12 +59,6 @@ fn as_answered(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             let values = cast(column, &DataType::BinaryView)?;
-            let hex = |bytes: &[u8]| {
-                bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-                    write!(text, "{byte:02x}").expect("a string takes all text");
-                    text
-                })
-            };
             let texts = values.as_binary_view().iter().map(|value| value.map(hex));
             Ok(Arc::new(texts.collect::<StringViewArray>()))
         }
