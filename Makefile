@@ -30,10 +30,12 @@ CARGO_FLAGS ?=
 # no: stack-check builds neither Compose nor helm.
 BUILD_TOOLS ?= yes
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# One of our own crates optimized, without assertions that are for development; overflow is checked all the same.
+fast = --config profile.dev.package.$(1).opt-level=3 --config profile.dev.package.$(1).debug-assertions=false --config profile.dev.package.$(1).overflow-checks=true
 # The dependencies of every other build, and our own crates optimized.
-FAST = $(foreach crate,shared stores batch speed kafka opensearch serving,--config profile.dev.package.tidemark-$(crate).opt-level=3)
+FAST = $(foreach crate,tidemark $(addprefix tidemark-,shared stores batch speed kafka opensearch serving),$(call fast,$(crate)))
 # The simulation beside them.
-FAST_SIM = $(FAST) --config profile.dev.package.tidemark-sim.opt-level=3
+FAST_SIM = $(FAST) $(call fast,tidemark-sim)
 # One build for all benchmarks.
 BENCH_BUILD = cargo build --workspace --bins --example index_speed $(CARGO_FLAGS) $(FAST)
 # What stack-logs shows: all, or names such as `kafka tidemark-serving`.

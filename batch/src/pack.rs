@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use object_store::path::Path;
 use tidemark_shared::layout;
+use tidemark_shared::log::OffsetRecord;
 use tidemark_shared::position::{LogPartition, united};
 use tidemark_shared::segment::{Archive, Segment, SegmentError, SegmentHeader, SegmentRef};
 
@@ -99,35 +100,104 @@ async fn remove(
         Err(SegmentError::Hole { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    let mut parts = Vec::with_capacity(small.len());
     for segment in small {
         // Those between it and the next one that is listed may be gone, so the listing does not tell its end.
         let listed = if segment.packed { segment.clone() } else { SegmentRef { end: None, ..segment.clone() } };
-        let part = match archive.read(partition, &listed).await {
-            Ok(part) if part.header.range.end > whole.header.range.end => continue,
-            Ok(part) => part,
-            Err(SegmentError::Hole { .. }) => continue,
+        match archive.read(partition, &listed).await {
+            Ok(part) => parts.push((segment, verdict(&whole, &part), part.header.range)),
+            Err(SegmentError::Hole { .. }) => {}
             Err(error) => return Err(error.into()),
-        };
-        if !holds(&whole, &part) {
-            let reason = format!("it does not hold the records of `{}`; delete it, that one stays", segment.key);
-            return Err(SegmentError::Corrupt { key: large.key.to_string(), reason }.into());
         }
-        archive.delete(std::slice::from_ref(segment)).await?;
-        report.removed += 1;
-        report.removed_bytes += segment.bytes;
+    }
+    // Before any of them goes, so that what is said of the others is true.
+    if let Some(error) = contradiction(large, &whole.header.range, &parts) {
+        return Err(error.into());
+    }
+    for (segment, verdict, range) in parts {
+        if verdict == Verdict::Refuted {
+            let (start, end, key) = (range.start, range.end, &segment.key);
+            tracing::warn!(%partition, start, end, %key, "it called lost what was archived and packed before: it goes");
+        }
+        if matches!(verdict, Verdict::Held | Verdict::Refuted) {
+            archive.delete(std::slice::from_ref(segment)).await?;
+            report.removed += 1;
+            report.removed_bytes += segment.bytes;
+        }
     }
     Ok(())
+}
+
+/// What a packed segment says of another one that lies where it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It goes further: this one does not stand for it.
+    Beyond,
+    /// All that it has is here, and nothing else.
+    Held,
+    /// It has no record and calls lost what is here: who put it had not heard of what was packed.
+    Refuted,
+    /// It lacks records that are here, and has none that are not.
+    Less,
+    /// It has what is not here.
+    More,
+}
+
+fn verdict(whole: &Segment, part: &Segment) -> Verdict {
+    let Range { start, end } = part.header.range;
+    if end > whole.header.range.end {
+        return Verdict::Beyond;
+    }
+    if holds(whole, part) {
+        return Verdict::Held;
+    }
+    let here = inside(whole, &part.header.range);
+    let lost = united(part.header.lost.iter().cloned());
+    if part.records.is_empty() && lost == std::slice::from_ref(&part.header.range) && !here.is_empty() {
+        return Verdict::Refuted;
+    }
+    let is_here = |record: &OffsetRecord| {
+        here.binary_search_by_key(&record.offset, |other| other.offset).is_ok_and(|at| here[at] == *record)
+    };
+    let lacks_some = whole.header.range.start <= start && part.records.len() < here.len();
+    if lacks_some && part.records.iter().all(is_here) { Verdict::Less } else { Verdict::More }
+}
+
+/// Why none of the segments that lie where a packed one does may go, if that is so; with which of the two is wrong. A segment is
+/// called the wrong one only where no record goes with it.
+fn contradiction(
+    large: &SegmentRef,
+    range: &Range<u64>,
+    parts: &[(&SegmentRef, Verdict, Range<u64>)],
+) -> Option<SegmentError> {
+    let (wrong, verdict, _) = parts.iter().find(|(_, verdict, _)| matches!(verdict, Verdict::Less | Verdict::More))?;
+    if *verdict == Verdict::Less {
+        let reason = format!("it lacks records that `{}` has in its offsets; delete it, that one stays", large.key);
+        return Some(SegmentError::Corrupt { key: wrong.key.to_string(), reason });
+    }
+    let all = united(parts.iter().map(|(_, _, part)| part.start.max(range.start)..part.end.min(range.end)));
+    let advice = match all == std::slice::from_ref(range) {
+        true => "; delete it, that one stays, and so do all others of its offsets",
+        false => ", and some of what it holds is nowhere else: delete neither, restore them from a backup",
+    };
+    let reason = format!("it does not hold what `{}` does{advice}", wrong.key);
+    Some(SegmentError::Corrupt { key: large.key.to_string(), reason })
+}
+
+/// The records of `whole` in `range`.
+fn inside<'a>(whole: &'a Segment, range: &Range<u64>) -> &'a [OffsetRecord] {
+    let from = whole.records.partition_point(|record| record.offset < range.start);
+    let to = whole.records.partition_point(|record| record.offset < range.end);
+    &whole.records[from..to]
 }
 
 /// True if `whole` has exactly the records and the losses of `part` in its range.
 fn holds(whole: &Segment, part: &Segment) -> bool {
     let Range { start, end } = part.header.range;
-    let from = whole.records.partition_point(|record| record.offset < start);
-    let to = whole.records.partition_point(|record| record.offset < end);
-    let inside = whole.header.range.start <= start && end <= whole.header.range.end;
+    let is_inside = whole.header.range.start <= start && end <= whole.header.range.end;
     let lost =
         |segment: &Segment| united(segment.header.lost.iter().map(|lost| lost.start.max(start)..lost.end.min(end)));
-    inside && whole.records[from..to] == part.records[..] && lost(whole) == lost(part)
+    is_inside && *inside(whole, &part.header.range) == part.records[..] && lost(whole) == lost(part)
 }
 
 /// Puts the segments of a run into one, or as many of them as memory allows, and reads it back.
@@ -174,7 +244,7 @@ async fn pack_run(
 
 #[cfg(test)]
 mod tests {
-    use tidemark_shared::log::{OffsetRecord, Record};
+    use tidemark_shared::log::Record;
 
     use super::*;
 
@@ -184,23 +254,45 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_segment_holds_what_it_stands_for_and_nothing_else() {
+    fn only_what_a_packed_segment_has_too_goes_and_no_record_with_what_is_wrong() {
         let mut whole = segment(0..30, &[1, 5, 12, 13]);
         whole.header.lost = std::iter::once(20..30).collect();
         let lost = |range: Range<u64>| Segment::lost(range);
-        for (part, held) in [
-            (segment(0..10, &[1, 5]), true),
-            (segment(10..20, &[12, 13]), true),
-            (segment(14..20, &[]), true),
-            (lost(20..25), true),
-            (lost(25..30), true),
-            (segment(0..10, &[1]), false),
-            (segment(0..10, &[1, 5, 6]), false),
-            (segment(20..25, &[]), false),
-            (lost(14..20), false),
-            (segment(14..31, &[]), false),
+        for (part, wanted) in [
+            (segment(0..10, &[1, 5]), Verdict::Held),
+            (segment(10..20, &[12, 13]), Verdict::Held),
+            (segment(14..20, &[]), Verdict::Held),
+            (lost(20..25), Verdict::Held),
+            (lost(25..30), Verdict::Held),
+            (segment(14..31, &[]), Verdict::Beyond),
+            (lost(10..31), Verdict::Beyond),
+            // An archiver that was away took for lost what others had archived.
+            (lost(10..14), Verdict::Refuted),
+            (lost(13..30), Verdict::Refuted),
+            (segment(0..10, &[1]), Verdict::Less),
+            (segment(0..10, &[]), Verdict::Less),
+            (segment(0..10, &[1, 5, 6]), Verdict::More),
+            (segment(0..10, &[2, 5]), Verdict::More),
+            (segment(20..25, &[]), Verdict::More),
+            (lost(14..20), Verdict::More),
         ] {
-            assert_eq!(holds(&whole, &part), held, "{part:?}");
+            assert_eq!(verdict(&whole, &part), wanted, "{part:?}");
         }
+    }
+
+    #[test]
+    fn what_is_to_be_deleted_takes_no_record_with_it() {
+        let of = |name: &str, start, end| SegmentRef { key: Path::from(name), start, end, bytes: 1, packed: false };
+        let (large, small, rest) = (of("large", 0, Some(20)), of("small", 0, None), of("rest", 10, None));
+        let told = |parts: &[(&SegmentRef, Verdict, Range<u64>)]| {
+            contradiction(&large, &(0..20), parts).map(|error| error.to_string())
+        };
+        assert_eq!(told(&[(&small, Verdict::Held, 0..10), (&rest, Verdict::Refuted, 10..20)]), None);
+        let less = told(&[(&small, Verdict::Less, 0..10), (&rest, Verdict::Held, 10..20)]).expect("it is wrong");
+        assert!(less.starts_with("`small` is no segment") && less.contains("that one stays"), "{less}");
+        let all = told(&[(&small, Verdict::More, 0..10), (&rest, Verdict::Beyond, 10..30)]).expect("it is wrong");
+        assert!(all.starts_with("`large` is no segment") && all.contains("delete it, that one stays"), "{all}");
+        let alone = told(&[(&small, Verdict::More, 0..10)]).expect("it is wrong");
+        assert!(alone.starts_with("`large` is no segment") && alone.contains("delete neither"), "{alone}");
     }
 }

@@ -7,6 +7,8 @@ import asyncio
 import threading
 from dataclasses import dataclass, field
 
+from proxy import content_length
+
 READ_BYTES = 256 << 10
 HEAD_BYTES_MAX = 64 << 10
 
@@ -69,7 +71,7 @@ class Recorder:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 far_writer.write(head)
-                size, body = length(head), bytearray()
+                size, body = content_length(head), bytearray()
                 while len(body) < size:
                     read = await reader.read(min(READ_BYTES, size - len(body)))
                     if not read:
@@ -91,10 +93,3 @@ class Recorder:
             writer.write(data)
             await writer.drain()
         writer.close()
-
-
-def length(head: bytes) -> int:
-    for line in head.split(b"\r\n"):
-        if line.lower().startswith(b"content-length:"):
-            return int(line.split(b":", 1)[1])
-    return 0

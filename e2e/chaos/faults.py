@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ class Fault:
     inject: Inject
     #: Until the product says something of it: the fault must not be silent.
     alarms: bool = False
+    #: It takes an index: who loses rows steps back to where they began, and says so by another epoch.
+    steps_back: bool = False
 
 
 # ---- servers ---------------------------------------------------------------------------------------
@@ -74,18 +77,30 @@ SLOW_DOWN = {
 
 def index_deleted(kind: str, newest: int, field: Field) -> float:
     """One of the newest so many: of those before them all rows may be curated, and nobody needs them."""
-    found = until("an index", NOTICED_WITHIN_S, lambda: field.indices(kind))
-    field.search("DELETE", field.chance.choice(found[-newest:]))
+
+    def is_deleted() -> bool:
+        found = field.indices(kind)
+        if not found:
+            return False
+        index = field.chance.choice(found[-newest:])
+        field.steps_back.take(index)
+        try:
+            field.search("DELETE", index)
+        except urllib.error.HTTPError as error:
+            # between the two looks its owner has let it go
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    until("an index that can be deleted", NOTICED_WITHIN_S, is_deleted)
     return time.monotonic()
 
 
 def disk_watermark(field: Field) -> float:
-    """What OpenSearch itself sets when its disk is nearly full, and takes back."""
-    block = "index.blocks.read_only_allow_delete"
-    field.search("PUT", "chaos__*/_settings", {block: True})
+    field.block_writes(True)
     field.pause(*AWAY_S)
-    # indices that were made meanwhile have none
-    field.search("PUT", "chaos__*/_settings", {block: None})
+    field.block_writes(False)
     return time.monotonic()
 
 
@@ -93,18 +108,16 @@ def disk_watermark(field: Field) -> float:
 
 
 def topic_made_again(field: Field) -> float:
-    with field.quiet():
-        # its metadata requests would make the topic by themselves
-        del field.direct.client
+    with field.quiet(), field.direct.away():
         field.topics.delete(DATASET)
+        # whoever makes it again: it is another incarnation
+        field.incarnation += 1
+        field.direct.source = field.source
         field.pause(*AWAY_S)
         field.topics.create(DATASET, PARTITIONS)
         begun = time.monotonic()
-        field.incarnation += 1
         name = f"{field.source}/0"
         until(f"partition {name} in the status", NOTICED_WITHIN_S, lambda: name in (field.status() or {}).get("partitions", {}))
-        field.direct.source = field.source
-        field.direct.open()
     return begun
 
 
@@ -128,10 +141,11 @@ def retention_overtakes(field: Field) -> float:
             field.direct.send()
         field.direct.settle()
         ends = field.ends()
-        field.topics.delete_records(DATASET, {int(name.rsplit("/", 1)[1]): end for name, end in ends.items()})
+        # first, for a deletion that fails may have begun
         for name, end in ends.items():
             if end > before.get(name, 0):
                 field.taken.setdefault(name, []).append((before.get(name, 0), end))
+        field.topics.delete_records(DATASET, {int(name.rsplit("/", 1)[1]): end for name, end in ends.items()})
     begun = time.monotonic()
     field.ours.start()
     return begun
@@ -170,9 +184,9 @@ def all_of(field: Field) -> list[Fault]:
         for how in ({"mode": "delay", "delay_s": 0.15}, {"mode": "cut"}, {"mode": "reset"}, {"mode": "refuse"}):
             faults.append(Fault(f"{server} connections: {how['mode']}", partial(connections, server, how)))
     faults += [
-        Fault("opensearch newest index deleted", partial(index_deleted, "rows__*", 1), alarms=True),
-        Fault("opensearch index deleted", partial(index_deleted, "rows__*", 100)),
-        Fault("opensearch view deleted", partial(index_deleted, "state", 1), alarms=True),
+        Fault("opensearch newest index deleted", partial(index_deleted, "rows__*", 1), alarms=True, steps_back=True),
+        Fault("opensearch index deleted", partial(index_deleted, "rows__*", 100), steps_back=True),
+        Fault("opensearch view deleted", partial(index_deleted, "state", 1), alarms=True, steps_back=True),
         Fault("opensearch read-only by watermark", disk_watermark),
         Fault("opensearch rejects with 429", partial(connections, "opensearch", BUSY)),
         Fault("s3 refuses with 503", partial(connections, "s3", SLOW_DOWN)),

@@ -10,14 +10,15 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
+from back import StepsBack
 from direct import DirectProducer, Topics
-from load import DATASET, ROOT, TABLE, Asker, Producer, ends_of
-from ours import ROLES, Ours, dataset_status, has_roles, until
+from load import DATASET, EXPECTED, ROOT, TABLE, Acknowledged, Asker, Producer, ends_of
+from ours import ROLES, Ours, dataset_status, until
 from proxy import Proxy
 from server import Down, Refused, Stopper
 from servers import ALL, Servers
@@ -29,15 +30,13 @@ FLAGS = [
     "--batch-interval", "2s", "--segment-age-max", "300ms", "--live-index-offsets", str(INDEX_OFFSETS), "--timeout", "30s",
 ]
 #: Refusals that name a fault. With a server that is stopped a statement may end by its time limit.
-EXPECTED = {
-    "realtime_gap", "realtime_unavailable", "unavailable", "not_ready", "positions_not_reached", "too_many_queries",
-    "exhausted", "busy", "time_limit",
-}
+EXPECTED_OF_SERVERS = EXPECTED | {"exhausted", "busy", "time_limit"}
 #: How long all may take to be as it was after a fault.
 RECOVERY_WITHIN_S = 240
 ANSWER_WITHIN_S = 90
-#: Size of the disk that S3's objects lie on, where mounting is possible.
-DISK_BYTES = 3 << 30
+#: The disk that S3's objects lie on, where mounting is possible. Each of them takes some seven files and folders of a page each, and
+#: an hour brings tens of thousands.
+DISK_BYTES, DISK_BYTES_A_FILE = 8 << 30, 4 << 10
 #: What is said in the log of a process that is not as it should be.
 ALARM = re.compile(r"\b(WARN|ERROR)\b")
 
@@ -50,7 +49,11 @@ class Disk:
         folder.mkdir(parents=True, exist_ok=True)
         with image.open("wb") as file:
             file.truncate(DISK_BYTES)
-        commands = [["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(folder)]]
+        commands = [
+            ["mkfs.ext4", "-q", "-F", "-m", "0", "-i", str(DISK_BYTES_A_FILE), str(image)],
+            # the image is empty: nothing has to be zeroed, which would take up its room
+            ["mount", "-o", "loop,noinit_itable", str(image), str(folder)],
+        ]
         try:
             self.works = all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
         except OSError:
@@ -81,25 +84,24 @@ class Watcher(Asker):
     """An asker that also sees that no position goes back."""
 
     def __init__(self, field: "Field", out: Path, seed: int, questions: list[str] | None = None) -> None:
-        super().__init__(field.ours.door, out, seed, questions, EXPECTED)
-        self.field, self.last = field, {}
+        super().__init__(field.ours.door, out, seed, questions, EXPECTED_OF_SERVERS)
+        self.field = field
+        #: Table and partition → the last position, and when it was asked for.
+        self.last: dict[tuple[str, str], tuple[int, float]] = {}
 
     def note(self, refused: Refused) -> None:
         self.refused[refused.code] = self.refused.get(refused.code, 0) + 1
-        key = (self.field.fault, refused.code)
-        if refused.code not in self.expected and key not in self.field.refused:
-            self.field.problems.append(f"{self.field.fault}: an answer was refused with {refused}")
-        self.field.refused[key] = (self.field.refused.get(key, (0, ""))[0] + 1, str(refused))
+        self.field.note_refusal(refused, is_expected=refused.code in self.expected)
 
-    def take(self, answer: dict) -> None:
-        super().take(answer)
+    def take(self, answer: dict, asked: float) -> None:
+        super().take(answer, asked)
         # what is curated is behind what is live: each table goes forward by itself
         table = answer["sql"].split(" FROM ", 1)[1].split()[0]
         for partition, end in answer["as_of"][DATASET]["positions"].items():
-            before = self.last.get((table, partition), 0)
+            before, since = self.last.get((table, partition), (0, 0.0))
             if end < before:
-                self.field.moved_back(partition, before, end)
-            self.last[table, partition] = end
+                self.field.note_step_back(table, partition, before, end, since)
+            self.last[table, partition] = end, asked
 
 
 class Field:
@@ -112,6 +114,9 @@ class Field:
         self.fault = ""
         self.problems: list[str] = []
         self.back: dict[str, int] = {}
+        self.steps_back = StepsBack()
+        #: Held by who counts: askers do, side by side.
+        self.counting = threading.Lock()
         #: Fault and code → how many answers were refused, and the last of them.
         self.refused: dict[tuple[str, str], tuple[int, str]] = {}
         #: Offsets that a fault took from the log before anybody had read them: partition → exclusive ranges.
@@ -130,8 +135,7 @@ class Field:
         work, seed = self.work, self.seed
         self.servers.up(*ALL)
         self.env = self.environment()
-        roles = ROLES if has_roles(binary) and not one_process else ()
-        self.ours = Ours(binary, work, FLAGS, self.env, roles)
+        self.ours = Ours(binary, work, FLAGS, self.env, () if one_process else ROLES)
         self.topics = Topics(self.servers.told["TIDEMARK_TEST_KAFKA"])
         self.producers = [Producer(self.ours.door, seed, number) for number in range(2)]
         self.direct = DirectProducer(self.servers.told["TIDEMARK_TEST_KAFKA"], DATASET, seed)
@@ -144,19 +148,7 @@ class Field:
         """How our processes find the servers: through the proxy."""
         for name in ALL:
             self.retarget(name)
-        port = {name: self.proxy.tell(name) for name in ALL}
-        told = self.servers.told
-        keys = {name: told[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")}
-        postgres = told["TIDEMARK_TEST_POSTGRES_URL"].replace(
-            f":{self.servers.address('postgres')[1]}/", f":{port['postgres']}/")
-        return {
-            **keys,
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port['s3']}",
-            "TIDEMARK_STORE_URL": "s3://tidemark/chaos",
-            "TIDEMARK_CATALOG_URL": postgres,
-            "TIDEMARK_LOG_URL": f"kafka://127.0.0.1:{port['kafka']}",
-            "TIDEMARK_LIVE_URL": f"opensearch+http://127.0.0.1:{port['opensearch']}/chaos",
-        }
+        return self.servers.environment("chaos", through={name: self.proxy.tell(name) for name in ALL})
 
     def retarget(self, name: str) -> None:
         """A server that was started again may have another port."""
@@ -184,20 +176,16 @@ class Field:
     def source(self) -> str:
         return DATASET if self.incarnation == 1 else f"{DATASET}~{self.incarnation}"
 
-    def acknowledged(self) -> dict:
-        all_of: dict = {}
-        for producer in [*self.producers, self.direct]:
-            all_of.update(producer.acknowledged.copy())
-        return all_of
+    def acknowledged(self) -> list[Acknowledged]:
+        return [producer.acknowledged for producer in [*self.producers, self.direct]]
 
     def ends(self) -> dict[str, int]:
         """Where an answer has all that was acknowledged until now, in the partitions that there are now."""
-        ends = ends_of(at for at in self.acknowledged() if at[0] == self.source)
+        ends = ends_of(self.acknowledged())
         # what was taken from the log is covered like what was read
         for partition, ranges in self.taken.items():
-            if partition.rsplit("/", 1)[0] == self.source:
-                ends[partition] = max([ends.get(partition, 0), *(end for _, end in ranges)])
-        return ends
+            ends[partition] = max([ends.get(partition, 0), *(end for _, end in ranges)])
+        return {partition: end for partition, end in ends.items() if partition.rsplit("/", 1)[0] == self.source}
 
     def answers(self) -> int:
         return sum(asker.answers for asker in [*self.watchers, self.rare])
@@ -221,11 +209,20 @@ class Field:
         lines += [f"{name}: {task['error']}" for name, task in status["tasks"].items() if task["error"]]
         return "\n        ".join(lines)
 
-    def moved_back(self, partition: str, before: int, after: int) -> None:
-        self.back[self.fault] = self.back.get(self.fault, 0) + 1
-        # who lost an index steps back to where it began, and says so by another epoch
-        if "deleted" not in self.fault and not self.fault.startswith("topic"):
-            self.problems.append(f"{self.fault}: the position of {partition} went back from {before} to {after}")
+    def note_refusal(self, refused: Refused, is_expected: bool) -> None:
+        with self.counting:
+            key = (self.fault, refused.code)
+            count, _ = self.refused.get(key, (0, ""))
+            if not is_expected and count == 0:
+                self.problems.append(f"{self.fault}: an answer was refused with {refused}")
+            self.refused[key] = (count + 1, str(refused))
+
+    def note_step_back(self, table: str, partition: str, before: int, after: int, since: float) -> None:
+        """A position went back, at some time after `since`."""
+        with self.counting:
+            self.back[self.fault] = self.back.get(self.fault, 0) + 1
+            if not self.steps_back.excuse(table, partition, after, since):
+                self.problems.append(f"{self.fault}: the position of {partition} in {table} went back from {before} to {after}")
 
     def logs_say_since(self, marks: dict[str, int]) -> bool:
         for name, server in self.ours.all.items():
@@ -277,6 +274,7 @@ class Field:
             self.restart(name)
         if self.disk.works:
             self.disk.clear()
+        self.block_writes(False)
         if not self.topics.partitions(DATASET):
             self.topics.create(DATASET, PARTITIONS)
         for name, server in self.ours.all.items():
@@ -297,6 +295,11 @@ class Field:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
+
+    def block_writes(self, are_blocked: bool) -> None:
+        """As OpenSearch itself does when its disk is nearly full, and takes back. Indices that were made meanwhile have no block."""
+        block = {"index.blocks.read_only_allow_delete": True if are_blocked else None}
+        self.search("PUT", "chaos__*/_settings?allow_no_indices=true", block)
 
     def indices(self, kind: str) -> list[str]:
         """Names, in the order in which they were made."""
@@ -332,7 +335,8 @@ class Field:
             with contextlib.suppress(OSError, ValueError):
                 self.servers.signal(name, signal.SIGCONT)
         self.servers.down()
-        self.proxy.stop()
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self.proxy.stop()
         self.disk.unmount()
         if self.disk.image.exists():
             os.unlink(self.disk.image)

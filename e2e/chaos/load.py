@@ -8,6 +8,7 @@ import random
 import shutil
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from server import Down, Refused, Server, Stopper
@@ -28,6 +29,8 @@ QUESTIONS = [
     'GROUP BY "_source", "_partition"',
     f'SELECT "month", count(*), sum("cents") FROM {TABLE} GROUP BY "month"',
 ]
+#: Offsets of a partition whose rows are read by one statement: it has the time that any statement has.
+OFFSETS_AT_ONCE = 50_000
 #: A row's place: source, partition, offset.
 Position = tuple[str, int, int]
 
@@ -42,13 +45,52 @@ def order(chance: random.Random, name: str) -> dict:
     }
 
 
-def ends_of(positions: object) -> dict[str, int]:
-    """The positions that an answer must cover to have all of these rows."""
+class Acknowledged:
+    """What one producer was told."""
+
+    def __init__(self) -> None:
+        self.records: dict[Position, str] = {}
+        #: The positions that an answer must cover to have all of them.
+        self.ends: dict[str, int] = {}
+
+    def take(self, at: Position, name: str) -> None:
+        if at in self.records:
+            raise AssertionError(f"position {at} was given twice")
+        self.records[at] = name
+        source, partition, offset = at
+        of = f"{source}/{partition}"
+        self.ends[of] = max(self.ends.get(of, 0), offset + 1)
+
+
+def together(told: Iterable[Acknowledged]) -> tuple[dict[Position, str], list[str]]:
+    """All that producers were told; the places that more than one of them was given."""
+    records: dict[Position, str] = {}
+    problems = []
+    for one in told:
+        theirs = one.records.copy()
+        problems += [f"position {at} was given to two producers" for at in sorted(theirs.keys() & records.keys())]
+        records |= theirs
+    return records, problems
+
+
+def ends_of(told: Iterable[Acknowledged]) -> dict[str, int]:
+    """The positions that an answer must cover to have all that was acknowledged until now."""
     ends: dict[str, int] = {}
-    for source, partition, offset in positions:
-        name = f"{source}/{partition}"
-        ends[name] = max(ends.get(name, 0), offset + 1)
+    for one in told:
+        for partition, end in one.ends.copy().items():
+            ends[partition] = max(ends.get(partition, 0), end)
     return ends
+
+
+def united(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of offsets without those that overlap or touch, as an answer names them."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
 
 
 class Producer:
@@ -56,7 +98,7 @@ class Producer:
 
     def __init__(self, server: Server, seed: int, number: int) -> None:
         self.server, self.random, self.number = server, random.Random(seed + number), number
-        self.acknowledged: dict[Position, str] = {}
+        self.acknowledged = Acknowledged()
         #: Ids of records of which nobody knows whether they are there.
         self.undecided: set[str] = set()
         self.sent = 0
@@ -88,18 +130,13 @@ class Producer:
             # its partitions carry the source's name, the positions do not
             source = next(iter(answer["at_least"][DATASET])).rsplit("/", 1)[0]
             for record, position in zip(records, answer["positions"], strict=True):
-                self.acknowledge((source, position["partition"], position["offset"]), record["id"])
+                self.acknowledged.take((source, position["partition"], position["offset"]), record["id"])
             self.undecided = set()
             return
 
     def next_name(self) -> str:
         self.sent += 1
         return f"{self.number}-{self.sent}"
-
-    def acknowledge(self, at: Position, name: str) -> None:
-        if at in self.acknowledged:
-            raise AssertionError(f"position {at} was given twice")
-        self.acknowledged[at] = name
 
 
 class Asker:
@@ -114,7 +151,7 @@ class Asker:
 
     def run(self, stop: Stopper, pause_s: float) -> None:
         while not stop.done:
-            question = self.random.choice(self.questions)
+            question, asked = self.random.choice(self.questions), time.monotonic()
             try:
                 answer = self.server.sql(question)
             except Down:
@@ -125,7 +162,7 @@ class Asker:
                 time.sleep(0.02)
                 continue
             answer["sql"] = question
-            self.take(answer)
+            self.take(answer, asked)
             stop.event.wait(pause_s)
 
     def note(self, refused: Refused) -> None:
@@ -133,7 +170,8 @@ class Asker:
             raise refused
         self.refused[refused.code] = self.refused.get(refused.code, 0) + 1
 
-    def take(self, answer: dict) -> None:
+    def take(self, answer: dict, asked: float) -> None:
+        """An answer to what was asked then, by the monotonic clock."""
         with self.out.open("a") as out:
             out.write(json.dumps(answer) + "\n")
         self.answers += 1
@@ -167,16 +205,17 @@ class Recomputer:
         self.done += 1
 
 
-def rows_of(server: Server, ends: dict[str, int]) -> list[list]:
-    """Position and id of every row, asked partition by partition once all of `ends` is covered."""
-    within = {"within_s": 200, "timeout_ms": 180_000}
-    statement = f'SELECT DISTINCT "_source", "_partition" FROM {TABLE}'
-    partitions = server.sql(statement, at_least={DATASET: ends}, **within)["rows"]
+def rows_of(server: Server, ends: dict[str, int]) -> list[tuple[Position, str]]:
+    """Position and id of every row, asked piece by piece once all of `ends` is covered."""
+    more = {"at_least": {DATASET: ends}, "within_s": 200, "timeout_ms": 180_000}
+    statement = f'SELECT "_source", "_partition", min("_offset"), max("_offset") FROM {TABLE} GROUP BY "_source", "_partition"'
     rows = []
-    for source, partition in partitions:
-        statement = f'SELECT "_offset", id FROM {TABLE} WHERE "_source" = \'{source}\' AND "_partition" = {partition}'
-        found = server.sql(statement, at_least={DATASET: ends}, **within)["rows"]
-        rows += [((source, int(partition), int(offset)), name) for offset, name in found]
+    for source, partition, first, last in server.sql(statement, **more)["rows"]:
+        for start in range(int(first), int(last) + 1, OFFSETS_AT_ONCE):
+            statement = (f'SELECT "_offset", id FROM {TABLE} WHERE "_source" = \'{source}\' AND "_partition" = {partition} '
+                         f'AND "_offset" >= {start} AND "_offset" < {start + OFFSETS_AT_ONCE}')
+            found = server.sql(statement, **more)["rows"]
+            rows += [((source, int(partition), int(offset)), name) for offset, name in found]
     return rows
 
 

@@ -1,11 +1,9 @@
-"""Our own processes on real servers: one with all roles, or one a role where the binary has `up --role`. Standard library
-only."""
+"""Our own processes on real servers: one with all roles, or one a role. Standard library only."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,11 +14,6 @@ ROLES = ("archiver", "indexer", "batch", "serving")
 WHOLE = "process"
 #: The role with the door that records and questions come by.
 DOOR = "serving"
-
-
-def has_roles(binary: Path) -> bool:
-    shown = subprocess.run([str(binary), "up", "--help"], capture_output=True, text=True)
-    return "--role" in shown.stdout
 
 
 class Ours:

@@ -45,9 +45,17 @@ class Route:
         self.flows.set()
 
     async def listen(self) -> None:
-        if self.server is None:
-            self.server = await asyncio.start_server(self.accept, "127.0.0.1", self.port, limit=HEAD_BYTES_MAX)
-            self.port = self.server.sockets[0].getsockname()[1]
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + COMMAND_WITHIN_S
+        while self.server is None:
+            try:
+                self.server = await asyncio.start_server(self.accept, "127.0.0.1", self.port, limit=HEAD_BYTES_MAX)
+            except OSError:
+                # while it refused, somebody's connection to elsewhere may have got its port
+                if self.port == 0 or clock() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+        self.port = self.server.sockets[0].getsockname()[1]
 
     async def behave(self, how: dict) -> None:
         self.how = how
@@ -85,7 +93,7 @@ class Route:
             writer.close()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> None:
-        size = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+        size = content_length(head)
         while size > 0:
             read = await reader.read(min(size, CHUNK_BYTES))
             if not read:
@@ -119,6 +127,14 @@ class Route:
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
+
+
+def content_length(head: bytes) -> int:
+    """Bytes of the body after the head of an HTTP message."""
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            return int(line.split(b":", 1)[1])
+    return 0
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -12,6 +12,9 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+#: Generous: an audit of all answers that hours brought. One that hangs must not hang the run.
+COMMAND_WITHIN_S = 7_200
+
 
 class Down(Exception):
     """The server can't be reached, or went away while it answered."""
@@ -37,8 +40,9 @@ class Server:
         self.log = data.parent / f"{data.name}.log"
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """A command beside the process; one that does not end is an error."""
         command = [str(self.binary), "--data-dir", str(self.data), *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, env=self.env)
+        ended = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=COMMAND_WITHIN_S)
         if check and ended.returncode != 0:
             raise SystemExit(f"{' '.join(command)}: exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}")
         return ended
@@ -79,6 +83,8 @@ class Server:
             return False
 
     def kill(self) -> None:
+        # the next one takes another port, and somebody else may have this one by then
+        self.address = None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
@@ -89,9 +95,10 @@ class Server:
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None, timeout_s: float = 60) -> dict:
         """One request on a connection of its own: a killed server must not be asked over an old one."""
-        if self.address is None:
+        address = self.address
+        if address is None:
             raise Down("not started yet")
-        connection = http.client.HTTPConnection(*self.address, timeout=timeout_s)
+        connection = http.client.HTTPConnection(*address, timeout=timeout_s)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

@@ -61,6 +61,22 @@ class Servers:
         url = urlsplit(text if "://" in text else f"any://{text}")
         return url.hostname, url.port
 
+    def environment(self, name: str, through: dict[str, int] | None = None) -> dict[str, str]:
+        """How a platform finds them whose things in them are called `name`; `through`: ports of who stands in between, by server."""
+        at = {server: "{}:{}".format(*self.address(server)) for server in ALL}
+        postgres = self.told["TIDEMARK_TEST_POSTGRES_URL"]
+        own = at["postgres"]
+        at |= {server: f"127.0.0.1:{port}" for server, port in (through or {}).items()}
+        keys = {key: self.told[key] for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")}
+        return {
+            **keys,
+            "AWS_ENDPOINT_URL_S3": f"http://{at['s3']}",
+            "TIDEMARK_STORE_URL": f"s3://tidemark/{name}",
+            "TIDEMARK_CATALOG_URL": postgres.replace(f"@{own}/", f"@{at['postgres']}/"),
+            "TIDEMARK_LOG_URL": f"kafka://{at['kafka']}",
+            "TIDEMARK_LIVE_URL": f"opensearch+http://{at['opensearch']}/{name}",
+        }
+
     def kill(self, name: str) -> None:
         subprocess.run([str(SCRIPTS / "kill.sh"), "--data", str(self.data), name], env=self.env, check=True)
 

@@ -21,15 +21,19 @@ import re
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from direct import ABORTED
-from faults import Fault, all_of
+from faults import NOTICED_WITHIN_S, Fault, all_of
 from field import RECOVERY_WITHIN_S, Field
-from load import DATASET, ROOT, TABLE, Recomputer, audit, compare, rows_of
+from load import DATASET, ROOT, TABLE, Recomputer, audit, compare, rows_of, together, united
+from ours import until
 from server import tidemark
 
 #: Faults between two audits, and between two recomputes.
@@ -48,7 +52,9 @@ class Audits:
         file, count = field.work / "answers.ndjson", 0
         with file.open("w") as out:
             for asker in [*field.watchers, field.rare]:
-                text = asker.out.read_bytes()[self.read.get(asker, 0) :]
+                with asker.out.open("rb") as answers:
+                    answers.seek(self.read.get(asker, 0))
+                    text = answers.read()
                 # the last line may not be whole yet
                 text = text[: text.rfind(b"\n") + 1]
                 self.read[asker] = self.read.get(asker, 0) + len(text)
@@ -76,6 +82,8 @@ class Run:
         field.fault, marks = fault.kind, field.log_marks()
         field.direct.calm.clear()
         self.count += 1
+        if fault.steps_back:
+            field.steps_back.begin()
         try:
             since = fault.inject(field)
             times = field.recovered(since)
@@ -88,14 +96,33 @@ class Run:
             self.times.setdefault(fault.kind, []).append(times)
             print(f"  {self.count:>3} {fault.kind:<42} lasted {since - begun:5.1f} s, answers after {times[0]:5.1f} s, "
                   f"curated after {times[1]:5.1f} s", flush=True)
-        if fault.alarms and not field.logs_say_since(marks):
-            field.problems.append(f"{fault.kind} ({self.count}): nothing was said of it")
-        for name, code in field.ours.ended().items():
-            field.problems.append(f"{fault.kind} ({self.count}): {name} ended by itself with {code}")
-            field.ours.start(name)
+        if fault.alarms:
+            self.is_told(fault, marks)
+        field.steps_back.end(time.monotonic())
+        if not self.all_run(fault):
+            return False
         field.direct.calm.set()
         self.tidy()
         return True
+
+    def all_run(self, fault: Fault) -> bool:
+        """Starts whatever has ended by itself, which nothing of ours may; false if it can't be."""
+        field = self.field
+        for name, code in field.ours.ended().items():
+            field.problems.append(f"{fault.kind} ({self.count}): {name} ended by itself with {code}")
+            try:
+                field.ours.start(name)
+            except (Exception, SystemExit) as error:  # noqa: BLE001
+                field.problems.append(f"{fault.kind} ({self.count}): {name} does not start again: {error!r}")
+                return False
+        return True
+
+    def is_told(self, fault: Fault, marks: dict[str, int]) -> None:
+        """Answers may be as before without what was lost; then it is found out by a look that comes every so often."""
+        try:
+            until("a word of it", NOTICED_WITHIN_S, partial(self.field.logs_say_since, marks), pause_s=0.5)
+        except TimeoutError:
+            self.field.problems.append(f"{fault.kind} ({self.count}): nothing was said of it")
 
     def comes_back(self) -> bool:
         field = self.field
@@ -112,24 +139,34 @@ class Run:
     def tidy(self) -> None:
         """What belongs between faults."""
         if self.count % RECOMPUTE_EVERY == 0:
-            self.field.fault = "a recompute"
-            self.recomputer.once()
+            self.between("a recompute", self.recomputer.once)
         if self.count % AUDIT_EVERY == 0:
-            self.audits.run()
+            self.between("an audit", self.audits.run)
             print(f"      {self.audits.audited} answers audited, {self.audits.wrong} wrong", flush=True)
+
+    def between(self, what: str, work: Callable[[], None]) -> None:
+        """What fails of it is one more problem, and no end of the run before its verdict."""
+        self.field.fault = what
+        try:
+            work()
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            print(f"      {what} FAILED: {error!r}", flush=True)
+            self.field.problems.append(f"{what} ({self.count}): {error!r}")
 
 
 def verify(field: Field) -> dict[str, int]:
     """What became of the records; problems go where all of them are."""
-    acknowledged, ends = field.acknowledged(), field.ends()
+    (acknowledged, twice), ends = together(field.acknowledged()), field.ends()
     field.answered(TABLE, ends, time.monotonic() + RECOVERY_WITHIN_S)
     lost, doubled = compare(acknowledged, rows := rows_of(field.ours.door, ends))
+    # as an answer names them: those of two faults may be one range
+    taken = {partition: united(ranges) for partition, ranges in field.taken.items()}
     told = field.ours.door.sql(f"SELECT count(*) FROM {TABLE}", at_least={DATASET: ends})["as_of"][DATASET].get("lost", {})
     within = lambda ranges, offset: any(start <= offset < end for start, end in ranges)  # noqa: E731
     gone, unreported, missing = 0, 0, []
     for (source, partition, offset), record in lost.items():
         name = f"{source}/{partition}"
-        if not within(field.taken.get(name, []), offset):
+        if not within(taken.get(name, []), offset):
             missing.append(f"acknowledged record {record} at {name}/{offset} is not there")
         elif within(told.get(name, []), offset):
             gone += 1
@@ -138,12 +175,12 @@ def verify(field: Field) -> dict[str, int]:
             missing.append(f"record {record} at {name}/{offset} left the log, and no answer says so")
     for name, ranges in told.items():
         for start, end in ranges:
-            if not any(first <= start and end <= last for first, last in field.taken.get(name, [])):
+            if not any(first <= start and end <= last for first, last in taken.get(name, [])):
                 missing.append(f"offsets {start} to {end} of {name} are called lost, and nothing took them")
     known = set(acknowledged.values()).union(*(producer.undecided for producer in [*field.producers, field.direct]))
     strange = [record for _, record in rows if record not in known]
     aborted = [record for record in strange if record.startswith(ABORTED)]
-    field.problems += missing + doubled
+    field.problems += twice + missing + doubled
     if strange:
         field.problems.append(f"{len(strange)} records are there that nobody has produced, {len(aborted)} of them aborted: {strange[:3]}")
     return {"acknowledged": len(acknowledged), "lost": len(lost) - gone - unreported, "doubled": len(doubled),
@@ -197,6 +234,8 @@ def finish(field: Field, run: Run, audits: Audits) -> bool:
     field.stop.event.set()
     for thread in field.threads:
         thread.join(timeout=120)
+    if stuck := sum(thread.is_alive() for thread in field.threads):
+        field.problems.append(f"{stuck} of those that produce and ask do not end")
     if field.stop.failure is not None:
         field.problems.append(f"{field.stop.failure!r}")
         field.stop.failure = None
@@ -207,8 +246,7 @@ def finish(field: Field, run: Run, audits: Audits) -> bool:
     except (Exception, SystemExit) as error:  # noqa: BLE001
         field.problems.append(f"at the end: {error!r}")
         counts = {}
-    codes = {} if field.ours.ended() else field.ours.stop()
-    field.problems += [f"{name} ended with {code}" for name, code in codes.items() if code not in (0, 130)]
+    end_ours(field)
     table(run.times)
     print(f"\n  {run.count} faults of {len(run.times)} kinds; {run.recomputer.done} recomputes")
     print("  records: " + ", ".join(f"{what} {count}" for what, count in counts.items()))
@@ -218,6 +256,17 @@ def finish(field: Field, run: Run, audits: Audits) -> bool:
     for (fault, code), (count, told) in sorted(field.refused.items()):
         print(f"    {fault:<42} {count:>5} {code}: {told[:160]}")
     return not field.problems
+
+
+def end_ours(field: Field) -> None:
+    ended = field.ours.ended()
+    field.problems += [f"at the end: {name} ended by itself with {code}" for name, code in ended.items()]
+    try:
+        codes = field.ours.stop()
+    except subprocess.TimeoutExpired as error:
+        field.problems.append(f"at the end: {error}")
+        return
+    field.problems += [f"{name} ended with {code}" for name, code in codes.items() if name not in ended and code not in (0, 130)]
 
 
 def main() -> int:

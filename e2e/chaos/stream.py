@@ -17,15 +17,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from load import DATASET, ROOT, Asker, Producer, Recomputer, audit, compare, ends_of, refusals, rows_of
+from load import DATASET, ROOT, Asker, Producer, Recomputer, audit, compare, ends_of, refusals, rows_of, together
 from server import Server, Stopper, tidemark
 
 
 def verify(server: Server, producers: list[Producer]) -> list[str]:
     """What does not hold of the final state."""
-    acknowledged = {at: name for producer in producers for at, name in producer.acknowledged.items()}
-    lost, problems = compare(acknowledged, rows_of(server, ends_of(acknowledged)))
-    return problems + [f"acknowledged record {name} at {at} is not there" for at, name in lost.items()]
+    told = [producer.acknowledged for producer in producers]
+    acknowledged, problems = together(told)
+    lost, doubled = compare(acknowledged, rows_of(server, ends_of(told)))
+    return problems + doubled + [f"acknowledged record {name} at {at} is not there" for at, name in lost.items()]
 
 
 def main() -> int:

@@ -2,12 +2,12 @@
 //! runs this; a plain `cargo test` leaves it out.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidemark_e2e::platform::{Tidemark, dataset_folder};
 use tidemark_e2e::server::Server;
+use tidemark_e2e::wait::until;
 
 const SUMS: &str = "SELECT count(*) AS n, sum(cents) AS cents FROM orders";
 const GROUPED: &str = "SELECT country, count(*), sum(cents), avg(cents), min(at), max(at) FROM orders \
@@ -116,18 +116,6 @@ impl Drop for Shop {
 
 fn expected(n: u64) -> Value {
     json!([[n, n * (n - 1) / 2]])
-}
-
-fn until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(observed) = observe() {
-            return observed;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not come within a minute");
-        // not for time: looks again at what nobody announces
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
 }
 
 #[test]

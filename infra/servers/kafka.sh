@@ -3,13 +3,12 @@
 # KAFKA_HEAP is its memory (512m), KAFKA_PORT the port that it takes if it is free. KAFKA_PROXY_PORT adds a listener whose
 # clients are told that port, for tests with a proxy in between.
 
-kafka_version=${KAFKA_VERSION:-4.4.0}
 # Among the broker's own dependencies there is nothing that writes its log.
-kafka_jars=("org.apache.kafka:kafka_2.13:$kafka_version" "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5")
+kafka_jars=("org.apache.kafka:kafka_2.13:$KAFKA_VERSION" "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5")
 
 # kafka_lib: the folder of its jars, which Maven fetches on the first call.
 kafka_lib() {
-  once "$cache/kafka-$kafka_version/lib" "fetching Kafka $kafka_version, 43 MB" fetch_kafka
+  once "$cache/kafka-$KAFKA_VERSION/lib" "fetching Kafka $KAFKA_VERSION, 43 MB" fetch_kafka
 }
 
 fetch_kafka() {

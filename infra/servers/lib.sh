@@ -5,6 +5,21 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidemark
 # Keys of test servers that only this machine reaches; infra/stack sets others.
 access_key=${SERVERS_ACCESS_KEY:-tidemark} secret_key=${SERVERS_SECRET_KEY:-tidemark-secret} region=${S3_REGION:-us-east-1}
 
+# The settings of the full stack, among them the versions of servers, which stand nowhere else.
+stack_settings=$(cd "$(dirname "${BASH_SOURCE[0]}")/../stack" && pwd)/.env
+
+# load_settings [PATTERN]: exports those whose names match, as far as the environment does not already say otherwise.
+load_settings() {
+  local name value
+  while IFS='=' read -r name value; do
+    [[ $name =~ ^[A-Z][A-Z0-9_]*$ && $name == ${1:-*} ]] && [ -z "${!name:-}" ] && export "$name=$value"
+  done <"$stack_settings"
+  return 0
+}
+
+# Containers and plain processes of tests are of these, too (compose.yml, kafka.sh, opensearch.sh, up.sh).
+load_settings '*_VERSION'
+
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
 need() { command -v "$1" >/dev/null || die "$1 is missing: $2"; }

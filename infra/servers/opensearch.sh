@@ -3,8 +3,6 @@
 # The server comes from Maven Central, once, and needs Java 21 or newer. OPENSEARCH_HEAP is its memory (1g), OPENSEARCH_PORT
 # the port that it takes if it is free. Its data stay in DIR/opensearch, so that a test can stop it and start it again.
 
-opensearch_version=${OPENSEARCH_VERSION:-3.8.0}
-
 write_env_opensearch() { echo "export TIDEMARK_TEST_OPENSEARCH_URL=http://127.0.0.1:$1" >>"$data/env"; }
 
 # The newest Java of at least 21, and its number.
@@ -19,12 +17,12 @@ find_java() {
 
 # The folder of the unpacked server, fetched on the first call.
 fetch_opensearch() {
-  once "$cache/opensearch-$opensearch_version" "fetching OpenSearch $opensearch_version, 160 MB" unpack_opensearch
+  once "$cache/opensearch-$OPENSEARCH_VERSION" "fetching OpenSearch $OPENSEARCH_VERSION, 160 MB" unpack_opensearch
 }
 
 unpack_opensearch() {
   need mvn "install Maven, or start a Docker engine"
-  mvn -q -B -f "$here/opensearch-pom.xml" "-Drelease=$opensearch_version" "-Dinto=$PWD" process-resources
+  mvn -q -B -f "$here/opensearch-pom.xml" "-Drelease=$OPENSEARCH_VERSION" "-Dinto=$PWD" process-resources
 }
 
 opensearch_answers() {
@@ -41,7 +39,7 @@ opensearch_up() {
   read -r number java < <(find_java) || die "Java 21 or newer is missing: install a JDK, or start a Docker engine"
   home=$(fetch_opensearch) || exit 1
   port=$(port_for opensearch "${OPENSEARCH_PORT:-0}")
-  mkdir -p "$dir/config" "$dir/data" "$dir/tmp"
+  mkdir -p "$dir/config" "$dir/data" "$dir/repo" "$dir/tmp"
   cat >"$dir/config/opensearch.yml" <<YML
 cluster.name: tidemark-test
 node.name: one
@@ -51,6 +49,8 @@ http.port: $port
 transport.port: 0
 path.data: $dir/data
 path.logs: $dir
+# Where snapshots of tests may be.
+path.repo: $dir/repo
 # Disks of test machines are full.
 cluster.routing.allocation.disk.threshold_enabled: ${OPENSEARCH_DISK_THRESHOLD:-false}
 YML

@@ -64,14 +64,13 @@ s3_up() {
   port=$(port_for s3 "${S3_PORT:-0}")
   case ${S3:-versitygw} in
     versitygw)
-      program=$(build github.com/versity/versitygw/cmd/versitygw "${VERSITYGW_VERSION:-v1.8.0}" versitygw)
+      program=$(build github.com/versity/versitygw/cmd/versitygw "$VERSITYGW_VERSION" versitygw)
       ROOT_ACCESS_KEY=$access_key ROOT_SECRET_KEY=$secret_key \
         setsid "$program" --quiet --port "127.0.0.1:$port" --region "$region" \
         posix --sidecar "$data/s3/meta" --versioning-dir "$data/s3/versions" "$data/s3/objects" >"$data/s3.log" 2>&1 </dev/null &
       ;;
     minio)
-      # No release tag of MinIO is a version to Go; this is one by date.
-      program=$(build github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c minio)
+      program=$(build github.com/minio/minio "$MINIO_MODULE_VERSION" minio)
       MINIO_ROOT_USER=$access_key MINIO_ROOT_PASSWORD=$secret_key MINIO_SITE_REGION=$region MINIO_BROWSER=off \
         setsid "$program" server --quiet --address "127.0.0.1:$port" "$data/s3/objects" >"$data/s3.log" 2>&1 </dev/null &
       ;;

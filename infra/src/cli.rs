@@ -205,6 +205,7 @@ fn describe(command: &mut clap::Command, path: &str, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KEYS;
 
     #[test]
     fn what_is_said_of_arguments_shows_no_secret() {
@@ -223,6 +224,17 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// As docs/config.md says.
+    #[test]
+    fn up_takes_every_flag_of_a_setting() {
+        for flag in KEYS.iter().filter_map(|key| key.flag) {
+            let cli = Cli::try_parse_from(["tidemark", "up", flag, "7"]);
+            let Ok(cli) = cli else { panic!("`up` has no {flag}") };
+            let settings = [cli.global.settings(), cli.command.settings()].concat();
+            assert_eq!(settings, [(flag, "7".to_owned())], "what is given with {flag} counts for nothing");
+        }
     }
 
     #[test]

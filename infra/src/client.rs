@@ -32,9 +32,18 @@ pub enum ClientError {
         /// The data directory that was looked at.
         data_dir: String,
     },
-    /// It can't be reached, or the connection broke.
+    /// It can't be reached, or the connection broke before an answer began.
     #[error("{url} can't be reached")]
     Unreachable {
+        /// Its address, as people may see it.
+        url: String,
+        /// Why, without the address.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Its answer began, and the rest of it never came.
+    #[error("{url} broke off its answer")]
+    BrokeOff {
         /// Its address, as people may see it.
         url: String,
         /// Why, without the address.
@@ -90,7 +99,7 @@ impl ErrorKind for ClientError {
     fn kind(&self) -> Kind {
         match self {
             Self::NotRunning { .. } | Self::BadUrl { .. } | Self::BadToken => Kind::Invalid,
-            Self::Unreachable { .. } | Self::Silent { .. } => Kind::Retryable,
+            Self::Unreachable { .. } | Self::BrokeOff { .. } | Self::Silent { .. } => Kind::Retryable,
             Self::Refused { status, .. } => match *status {
                 404 => Kind::NotFound,
                 409 | 410 | 412 => Kind::Conflict,
@@ -111,6 +120,9 @@ impl ErrorKind for ClientError {
             }
             Self::Silent { .. } => Some("it is stopped, overloaded, or no `tidemark up`: see what it does".to_owned()),
             Self::Unreachable { .. } => Some("see whether `tidemark up` still runs there".to_owned()),
+            Self::BrokeOff { .. } => {
+                Some("ask again; its log says why, unless it was the connection that broke".to_owned())
+            }
             Self::Refused { status: 401, .. } => Some(format!("put a token of its tokens file into {TOKEN_VARIABLE}")),
             Self::Refused { hint, .. } => hint.clone(),
             Self::BadUrl { .. } => Some("write it like http://127.0.0.1:8410".to_owned()),
@@ -137,9 +149,9 @@ impl Given {
     /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`]: the answer broke off.
+    /// [`ClientError::BrokeOff`].
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        self.answer.chunk().await.map_err(|error| unreachable(&self.shown, error))
+        self.answer.chunk().await.map_err(|error| broke_off(&self.shown, error))
     }
 }
 
@@ -246,7 +258,7 @@ impl Server {
         body: Vec<u8>,
     ) -> Result<Value, ClientError> {
         let answer = self.open(method, path, headers, body).await?;
-        let body = answer.bytes().await.map_err(|error| unreachable(&self.shown, error))?;
+        let body = answer.bytes().await.map_err(|error| broke_off(&self.shown, error))?;
         serde_json::from_slice(&body).map_err(|error| self.not_understood(&error))
     }
 
@@ -301,7 +313,7 @@ impl Server {
             return Ok(answer);
         }
         let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = answer.bytes().await.map_err(|error| unreachable(&self.shown, error))?;
+        let body = answer.bytes().await.map_err(|error| broke_off(&self.shown, error))?;
         Err(refused(status, retry_after, &body))
     }
 }
@@ -316,6 +328,11 @@ fn address(given: Option<&str>, of_environment: Option<&str>, running: Option<&E
 /// A failure on the way to the server at the address `shown`, which the client's own words would repeat with all that is in it.
 fn unreachable(shown: &str, error: reqwest::Error) -> ClientError {
     ClientError::Unreachable { url: shown.to_owned(), source: error.without_url() }
+}
+
+/// An answer of the server at the address `shown` that has no end.
+fn broke_off(shown: &str, error: reqwest::Error) -> ClientError {
+    ClientError::BrokeOff { url: shown.to_owned(), source: error.without_url() }
 }
 
 fn named(url: &str, pid: Option<u32>) -> String {
@@ -344,6 +361,15 @@ fn refused(status: StatusCode, retry_after_s: Option<u64>, bytes: &[u8]) -> Clie
         message: text("detail").or_else(|| text("title")).unwrap_or_else(|| status.to_string()),
         hint: text("hint"),
         retry_after_s,
+    }
+}
+
+#[cfg(test)]
+impl Server {
+    /// The server at `url`, asked without a token.
+    pub(crate) fn at(url: &str) -> Self {
+        let http = Client::builder().no_proxy().build().expect("a client");
+        Self { url: url.to_owned(), shown: url.to_owned(), pid: Some(7), token: None, http, quiet: true }
     }
 }
 
@@ -382,8 +408,7 @@ mod tests {
         // The system takes connections for it.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let http = Client::builder().no_proxy().build().expect("a client");
-        let server = Server { url: url.clone(), shown: url.clone(), pid: Some(7), token: None, http, quiet: true };
+        let server = Server::at(&url);
         let error = server.get_within("/v1/status", Duration::from_millis(50)).await.expect_err("nobody answers");
         let begin = format!("{url} (pid 7) takes connections, and gave no answer to GET /v1/status within ");
         assert!(matches!(error, ClientError::Silent { .. }) && chain(&error).starts_with(&begin), "{error}");

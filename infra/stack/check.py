@@ -4,6 +4,7 @@
 - containers: pinned images, health checks, loopback ports, bounded memory, no secret in the environment;
 - the Dockerfile: pinned bases, no root, no package lists left behind;
 - Prometheus, Grafana, index patterns: they and their queries parse, and name metrics that docs/metrics.md has;
+- alerts are those of docs/metrics.md, with the same conditions, and a scrape is waited for longer than it may take;
 - with --rendered FILE: what `helm template` made, pod by pod.
 
 Needs PyYAML and promql-parser. Exit code 0: all hold; 1: a rule is broken, one line each.
@@ -33,12 +34,13 @@ METRIC = re.compile(r"\btidemark_[a-z0-9_]+")
 DOOR = "TIDEMARK_DOORS_HTTP"
 
 
-# for so long a process that has started may be unready, and nothing is wrong: views in memory are made anew
-CATCHING_UP = re.compile(r"^const CATCHING_UP_MAX: Duration = Duration::from_secs\((\d+)\);", re.MULTILINE)
-
-
 def text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
+
+
+def seconds(path: str, name: str) -> int:
+    """A bound that the code sets."""
+    return int(re.search(rf"^const {name}: Duration = Duration::from_secs\((\d+)\);", text(ROOT / path), re.MULTILINE)[1])
 
 
 def assignments(path: Path) -> dict[str, str]:
@@ -61,7 +63,8 @@ class Stack:
         self.compose_text = text(HERE / "docker-compose.yml")
         self.compose = yaml.safe_load(self.compose_text)
         self.documented = set(re.findall(r"`(TIDEMARK_[A-Z0-9_]+)`", text(ROOT / "docs/config.md")))
-        self.unready_s = int(CATCHING_UP.search(text(ROOT / "infra/src/up/ready.rs"))[1])
+        # for so long a process that has started may be unready, and nothing is wrong: views in memory are made anew
+        self.unready_s = seconds("infra/src/up/ready.rs", "CATCHING_UP_MAX")
         self.metrics = set(re.findall(r"^\| `(tidemark_[a-z0-9_]+)`", text(ROOT / "docs/metrics.md"), re.MULTILINE))
 
     def rule(self, holds: object, message: str) -> None:
@@ -118,14 +121,18 @@ def one_environment(stack: Stack) -> None:
 
 
 def versions(stack: Stack) -> None:
-    """The servers' scripts have the same versions where nobody sets any."""
+    """Tests run on the servers that .env says, as the stack does: neither scripts nor containers have versions of their own."""
     for path in sorted(SERVERS.glob("*.sh")):
-        for name, default in re.findall(r"\$\{([A-Z]+_VERSION):-([^}]+)\}", text(path)):
-            said = stack.settings.get(name)
-            stack.rule(said == default, f"{path.name}: {name} is {default}, in .env {said}")
-    tests = text(SERVERS / "compose.yml")
-    image = f"opensearchproject/opensearch:{stack.settings['OPENSEARCH_VERSION']}"
-    stack.rule(image in tests, f"infra/servers/compose.yml does not test with {image}")
+        for brace, name, default in re.findall(r"\$(\{?)([A-Z][A-Z0-9_]*_VERSION)\b(:?[-=])?", text(path)):
+            stack.rule(name in stack.settings, f"infra/servers/{path.name}: {name} is not in .env")
+            stack.rule(not (brace and default), f"infra/servers/{path.name}: {name} has a value beside that of .env")
+    for name, service in yaml.safe_load(text(SERVERS / "compose.yml"))["services"].items():
+        where, image = f"infra/servers/compose.yml: {name}", service["image"]
+        tag = NAMED.fullmatch(image.rpartition(":")[2])
+        said = tag and tag[1] in stack.settings and not tag[2]
+        stack.rule(said, f"{where}: the version of {image} is not one of .env")
+        own = stack.services.get(name, {}).get("image", image)
+        stack.rule(image == own, f"{where}: tests run on {image}, the stack on {own}")
     version = re.search(r'^version = "(.+)"', text(ROOT / "Cargo.toml"), re.MULTILINE)
     stack.rule(version and stack.settings["TIDEMARK_IMAGE"].endswith(":" + version[1]), ".env: TIDEMARK_IMAGE has not the version of Cargo.toml")
 
@@ -224,12 +231,33 @@ def prometheus(stack: Stack) -> None:
     scraped = {group["labels"]["service"] for group in config["scrape_configs"][0]["static_configs"]}
     roles = {name for name, service in stack.own().items() if "full" in service["profiles"]}
     stack.rule(scraped == roles, f"prometheus.yml: scrapes {sorted(scraped)}, there are {sorted(roles)}")
+    waited, longest = config["global"]["scrape_timeout"], seconds("infra/src/up/facts.rs", "STATUS_MAX")
+    patient = re.fullmatch(r"(\d+)s", waited) and int(waited[:-1]) > longest
+    stack.rule(patient, f"prometheus.yml: scrape_timeout is {waited}, and a scrape may take {longest} s")
+
+
+def alerts(stack: Stack) -> None:
+    found: dict[str, tuple[str, str]] = {}
     for group in yaml.safe_load(text(HERE / "prometheus/alerts.yml"))["groups"]:
         for rule in group["rules"]:
-            known_metrics(stack, f"alerts.yml: {rule['alert']}", rule["expr"])
-            minutes = re.fullmatch(r"(\d+)m", rule.get("for", "0m"))
+            name, wait = rule["alert"], rule.get("for", "")
+            found[name] = (" ".join(rule["expr"].split()), wait)
+            known_metrics(stack, f"alerts.yml: {name}", rule["expr"])
+            minutes = re.fullmatch(r"(\d+)m", wait or "0m")
             patient = "tidemark_ready" not in rule["expr"] or minutes and int(minutes[1]) * 60 > stack.unready_s
-            stack.rule(patient, f"alerts.yml: {rule['alert']} wakes people for a process that may be unready for {stack.unready_s} s")
+            stack.rule(patient, f"alerts.yml: {name} wakes people for a process that may be unready for {stack.unready_s} s")
+    documented = conditions(text(ROOT / "docs/metrics.md"))
+    for name in sorted(found.keys() | documented.keys()):
+        here, there = found.get(name, "not there"), documented.get(name, "not there")
+        stack.rule(here == there, f"alerts.yml: {name} is {here}, in docs/metrics.md {there}")
+
+
+def conditions(document: str) -> dict[str, tuple[str, str]]:
+    """The rules of the document's last table: name, condition and how long it has to hold."""
+    _, _, section = document.partition("## What to be woken for")
+    rows = [re.split(r"(?<!\\)\|", line)[2:5] for line in section.splitlines() if line.startswith("|")][2:]
+    plain = [[cell.strip().strip("`").replace("\\|", "|") for cell in row] for row in rows]
+    return {name: (condition, wait) for name, condition, wait in plain}
 
 
 def grafana(stack: Stack) -> None:
@@ -324,7 +352,7 @@ def main() -> int:
     if args.rendered:
         rendered(stack, args.rendered)
     else:
-        for check in (settings, one_environment, versions, services, dockerfile, prometheus, grafana, index_patterns):
+        for check in (settings, one_environment, versions, services, dockerfile, prometheus, alerts, grafana, index_patterns):
             check(stack)
     for problem in stack.broken:
         print(f"stack: {problem}", file=sys.stderr)

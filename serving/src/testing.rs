@@ -116,6 +116,10 @@ impl LivePin for Held {
         &self.ranges
     }
 
+    fn rows(&self, ranges: &BTreeMap<LogPartition, Range<u64>>) -> Option<u64> {
+        Some(self.within(ranges).iter().map(|rows| rows.num_rows() as u64).sum())
+    }
+
     async fn counts(&self, from: &Coverage) -> Result<Counts, LiveError> {
         let above = self
             .ranges

@@ -21,6 +21,7 @@ pub mod live;
 pub mod log;
 mod misread;
 pub mod output;
+mod poison;
 pub mod position;
 pub mod reject;
 pub mod rows;
@@ -32,3 +33,4 @@ pub mod telemetry;
 pub mod transform;
 
 pub use hex::hex;
+pub use poison::lock;

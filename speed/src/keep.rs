@@ -110,6 +110,17 @@ pub struct Kept {
     coverages: BTreeMap<String, Vec<(DateTime<Utc>, Coverage)>>,
     /// Generations that answer no more, since when.
     retired: BTreeMap<String, DateTime<Utc>>,
+    /// Of partitions of topics that are gone, how far they are archived, and since when that is so.
+    endings: BTreeMap<LogPartition, (u64, DateTime<Utc>)>,
+}
+
+/// How far views show a partition of a topic that is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The newest generation's.
+    pub newest: u64,
+    /// The one that shows most of it.
+    pub most: u64,
 }
 
 impl Kept {
@@ -119,7 +130,7 @@ impl Kept {
     #[must_use]
     pub fn new(grace: Duration) -> Self {
         let grace = TimeDelta::from_std(grace).unwrap_or(TimeDelta::MAX);
-        Self { grace, coverages: BTreeMap::new(), retired: BTreeMap::new() }
+        Self { grace, coverages: BTreeMap::new(), retired: BTreeMap::new(), endings: BTreeMap::new() }
     }
 
     /// Takes note of a generation's coverage. Rows go below the newest one that was known for the grace time.
@@ -154,11 +165,45 @@ impl Kept {
         now - *self.retired.entry(generation.to_owned()).or_insert(now) >= self.grace
     }
 
+    /// True if nothing is left to do about a partition of a topic that is gone: its archive has stood still for as long as
+    /// [`Self::is_lost`] waits, holds what views show, and the newest view has all of that.
+    #[must_use]
+    pub fn has_ended(&self, partition: &LogPartition, shown: Shown, wait: Duration, now: DateTime<Utc>) -> bool {
+        self.endings.get(partition).is_some_and(|(archived, since)| {
+            passed(*since, wait, now) && shown.most <= *archived && *archived <= shown.newest
+        })
+    }
+
+    /// True if what views show of a partition of a topic that is gone, and is not archived, never will be: it is to be told as
+    /// lost. Other processes may still be about to archive what they have read of it, so its archive must have stood still
+    /// for `wait` since it was first looked at.
+    ///
+    /// Untold, it would be in those views alone: no recomputation has it, and no view of a later generation would ever be as
+    /// far as they are, and answer.
+    pub fn is_lost(
+        &mut self,
+        partition: &LogPartition,
+        archived: u64,
+        shown: Shown,
+        wait: Duration,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let known = self.endings.entry(partition.clone()).or_insert((archived, now));
+        if known.0 != archived {
+            *known = (archived, now);
+        }
+        archived < shown.most && passed(known.1, wait, now)
+    }
+
     /// Its view has gone.
     pub fn gone(&mut self, generation: &str) {
         self.retired.remove(generation);
         self.coverages.remove(generation);
     }
+}
+
+fn passed(since: DateTime<Utc>, wait: Duration, now: DateTime<Utc>) -> bool {
+    now - since >= TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX)
 }
 
 #[cfg(test)]

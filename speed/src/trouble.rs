@@ -2,10 +2,11 @@
 //! nothing heals there are no more attempts.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
 use tidemark_shared::error::{ErrorKind, chain};
+use tidemark_shared::lock;
 use tidemark_shared::position::LogPartition;
 
 use crate::retry::may_heal;
@@ -34,7 +35,7 @@ struct Known {
 impl Troubles {
     /// Why a partition is not to be worked on any more, if that is so.
     pub(crate) fn stopped(&self, partition: &LogPartition) -> Option<String> {
-        self.lock().get(partition)?.reason.clone()
+        lock(&self.0).get(partition)?.reason.clone()
     }
 
     /// Ends the attempts on a partition if nothing heals `error`; tells whether.
@@ -43,13 +44,13 @@ impl Troubles {
             return false;
         }
         let known = Known { error: chain(error), reason: Some(error.to_string()) };
-        self.lock().insert(partition.clone(), known);
+        lock(&self.0).insert(partition.clone(), known);
         true
     }
 
     /// Takes note of what an attempt came to. Where there are to be no more, nothing changes.
     pub(crate) fn note<T, E: ErrorKind>(&self, partition: &LogPartition, outcome: &Result<T, E>) {
-        let mut all = self.lock();
+        let mut all = lock(&self.0);
         if all.get(partition).is_some_and(|known| known.reason.is_some()) {
             return;
         }
@@ -61,18 +62,13 @@ impl Troubles {
 
     /// Knows nothing of a partition any more: it is another's, or to be tried anew.
     pub(crate) fn forget(&self, partition: &LogPartition) {
-        self.lock().remove(partition);
+        lock(&self.0).remove(partition);
     }
 
     /// What keeps a partition from going on, if anything does.
     pub(crate) fn of(&self, partition: &LogPartition) -> Option<Trouble> {
         let told = |known: &Known| Trouble { error: known.error.clone(), stopped: known.reason.is_some() };
-        self.lock().get(partition).map(told)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<LogPartition, Known>> {
-        // every change is one call on the map, so a panic leaves nothing half done
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).get(partition).map(told)
     }
 }
 

@@ -9,7 +9,7 @@ use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchSettings};
 use tidemark_shared::log::OffsetRecord;
 use tidemark_shared::position::LogPartition;
-use tidemark_shared::segment::Archive;
+use tidemark_shared::segment::{Archive, PutSegment, Segment};
 use tidemark_testing::faulty::{Call, Fault, Rule};
 
 use super::parts;
@@ -261,5 +261,27 @@ async fn a_packed_segment_with_other_records_removes_nothing() {
     let refused = without_grace(&home).pack("events").await;
     assert!(refused.is_err(), "{refused:?}");
     let left = stream.archive.plain(partition).await.expect("lists");
-    assert!(left.iter().any(|segment| segment.start == 1), "the only bytes of offsets 1 and 2 are gone");
+    assert_eq!(
+        left, plain,
+        "the only bytes of offsets 1 and 2 are gone, or those of others before the contradiction was met"
+    );
+}
+
+/// H1: what an archiver called lost that had not heard of what was packed goes, and no record with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_where_records_are_packed_goes() {
+    let (home, stream) = many_segments().await;
+    let (archive, partition) = (&stream.archive, stream.partition(0));
+    let before = seen(archive, partition, 21).await;
+    for _ in 0..2 {
+        without_grace(&home).pack("events").await.expect("packs");
+    }
+    let count = async || archive.plain(partition).await.expect("lists").len();
+    assert_eq!((count().await, ranges(archive, partition).await), (2, vec![(0, 18)]));
+    let put = archive.put(partition, &Segment::lost(4..9)).await.expect("puts");
+    assert_eq!((put, count().await), (PutSegment::Passed(21), 3));
+    assert_eq!(seen(archive, partition, 21).await, before);
+    assert_eq!(without_grace(&home).pack("events").await.expect("nothing else is wrong").removed, 1);
+    assert_eq!((count().await, ranges(archive, partition).await), (2, vec![(0, 18)]));
+    assert_eq!(seen(archive, partition, 21).await, before);
 }

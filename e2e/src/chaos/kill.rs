@@ -1,12 +1,16 @@
 //! Moments at which a process is killed.
 
-use std::process::Stdio;
-use std::sync::mpsc;
+use std::io;
+use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use super::ChaosError;
 use crate::platform::Tidemark;
 use crate::random::Random;
+use crate::wait::within;
+
+/// How soon a process that ends before its time is noticed.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// When a process ends before its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,16 +58,7 @@ pub fn run_and_kill(tidemark: &Tidemark, args: &[String], kill: &Kill) -> Result
     let mut command = tidemark.command(args);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let output = match kill {
-        Kill::After(delay) => {
-            let mut child = command.spawn()?;
-            // nobody sends: the time limit is the wait
-            let (_keep_open, never) = mpsc::channel::<()>();
-            if never.recv_timeout(*delay).is_ok() {
-                return Err("a channel without a sender's message had one".into());
-            }
-            child.kill()?;
-            child.wait_with_output()?
-        }
+        Kill::After(delay) => killed_after(command.spawn()?, *delay)?,
         Kill::At { failpoint, nth } => {
             command.env("TIDEMARK_FAILPOINT", format!("{failpoint}:{nth}"));
             command.output()?
@@ -76,9 +71,29 @@ pub fn run_and_kill(tidemark: &Tidemark, args: &[String], kill: &Kill) -> Result
     })
 }
 
+/// Kills a process after so long, and tells how it ended. One that ends before that is not waited for any longer, and the kill does
+/// nothing to it.
+fn killed_after(mut child: Child, delay: Duration) -> io::Result<Output> {
+    let _ended = within(delay, LOOK, || child.try_wait().transpose()).transpose()?;
+    child.kill()?;
+    child.wait_with_output()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    #[test]
+    fn a_process_is_killed_at_its_time_and_waited_for_no_longer_than_it_runs() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let run = |command: &mut Command, delay| {
+            killed_after(command.spawn().expect("it starts"), delay).expect("it ends").status.code()
+        };
+        assert_eq!(run(&mut Command::new("true"), HOUR), Some(0));
+        assert_eq!(run(Command::new("sleep").arg("3600"), Duration::from_millis(1)), None);
+    }
 
     #[test]
     fn moments_lie_within_the_run_and_name_known_failpoints() {

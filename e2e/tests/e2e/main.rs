@@ -8,5 +8,6 @@ mod nested;
 mod oracle;
 mod races;
 mod support;
+mod tools;
 mod trips;
 mod up;

@@ -7,7 +7,8 @@ mod stack;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use stack::{Stack, until};
+use stack::Stack;
+use tidemark_e2e::wait::until;
 
 /// Within this, whatever happened to a process, new records are found again.
 const RECOVERED_MAX: Duration = Duration::from_secs(15);

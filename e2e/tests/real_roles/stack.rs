@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidemark_e2e::platform::{Tidemark, dataset_folder};
 use tidemark_e2e::server::Server;
+use tidemark_e2e::wait::{PATIENCE, until};
 
 const SUMS: &str = "SELECT count(*) AS n, sum(cents) AS cents FROM orders";
-/// How long anything may take that is bound to come.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Orders of a pulse: some for each partition.
 const PULSE: u64 = 60;
 
@@ -192,18 +191,5 @@ impl Drop for Stack {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
         let url = format!("{}/roles-{}__*", variable("TIDEMARK_TEST_OPENSEARCH_URL"), std::process::id());
         drop(agent.delete(url).call());
-    }
-}
-
-/// Waits until the observation is there; `what` says what did not come.
-pub(crate) fn until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(observed) = observe() {
-            return observed;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what} did not come within a minute");
-        // not for time: looks again at what nobody announces
-        std::thread::park_timeout(Duration::from_millis(50));
     }
 }

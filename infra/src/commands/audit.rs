@@ -11,6 +11,7 @@ use tidemark_serving::audit::{
     Answered, Asked, AuditError, AuditReport, Auditable, Extent, Master, Template, audit, classify, questions,
 };
 use tidemark_shared::ambient::{Ambient as _, System};
+use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_shared::output::document;
@@ -34,15 +35,23 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 /// Most questions that are thought out; more are these over again.
 const OWN_QUESTIONS_MAX: usize = 10_000;
 
+/// A question whose answer breaks off is asked again: what cut it off may have passed.
+const BROKE_OFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    pause_max: Duration::from_secs(2),
+    attempts_max: 3,
+    time_max: Duration::from_secs(60),
+    attempts_min: 2,
+};
+
 /// Arguments of `tidemark audit`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where no server runs, the answers of the curated table (batch.trips) are audited.
 
 The audit's own questions go over every column of every row, so that a row that was taken out,
-doubled or changed is found; that takes one question for every four columns, and one more. Two
-changes are not seen: inside the structs of a list, if it has as many of them as before, and of
-null in lists of lists, where it changes places with nothing ([[null], []] and [[], [null]]).
+doubled or changed is found, however deep in lists and structs. That takes one question for every
+four columns, one for every list of lists or of structs in them, and one more.
 
 Examples:
   tidemark audit trips --count 200
@@ -52,7 +61,8 @@ Examples:
 
 Answers that what they cover does not determine (LIMIT, now(), …), or that can't be derived again,
 are counted as not auditable, with the reason; so are the audit's own questions that are refused
-(a limit is reached, the values allow no answer). A --query that is refused is an error.
+(a limit is reached, the values allow no answer), or whose answer breaks off whenever it is asked
+for. A --query that gets no answer is an error.
 
 Exit codes: 0 no audited answer is wrong, 1 one is wrong or the audit failed.")]
 pub struct AuditArgs {
@@ -89,8 +99,8 @@ pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> 
     if registry::latest(&store, &args.dataset).await?.is_none() {
         return Err(CliError::unknown_dataset(&args.dataset, &registry::list(&store).await?));
     }
-    let Got { answers, refused } = match (&args.answers, &server) {
-        (Some(path), _) => Got { answers: read(path)?, refused: Vec::new() },
+    let Got { answers, unanswered } = match (&args.answers, &server) {
+        (Some(path), _) => Got { answers: read(path)?, unanswered: Vec::new() },
         (None, Some(server)) => ask(args, context, &store, &Door::Server(server)).await?,
         (None, None) => {
             let engine = query::local_engine(context, store.clone())?;
@@ -105,7 +115,7 @@ pub async fn run(args: &AuditArgs, context: &Context) -> Result<Exit, CliError> 
     }
     let master = Master::new(store, stores());
     let mut report = Box::pin(audit(&master, &answers)).await?;
-    for reason in refused {
+    for reason in unanswered {
         report.pass_over(reason);
     }
     context.report(&report, render::audit)?;
@@ -150,13 +160,26 @@ impl Door<'_> {
         match self {
             Self::Server(server) => {
                 let body = serde_json::to_vec(&json!({ "sql": sql })).expect("text has a JSON form");
-                let answer = server.post("/v1/sql", &[("content-type", "application/json")], body).await?;
+                let headers = [("content-type", "application/json")];
+                let answer = to_its_end(|| server.post("/v1/sql", &headers, body.clone())).await?;
                 Ok(answered(sql, answer, server.shown_url())?)
             }
             Self::Curated(engine) => {
                 let answer = curated_answer(engine, sql).await?;
                 Ok(answered(sql, answer, "the store")?)
             }
+        }
+    }
+}
+
+/// What `ask` yields; asked again, within bounds, while its answer breaks off.
+async fn to_its_end<T, F: Future<Output = Result<T, ClientError>>>(ask: impl Fn() -> F) -> Result<T, ClientError> {
+    let mut attempts = Attempts::new(BROKE_OFF);
+    loop {
+        let told = ask().await;
+        let broke_off = matches!(told, Err(ClientError::BrokeOff { .. }));
+        if !broke_off || !attempts.again(System.random()).await {
+            return told;
         }
     }
 }
@@ -179,17 +202,17 @@ async fn curated_answer(engine: &SqlEngine, sql: &str) -> Result<Value, SqlComma
 #[derive(Debug, Default)]
 struct Got {
     answers: Vec<Answered>,
-    /// Of every question that was refused, why.
-    refused: Vec<String>,
+    /// Of every question that got none, why.
+    unanswered: Vec<String>,
 }
 
 impl Got {
-    /// Takes what a question brought. One that `may_be_refused` is counted where it is; the audit goes on without its answer.
-    fn take(&mut self, may_be_refused: bool, told: Result<Answered, CliError>) -> Result<(), CliError> {
+    /// Takes what a question brought. One that `may_lack` an answer is counted where it does; the audit goes on without it.
+    fn take(&mut self, may_lack: bool, told: Result<Answered, CliError>) -> Result<(), CliError> {
         match told {
             Ok(answer) => self.answers.push(answer),
-            Err(error) => match refusal(&error).filter(|_| may_be_refused) {
-                Some(reason) => self.refused.push(reason),
+            Err(error) => match lacking(&error).filter(|_| may_lack) {
+                Some(reason) => self.unanswered.push(reason),
                 None => return Err(error),
             },
         }
@@ -197,19 +220,24 @@ impl Got {
     }
 
     fn remark(&self) -> String {
-        match self.refused.len() {
-            0 => format!("{} answers; deriving them again", self.answers.len()),
-            refused => format!("{} answers, {refused} questions refused; deriving them again", self.answers.len()),
+        let answers = self.answers.len();
+        match self.unanswered.len() {
+            0 => format!("{answers} answers; deriving them again"),
+            unanswered => format!("{answers} answers, {unanswered} questions without one; deriving them again"),
         }
     }
 }
 
-/// Why a question was refused, where that says nothing of the next one: it reached a limit, its values allow no answer, or too
-/// many others are answered. `None`: whoever should answer can't, or what he has is damaged.
-fn refusal(error: &CliError) -> Option<String> {
+/// Why a question got no answer, where that says nothing of the next one: it was refused, for it reached a limit, its values
+/// allow no answer, or too many others are answered; or what came of its answer had no end. `None`: whoever should answer
+/// can't, or what he has is damaged.
+fn lacking(error: &CliError) -> Option<String> {
     let is_turned_away = matches!(error, CliError::Client(ClientError::Refused { status: 429, .. }));
     let is_refused = is_turned_away || matches!(error.kind(), Kind::Unprocessable | Kind::Exhausted);
-    is_refused.then(|| format!("it was refused: {error}"))
+    match error {
+        CliError::Client(ClientError::BrokeOff { .. }) => Some(format!("it got no whole answer: {error}")),
+        _ => is_refused.then(|| format!("it was refused: {error}")),
+    }
 }
 
 async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>) -> Result<Got, CliError> {
@@ -227,8 +255,8 @@ async fn ask(args: &AuditArgs, context: &Context, store: &Store, door: &Door<'_>
         }
         let sql = &questions[number % questions.len()];
         // All others follow from the answer to the first one.
-        let may_be_refused = args.query.is_none() && number > 0;
-        got.take(may_be_refused, door.ask(sql).await)?;
+        let may_lack = args.query.is_none() && number > 0;
+        got.take(may_lack, door.ask(sql).await)?;
         if let (0, [first], None) = (number, got.answers.as_slice(), &args.query) {
             let more = usize::try_from(count - 1).unwrap_or(usize::MAX).min(OWN_QUESTIONS_MAX);
             questions.extend(own_questions(store, &args.dataset, &table, first, more).await?);
@@ -312,10 +340,61 @@ fn save(path: &PathBuf, answers: &[Answered]) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::io::{BufReader, Write as _};
+    use std::net::{TcpListener, TcpStream};
 
     use tidemark_shared::sql::SqlError;
 
     use super::*;
+
+    /// The beginning of an answer.
+    const BROKEN: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\n{\"rows\":\r\n";
+    const WHOLE: &str =
+        "HTTP/1.1 200 OK\r\ncontent-length: 35\r\nconnection: close\r\n\r\n{\"as_of\":{},\"columns\":[],\"rows\":[]}";
+
+    /// A server that gives these replies, each on a connection that ends with it, and then is gone.
+    fn server_of<const N: usize>(replies: [&'static str; N]) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let _replies = std::thread::spawn(move || {
+            for reply in replies {
+                let (stream, _) = listener.accept().unwrap();
+                take_request(&stream);
+                (&stream).write_all(reply.as_bytes()).unwrap();
+            }
+        });
+        Server::at(&url)
+    }
+
+    fn take_request(stream: &TcpStream) {
+        let (mut lines, mut line, mut bytes) = (BufReader::new(stream), String::new(), 0);
+        while lines.read_line(&mut line).unwrap() > "\r\n".len() {
+            if let Some(length) = line.to_lowercase().strip_prefix("content-length:") {
+                bytes = length.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        lines.read_exact(&mut vec![0; bytes]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_question_whose_answer_breaks_off_is_asked_again_within_bounds() {
+        let server = server_of([BROKEN, BROKEN, WHOLE]);
+        let answer = Door::Server(&server).ask("SELECT 1").await.unwrap();
+        assert_eq!((answer.sql.as_str(), answer.rows.len()), ("SELECT 1", 0));
+        // Whoever asked once more would be told that nobody is there.
+        let told = || async {
+            let server = server_of([BROKEN; 3]);
+            Door::Server(&server).ask("SELECT 1").await
+        };
+        let mut got = Got::default();
+        got.take(true, told().await).unwrap();
+        let [reason] = got.unanswered.as_slice() else { panic!("{got:?}") };
+        assert!(reason.starts_with("it got no whole answer: http://127.0.0.1:"), "{reason}");
+        assert!(got.answers.is_empty(), "{got:?}");
+        let ended = got.take(false, told().await);
+        assert!(matches!(ended, Err(CliError::Client(ClientError::BrokeOff { .. }))), "{ended:?}");
+    }
 
     fn refused(status: u16, code: &str) -> CliError {
         let (code, message) = (code.to_owned(), format!("{code} said"));
@@ -347,25 +426,25 @@ mod tests {
             let mut got = Got::default();
             let taken = got.take(true, Err(error()));
             assert_eq!(
-                (taken.is_ok(), got.refused.first().map(String::as_str)),
+                (taken.is_ok(), got.unanswered.first().map(String::as_str)),
                 (reason.is_some(), reason),
                 "{}",
                 error()
             );
-            assert_eq!((got.answers.len(), got.refused.len()), (0, usize::from(reason.is_some())), "{}", error());
+            assert_eq!((got.answers.len(), got.unanswered.len()), (0, usize::from(reason.is_some())), "{}", error());
             let mut got = Got::default();
-            assert!(got.take(false, Err(error())).is_err() && got.refused.is_empty(), "{}", error());
+            assert!(got.take(false, Err(error())).is_err() && got.unanswered.is_empty(), "{}", error());
         }
     }
 
     #[test]
-    fn how_many_were_refused_is_said() {
+    fn how_many_got_no_answer_is_said() {
         let answer = || Answered { sql: String::new(), as_of: BTreeMap::new(), columns: Vec::new(), rows: Vec::new() };
         let mut got = Got::default();
         got.take(true, Ok(answer())).unwrap();
         assert_eq!(got.remark(), "1 answers; deriving them again");
         got.take(true, Err(refused(422, "memory_limit"))).unwrap();
         got.take(true, Ok(answer())).unwrap();
-        assert_eq!(got.remark(), "2 answers, 1 questions refused; deriving them again");
+        assert_eq!(got.remark(), "2 answers, 1 questions without one; deriving them again");
     }
 }

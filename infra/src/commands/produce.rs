@@ -256,7 +256,7 @@ async fn send(
 }
 
 fn is_away(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. })
+    matches!(error, ClientError::Unreachable { .. } | ClientError::BrokeOff { .. })
 }
 
 /// What `ask` yields. While it fails as what `may_pass` does, it is asked again, for a while; that a server can't be reached is

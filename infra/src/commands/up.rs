@@ -101,9 +101,21 @@ pub struct MoreArgs {
     /// Memory that statements hold before they spill [env: TIDEMARK_SQL_MEMORY_BYTES_MAX]
     #[arg(long, value_name = "BYTES")]
     pub memory: Option<String>,
+    /// Disk space for what statements spill; 0: nothing spills [env: TIDEMARK_SQL_SPILL_BYTES_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub spill_bytes_max: Option<String>,
     /// Threads that decode, transform and encode [env: TIDEMARK_BATCH_THREADS]
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,
+    /// Rows that a batch run holds before it writes row groups early [env: TIDEMARK_BATCH_BUFFER_BYTES_MAX]
+    #[arg(long, value_name = "BYTES")]
+    pub buffer_bytes_max: Option<String>,
+    /// Raw bytes after which a batch run commits and goes on [env: TIDEMARK_BATCH_COMMIT_BYTES]
+    #[arg(long, value_name = "BYTES")]
+    pub commit_bytes: Option<String>,
+    /// Size that a data file should reach [env: TIDEMARK_BATCH_FILE_BYTES_TARGET]
+    #[arg(long, value_name = "BYTES")]
+    pub file_bytes_target: Option<String>,
     /// How long what queries may still read is kept [env: TIDEMARK_BATCH_GRACE]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<String>,
@@ -143,7 +155,11 @@ impl UpArgs {
             ("--timeout", &more.timeout),
             ("--bytes-read-max", &more.bytes_read_max),
             ("--memory", &more.memory),
+            ("--spill-bytes-max", &more.spill_bytes_max),
             ("--threads", &more.threads),
+            ("--buffer-bytes-max", &more.buffer_bytes_max),
+            ("--commit-bytes", &more.commit_bytes),
+            ("--file-bytes-target", &more.file_bytes_target),
             ("--grace", &more.grace),
             ("--traces-endpoint", &more.traces_endpoint),
             ("--traces-sample", &more.traces_sample),

@@ -23,6 +23,10 @@ pub enum Shape {
     FileOrNone,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// How connections to brokers are protected, in Kafka's words.
+    SecurityProtocol,
+    /// How a user proves to brokers who he is, in Kafka's words.
+    SaslMechanism,
     /// Any text, or `none`.
     TextOrNone,
     /// A text that is shown to nobody, or `none`.
@@ -44,7 +48,7 @@ pub struct Key {
     pub section: &'static str,
     /// Name in the section.
     pub name: &'static str,
-    /// Flag of the commands that it concerns, where it has one.
+    /// Flag of `up` and of the other commands that it concerns, where it has one.
     pub flag: Option<&'static str>,
     /// Value that counts if nobody sets one, as text.
     pub default: &'static str,
@@ -207,7 +211,7 @@ pub const KEYS: &[Key] = &[
         name: "security_protocol",
         flag: None,
         default: "plaintext",
-        shape: Shape::Choice(&["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]),
+        shape: Shape::SecurityProtocol,
         help: "How connections to brokers are protected: `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.",
     },
     Key {
@@ -239,7 +243,7 @@ pub const KEYS: &[Key] = &[
         name: "sasl_mechanism",
         flag: None,
         default: "SCRAM-SHA-512",
-        shape: Shape::Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]),
+        shape: Shape::SaslMechanism,
         help: "How `username` proves who he is: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.",
     },
     Key {
@@ -453,8 +457,8 @@ pub fn documentation() -> String {
          A flag counts before an environment variable, that before `tidemark.toml`, and that before the default. The file\n\
          is the nearest `tidemark.toml` upward from the working directory, or `--config FILE`. Relative paths in it are\n\
          relative to its folder, those of flags and variables to the working directory. `tidemark config` shows what counts\n\
-         and where it comes from. A flag belongs to the commands that its setting concerns: those of `[batch]` to `ingest` and\n\
-         `batch`, those of `[sql]` to `sql`, and all of them to `up`.\n\n\
+         and where it comes from. `up` takes every flag, other commands those that concern them, as [cli.md](cli.md) shows:\n\
+         `ingest` and `batch` some of `[batch]`, `sql` those of `[sql]`.\n\n\
          Sizes: `192MiB`, `4GB`, or a number of bytes. Durations: `30s`, `5m`, `1h30m`, `2d`.\n",
     );
     let mut section = None;

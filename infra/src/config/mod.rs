@@ -13,18 +13,22 @@ use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::log::Retention;
 
 mod file;
+mod kafka;
 mod keys;
 mod resolve;
 mod roles;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod urls;
 
 pub use file::{CONFIG_FILE, FileLayer, nearest_file};
+pub use kafka::{KafkaConfig, SaslMechanism};
 pub use keys::{KEYS, Key, LATER_DOORS, Shape, documentation};
 pub use resolve::resolve;
 pub use roles::{Role, Roles};
 pub use traces::{Fraction, TracesConfig};
+pub(crate) use urls::{EMBEDDED, KAFKA};
 
 /// Values given as flags, as typed: flag with its hyphens → text.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -64,33 +68,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(***)")
     }
-}
-
-/// `[log.kafka]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KafkaConfig {
-    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
-    pub security_protocol: String,
-    /// Authorities of brokers' certificates.
-    pub ca_file: Option<PathBuf>,
-    /// Our certificate.
-    pub certificate_file: Option<PathBuf>,
-    /// Its key.
-    pub key_file: Option<PathBuf>,
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-    pub sasl_mechanism: String,
-    /// The user.
-    pub username: Option<String>,
-    /// His password.
-    pub password: Option<Secret>,
-    /// Where his password stands, if not above.
-    pub password_file: Option<PathBuf>,
-    /// Replicas of topics that are made; `None`: the brokers decide.
-    pub replication_factor: Option<u16>,
-    /// Further properties.
-    pub properties_file: Option<PathBuf>,
-    /// When a member of a group counts as gone.
-    pub session_timeout: Duration,
 }
 
 /// How log lines look.

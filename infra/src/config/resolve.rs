@@ -5,20 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidemark_batch::{BatchSettings, GRACE_MAX};
+use tidemark_kafka::Security;
 use tidemark_shared::log::Retention;
 use tidemark_shared::secrets::shown_url;
 
 use super::keys::{KEYS, Key, Shape};
+use super::urls::{EMBEDDED, KAFKA, MEMORY};
 use super::{
-    Config, ConfigError, Effective, FileLayer, Flags, Fraction, KafkaConfig, LogFormat, Origin, Roles, Secret,
-    ServerConfig, SqlLimits, TracesConfig, traces,
+    Config, ConfigError, Effective, FileLayer, Flags, Fraction, KafkaConfig, LogFormat, Origin, Roles, SaslMechanism,
+    Secret, ServerConfig, SqlLimits, TracesConfig, kafka, traces,
 };
 use crate::units::{format_duration, parse_bytes, parse_duration};
 
-/// How the URL of a log on Kafka begins.
-const KAFKA: &str = "kafka:";
-/// The URL of views that this process alone has.
-const MEMORY: &str = "memory:";
 const RETENTION_BYTES: &str = "log.retention_bytes";
 /// Grace of rows in views that this process alone reads: its own statements hold on to what they read besides.
 const GRACE_ALONE: Duration = Duration::from_secs(2);
@@ -36,6 +34,8 @@ enum Value {
     Secret(Secret),
     Roles(Roles),
     Fraction(Fraction),
+    Protocol(Security),
+    Mechanism(SaslMechanism),
 }
 
 /// A value's text, before it is read.
@@ -56,7 +56,9 @@ fn shown(value: &Value, text: String) -> String {
         | Value::Address(_)
         | Value::Text(_)
         | Value::Roles(_)
-        | Value::Fraction(_) => text,
+        | Value::Fraction(_)
+        | Value::Protocol(_)
+        | Value::Mechanism(_) => text,
     }
 }
 
@@ -139,19 +141,17 @@ pub fn resolve(
 }
 
 fn server(values: &Values) -> ServerConfig {
-    let (roles, live_url) = (values.roles("roles"), values.url("live.url"));
-    let is_alone = roles.are_all() && live_url == MEMORY;
-    let grace = if is_alone { GRACE_ALONE } else { values.duration("sql.timeout") };
-    ServerConfig {
-        live_grace: values.optional_duration("live.grace").unwrap_or(grace),
-        roles,
+    let grace = values.optional_duration("live.grace");
+    let mut server = ServerConfig {
+        live_grace: grace.unwrap_or_else(|| values.duration("sql.timeout")),
+        roles: values.roles("roles"),
         log_url: values.url("log.url"),
-        kafka: kafka(values),
+        kafka: kafka_of(values),
         retention: Retention {
             age_max: values.optional_duration("log.retention_age"),
             bytes_max: values.optional_number("log.retention_bytes"),
         },
-        live_url,
+        live_url: values.url("live.url"),
         live_bytes_max: values.number("live.bytes_max"),
         live_index_offsets: values.number("live.index_offsets"),
         live_aggregate_pushdown: values.optional_text("live.aggregate_pushdown").as_deref() == Some("on"),
@@ -165,7 +165,11 @@ fn server(values: &Values) -> ServerConfig {
         body_bytes_max: values.number("doors.body_bytes_max"),
         body_timeout: values.duration("doors.body_timeout"),
         queries_max: usize::try_from(values.number("doors.queries_max")).unwrap_or(usize::MAX),
+    };
+    if grace.is_none() && server.roles.are_all() && server.own_views() {
+        server.live_grace = GRACE_ALONE;
     }
+    server
 }
 
 fn traces_of(values: &Values) -> Option<TracesConfig> {
@@ -177,18 +181,24 @@ fn traces_of(values: &Values) -> Option<TracesConfig> {
     }
 }
 
-fn kafka(values: &Values) -> KafkaConfig {
+fn kafka_of(values: &Values) -> KafkaConfig {
     let replicas = u16::try_from(values.number("log.kafka.replication_factor")).unwrap_or(u16::MAX);
     let password = match values.get("log.kafka.password") {
         Value::Secret(secret) => Some(secret.clone()),
         _ => None,
     };
     KafkaConfig {
-        security_protocol: values.optional_text("log.kafka.security_protocol").unwrap_or_default(),
+        security_protocol: match values.get("log.kafka.security_protocol") {
+            Value::Protocol(protocol) => *protocol,
+            other => unreachable!("a security protocol is read as one, not {other:?}"),
+        },
         ca_file: values.optional_path("log.kafka.ca_file"),
         certificate_file: values.optional_path("log.kafka.certificate_file"),
         key_file: values.optional_path("log.kafka.key_file"),
-        sasl_mechanism: values.optional_text("log.kafka.sasl_mechanism").unwrap_or_default(),
+        sasl_mechanism: match values.get("log.kafka.sasl_mechanism") {
+            Value::Mechanism(mechanism) => *mechanism,
+            other => unreachable!("a mechanism is read as one, not {other:?}"),
+        },
         username: values.optional_text("log.kafka.username"),
         password,
         password_file: values.optional_path("log.kafka.password_file"),
@@ -280,6 +290,8 @@ fn read(shape: Shape, text: &str, base: &Path) -> Result<Value, String> {
         Shape::SecretOrNone => Ok(Value::Secret(Secret::new(text))),
         Shape::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
         Shape::Choice(words) => Err(format!("`{text}` is none of {}", words.join(", "))),
+        Shape::SecurityProtocol => kafka::protocol(text).map(Value::Protocol),
+        Shape::SaslMechanism => kafka::mechanism(text).map(Value::Mechanism),
         Shape::FileOrNone if text.is_empty() => Err("the path is empty".to_owned()),
         Shape::FileOrNone => Ok(Value::Path(base.join(text))),
         Shape::Address => address(text).map(Value::Address),
@@ -306,11 +318,11 @@ fn absolute_url(url: &str, base: &Path) -> Result<String, String> {
     if url.is_empty() {
         return Err("the URL is empty".to_owned());
     }
-    if url == "memory:" {
+    if url == MEMORY {
         return Ok(url.to_owned());
     }
-    for scheme in ["file", "sqlite", "embedded"] {
-        if let Some(rest) = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) {
+    for scheme in ["file:", "sqlite:", EMBEDDED] {
+        if let Some(rest) = url.strip_prefix(scheme) {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.is_empty() {
                 return Err(format!("`{url}` names no path"));
@@ -319,7 +331,7 @@ fn absolute_url(url: &str, base: &Path) -> Result<String, String> {
             if path != rest && path.split('/').next().is_some_and(|host| host.contains('@')) {
                 return Err(format!("`{}` names a host, and this is a path of this machine", shown_url(url)));
             }
-            return Ok(format!("{scheme}:{}", base.join(path).display()));
+            return Ok(format!("{scheme}{}", base.join(path).display()));
         }
     }
     if url.contains("://") {
@@ -372,7 +384,7 @@ fn validate(config: Config) -> Result<Config, ConfigError> {
         );
         return Err(ConfigError { problems: vec![problem] });
     }
-    if config.server.live_url != MEMORY && config.server.live_grace < config.sql.timeout {
+    if !config.server.own_views() && config.server.live_grace < config.sql.timeout {
         let (grace, timeout) = (format_duration(config.server.live_grace), format_duration(config.sql.timeout));
         let problem = format!(
             "`live.grace` ({grace}) is shorter than `sql.timeout` ({timeout}): rows would leave views that other processes' \

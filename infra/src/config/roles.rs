@@ -101,8 +101,8 @@ impl Config {
         // The catalog is for who registers tables and for who asks for them.
         let asks_catalog = roles.has(Role::Batch) || roles.has(Role::Serving);
         let forbidding = [
-            (self.server.log_url.starts_with("embedded:"), "log.url", "an embedded log is one process's: name a Kafka"),
-            (self.server.live_url == "memory:", "live.url", "views in memory are one process's: name an OpenSearch"),
+            (self.server.own_log(), "log.url", "an embedded log is one process's: name a Kafka"),
+            (self.server.own_views(), "live.url", "views in memory are one process's: name an OpenSearch"),
             (is_default("store.url"), "store.url", "the others would have stores of their own: name the one of all"),
             (
                 asks_catalog && is_default("catalog.url"),

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use tidemark_kafka::Security;
+
 use super::*;
 
 const CWD: &str = "/srv/here";
@@ -155,6 +157,21 @@ fn the_grace_is_not_shorter_than_the_longest_query() {
     from(Some("[batch]\ngrace = \"1m\"\n[sql]\ntimeout = \"1m\"\n"), &[], &Flags::default()).expect("valid");
 }
 
+#[test]
+fn an_embedded_log_and_views_in_memory_are_the_processs_own() {
+    let own = |env: &[(&str, &str)]| {
+        let server = from(None, env, &Flags::default()).expect("valid").server;
+        (server.own_log(), server.own_views())
+    };
+    let (kafka, opensearch) =
+        (("TIDEMARK_LOG_URL", "kafka://k:1"), ("TIDEMARK_LIVE_URL", "opensearch+http://o:1/memory"));
+    assert_eq!(own(&[]), (true, true));
+    assert_eq!(own(&[("TIDEMARK_LOG_URL", "embedded:x"), ("TIDEMARK_LIVE_URL", "memory:")]), (true, true));
+    assert_eq!(own(&[kafka]), (false, true));
+    assert_eq!(own(&[opensearch]), (true, false));
+    assert_eq!(own(&[kafka, opensearch]), (false, false));
+}
+
 /// H7: views in memory are one process's, whose own statements hold on to what they read; those in a cluster are read by others.
 #[test]
 fn the_grace_of_views_that_others_read_is_not_shorter_than_the_longest_query() {
@@ -269,7 +286,8 @@ fn a_log_on_kafka_has_settings_of_its_own_and_its_topics_keep_what_they_say() {
     let config = from(Some(text), &env, &Flags::default()).expect("valid");
     let server = &config.server;
     assert_eq!(server.log_url, "kafka://a:1,b:2");
-    assert_eq!(server.kafka.security_protocol, "sasl_ssl");
+    let protection = (server.kafka.security_protocol, server.kafka.sasl_mechanism);
+    assert_eq!(protection, (Security::SaslSsl, SaslMechanism::ScramSha512));
     assert_eq!(server.kafka.ca_file.as_deref(), Some(Path::new("/srv/ca.pem")));
     assert_eq!((server.kafka.username.as_deref(), server.kafka.replication_factor), (Some("u"), Some(3)));
     assert_eq!(server.kafka.password.as_ref().map(Secret::reveal), Some("hidden"));
@@ -279,6 +297,8 @@ fn a_log_on_kafka_has_settings_of_its_own_and_its_topics_keep_what_they_say() {
     assert!(wrong[0].starts_with("/srv/tidemark.toml:3: unknown key `user` in [log.kafka]"), "{wrong:?}");
     let wrong = problems("[log.kafka]\nsecurity_protocol = \"tls\"\n");
     assert!(wrong[0].ends_with("`tls` is none of plaintext, ssl, sasl_plaintext, sasl_ssl"), "{wrong:?}");
+    let wrong = problems("[log.kafka]\nsasl_mechanism = \"GSSAPI\"\n");
+    assert!(wrong[0].starts_with("/srv/tidemark.toml:2: `log.kafka.sasl_mechanism`: `GSSAPI` is none of"), "{wrong:?}");
     let wrong = problems("[log]\nurl = \"kafka://a:1\"\nretention_bytes = \"2GiB\"\n");
     assert!(wrong[0].contains("can't be kept on Kafka"), "{wrong:?}");
 }

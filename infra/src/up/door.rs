@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use tidemark_kafka::Stats;
 use tidemark_serving::http::{Door, Drained, RequestLimits, Tokens, check_address, listen};
 use tidemark_serving::merge::ServedTables;
 use tidemark_shared::log::{Log, LogError};
@@ -106,13 +107,17 @@ pub(super) fn closed(ended: Option<Result<Drained, tokio::task::JoinError>>) {
 }
 
 /// Opens the log. Where its lock does not keep a second process from the same data, the first one's endpoints do.
-pub(super) async fn open_log(data_dir: &Path, config: &ServerConfig) -> Result<Arc<dyn Log>, UpError> {
-    if !log::is_exclusive(config)
+pub(super) async fn open_log(
+    data_dir: &Path,
+    config: &ServerConfig,
+    stats: Arc<dyn Stats>,
+) -> Result<Arc<dyn Log>, UpError> {
+    if !config.own_log()
         && let Some(running) = Endpoints::find(data_dir)
     {
         return Err(already_runs(data_dir, running));
     }
-    let opened = log::open(config).await.map_err(|error| match error {
+    let opened = log::open(config, stats).await.map_err(|error| match error {
         LogSettingsError::Log(error) => UpError::from(error),
         error => error.into(),
     });

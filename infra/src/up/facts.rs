@@ -30,7 +30,7 @@ use super::stream::Stream;
 use super::streams::Streams;
 use crate::config::Role;
 
-/// Longest look at a dataset: who asks or scrapes waits for no store that is away.
+/// Longest look at all that is asked for a status or a scrape: neither waits for a store, log or view that is away.
 const STATUS_MAX: Duration = Duration::from_secs(3);
 /// When a producer that was refused is to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -92,15 +92,56 @@ impl Facts {
     }
 
     /// How each dataset's stream stands, or why that can't be told. All are asked side by side.
-    async fn all_statuses(&self) -> Vec<(String, Result<status::DatasetStatus, String>)> {
+    async fn all_statuses(&self, at_most: Duration) -> Vec<(String, Result<status::DatasetStatus, String>)> {
         let asked = self.streams.all().into_iter().map(|stream| async move {
-            let status = match tokio::time::timeout(STATUS_MAX, status::of(&self.parts, &stream)).await {
+            let status = match tokio::time::timeout(at_most, status::of(&self.parts, &stream)).await {
                 Ok(status) => status.map_err(|error| chain(&error)),
-                Err(_) => Err(format!("store, log and view did not tell within {} s", STATUS_MAX.as_secs())),
+                Err(_) => Err(format!("store, log and view did not tell within {} s", at_most.as_secs_f64())),
             };
             (stream.dataset.clone(), status)
         });
         futures::future::join_all(asked).await
+    }
+
+    /// Measures what can be had in so long. All is asked side by side, so that the scrape takes no longer.
+    async fn measure_within(&self, at_most: Duration) {
+        let Parts { live, metrics, tasks, .. } = &self.parts;
+        let readiness = self.readiness_within(at_most.min(ready::ANSWER_MAX));
+        let (readiness, statuses) = tokio::join!(readiness, self.all_statuses(at_most));
+        metrics.process(matches!(readiness, Readiness::Ready { .. }), live.usage(), live.limit());
+        metrics.tasks(&tasks.health());
+        for (dataset, status) in statuses {
+            match status {
+                Ok(status) => metrics.dataset(&status),
+                Err(error) => {
+                    tracing::warn!(dataset, error, "the dataset can't be measured");
+                    metrics.measure_failed(&dataset);
+                }
+            }
+        }
+    }
+
+    async fn readiness_within(&self, at_most: Duration) -> Readiness {
+        let up_for = self.up_for();
+        // Of a process that starts or stops that is all there is to say: nobody is asked.
+        let (lacking, made_anew) = match up_for {
+            Some(_) => {
+                tokio::join!(ready::lacking(&self.parts, at_most), ready::made_anew(&self.streams, at_most))
+            }
+            None => (None, BTreeMap::new()),
+        };
+        let readiness = ready::decide(&Observed {
+            up_for,
+            lacking,
+            datasets: ready::standings(&self.parts, &self.streams),
+            made_anew,
+            was_ready: self.was_ready.load(Ordering::Relaxed),
+            serves: self.parts.roles.has(Role::Serving),
+        });
+        if matches!(readiness, Readiness::Ready { .. }) {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
+        readiness
     }
 }
 
@@ -124,7 +165,7 @@ impl SpeedStatus for Facts {
 
     async fn oldest_beyond(&self, dataset: &str, positions: &Coverage) -> Result<Option<DateTime<Utc>>, AnyError> {
         let Some(stream) = self.streams.get(dataset) else { return Ok(None) };
-        let (ends, heard) = stream.heard().await?;
+        let (ends, heard) = stream.heard.ends().await?;
         if heard.is_some() {
             // Nobody knows what came since the log was heard of last: an answer is as old as that.
             return Ok(heard);
@@ -134,7 +175,7 @@ impl SpeedStatus for Facts {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.parts.moved.subscribe()
+        self.parts.moves.changes()
     }
 
     async fn lost(&self, dataset: &str) -> Result<BTreeMap<LogPartition, Vec<Range<u64>>>, AnyError> {
@@ -175,7 +216,7 @@ impl Backend for Facts {
     async fn status(&self) -> Result<Value, AnyError> {
         // One that can't be told hides none of the others.
         let (mut datasets, mut failed) = (Vec::new(), Vec::new());
-        for (dataset, status) in self.all_statuses().await {
+        for (dataset, status) in self.all_statuses(STATUS_MAX).await {
             match status {
                 Ok(status) => datasets.push(serde_json::to_value(status).expect("a status is plain data")),
                 Err(error) => failed.push(json!({"dataset": dataset, "error": error})),
@@ -194,35 +235,13 @@ impl Backend for Facts {
     }
 
     async fn measure(&self) {
-        let Parts { live, metrics, tasks, .. } = &self.parts;
-        let ready = matches!(self.readiness().await, Readiness::Ready { .. });
-        metrics.process(ready, live.usage(), live.limit());
-        metrics.tasks(&tasks.health());
-        for (dataset, status) in self.all_statuses().await {
-            match status {
-                Ok(status) => metrics.dataset(&status),
-                Err(error) => {
-                    tracing::warn!(dataset, error, "the dataset can't be measured");
-                    metrics.measure_failed(&dataset);
-                }
-            }
-        }
+        self.measure_within(STATUS_MAX).await;
     }
 
     async fn readiness(&self) -> Readiness {
-        let up_for = self.up_for();
-        let readiness = ready::decide(&Observed {
-            up_for,
-            // Of a process that starts or stops that is all there is to say.
-            lacking: if up_for.is_some() { ready::lacking(&self.parts).await } else { None },
-            datasets: ready::standings(&self.parts, &self.streams),
-            made_anew: ready::made_anew(&self.streams).await,
-            was_ready: self.was_ready.load(Ordering::Relaxed),
-            serves: self.parts.roles.has(Role::Serving),
-        });
-        if matches!(readiness, Readiness::Ready { .. }) {
-            self.was_ready.store(true, Ordering::Relaxed);
-        }
-        readiness
+        self.readiness_within(ready::ANSWER_MAX).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,15 +12,15 @@ use crate::config::Role;
 pub(super) struct Groups {
     /// Of store and views: processes that share neither are no members of one group, for each works for an output of its own.
     installation: String,
-    /// True if several processes can keep one view up.
-    shared_views: bool,
+    /// True if the views are this process's alone, and so is the work on them.
+    own_views: bool,
 }
 
 impl Groups {
     /// Those of processes on this store with these views; `live_url` is as people may see it, and so holds no password.
-    pub(super) fn new(store_url: &str, live_url: &str) -> Self {
+    pub(super) fn new(store_url: &str, live_url: &str, own_views: bool) -> Self {
         let installation = format!("{:016x}", fnv(&[store_url, live_url]));
-        Self { installation, shared_views: live_url != "memory:" }
+        Self { installation, own_views }
     }
 
     /// A place in the group of archivers of a stream.
@@ -36,7 +36,7 @@ impl Groups {
         dataset: &str,
         generation: &str,
     ) -> Result<Share, UpError> {
-        if !self.shared_views {
+        if self.own_views {
             return Ok(Share::default());
         }
         self.join(log, topic, &[Role::Indexer.name(), dataset, generation]).await
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn installations_have_groups_of_their_own() {
-        let of = |store: &str, live: &str| Groups::new(store, live).installation;
+        let of = |store: &str, live: &str| Groups::new(store, live, false).installation;
         let one = of("s3://a/b", "opensearch+http://o:1");
         assert_eq!(one, of("s3://a/b", "opensearch+http://o:1"));
         assert_eq!(one.len(), 16);
@@ -73,7 +73,6 @@ mod tests {
             assert_ne!(one, of(store, live));
         }
         assert_ne!(of("ab", "c"), of("a", "bc"));
-        assert!(!Groups::new("s3://a/b", "memory:").shared_views);
     }
 
     /// Members of one group may be of several releases: what stands for the views' address in its name must not change.

@@ -27,7 +27,7 @@ pub(super) fn open(
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn LiveView>, UpError> {
     let (url, ambient, bytes) = (&config.live_url, Arc::clone(ambient), config.live_bytes_max);
-    if url == "memory:" {
+    if config.own_views() {
         let settings = MemoryViewSettings { bytes_max: bytes, ..MemoryViewSettings::default() };
         return Ok(Arc::new(MemoryView::new(settings)));
     }

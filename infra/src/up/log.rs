@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidemark_kafka::{KafkaLog, KafkaSettings, Sasl, Security, brokers_of, properties_of};
+use tidemark_kafka::{KafkaLog, KafkaSettings, Sasl, Stats, brokers_of, properties_of};
 use tidemark_shared::ambient::System;
 use tidemark_shared::error::{ErrorKind, Kind};
 use tidemark_shared::log::{Log, LogError};
 use tidemark_shared::secrets::shown_url;
 use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 
-use crate::config::{KafkaConfig, ServerConfig};
+use crate::config::{EMBEDDED, KAFKA, KafkaConfig, ServerConfig};
 
 /// Largest file of a password or of properties, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -65,26 +65,20 @@ impl ErrorKind for LogSettingsError {
     }
 }
 
-/// Opens the log. One on Kafka is opened whether or not its brokers answer.
-pub(super) async fn open(config: &ServerConfig) -> Result<Arc<dyn Log>, LogSettingsError> {
-    if let Some(folder) = config.log_url.strip_prefix("embedded:") {
+/// Opens the log. One on Kafka is opened whether or not its brokers answer; what its clients count, `stats` is told.
+pub(super) async fn open(config: &ServerConfig, stats: Arc<dyn Stats>) -> Result<Arc<dyn Log>, LogSettingsError> {
+    if let Some(folder) = config.log_url.strip_prefix(EMBEDDED) {
         return Ok(Arc::new(EmbeddedLog::open(folder.as_ref(), Storage::default(), Arc::new(System)).await?));
     }
     let wrong = |reason| LogSettingsError::Url { url: shown_url(&config.log_url), reason };
-    if !config.log_url.starts_with("kafka:") {
-        return Err(wrong("this build has `embedded:` and `kafka:`".to_owned()));
+    if !config.log_url.starts_with(KAFKA) {
+        return Err(wrong(format!("this build has `{EMBEDDED}` and `{KAFKA}`")));
     }
     let brokers = brokers_of(&config.log_url).map_err(wrong)?;
-    Ok(Arc::new(KafkaLog::open(settings(brokers, &config.kafka)?, Arc::new(System))?))
-}
-
-/// True if one process at a time can have the log, so that a second one on the same data meets its lock.
-pub(super) fn is_exclusive(config: &ServerConfig) -> bool {
-    config.log_url.starts_with("embedded:")
+    Ok(Arc::new(KafkaLog::with_stats(settings(brokers, &config.kafka)?, Arc::new(System), stats)?))
 }
 
 fn settings(brokers: String, config: &KafkaConfig) -> Result<KafkaSettings, LogSettingsError> {
-    let security = Security::named(&config.security_protocol).unwrap_or_default();
     let properties = match &config.properties_file {
         None => Default::default(),
         Some(path) => {
@@ -96,7 +90,7 @@ fn settings(brokers: String, config: &KafkaConfig) -> Result<KafkaSettings, LogS
     };
     Ok(KafkaSettings {
         brokers,
-        security,
+        security: config.security_protocol,
         ca_file: config.ca_file.clone(),
         certificate_file: config.certificate_file.clone(),
         key_file: config.key_file.clone(),
@@ -117,7 +111,7 @@ fn sasl(config: &KafkaConfig) -> Result<Option<Sasl>, LogSettingsError> {
     };
     match (config.username.clone(), password) {
         (Some(username), Some(password)) => {
-            Ok(Some(Sasl { mechanism: config.sasl_mechanism.clone(), username, password }))
+            Ok(Some(Sasl { mechanism: config.sasl_mechanism.name().to_owned(), username, password }))
         }
         (None, None) => Ok(None),
         (Some(_), None) => Err(LogSettingsError::Incomplete { missing: "log.kafka.password" }),
@@ -136,16 +130,18 @@ fn read(setting: &'static str, path: &Path) -> Result<String, LogSettingsError> 
 
 #[cfg(test)]
 mod tests {
+    use tidemark_kafka::Security;
+
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{SaslMechanism, Secret};
 
     fn config() -> KafkaConfig {
         KafkaConfig {
-            security_protocol: "sasl_ssl".to_owned(),
+            security_protocol: Security::SaslSsl,
             ca_file: None,
             certificate_file: None,
             key_file: None,
-            sasl_mechanism: "PLAIN".to_owned(),
+            sasl_mechanism: SaslMechanism::ScramSha256,
             username: Some("u".to_owned()),
             password: None,
             password_file: None,
@@ -164,7 +160,8 @@ mod tests {
         let given = KafkaConfig { password: Some(Secret::new("given")), ..of_file.clone() };
         for (config, expected) in [(of_file, "of file"), (given, "given")] {
             let made = settings("a:1".to_owned(), &config).unwrap();
-            assert_eq!(made.sasl.map(|sasl| sasl.password).as_deref(), Some(expected));
+            let sasl = made.sasl.map(|sasl| (sasl.mechanism, sasl.password));
+            assert_eq!(sasl, Some(("SCRAM-SHA-256".to_owned(), expected.to_owned())));
             assert_eq!((made.security, made.replication), (Security::SaslSsl, Some(3)));
         }
         assert!(matches!(settings("a:1".to_owned(), &config()), Err(LogSettingsError::Incomplete { .. })));
@@ -181,7 +178,8 @@ mod tests {
         let made = settings("a:1".to_owned(), &config).unwrap();
         assert_eq!(made.properties.get("socket.timeout.ms").map(String::as_str), Some("5000"));
         std::fs::write(&path, "acks=0\n").unwrap();
-        let refused = settings("a:1".to_owned(), &config).unwrap_err();
-        assert!(refused.to_string().contains("`acks` is not open"), "{refused}");
+        let made = settings("a:1".to_owned(), &config).unwrap();
+        let refused = KafkaLog::open(made, Arc::new(System)).unwrap_err();
+        assert!(refused.to_string().contains("`acks` is refused"), "{refused}");
     }
 }

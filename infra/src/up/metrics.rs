@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tidemark_shared::live::LiveUsage;
 
-use super::status::DatasetStatus;
+use super::status::{DatasetStatus, PartitionStatus};
 use super::task_name::TaskName;
 use super::tasks::Health;
 use crate::telemetry::SpanCounts;
@@ -40,7 +40,7 @@ struct OfDataset {
     dataset: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct OfPartition {
     dataset: String,
     partition: String,
@@ -70,6 +70,8 @@ struct OfTask {
     dataset: String,
 }
 
+/// Of the process: no labels. A family of it shows nothing where it has no value.
+type OfProcess = [(&'static str, &'static str); 0];
 type Offsets = Family<OfPartition, Gauge<u64, AtomicU64>>;
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -86,6 +88,8 @@ pub(super) struct Metrics {
     log_calls: Family<OfCall, Histogram, fn() -> Histogram>,
     live_calls: Family<OfCall, Histogram, fn() -> Histogram>,
     log_end: Offsets,
+    /// Partitions whose ends are shown: one that the log has no more, is not.
+    log_ends_known: Mutex<BTreeSet<OfPartition>>,
     archived: Offsets,
     visible: Offsets,
     covered: Offsets,
@@ -99,7 +103,7 @@ pub(super) struct Metrics {
     live_rows: Gauge<u64, AtomicU64>,
     live_rejects: Gauge<u64, AtomicU64>,
     live_bytes: Gauge<u64, AtomicU64>,
-    live_limit: Gauge<u64, AtomicU64>,
+    live_limit: Family<OfProcess, Gauge<u64, AtomicU64>>,
     runs: Family<OfDataset, Counter>,
     run_failures: Family<OfDataset, Counter>,
     run_duration: Family<OfDataset, Histogram, fn() -> Histogram>,
@@ -132,6 +136,7 @@ impl Metrics {
             log_calls: Family::new_with_constructor(call_histogram),
             live_calls: Family::new_with_constructor(live_call_histogram),
             log_end: Family::default(),
+            log_ends_known: Mutex::default(),
             archived: Family::default(),
             visible: Family::default(),
             covered: Family::default(),
@@ -145,7 +150,7 @@ impl Metrics {
             live_rows: Gauge::default(),
             live_rejects: Gauge::default(),
             live_bytes: Gauge::default(),
-            live_limit: Gauge::default(),
+            live_limit: Family::default(),
             runs: Family::default(),
             run_failures: Family::default(),
             run_duration: Family::new_with_constructor(run_histogram),
@@ -167,10 +172,12 @@ impl Metrics {
         let help = "Partitions that the process has as one of its roles; absent while it has no place among its kind";
         of.register("assigned_partitions", help, self.assigned.clone());
         of.register("live_rows", "Rows in all real-time views", self.live_rows.clone());
-        let help = "Rejects in all real-time views; they take memory as rows do";
+        let help = "Rejects in all real-time views; they take room as rows do";
         of.register("live_rejects", help, self.live_rejects.clone());
-        of.register_with_unit("live", "Memory of all real-time views", Unit::Bytes, self.live_bytes.clone());
-        let help = "Memory that all real-time views may take; near it intake slows down";
+        let help = "What all real-time views take: memory, or in OpenSearch room on disk, without replicas";
+        of.register_with_unit("live", help, Unit::Bytes, self.live_bytes.clone());
+        let help =
+            "Memory that all real-time views may take; near it intake slows down. Absent for views in OpenSearch";
         of.register_with_unit("live_limit", help, Unit::Bytes, self.live_limit.clone());
     }
 
@@ -248,7 +255,12 @@ impl Metrics {
         let _before = self.live_rows.set(usage.rows);
         let _before = self.live_rejects.set(usage.rejects);
         let _before = self.live_bytes.set(usage.bytes);
-        let _before = self.live_limit.set(limit.map_or(0, |limit| limit.bytes));
+        if let Some(limit) = limit {
+            let _before = self.live_limit.get_or_create(&[]).set(limit.bytes);
+        } else {
+            // 0 would be a limit that is always reached
+            let _was = self.live_limit.remove(&[]);
+        }
     }
 
     /// Those of one kind that a dataset has count together, as the indexers of its generations.
@@ -271,12 +283,12 @@ impl Metrics {
         for counted in [&self.appended, &self.measure_failures, &self.runs, &self.run_failures] {
             drop(counted.get_or_create(&of(dataset)));
         }
+        self.log_ends(dataset, &status.partitions);
         let mut segments = 0;
         for (partition, status) in &status.partitions {
-            let at = OfPartition { dataset: dataset.clone(), partition: partition.clone() };
+            let at = of_partition(dataset, partition);
             let lost = status.lost.iter().map(|range| range.end - range.start).sum();
             let offsets = [
-                (&self.log_end, Some(status.log_end)),
                 (&self.archived, status.archived),
                 (&self.visible, status.visible),
                 (&self.covered, status.coverage),
@@ -316,6 +328,29 @@ impl Metrics {
             show(&self.indexed.get_or_create(&OfOutcome { dataset: dataset.clone(), outcome }), count);
         }
     }
+
+    /// The ends of the partitions that the log has now. Those of a topic that was made again would look like partitions that
+    /// nobody has.
+    fn log_ends(&self, dataset: &str, partitions: &BTreeMap<String, PartitionStatus>) {
+        let mut known = self.log_ends_known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|at| {
+            let in_log = partitions.get(&at.partition).is_some_and(|status| status.in_log);
+            let stays = at.dataset != dataset || in_log;
+            if !stays {
+                let _was = self.log_end.remove(at);
+            }
+            stays
+        });
+        for (partition, status) in partitions.iter().filter(|(_, status)| status.in_log) {
+            let at = of_partition(dataset, partition);
+            let _before = self.log_end.get_or_create(&at).set(status.log_end);
+            known.insert(at);
+        }
+    }
+}
+
+fn of_partition(dataset: &str, partition: &str) -> OfPartition {
+    OfPartition { dataset: dataset.to_owned(), partition: partition.to_owned() }
 }
 
 fn of(dataset: &str) -> OfDataset {
@@ -339,6 +374,45 @@ fn seconds(ms: i64) -> f64 {
 mod tests {
     use super::*;
     use crate::up::task_name::TaskKind;
+    use crate::up::testing::samples;
+
+    /// `> 0.8 * tidemark_live_limit_bytes` would hold for ever where the limit were 0.
+    #[test]
+    fn views_that_others_see_to_have_no_limit() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let used = |bytes| LiveUsage { bytes, ..LiveUsage::default() };
+        metrics.process(true, used(7), None);
+        assert_eq!(samples(&registry, "tidemark_live_bytes"), [" 7"]);
+        assert_eq!(samples(&registry, "tidemark_live_limit_bytes"), [""; 0]);
+        metrics.process(true, used(7), Some(used(9)));
+        assert_eq!(samples(&registry, "tidemark_live_limit_bytes"), [" 9"]);
+    }
+
+    #[test]
+    fn a_partition_that_the_log_has_no_more_has_no_end_there() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let ends = |partitions: &[(&str, bool, u64)]| -> BTreeMap<String, PartitionStatus> {
+            let status = |(name, in_log, log_end): &(&str, bool, u64)| {
+                let status = PartitionStatus { in_log: *in_log, log_end: *log_end, ..PartitionStatus::default() };
+                ((*name).to_owned(), status)
+            };
+            partitions.iter().map(status).collect()
+        };
+        let shown = || samples(&registry, "tidemark_log_end_offset");
+        metrics.log_ends("b", &ends(&[("b/0", true, 1)]));
+        metrics.log_ends("a", &ends(&[("a/0", true, 7), ("a/1", true, 0)]));
+        let all = [
+            r#"{dataset="a",partition="a/0"} 7"#,
+            r#"{dataset="a",partition="a/1"} 0"#,
+            r#"{dataset="b",partition="b/0"} 1"#,
+        ];
+        assert_eq!(shown(), all);
+        // The topic was made again; the view has rows of the earlier one still.
+        metrics.log_ends("a", &ends(&[("a/0", false, 0), ("a~2/0", true, 3)]));
+        assert_eq!(shown(), [r#"{dataset="a",partition="a~2/0"} 3"#, all[2]]);
+    }
 
     #[test]
     fn tasks_have_the_dataset_that_they_are_of_whatever_its_name() {

@@ -1,22 +1,14 @@
 //! `tidemark up`: all roles in one process, or those that it is to have.
 //!
-//! | | starts | stops |
-//! | --- | --- | --- |
-//! | 0 | logs, traces; the door's address: where it can't be had, nothing is made | last: what spans are left are sent, for at most 3 seconds |
-//! | 1 | store, catalog | after all that uses them |
-//! | 2 | log (an embedded one's folder is locked: a second process ends here) | after what reads and writes it |
-//! | 3 | streams: topics, archivers; generations: indexers and views | with the batch runs; then archivers seal what the log has of their share, and members leave their groups |
-//! | 4 | batch runs | after the door; a run under way is abandoned, and the next one finishes it |
-//! | 5 | the door; `endpoints.json`, ready line | first: no new requests, those under way may end |
-//!
-//! A process leaves out what is of no role of its own; its door is a small one then. A second Ctrl-C ends the process at once:
-//! what was acknowledged is in the log, the rest is made again from it.
+//! In which order its parts start and stop, `ARCHITECTURE.md` says ("Start and stop"): [`run`] and `roles` keep to it. A process
+//! leaves out what is of no role of its own; its door is a small one then.
 
 mod ages;
 mod door;
 mod error;
 mod facts;
 mod groups;
+mod kafka_metrics;
 mod live;
 mod log;
 mod measured;
@@ -31,6 +23,8 @@ mod stream;
 mod streams;
 mod task_name;
 mod tasks;
+#[cfg(test)]
+mod testing;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -49,7 +43,6 @@ use tidemark_shared::store::Store;
 use tidemark_shared::telemetry::Traces;
 use tidemark_speed::archiver::ArchiverSettings;
 use tidemark_speed::pressure::Pressure;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -62,10 +55,11 @@ use door::{DoorParts, closed, door, open_log};
 pub use error::UpError;
 use facts::Facts;
 use groups::Groups;
+use kafka_metrics::KafkaMetrics;
 pub use log::LogSettingsError;
 use measured::Measured;
 use metrics::{Metrics, register_spans};
-use notify::Notifying;
+use notify::{Moves, Notifying};
 use parts::Parts;
 use streams::Streams;
 use tasks::Tasks;
@@ -109,8 +103,8 @@ pub async fn run(request: UpRequest, stop: &CancellationToken) -> Result<(), UpE
     let BoundDoor { tokens, listener, address } = request.door;
     let unwritten = |source| UpError::Endpoints { path: data_dir.clone(), source };
     let directory = directory_id(&data_dir).map_err(unwritten)?;
-    let log = open_log(&data_dir, &config).await?;
     let mut registry = Registry::default();
+    let log = open_log(&data_dir, &config, Arc::new(KafkaMetrics::new(&mut registry))).await?;
     let metrics = Arc::new(Metrics::new(&mut registry));
     register_spans(&mut registry, &span_counts);
     let log: Arc<dyn Log> = Arc::new(Measured::new(log, Arc::clone(&metrics)));
@@ -163,20 +157,20 @@ fn parts(
     config: &ServerConfig,
 ) -> Result<Parts, UpError> {
     let ambient: Arc<dyn Ambient> = Arc::new(System);
-    let moved = watch::Sender::new(0);
+    let moves = Moves::new();
     let live = live::open(config, &ambient, &metrics)?;
     let versions: Arc<dyn Versions> = Arc::new(VersionCache::new(store.objects()));
     let live_url = shown_url(&config.live_url);
     Ok(Parts {
         roles: config.roles.clone(),
-        groups: Arc::new(Groups::new(&store.url().to_string(), &live_url)),
-        moved_elsewhere: live_url != "memory:",
-        log_alone: log::is_exclusive(config),
+        groups: Arc::new(Groups::new(&store.url().to_string(), &live_url, config.own_views())),
+        own_views: config.own_views(),
+        own_log: config.own_log(),
         grace: config.live_grace,
         store,
         batch,
         log,
-        live: Arc::new(Notifying::new(live, moved.clone())),
+        live: Arc::new(Notifying::new(live, moves.clone())),
         versions,
         pressure: Arc::new(Pressure::default()),
         ambient,
@@ -189,7 +183,7 @@ fn parts(
         tasks: Arc::new(Tasks::new()),
         metrics,
         traces,
-        moved,
+        moves,
         stop_batch: CancellationToken::new(),
         stop_speed: CancellationToken::new(),
     })

@@ -1,4 +1,4 @@
-//! Real-time views that tell when a visible position may have moved.
+//! Who tells that visible positions or coverage may have moved, and who waits for it: among the first, real-time views.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +9,35 @@ use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, 
 use tidemark_shared::position::Coverage;
 use tokio::sync::watch;
 
-/// Hands every call on, and counts those that moved something.
+/// Counts what may have moved visible positions or coverage, for those who wait for them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Moves(watch::Sender<u64>);
+
+impl Moves {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    /// Wakes those who wait for positions.
+    pub(super) fn tell(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes with each of them.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    /// True if somebody waits for one.
+    pub(super) fn are_waited_for(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+}
+
+/// Hands every call on, and tells of those that moved something.
 pub(super) struct Notifying {
     inner: Arc<dyn LiveView>,
-    moved: watch::Sender<u64>,
+    moves: Moves,
 }
 
 impl fmt::Debug for Notifying {
@@ -22,12 +47,8 @@ impl fmt::Debug for Notifying {
 }
 
 impl Notifying {
-    pub(super) fn new(inner: Arc<dyn LiveView>, moved: watch::Sender<u64>) -> Self {
-        Self { inner, moved }
-    }
-
-    fn has_moved(&self) {
-        self.moved.send_modify(|count| *count = count.wrapping_add(1));
+    pub(super) fn new(inner: Arc<dyn LiveView>, moves: Moves) -> Self {
+        Self { inner, moves }
     }
 }
 
@@ -35,13 +56,13 @@ impl Notifying {
 impl LiveView for Notifying {
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
         self.inner.open(view, schema, floors).await?;
-        self.has_moved();
+        self.moves.tell();
         Ok(())
     }
 
     async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
         self.inner.apply(view, batch).await?;
-        self.has_moved();
+        self.moves.tell();
         Ok(())
     }
 

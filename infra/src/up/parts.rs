@@ -12,11 +12,11 @@ use tidemark_shared::store::Store;
 use tidemark_shared::telemetry::Traces;
 use tidemark_speed::archiver::ArchiverSettings;
 use tidemark_speed::pressure::Pressure;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::groups::Groups;
 use super::metrics::Metrics;
+use super::notify::Moves;
 use super::tasks::Tasks;
 use crate::config::Roles;
 
@@ -27,10 +27,10 @@ pub(super) struct Parts {
     pub(super) roles: Roles,
     /// Where it shares work with others of its kind.
     pub(super) groups: Arc<Groups>,
-    /// True if other processes may move visible positions.
-    pub(super) moved_elsewhere: bool,
-    /// True if no other process has the log.
-    pub(super) log_alone: bool,
+    /// True if the real-time views are this process's alone: no other one moves their visible positions.
+    pub(super) own_views: bool,
+    /// True if the log is this process's alone.
+    pub(super) own_log: bool,
     /// How long rows below the coverage stay, and views that answer no more.
     pub(super) grace: Duration,
     pub(super) store: Store,
@@ -44,17 +44,10 @@ pub(super) struct Parts {
     pub(super) tasks: Arc<Tasks>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Arc<dyn Traces>,
-    /// Counts what may have moved visible positions or coverage, for those who wait for them.
-    pub(super) moved: watch::Sender<u64>,
+    /// What may have moved visible positions or coverage.
+    pub(super) moves: Moves,
     /// Stops the batch layer's loops.
     pub(super) stop_batch: CancellationToken,
     /// Stops archivers and indexers.
     pub(super) stop_speed: CancellationToken,
-}
-
-impl Parts {
-    /// Wakes those who wait for positions.
-    pub(super) fn has_moved(&self) {
-        self.moved.send_modify(|count| *count = count.wrapping_add(1));
-    }
 }

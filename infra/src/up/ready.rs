@@ -17,8 +17,8 @@ use super::task_name::TaskName;
 use super::tasks::Health;
 use crate::config::Role;
 
-/// Longest wait for the views' answer.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for the answers of log and views, which are asked side by side.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// For so long after the start, a dataset that is not taken up holds the whole process back.
 const TAKING_UP_MAX: Duration = Duration::from_secs(60);
 
@@ -108,13 +108,13 @@ pub(super) fn degraded(datasets: &BTreeMap<String, Standing>) -> BTreeMap<String
 
 /// The datasets whose own views are not known to have been where the log ended when their streams were opened, with what they
 /// lack.
-pub(super) async fn made_anew(streams: &Streams) -> BTreeMap<String, String> {
+pub(super) async fn made_anew(streams: &Streams, at_most: Duration) -> BTreeMap<String, String> {
     let looked_at = streams.all().into_iter().map(|stream| async move {
         if stream.has_caught_up.load(Ordering::Relaxed) {
             return None;
         }
-        let asked = tokio::time::timeout(ANSWER_MAX, view_statuses(&stream)).await;
-        let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_MAX.as_secs())));
+        let asked = tokio::time::timeout(at_most, view_statuses(&stream)).await;
+        let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", at_most.as_secs_f64())));
         let lack = Lack::of(&stream.ends_at_open, &asked);
         if lack == Lack::Nothing {
             stream.has_caught_up.store(true, Ordering::Relaxed);
@@ -128,7 +128,8 @@ pub(super) async fn made_anew(streams: &Streams) -> BTreeMap<String, String> {
 async fn view_statuses(stream: &Stream) -> Result<Vec<ViewStatus>, String> {
     let mut statuses = Vec::new();
     for (_, running) in stream.all_indexers() {
-        statuses.push(running.indexer.status().await.map_err(|error| chain(&error))?);
+        // What they lack is of what the log had then: nobody needs its ends of now.
+        statuses.push(running.indexer.status(&stream.ends_at_open).await.map_err(|error| chain(&error))?);
     }
     Ok(statuses)
 }
@@ -192,23 +193,32 @@ fn lacking_of(ends: &Coverage, status: &ViewStatus) -> (u64, u64) {
     (that_come, all)
 }
 
-/// What the process lacks that all datasets need; `None` if nothing.
-pub(super) async fn lacking(parts: &Parts) -> Option<String> {
+/// What the process lacks that all datasets need; `None` if nothing. Whoever routes here is to know, and to know again once it
+/// has passed.
+pub(super) async fn lacking(parts: &Parts, at_most: Duration) -> Option<String> {
     let has = |roles: &[Role]| roles.iter().any(|role| parts.roles.has(*role));
-    if has(&[Role::Archiver, Role::Indexer, Role::Serving])
-        && let Err(error) = parts.log.health().await
-    {
-        // Whoever routes here is to know, and to know again once it has passed.
-        return Some(told(&error));
+    let log = async {
+        let needed = has(&[Role::Archiver, Role::Indexer, Role::Serving]);
+        if needed { lacks("the log has", at_most, parts.log.health()).await } else { None }
+    };
+    let views = async {
+        let needed = has(&[Role::Indexer, Role::Serving]) && !parts.own_views;
+        if needed { lacks("the real-time views have", at_most, parts.live.views()).await } else { None }
+    };
+    let (log, views) = tokio::join!(log, views);
+    log.or(views)
+}
+
+/// What is wrong with an answer that the process needs; `None` if nothing.
+async fn lacks<T, E: ErrorKind>(
+    who_has: &str,
+    at_most: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Option<String> {
+    match tokio::time::timeout(at_most, answer).await {
+        Ok(answer) => answer.err().map(|error| told(&error)),
+        Err(_) => Some(format!("{who_has} not answered in time")),
     }
-    if has(&[Role::Indexer, Role::Serving]) && parts.moved_elsewhere {
-        match tokio::time::timeout(ANSWER_MAX, parts.live.views()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Some(told(&error)),
-            Err(_) => return Some("the real-time views have not answered in time".to_owned()),
-        }
-    }
-    None
 }
 
 fn told(error: &impl ErrorKind) -> String {

@@ -39,7 +39,7 @@ pub(super) async fn start(parts: &Parts, streams: &Arc<Streams>, config: &Server
     };
     let name = TaskName::of_process(TaskKind::Keeper);
     parts.tasks.spawn(name, parts.stop_speed.clone(), keeper).await;
-    if parts.roles.has(Role::Serving) && parts.moved_elsewhere {
+    if parts.roles.has(Role::Serving) && !parts.own_views {
         let looking = parts.clone();
         let look = move || {
             let parts = looking.clone();
@@ -81,13 +81,13 @@ async fn look_again(parts: &Parts) {
     let mut ticks = tokio::time::interval(LOOK_AGAIN);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while parts.stop_speed.run_until_cancelled(ticks.tick()).await.is_some() {
-        if parts.moved.receiver_count() > 0 {
-            parts.has_moved();
+        if parts.moves.are_waited_for() {
+            parts.moves.tell();
         }
     }
 }
 
-/// In the order that the text of [`super`] gives.
+/// In the order that `ARCHITECTURE.md` gives ("Start and stop").
 pub(super) async fn shut_down(parts: &Parts, streams: &Streams) {
     parts.stop_batch.cancel();
     parts.stop_speed.cancel();

@@ -9,6 +9,7 @@ use tidemark_shared::counts::Totals;
 use tidemark_shared::error::AnyError;
 use tidemark_shared::live::LiveUsage;
 use tidemark_shared::log::{Assignment, Share};
+use tidemark_shared::position::Coverage;
 use tidemark_speed::freshness::Freshness;
 use tidemark_speed::trouble::Trouble;
 
@@ -47,6 +48,9 @@ struct GenerationStatus {
 /// What of a partition the process has to do with.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PartitionStatus {
+    /// True if the log has it. One of an earlier incarnation of the topic only the view may have.
+    #[serde(skip)]
+    pub(super) in_log: bool,
     pub(super) log_end: u64,
     pub(super) archived: Option<u64>,
     /// Segments that this process has put.
@@ -100,10 +104,11 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, 
     let mut partitions = Parted::new();
     let ends = stream.log_ends().await?;
     for (partition, end) in ends.iter() {
-        partitions.entry(partition.to_string()).or_default().log_end = end;
+        let entry = partitions.entry(partition.to_string()).or_default();
+        (entry.in_log, entry.log_end) = (true, end);
     }
     if shows(Role::Archiver) {
-        archived(parts, stream, &mut partitions).await?;
+        archived(parts, stream, &ends, &mut partitions).await?;
     }
     let pointers = parts.versions.pointers(&stream.dataset).await.map_err(AnyError::new)?;
     let (mut generation, mut indexed) = (None, None);
@@ -124,10 +129,10 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, 
             files_covered: version.coverage.files_end(),
         });
         if shows(Role::Indexer) {
-            indexed = visible(parts, stream, &current.generation, &mut partitions).await?;
+            indexed = visible(parts, stream, &ends, &current.generation, &mut partitions).await?;
         }
     }
-    let known = stream.known_partitions();
+    let known = stream.heard.partitions();
     let has = |share: Option<Assignment>| {
         let share = share.filter(|share| share.joined)?;
         Some(known.iter().filter(|number| share.partitions.has(**number)).count() as u64)
@@ -151,9 +156,10 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, 
 }
 
 /// How far the archive is, whoever puts segments.
-async fn archived(parts: &Parts, stream: &Stream, partitions: &mut Parted) -> Result<(), AnyError> {
-    if !parts.log_alone {
-        stream.archiver.look_at_others().await.map_err(AnyError::new)?;
+async fn archived(parts: &Parts, stream: &Stream, ends: &Coverage, partitions: &mut Parted) -> Result<(), AnyError> {
+    if !parts.own_log {
+        let count = u32::try_from(ends.iter().count()).unwrap_or(u32::MAX);
+        stream.archiver.look_at_others(count).await.map_err(AnyError::new)?;
     }
     for (partition, archived) in stream.archiver.status() {
         let entry = partitions.entry(partition.to_string()).or_default();
@@ -167,11 +173,12 @@ async fn archived(parts: &Parts, stream: &Stream, partitions: &mut Parted) -> Re
 async fn visible(
     parts: &Parts,
     stream: &Stream,
+    ends: &Coverage,
     generation: &str,
     partitions: &mut Parted,
 ) -> Result<Option<(Freshness, Totals)>, AnyError> {
     if let Some(running) = stream.indexer(generation) {
-        let view = running.indexer.status().await.map_err(AnyError::new)?;
+        let view = running.indexer.status(ends).await.map_err(AnyError::new)?;
         for (partition, indexed) in view.partitions {
             let entry = partitions.entry(partition).or_default();
             (entry.visible, entry.lag_records) = (Some(indexed.visible), Some(indexed.lag));

@@ -1,38 +1,33 @@
 //! One dataset's stream in this process: its topic, its archiver, and an indexer for each generation that may answer; with the
-//! process's share of the work on each, as far as that is one of its roles.
+//! process's share of the work on each, as far as that is one of its roles. Beside it: `intake`, the way in for records, `heard`,
+//! what the log told of its ends, and `earlier`, what is left to do about the topics that were there before.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod earlier;
+mod heard;
+mod intake;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use tidemark_serving::http::{IntakeError, Taken};
 use tidemark_shared::curated::CurrentGeneration;
 use tidemark_shared::dataset::registry::{self, Registered};
-use tidemark_shared::error::{AnyError, ErrorKind as _, Kind, chain};
+use tidemark_shared::error::AnyError;
 use tidemark_shared::live::ViewId;
-use tidemark_shared::log::{
-    Bounds, IdempotencyKey, LogError, MessageKeys, Partitioner, Partitions, Record, Routed, Share, Topic, TopicName,
-};
+use tidemark_shared::log::{LogError, Partitioner, Partitions, Share, Topic, TopicName};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
-use tidemark_shared::telemetry::{TraceParent, name_origin};
-use tidemark_speed::archiver::Archiver;
+use tidemark_speed::archiver::{Archiver, ArchiverError};
 use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::UpError;
 use super::parts::Parts;
 use crate::config::Role;
-
-/// How long the log is asked for its ends before those are taken that it told last: an answer waits for no log that is away.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
-/// For so long it is not asked again then.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+use heard::{ANSWER_MAX, Heard, ends_of};
 
 /// Longest time that what was read of a topic that is gone may take into the archive, before that is tried again.
 const END_MAX: Duration = Duration::from_secs(60);
@@ -54,7 +49,7 @@ pub(super) struct Stream {
     pub(super) definition: RwLock<Arc<Registered>>,
     partitioner: Mutex<Partitioner>,
     pub(super) indexers: Mutex<BTreeMap<String, Running>>,
-    heard: Mutex<Heard>,
+    pub(super) heard: Heard,
     /// Where the log ended when the stream was opened, if its views are this process's alone: they were lost with the one before.
     pub(super) ends_at_open: Coverage,
     /// True once its views are known to have been as far as that.
@@ -66,17 +61,6 @@ pub(super) struct Stream {
     /// Stops its batch runs.
     pub(super) stop_batch: CancellationToken,
     parts: Parts,
-}
-
-/// What the log told of its ends.
-#[derive(Default)]
-struct Heard {
-    /// The last that it told, and when.
-    ends: Option<(Coverage, DateTime<Utc>)>,
-    /// How many partitions it had then.
-    partitions: u32,
-    /// When it did not answer, if it has not since.
-    failed: Option<Instant>,
 }
 
 /// An indexer at work.
@@ -114,17 +98,15 @@ impl Stream {
             // others archive; it may be asked for what is in the log now all the same
             archiver.own(Partitions::none()).await;
         }
-        let ends = match parts.roles.has(Role::Indexer) && !parts.moved_elsewhere {
-            true => parts.log.bounds(&topic).await?,
-            false => Vec::new(),
+        let source = archiver.source().clone();
+        let ends_at_open = match parts.roles.has(Role::Indexer) && parts.own_views {
+            true => ends_of(&source, &parts.log.bounds(&topic).await?),
+            false => Coverage::new(),
         };
-        let of = |(partition, bounds): (u32, Bounds)| {
-            (LogPartition { source: archiver.source().clone(), partition }, bounds.end)
-        };
-        let ends_at_open: Coverage = (0..).zip(ends).map(of).collect();
         Ok(Self {
             dataset,
-            source: archiver.source().clone(),
+            heard: Heard::new(Arc::clone(&parts.log), Arc::clone(&parts.ambient), topic.clone(), source.clone()),
+            source,
             // Where the first records without a key go, differs from start to start.
             partitioner: Mutex::new(Partitioner::new(topic.partitions, (parts.ambient.random() >> 32) as u32)),
             topic,
@@ -134,7 +116,6 @@ impl Stream {
             runners: OnceLock::new(),
             definition: RwLock::new(Arc::new(applied)),
             indexers: Mutex::default(),
-            heard: Mutex::default(),
             ends_at_open,
             has_caught_up: AtomicBool::new(false),
             views_looked_at: Mutex::default(),
@@ -216,33 +197,44 @@ impl Stream {
         Ok(())
     }
 
-    /// True if somebody has made the topic again. One that is deleted is not yet.
-    pub(super) async fn is_replaced(&self) -> Result<bool, UpError> {
-        let found = tokio::time::timeout(ANSWER_MAX, self.parts.log.topic(&self.topic.name)).await;
-        let found = found.unwrap_or_else(|waited| Err(LogError::backend("describe a topic in time", waited)))?;
-        Ok(found.is_some_and(|found| found.id != self.topic.id))
+    /// The incarnation as which somebody has made the topic again. One that is deleted is not yet.
+    pub(super) async fn made_again(&self) -> Result<Option<Topic>, UpError> {
+        let found = self.topic_now(&self.topic.name).await?;
+        Ok(found.filter(|found| found.id != self.topic.id))
     }
 
-    /// Ends the work on an incarnation that is gone. What was read of it is archived; views keep its rows.
+    /// The topic of that name, if the log tells in time.
+    async fn topic_now(&self, name: &TopicName) -> Result<Option<Topic>, UpError> {
+        let found = tokio::time::timeout(ANSWER_MAX, self.parts.log.topic(name)).await;
+        Ok(found.unwrap_or_else(|waited| Err(LogError::backend("describe a topic in time", waited)))?)
+    }
+
+    /// Ends the work on an incarnation that is gone, for there is `new` instead. What was read of it is archived; views keep its
+    /// rows, as far as those are archived.
     ///
     /// # Errors
-    /// [`UpError::StillEnding`] if that takes longer than [`END_MAX`]. Nobody else has what was read, so it is to be called again,
-    /// and goes on then with what is not archived yet.
-    pub(super) async fn end(&self) -> Result<(), UpError> {
-        self.end_within(END_MAX).await
+    /// [`UpError::StillEnding`] if that takes longer than [`END_MAX`], and what may pass. Nobody else has what was read, so it is
+    /// to be called again, and goes on then with what is not archived yet.
+    pub(super) async fn end(&self, new: &Topic) -> Result<(), UpError> {
+        self.end_within(new, END_MAX).await
     }
 
-    pub(super) async fn end_within(&self, at_most: Duration) -> Result<(), UpError> {
+    pub(super) async fn end_within(&self, new: &Topic, at_most: Duration) -> Result<(), UpError> {
         self.stop.cancel();
         self.stop_batch.cancel();
-        // the topic is gone: it only seals what it has
-        let sealed = tokio::time::timeout(at_most, self.archiver.flush_own()).await;
-        let sealed = sealed.map_err(|_| UpError::StillEnding { dataset: self.dataset.clone(), after: at_most })?;
-        if let Err(error) = sealed {
-            let (dataset, error) = (&self.dataset, chain(&error));
-            tracing::warn!(dataset, error, "the stream's topic was made again: the old one ends here");
-        }
+        let ended = tokio::time::timeout(at_most, self.end_archive(new)).await;
+        ended.map_err(|_| UpError::StillEnding { dataset: self.dataset.clone(), after: at_most })??;
         self.leave().await;
+        Ok(())
+    }
+
+    /// Archives what was read of the incarnation, and says what is lost with it. Its log is not asked: it is gone.
+    async fn end_archive(&self, new: &Topic) -> Result<(), ArchiverError> {
+        self.archiver.seal_gathered().await?;
+        // A broker that lags behind may tell of the one that was there before.
+        if self.archive.precedes(&self.source, new).await? {
+            self.archiver.lose_rest().await?;
+        }
         Ok(())
     }
 
@@ -272,8 +264,8 @@ impl Stream {
         now.is_some_and(|now| !now.joined || now.partitions.has(0))
     }
 
-    /// True if views that nobody here keeps up were not looked at for so long; counts as a look.
-    pub(super) fn is_time_for_views(&self, every: Duration) -> bool {
+    /// Begins a look at views that nobody here keeps up; false if the last one began less than `every` ago.
+    pub(super) fn begins_look_at_views(&self, every: Duration) -> bool {
         let mut looked_at = self.views_looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_time = looked_at.is_none_or(|at| at.elapsed() >= every);
         if is_time {
@@ -287,85 +279,16 @@ impl Stream {
         self.indexer(newest).is_some_and(|running| running.share.assignment().partitions.has(0))
     }
 
-    /// Appends values, each to the partition that its key says, with the name of the span that they came from.
-    pub(super) async fn append(
-        &self,
-        values: Vec<Bytes>,
-        key: Option<&IdempotencyKey>,
-        origin: Option<TraceParent>,
-    ) -> Result<Taken, IntakeError> {
-        let definition = self.definition();
-        let keys = MessageKeys::new(&definition.definition);
-        let timestamp_ms = self.parts.ambient.now().timestamp_millis();
-        let keys = keys.of_all(&values);
-        let records = values.into_iter().zip(keys).map(|(value, key)| Record {
-            key,
-            value: Some(value),
-            headers: Vec::new(),
-            timestamp_ms,
-        });
-        let mut records: Vec<Record> = records.collect();
-        if let Some(origin) = origin {
-            name_origin(&mut records, origin);
-        }
-        let records: Vec<Routed> = {
-            let mut partitioner = self.partitioner.lock().unwrap_or_else(PoisonError::into_inner);
-            records.into_iter().map(|record| Routed { partition: partitioner.next(&record), record }).collect()
-        };
-        let appended = self.parts.log.append(&self.topic, records, key).await?;
-        if !appended.repeated {
-            self.parts.metrics.appended(&self.dataset, appended.positions.len());
-        }
-        let position = |at: &tidemark_shared::log::Position| {
-            (LogPartition { source: self.source.clone(), partition: at.partition }, at.offset)
-        };
-        Ok(Taken { positions: appended.positions.iter().map(position).collect(), repeated: appended.repeated })
-    }
-
     /// The exclusive end of each partition of the log. While the log is away, those that it told last.
     pub(super) async fn log_ends(&self) -> Result<Coverage, AnyError> {
-        self.heard().await.map(|(ends, _)| ends)
-    }
-
-    /// The ends of the log, and while it is away, when it told them.
-    pub(super) async fn heard(&self) -> Result<(Coverage, Option<DateTime<Utc>>), AnyError> {
-        let remembered = |heard: &Heard| heard.ends.clone().map(|(ends, at)| (ends, Some(at)));
-        {
-            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            if heard.failed.is_some_and(|at| at.elapsed() < ASK_AGAIN)
-                && let Some(known) = remembered(&heard)
-            {
-                return Ok(known);
-            }
-        }
-        let at = self.parts.ambient.now();
-        let asked = tokio::time::timeout(ANSWER_MAX, self.parts.log.bounds(&self.topic)).await;
-        let asked = asked.unwrap_or_else(|waited| Err(LogError::backend("tell its ends in time", waited)));
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        match asked {
-            Ok(bounds) => {
-                let partitions = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
-                let of = |(number, bounds): (u32, Bounds)| (self.partition(number), bounds.end);
-                let ends: Coverage = (0..).zip(bounds).map(of).collect();
-                *heard = Heard { ends: Some((ends.clone(), at)), partitions, failed: None };
-                Ok((ends, None))
-            }
-            // Away, deleted, or made again and not taken up yet: what was heard of it last is what is known.
-            Err(error) if matches!(error.kind(), Kind::Retryable | Kind::NotFound | Kind::Conflict) => {
-                heard.failed = Some(Instant::now());
-                remembered(&heard).ok_or_else(|| AnyError::new(error))
-            }
-            Err(error) => Err(AnyError::new(error)),
-        }
-    }
-
-    fn partition(&self, number: u32) -> LogPartition {
-        LogPartition { source: self.source.clone(), partition: number }
-    }
-
-    /// The partitions of the log, as far as it was heard of.
-    pub(super) fn known_partitions(&self) -> BTreeSet<u32> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..heard.partitions).collect()
+        self.heard.ends().await.map(|(ends, _)| ends)
     }
 }
+
+/// A partition of the topic whose records have this source.
+fn partition_of(source: &Source, number: u32) -> LogPartition {
+    LogPartition { source: source.clone(), partition: number }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@ use crate::servers as parts;
 
 #[path = "../../../speed/tests/layer/archiver.rs"]
 mod archiver;
+#[path = "../../../speed/tests/layer/ending.rs"]
+mod ending;
 #[path = "../../../speed/tests/layer/indexer.rs"]
 mod indexer;
 #[path = "../../../speed/tests/layer/shares.rs"]

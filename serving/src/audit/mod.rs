@@ -6,8 +6,8 @@
 //! interval between two cuts that it falls into. An answer of a [`template`] is then a sum over intervals
 //! ([`prefix`]); any other statement is run over the rows below its cut ([`statement`]).
 //!
-//! What an audit asks by itself ([`questions()`]) finds every row that was taken out, doubled or changed in any column, by
-//! the columns' [`fingerprint`]s (which say what of nested values they don't see), and shows rows as they are in some slices.
+//! What an audit asks by itself ([`questions()`]) finds every row that was taken out, doubled or changed in any column, however
+//! deep in it, by the columns' [`fingerprint`]s, and shows rows as they are in some slices.
 
 mod classify;
 mod compare;
@@ -29,6 +29,7 @@ mod tests;
 
 pub use classify::{Auditable, classify};
 pub use error::AuditError;
+pub use fingerprint::Unfolded;
 pub use master::Master;
 pub use questions::{Asked, Extent, questions};
 pub use run::{AuditReport, Difference, audit};

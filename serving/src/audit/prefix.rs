@@ -46,7 +46,8 @@ impl<'a> Prefixes<'a> {
         let aggregates = aggregates.map(|(index, aggregate)| format!("{aggregate} AS a{index}"));
         let columns: Vec<String> = named.chain(aggregates).collect();
         let by: Vec<String> = (1..=keys.len()).map(|index| index.to_string()).collect();
-        let sql = format!("SELECT {} FROM {TABLE} GROUP BY {}", columns.join(", "), by.join(", "));
+        let rows = template.rows.sql(TABLE, &[INTERVAL_COLUMN]);
+        let sql = format!("SELECT {} FROM {rows} GROUP BY {}", columns.join(", "), by.join(", "));
         let mut prefixes = Self { template, cuts, types: Vec::new(), streams: BTreeMap::new(), files: BTreeMap::new() };
         let mut steps: BTreeMap<LogPartition, BTreeMap<usize, Groups>> = BTreeMap::new();
         for batch in derived.ask(&sql).await? {

@@ -1,20 +1,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StructArray, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use datafusion::prelude::SessionContext;
 use serde_json::json;
 use tidemark_shared::position::{LogPartition, Source};
 use tidemark_shared::rows::table_schema;
 
-use super::compare::Row;
+use super::compare::{Row, rows_of};
 use super::derived::DerivedRows;
+use super::fingerprint::fingerprints;
 use super::master::Cuts;
 use super::prefix::Prefixes;
 use super::*;
 
 /// A column of every kind that a table can hold: its name, a value, and one that is nearly the same, as SQL.
-const KINDS: [(&str, &str, &str); 25] = [
+const KINDS: [(&str, &str, &str); 28] = [
     ("flag", "true", "false"),
     ("tiny", "arrow_cast(7, 'Int8')", "arrow_cast(8, 'Int8')"),
     ("whole", "9223372036854775807", "9223372036854775806"),
@@ -53,11 +57,26 @@ const KINDS: [(&str, &str, &str); 25] = [
         "make_array(arrow_cast(2147483646, 'Date32'))",
     ),
     ("spots", "make_array(named_struct('a', 1))", "make_array(named_struct('a', 1), named_struct('a', 1))"),
+    ("inside", "make_array(named_struct('a', 1))", "make_array(named_struct('a', 2))"),
+    (
+        "far",
+        "named_struct('s', make_array(named_struct('a', make_array(named_struct('b', 'x')))))",
+        "named_struct('s', make_array(named_struct('a', make_array(named_struct('b', 'y')))))",
+    ),
+    (
+        "holes",
+        "arrow_cast(make_array(make_array(NULL), make_array()), 'List(List(Utf8))')",
+        "arrow_cast(make_array(make_array(), make_array(NULL)), 'List(List(Utf8))')",
+    ),
 ];
 
-/// What the templates for a table yield, over rows at these offsets of one partition, of which `o` is the offset: of every
-/// template whether it is thorough, and its answer.
-async fn answers(offsets: &[u64], columns: &[(&str, String)]) -> Vec<(bool, Vec<Row>)> {
+/// What those templates for a table that are `wanted` yield, over rows at these offsets of one partition, of which `o` is the
+/// offset: each with its answer.
+async fn answers(
+    offsets: &[u64],
+    columns: &[(&str, String)],
+    wanted: fn(&Template) -> bool,
+) -> Vec<(Template, Vec<Row>)> {
     let columns: Vec<String> = columns.iter().map(|(name, value)| format!("{value} AS \"{name}\"")).collect();
     let offsets: Vec<String> = offsets.iter().map(|offset| format!("({offset})")).collect();
     let sql = format!(
@@ -76,17 +95,25 @@ async fn answers(offsets: &[u64], columns: &[(&str, String)]) -> Vec<(bool, Vec<
     }
     let derived = rows.finish().await.expect("rows");
     let mut all = Vec::new();
-    for template in templates(&schema, &[]) {
-        let prefixes = Prefixes::new(&derived, &template, &cuts).await.expect("sums");
-        all.push((template.is_thorough(), prefixes.at(&positions, &BTreeSet::new())));
+    for template in templates(&schema, &[]).into_iter().filter(wanted) {
+        let answer = {
+            let prefixes = Prefixes::new(&derived, &template, &cuts).await.expect("sums");
+            prefixes.at(&positions, &BTreeSet::new())
+        };
+        all.push((template, answer));
     }
     all
 }
 
 /// The answers of the thorough templates alone.
-async fn thorough(offsets: &[u64], columns: &[(&str, String)]) -> Vec<Vec<Row>> {
-    let all = answers(offsets, columns).await;
-    all.into_iter().filter(|(is_thorough, _)| *is_thorough).map(|(_, answer)| answer).collect()
+async fn thorough(offsets: &[u64], columns: &[(&str, String)]) -> Vec<(Template, Vec<Row>)> {
+    answers(offsets, columns, Template::is_thorough).await
+}
+
+fn is_about(template: &Template, name: &str) -> bool {
+    let of_column =
+        |aggregate: &Aggregate| matches!(aggregate, Aggregate::Fingerprint { column, .. } if column == name);
+    template.aggregates.iter().any(of_column)
 }
 
 #[tokio::test]
@@ -98,9 +125,121 @@ async fn one_changed_value_of_any_kind_is_found() {
         let mut changed = columns.clone();
         changed[index].1 = format!("CASE WHEN o = 1 THEN {other} ELSE {value} END");
         let found = thorough(&[0, 1, 2], &changed).await;
-        let differ: Vec<usize> = (0..right.len()).filter(|question| right[*question] != found[*question]).collect();
-        assert_eq!(differ, [index / 4], "{name}: the question about it, and no other");
+        assert_eq!(found.len(), right.len(), "{name}");
+        let differ = right.iter().zip(&found).filter(|((_, right), (_, found))| right != found);
+        let differ: Vec<&Template> = differ.map(|((template, _), _)| template).collect();
+        assert!(!differ.is_empty(), "{name}: it is found");
+        assert!(differ.iter().all(|template| is_about(template, name)), "{name}: by no other question: {differ:?}");
     }
+}
+
+/// Values of a type: all that there are of few plain ones and of short lists, each once, as SQL.
+fn values(data_type: &DataType) -> Vec<String> {
+    // Types as SQL may name them.
+    let typed = |value: &str| format!("arrow_cast({value}, '{}')", data_type.to_string().replace('\'', "''"));
+    let mut all = vec![typed("NULL")];
+    match data_type {
+        DataType::Struct(fields) => {
+            let mut structs: Vec<Vec<String>> = vec![Vec::new()];
+            for field in fields {
+                let (name, mut longer) = (field.name().replace('\'', "''"), Vec::new());
+                for parts in &structs {
+                    for value in values(field.data_type()).iter().take(4) {
+                        longer.push([parts.as_slice(), &[format!("'{name}', {value}")]].concat());
+                    }
+                }
+                structs = longer;
+            }
+            all.extend(structs.iter().map(|parts| typed(&format!("named_struct({})", parts.join(", ")))));
+        }
+        DataType::List(item) => {
+            let items = values(item.data_type());
+            let lists = std::iter::once(String::new()).chain(items.iter().take(6).cloned());
+            let few = &items[..3];
+            let pairs = few.iter().flat_map(|first| few.iter().map(move |second| format!("{first}, {second}")));
+            all.extend(lists.chain(pairs).map(|items| typed(&format!("make_array({items})"))));
+        }
+        _ => all.extend([typed("''"), typed("'a'")]),
+    }
+    all
+}
+
+/// By their number `n`, the fingerprints of the values `c` of `rows`, which are all at one position.
+async fn prints(rows: RecordBatch) -> BTreeMap<Option<String>, Vec<(usize, Row)>> {
+    let field = rows.schema().field_with_name("c").expect("it is there").clone();
+    let context = SessionContext::new();
+    let _none = context.register_batch("t", rows).expect("a table");
+    let mut prints: BTreeMap<_, Vec<(usize, Row)>> = BTreeMap::new();
+    for (which, (of, sql)) in fingerprints(&field).iter().enumerate() {
+        let sql = format!("SELECT n, count(*), {sql} FROM {} GROUP BY n", of.sql("t", &["n"]));
+        let batches = context.sql(&sql).await.expect(&sql).collect().await.expect(&sql);
+        for mut row in rows_of(&batches).expect("texts").1 {
+            let n = row.remove(0);
+            prints.entry(n).or_default().push((which, row));
+        }
+    }
+    prints
+}
+
+/// Values as the column `c` of rows that are all at one position, numbered by the column `n`.
+async fn at_one_position(values: &[String]) -> RecordBatch {
+    let values: Vec<String> = values.iter().enumerate().map(|(n, value)| format!("({n}, {value})")).collect();
+    let sql = format!(
+        "SELECT n, c, 'orders' AS \"_source\", 0 AS \"_partition\", 0 AS \"_offset\" FROM (VALUES {}) AS t(n, c)",
+        values.join(", ")
+    );
+    let batches = SessionContext::new().sql(&sql).await.expect(&sql).collect().await.expect(&sql);
+    concat_batches(&batches[0].schema(), &batches).expect("one table")
+}
+
+#[tokio::test]
+async fn however_they_are_nested_no_two_values_have_the_same_fingerprints() {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let list = |item: &DataType| DataType::List(Arc::new(Field::new_list_field(item.clone(), true)));
+    let named =
+        |name: &str, part: &DataType| DataType::Struct(Fields::from(vec![Field::new(name, part.clone(), true)]));
+    let texts = list(&list(&DataType::Utf8));
+    let inner = list(&DataType::Struct(Fields::from(vec![text("b")])));
+    for data_type in [
+        texts.clone(),
+        list(&texts),
+        list(&named("a", &DataType::Utf8)),
+        list(&DataType::Struct(Fields::from(vec![Field::new("a", inner, true), text("c")]))),
+        named("x", &list(&DataType::Struct(Fields::from(vec![text("a"), text("b")])))),
+        named("x", &named("it's", &texts)),
+        list(&list(&named("a", &texts))),
+    ] {
+        let values = values(&data_type);
+        let prints = prints(at_one_position(&values).await).await;
+        assert_eq!(prints.len(), values.len(), "{data_type}");
+        let mut known = BTreeMap::new();
+        for (n, print) in &prints {
+            let value = |n: &Option<String>| n.as_ref().and_then(|n| values.get(n.parse::<usize>().ok()?));
+            let other = known.insert(print, n);
+            assert_eq!(other.map(value), None, "{data_type}: has the fingerprints of {:?}", value(n));
+        }
+    }
+}
+
+/// A struct's parts may hold something where the struct itself is null: what is computed with it, not what it is.
+#[tokio::test]
+async fn what_lies_below_a_null_does_not_count() {
+    let value =
+        "named_struct('x', make_array(named_struct('a', 'b')), 'y', named_struct('z', make_array(make_array(1))))";
+    let rows = at_one_position(&[value.to_owned()]).await;
+    let schema = rows.schema();
+    let (fields, parts, _nulls) = rows.column_by_name("c").expect("it is there").as_struct().clone().into_parts();
+    let hidden = StructArray::new(fields, parts, Some(NullBuffer::new_null(1)));
+    let with = |c: ArrayRef| {
+        let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| {
+            let is_c = field.name() == "c";
+            (field.name().clone(), if is_c { Arc::clone(&c) } else { Arc::clone(column) }, is_c)
+        });
+        RecordBatch::try_from_iter_with_nullable(columns).expect("the same rows")
+    };
+    let null = prints(with(new_null_array(hidden.data_type(), 1))).await;
+    assert_eq!(prints(with(Arc::new(hidden))).await, null);
+    assert_ne!(prints(rows).await, null);
 }
 
 #[tokio::test]
@@ -140,7 +279,7 @@ async fn decimals_whose_sums_may_have_too_many_digits_have_their_fingerprints_al
             let value = format!("concat('{}', CASE o WHEN 1 THEN '{last}' ELSE '9' END)", &most[1..]);
             vec![("money", format!("arrow_cast({value}, 'Decimal128({digits}, 0)')"))]
         };
-        let right = answers(&[0, 1, 2], &money(9)).await;
+        let right = answers(&[0, 1, 2], &money(9), |_| true).await;
         assert_eq!(right[2].1, [row], "{digits}");
         assert_ne!(thorough(&[0, 1, 2], &money(9)).await, thorough(&[0, 1, 2], &money(8)).await, "{digits}");
     }
@@ -185,7 +324,8 @@ fn every_column_has_its_questions() {
         }
     }
     let names: Vec<String> = (0..17).map(|n| format!("c{n}")).collect();
-    assert_eq!(printed, names, "each once");
+    assert_eq!(printed[..17], names[..], "each once");
+    assert_eq!(printed[17..], ["c15"], "and the structs of a list by themselves");
     assert_eq!(summed, ["c1", "c2", "c3", "c4", "c7"], "no decimals whose sums may have too many digits");
     for template in &all {
         assert_eq!(classify(&template.sql("merged.t")), Auditable::Yes, "{template:?}");
@@ -253,6 +393,7 @@ fn what_a_prefix_does_not_determine_is_told() {
 #[test]
 fn a_template_is_plain_sql() {
     let template = Template {
+        rows: Unfolded::default(),
         groups: vec!["month".to_owned()],
         aggregates: vec![Aggregate::Count, Aggregate::Sum("cents".to_owned())],
     };

@@ -16,7 +16,7 @@ use tracing::Span;
 /// Seconds that divide the histograms of queries: from what an index answers to what a limit ends.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 /// The code of an answer that nobody read to its end.
-const READER_GONE: &str = "reader_gone";
+pub(super) const READER_GONE: &str = "reader_gone";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {

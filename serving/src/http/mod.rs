@@ -15,6 +15,7 @@ mod openapi;
 mod patient;
 mod problem;
 mod records;
+mod seal;
 mod serve;
 mod slow;
 mod spans;
@@ -45,7 +46,8 @@ pub use backend::{Backend, IntakeError, Readiness, Taken};
 pub use datasets::{ColumnType, Dataset, DatasetDetail, Datasets};
 pub use openapi::document;
 pub use problem::Problem;
-pub use records::{Accepted, RecordPosition, Sealed};
+pub use records::{Accepted, RecordPosition};
+pub use seal::Sealed;
 pub use serve::{ConnectionLimits, Drained, listen, serve};
 pub use sql::SqlRequest;
 
@@ -190,7 +192,7 @@ fn serving_routes() -> Router<Arc<Shared>> {
         .route("/v1/datasets", get(datasets::list))
         .route("/v1/datasets/{dataset}", get(datasets::show))
         .route("/v1/datasets/{dataset}/records", post(records::append))
-        .route("/v1/datasets/{dataset}/seal", post(records::seal))
+        .route("/v1/datasets/{dataset}/seal", post(seal::seal))
         .route("/openapi.json", get(openapi::json))
         .route("/docs", get(openapi::page))
 }

@@ -7,7 +7,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi};
 
-use super::{auth, datasets, problem, records, sql, status};
+use super::{auth, datasets, problem, records, seal, sql, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,7 +15,7 @@ use super::{auth, datasets, problem, records, sql, status};
     paths(
         sql::sql,
         records::append,
-        records::seal,
+        seal::seal,
         datasets::list,
         datasets::show,
         status::status,

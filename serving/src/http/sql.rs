@@ -27,7 +27,7 @@ use utoipa::ToSchema;
 use super::Shared;
 use super::accept::{self, Format};
 use super::body;
-use super::metrics::RunningQuery;
+use super::metrics::{READER_GONE, RunningQuery};
 use super::problem::{Problem, sql_code};
 use super::slow::SlowAnswers;
 use super::spans;
@@ -38,8 +38,6 @@ pub(super) const AS_OF: HeaderName = HeaderName::from_static("tidemark-as-of");
 const AS_OF_BYTES_MAX: usize = 16 * 1024;
 /// Most parameters of a statement.
 const PARAMS_MAX: usize = 1_000;
-/// Why an answer broke off: nobody takes any more of it.
-const READER_GONE: &str = "reader_gone";
 /// Why an answer broke off: it is read slowly, and another query had its place.
 const READER_SLOW: &str = "reader_slow";
 /// Pieces of the body made ahead of who reads it.

@@ -55,8 +55,13 @@ pub(super) struct Wanted<'a> {
 pub(super) struct LivePart {
     pub(super) pin: Arc<dyn LivePin>,
     pub(super) split: Split,
-    /// Rows above the coverage.
-    pub(super) rows: u64,
+}
+
+impl LivePart {
+    /// Rows above the coverage, where the pin knows. Nobody is asked for them: a statement does not wait for a figure.
+    pub(super) fn rows(&self) -> Option<u64> {
+        self.pin.rows(&self.split.live)
+    }
 }
 
 /// One moment of one dataset.
@@ -231,11 +236,7 @@ impl Sources {
         let pin = pin.ok_or_else(|| CutError::NoView { generation: generation.generation.clone() })?;
         // H6: floors and rows are of one pin.
         let split = split(&curated.version().coverage, pin.ranges())?;
-        let rows = match split.live.is_empty() {
-            true => 0,
-            false => pin.counts(&curated.version().coverage).await.map_err(failed)?.accepted,
-        };
-        Ok(LivePart { pin, split, rows })
+        Ok(LivePart { pin, split })
     }
 
     async fn definition(&self, dataset: &str, version: &str) -> Result<Arc<Definition>, CutError> {

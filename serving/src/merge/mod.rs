@@ -17,7 +17,7 @@ mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::KnownDefinitions;
 use tidemark_shared::ledger::Ledger;
 use tidemark_shared::live::{LiveTable, LiveView};
+use tidemark_shared::lock;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::{
     CutError, DatasetAsOf, DatasetTables, Layer, Limits, OpenedDataset, SqlError, StatementDatasets, Wants,
@@ -116,7 +117,7 @@ impl StatementDatasets for Statement {
     async fn open(&self, layer: Layer, dataset: &str) -> Result<Option<OpenedDataset>, SqlError> {
         let failed = |source| SqlError::Cut { dataset: dataset.to_owned(), source };
         let slot = {
-            let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cuts = lock(&self.cuts);
             Arc::clone(cuts.entry(dataset.to_owned()).or_default())
         };
         let at_least = self.at_least(dataset);
@@ -198,7 +199,7 @@ impl Statement {
             files: if curated { version.files.len() as u64 } else { 0 },
             bytes: if curated { version.bytes() } else { 0 },
             rows_batch: if curated { version.rows().unwrap_or(0) } else { 0 },
-            rows_live: live.map_or(0, |live| live.rows),
+            rows_live: live.map_or(Some(0), LivePart::rows),
         })
     }
 

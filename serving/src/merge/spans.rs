@@ -47,7 +47,9 @@ fn describe(span: &Span, cut: &Cut) {
     span.record("tidemark.positions", positions(cut.positions()));
     match &cut.live {
         Some(Ok(live)) => {
-            span.record("tidemark.rows.live", number(live.rows));
+            if let Some(rows) = live.rows() {
+                span.record("tidemark.rows.live", number(rows));
+            }
         }
         Some(Err(error)) => failed(span, error.code().unwrap_or("failed")),
         None => {}

@@ -1,12 +1,13 @@
 //! The switch to another generation, as one process makes it: it looks who may answer, and writes the note that a
 //! generation answers before it does (H9). Every other process finds the note where it finds the pointers.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use tidemark_shared::curated::{CurrentGeneration, NoteError, Pointer, has_table, note_answered};
 use tidemark_shared::error::chain;
 use tidemark_shared::live::LivePin;
+use tidemark_shared::lock;
 use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::CutError;
 
@@ -143,7 +144,7 @@ impl Sources {
     }
 
     fn switch<T>(&self, dataset: &str, look: impl FnOnce(&mut Switch) -> T) -> T {
-        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut switches = lock(&self.switches);
         look(switches.entry(dataset.to_owned()).or_default())
     }
 }

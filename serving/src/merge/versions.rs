@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use tidemark_shared::curated::{
     CuratedError, CuratedTable, CuratedVersion, CurrentGeneration, Heads, Pointer, check_note, heads, pointer,
 };
 use tidemark_shared::error::{ErrorKind, Kind};
-use tidemark_shared::layout;
+use tidemark_shared::{layout, lock};
 
 /// Why a curated version can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,7 @@ impl VersionCache {
     /// Lets go of generations that none of the newest pointers names.
     fn forget(&self, dataset: &str, kept: &[Pointer]) {
         let keeps = |generation: &str| kept.iter().any(|(_, kept)| kept.generation == generation);
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions = lock(&self.versions);
         versions.retain(|(of, generation), _| of != dataset || keeps(generation));
     }
 
@@ -172,7 +172,7 @@ impl VersionCache {
     }
 
     fn known(&self, dataset: &str) -> Generations {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).cloned().unwrap_or_default()
+        lock(&self.generations).get(dataset).cloned().unwrap_or_default()
     }
 
     /// True if there is a pointer after those of `known`.
@@ -199,7 +199,7 @@ impl VersionCache {
             return Ok(seen);
         }
         let (has_moved, kept) = {
-            let mut all = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = lock(&self.generations);
             let kept = all.entry(dataset.to_owned()).or_default();
             (kept.learn(seen), kept.clone())
         };
@@ -231,7 +231,7 @@ impl Versions for VersionCache {
 
     async fn newest(&self, dataset: &str, generation: &CurrentGeneration) -> Result<Arc<CuratedTable>, VersionError> {
         let key = (dataset.to_owned(), generation.generation.clone());
-        let slot = Arc::clone(self.versions.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let slot = Arc::clone(lock(&self.versions).entry(key).or_default());
         let known = slot.lock().await.clone();
         if let Some(known) = known.as_ref().filter(|known| known.since.elapsed() < KEPT_MAX)
             && self.is_newest(&known.table).await?

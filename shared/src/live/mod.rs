@@ -15,12 +15,14 @@
 mod aggregate;
 mod error;
 mod narrow;
+mod rows;
 mod select;
 mod table;
 
 pub use aggregate::{AggregateRequest, LiveAggregation, LiveState};
 pub use error::LiveError;
 pub use narrow::narrowed;
+pub use rows::{as_schema, rows_in};
 pub use select::{is_behind, live_range};
 pub use table::{LiveScanExec, LiveTable};
 
@@ -180,7 +182,15 @@ pub trait LivePin: Send + Sync + fmt::Debug {
     /// Lost offsets between floor and visible position, of the partitions that have some, in order.
     fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>>;
 
-    /// What became of the records from `from` on in each partition (from the floor, where it is absent).
+    /// How many rows have positions in `ranges`, which lie within the view's, where that is known without a look at them; `None`
+    /// where it is not. Asks nobody.
+    fn rows(&self, ranges: &BTreeMap<LogPartition, Range<u64>>) -> Option<u64> {
+        let _unknown = ranges;
+        None
+    }
+
+    /// What became of the records from `from` on in each partition (from the floor, where it is absent): each is counted where
+    /// it is. For whoever checks that all of them are accounted for (H8); a statement does not wait for it.
     ///
     /// # Errors
     /// [`LiveError::Backend`].

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::path::PathBuf;
 
 use super::{TopicId, TopicName};
-use crate::error::{ErrorKind, Kind};
+use crate::error::{ErrorKind, Kind, chain};
 
 /// A failure of a log.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,14 @@ pub enum LogError {
         /// The key.
         key: String,
     },
+    /// Idempotency keys count for a day, and no more of them can be remembered now.
+    #[error("topic `{topic}` was given {max} idempotency keys within a day: no more of them are remembered at once")]
+    TooManyKeys {
+        /// The topic.
+        topic: TopicName,
+        /// Most keys of a topic.
+        max: usize,
+    },
     /// Another process has the log open.
     #[error("the log in {} is open in another process", path.display())]
     Locked {
@@ -143,6 +151,39 @@ impl LogError {
     pub fn backend(operation: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Backend { operation, source: source.into() }
     }
+
+    /// The same failure for another one who waits for what failed. What was behind it is in words now.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        match self {
+            Self::Invalid { what, reason } => Self::Invalid { what: what.clone(), reason: reason.clone() },
+            Self::Missing { topic } => Self::Missing { topic: topic.clone() },
+            Self::Replaced { topic, expected, found } => {
+                Self::Replaced { topic: topic.clone(), expected: expected.clone(), found: found.clone() }
+            }
+            Self::Mismatch { topic, expected, found } => {
+                Self::Mismatch { topic: topic.clone(), expected: *expected, found: *found }
+            }
+            Self::NoPartition { topic, partition, partitions } => {
+                Self::NoPartition { topic: topic.clone(), partition: *partition, partitions: *partitions }
+            }
+            Self::Gone { topic, partition, from, start } => {
+                Self::Gone { topic: topic.clone(), partition: *partition, from: *from, start: *start }
+            }
+            Self::BeyondEnd { topic, partition, from, end } => {
+                Self::BeyondEnd { topic: topic.clone(), partition: *partition, from: *from, end: *end }
+            }
+            &Self::TooLarge { what, size, max } => Self::TooLarge { what, size, max },
+            Self::KeyReused { topic, key } => Self::KeyReused { topic: topic.clone(), key: key.clone() },
+            Self::TooManyKeys { topic, max } => Self::TooManyKeys { topic: topic.clone(), max: *max },
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::Closed => Self::Closed,
+            Self::Failed { reason } => Self::Failed { reason: reason.clone() },
+            &Self::NewerFormat { found, known } => Self::NewerFormat { found, known },
+            Self::Corrupt { what, reason } => Self::Corrupt { what: what.clone(), reason: reason.clone() },
+            Self::Backend { operation, source } => Self::backend(operation, chain(&**source)),
+        }
+    }
 }
 
 impl ErrorKind for LogError {
@@ -157,6 +198,7 @@ impl ErrorKind for LogError {
             Self::Replaced { .. } | Self::Locked { .. } => Kind::Conflict,
             Self::BeyondEnd { .. } | Self::Corrupt { .. } => Kind::Corrupt,
             Self::NewerFormat { .. } => Kind::Unsupported,
+            Self::TooManyKeys { .. } => Kind::Exhausted,
             Self::Closed | Self::Failed { .. } | Self::Backend { .. } => Kind::Retryable,
         }
     }
@@ -170,6 +212,9 @@ impl ErrorKind for LogError {
             }
             Self::Mismatch { .. } => "add partitions, or use the number that it has",
             Self::KeyReused { .. } => "use a new key for new records",
+            Self::TooManyKeys { .. } => {
+                "come again later with the same key: keys are forgotten after a day, and larger appends need fewer"
+            }
             _ => return None,
         };
         Some(hint.to_owned())

@@ -1,7 +1,7 @@
 //! What every adapter refuses alike, before it does anything.
 
 use super::{
-    APPEND_BYTES_MAX, APPEND_RECORDS_MAX, LogError, PARTITIONS_MAX, RECORD_BYTES_MAX, Routed, Topic, TopicName,
+    APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Bounds, LogError, PARTITIONS_MAX, RECORD_BYTES_MAX, Routed, Topic, TopicName,
 };
 
 /// How large an append is.
@@ -50,4 +50,19 @@ pub fn check_append(topic: &Topic, records: &[Routed], partitions: u32) -> Resul
     }
     at_most("an append's bytes", bytes, APPEND_BYTES_MAX)?;
     Ok(AppendSize { bytes })
+}
+
+/// Checks that a partition can be read from `from` on: at its end there is nothing yet.
+///
+/// # Errors
+/// [`LogError::Gone`] below its start, [`LogError::BeyondEnd`] above its end.
+pub fn check_within(topic: &TopicName, partition: u32, from: u64, bounds: Bounds) -> Result<(), LogError> {
+    let (Bounds { start, end }, topic) = (bounds, topic.clone());
+    if from < start {
+        return Err(LogError::Gone { topic, partition, from, start });
+    }
+    if from > end {
+        return Err(LogError::BeyondEnd { topic, partition, from, end });
+    }
+    Ok(())
 }

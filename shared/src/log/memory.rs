@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Alone, Appended, Bounds, Fetched, Fingerprint, GroupName, IDEMPOTENCY_LIFETIME, IdempotencyKey, Log, LogError,
-    Membership, OffsetRecord, Position, ReadLimits, Record, Retention, Routed, Topic, TopicId, TopicName, check_append,
-    check_partition, check_partitions,
+    Alone, Appended, Bounds, Fetched, Fingerprint, GroupName, IdempotencyKey, KeyedAppend, Log, LogError, Membership,
+    OffsetRecord, Position, ReadLimits, Record, Retention, Routed, Topic, TopicId, TopicName, check_append,
+    check_partition, check_partitions, check_within,
 };
 use crate::ambient::Ambient;
 
@@ -35,7 +35,7 @@ struct State {
 struct TopicState {
     id: TopicId,
     partitions: Vec<Partition>,
-    keys: HashMap<IdempotencyKey, Remembered>,
+    keys: HashMap<IdempotencyKey, KeyedAppend>,
 }
 
 #[derive(Default)]
@@ -47,12 +47,6 @@ struct Partition {
 struct Stored {
     record: Record,
     appended_at_ms: i64,
-}
-
-struct Remembered {
-    fingerprint: Fingerprint,
-    at_ms: i64,
-    positions: Vec<Position>,
 }
 
 impl MemoryLog {
@@ -263,17 +257,13 @@ impl Log for MemoryLog {
                 return Ok(Appended { positions: found.append(records, now_ms), repeated: false });
             };
             let fingerprint = Fingerprint::of(&records);
-            let lifetime_ms = i64::try_from(IDEMPOTENCY_LIFETIME.as_millis()).expect("a day");
-            found.keys.retain(|_, remembered| now_ms.saturating_sub(remembered.at_ms) < lifetime_ms);
+            found.keys.retain(|_, append| append.is_alive(now_ms));
             if let Some(first) = found.keys.get(key) {
-                if first.fingerprint != fingerprint {
-                    return Err(LogError::KeyReused { topic: topic.name.clone(), key: key.to_string() });
-                }
-                return Ok(Appended { positions: first.positions.clone(), repeated: true });
+                return first.clone().repeated(&topic.name, key, fingerprint);
             }
             let positions = found.append(records, now_ms);
-            let remembered = Remembered { fingerprint, at_ms: now_ms, positions: positions.clone() };
-            found.keys.insert(key.clone(), remembered);
+            let append = KeyedAppend { at_ms: now_ms, fingerprint, positions: positions.clone() };
+            found.keys.insert(key.clone(), append);
             Ok(Appended { positions, repeated: false })
         })
     }
@@ -281,14 +271,7 @@ impl Log for MemoryLog {
     async fn read(&self, topic: &Topic, partition: u32, from: u64, limits: ReadLimits) -> Result<Fetched, LogError> {
         let mut state = self.open()?;
         let found = state.partition(topic, partition)?;
-        let Bounds { start, end } = found.bounds;
-        let topic = topic.name.clone();
-        if from < start {
-            return Err(LogError::Gone { topic, partition, from, start });
-        }
-        if from > end {
-            return Err(LogError::BeyondEnd { topic, partition, from, end });
-        }
+        check_within(&topic.name, partition, from, found.bounds)?;
         Ok(found.read(from, limits))
     }
 

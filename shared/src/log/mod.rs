@@ -17,27 +17,33 @@
 
 pub mod memory;
 
+mod blocking;
 mod error;
+mod keyed;
 mod limits;
 mod membership;
 mod message_key;
 mod partitioner;
 mod record;
 mod topic;
+mod varint;
 
 #[cfg(test)]
 mod tests;
 
+pub use blocking::blocking;
 pub use error::LogError;
-pub use limits::{AppendSize, check_append, check_partition, check_partitions};
+pub use keyed::KeyedAppend;
+pub use limits::{AppendSize, check_append, check_partition, check_partitions, check_within};
 pub use membership::{Alone, Assignment, GroupName, Membership, Partitions, Share};
 pub use message_key::MessageKeys;
 pub use partitioner::{Partitioner, STICKY_BYTES, murmur2, partition_of_key};
 pub use record::{
-    Appended, Fetched, Fingerprint, Header, IDEMPOTENCY_LIFETIME, IdempotencyKey, OffsetRecord, Position, ReadLimits,
-    Record, Retention, Routed,
+    Appended, Fetched, Fingerprint, Header, IDEMPOTENCY_LIFETIME, IDEMPOTENCY_LIFETIME_MS, IdempotencyKey,
+    OffsetRecord, Position, ReadLimits, Record, Retention, Routed,
 };
 pub use topic::{Bounds, Topic, TopicId, TopicName};
+pub use varint::{VarintError, put_varint, take_varint};
 
 use std::fmt;
 use std::sync::Arc;
@@ -98,7 +104,8 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// log appends all or none, also across partitions, and lets nobody else's records come between.
     ///
     /// # Errors
-    /// [`LogError::NoPartition`], [`LogError::TooLarge`], [`LogError::KeyReused`]: nothing was appended.
+    /// [`LogError::NoPartition`], [`LogError::TooLarge`], [`LogError::KeyReused`], [`LogError::TooManyKeys`]: nothing was
+    /// appended.
     async fn append(
         &self,
         topic: &Topic,

@@ -10,7 +10,10 @@ use sha2::{Digest, Sha256};
 use super::{Bounds, LogError};
 
 /// How long a repeated idempotency key gets the first call's positions.
-pub const IDEMPOTENCY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub const IDEMPOTENCY_LIFETIME: Duration = Duration::from_millis(IDEMPOTENCY_LIFETIME_MS.unsigned_abs());
+
+/// [`IDEMPOTENCY_LIFETIME`] in milliseconds, to count with times.
+pub const IDEMPOTENCY_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
 
 const KEY_BYTES_MAX: usize = 255;
 

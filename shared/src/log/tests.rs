@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::error::{ErrorKind as _, Kind, chain};
 
 #[test]
 fn names_that_no_topic_can_have_are_refused() {
@@ -47,4 +48,55 @@ fn a_fingerprint_tells_records_apart_and_not_their_ways() {
     for records in others {
         assert_ne!(base, Fingerprint::of(&records), "{records:?}");
     }
+}
+
+#[test]
+fn a_partition_is_read_from_its_start_to_its_end() {
+    let topic = TopicName::new("trips").unwrap();
+    let bounds = Bounds { start: 3, end: 5 };
+    for from in 3..=5 {
+        check_within(&topic, 1, from, bounds).unwrap();
+    }
+    let gone = check_within(&topic, 1, 2, bounds).unwrap_err();
+    assert!(matches!(gone, LogError::Gone { partition: 1, from: 2, start: 3, .. }), "{gone:?}");
+    let beyond = check_within(&topic, 1, 6, bounds).unwrap_err();
+    assert!(matches!(beyond, LogError::BeyondEnd { partition: 1, from: 6, end: 5, .. }), "{beyond:?}");
+}
+
+#[test]
+fn whoever_waits_for_the_same_thing_is_told_the_same_failure() {
+    let topic = || TopicName::new("trips").unwrap();
+    let text = || "why".to_owned();
+    let id = TopicId::new;
+    let failures = [
+        LogError::Invalid { what: text(), reason: text() },
+        LogError::Missing { topic: topic() },
+        LogError::Replaced { topic: topic(), expected: id("a"), found: id("b") },
+        LogError::Mismatch { topic: topic(), expected: 1, found: 2 },
+        LogError::NoPartition { topic: topic(), partition: 3, partitions: 2 },
+        LogError::Gone { topic: topic(), partition: 1, from: 2, start: 3 },
+        LogError::BeyondEnd { topic: topic(), partition: 1, from: 3, end: 2 },
+        LogError::TooLarge { what: "a record's bytes", size: 2, max: 1 },
+        LogError::KeyReused { topic: topic(), key: text() },
+        LogError::TooManyKeys { topic: topic(), max: 1 },
+        LogError::Locked { path: "folder".into() },
+        LogError::Closed,
+        LogError::Failed { reason: text() },
+        LogError::NewerFormat { found: 2, known: 1 },
+        LogError::Corrupt { what: text(), reason: text() },
+        LogError::backend("append", "a broker is away"),
+    ];
+    for failure in failures {
+        let again = failure.again();
+        let told = |error: &LogError| (chain(error), error.kind(), error.hint(), std::mem::discriminant(error));
+        assert_eq!(told(&again), told(&failure));
+    }
+}
+
+/// Who appends is to come again, as after a full disk: nothing is wrong with the records.
+#[test]
+fn too_many_keys_is_a_limit_that_passes() {
+    let error = LogError::TooManyKeys { topic: TopicName::new("trips").unwrap(), max: 3 };
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert!(error.hint().is_some_and(|hint| hint.contains("later")), "{error}");
 }

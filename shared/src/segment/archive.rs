@@ -1,16 +1,16 @@
 //! A dataset's archived streams: which sources there are, where each partition begins, which segments follow, and how the
 //! next one is put (H1). There is no other checkpoint than the objects themselves.
 
-use std::ops::Range;
+mod put;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::async_reader::AsyncFileReader as _;
 use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
-use super::{Segment, SegmentError, SegmentHeader, read_header, read_segment, write_segment};
+use super::{Segment, SegmentError, SegmentHeader, read_header, read_segment};
 use crate::elsewhere::elsewhere;
 use crate::layout;
 use crate::log::{Topic, TopicId, TopicName};
@@ -72,6 +72,8 @@ pub enum PutSegment {
     Created,
     /// Another archiver put one at this start first; it covers so much.
     Exists(SegmentHeader),
+    /// What begins there was archived long ago, and packed since: the archive ends here.
+    Passed(u64),
 }
 
 /// The archived streams of one dataset.
@@ -136,6 +138,17 @@ impl Archive {
                 return Err(SegmentError::Contended { dataset: self.dataset.clone(), attempts });
             }
         }
+    }
+
+    /// True if `topic` was met after the incarnation that `source` is; it is entered, if it is new.
+    ///
+    /// # Errors
+    /// Those of [`Self::source`].
+    pub async fn precedes(&self, source: &Source, topic: &Topic) -> Result<bool, SegmentError> {
+        let later = self.source(topic).await?.source;
+        let sources = self.sources().await?;
+        let place = |of: &Source| sources.iter().position(|known| known.source == *of);
+        Ok(place(source).zip(place(&later)).is_some_and(|(source, later)| source < later))
     }
 
     /// The partitions of a source that have an archive, in order of number.
@@ -303,38 +316,6 @@ impl Archive {
         }
     }
 
-    /// Puts a segment where its range begins.
-    ///
-    /// # Errors
-    /// [`SegmentError`].
-    pub async fn put(&self, partition: &LogPartition, segment: &Segment) -> Result<PutSegment, SegmentError> {
-        let key = layout::segment(&self.dataset, partition, segment.header.range.start);
-        match self.store.put_new(&key, encode(segment.clone()).await?).await? {
-            PutNew::Created => Ok(PutSegment::Created),
-            PutNew::Exists(winner) => Ok(PutSegment::Exists(read_segment(key.as_ref(), winner)?.header)),
-        }
-    }
-
-    /// Puts a packed segment, unless it is there.
-    ///
-    /// # Errors
-    /// [`SegmentError`].
-    pub async fn put_packed(&self, partition: &LogPartition, segment: &Segment) -> Result<(), SegmentError> {
-        let Range { start, end } = segment.header.range;
-        let key = layout::packed_segment(&self.dataset, partition, start, end);
-        let bytes = encode(segment.clone()).await?;
-        match self.store.put_new(&key, bytes).await? {
-            PutNew::Created => {}
-            PutNew::Exists(winner) if read_segment(key.as_ref(), winner.clone())? == *segment => {}
-            PutNew::Exists(_) => {
-                let reason = "it holds other records".to_owned();
-                return Err(SegmentError::Corrupt { key: key.to_string(), reason });
-            }
-        }
-        // It comes to stand for segments that were synced before their records left the log.
-        Ok(self.store.sync(&key).await?)
-    }
-
     /// Makes durable what the archive of a partition holds from `from` up to `end`, so that the log may let it go.
     ///
     /// # Errors
@@ -443,12 +424,6 @@ fn close(plain: &mut [SegmentRef], packed: &[SegmentRef]) {
 
 fn covers(segment: &SegmentRef, offset: u64) -> bool {
     segment.start <= offset && segment.end.is_none_or(|end| offset < end)
-}
-
-/// Encodes on a thread where that may take its time.
-async fn encode(segment: Segment) -> Result<Bytes, SegmentError> {
-    let encoding = elsewhere(move || write_segment(&segment)).await;
-    encoding.map_err(|error| SegmentError::Encode { reason: error.to_string() })?
 }
 
 /// `trips` for the first incarnation, `trips~2` for the next.

@@ -1,8 +1,8 @@
 //! Segments: the raw zone's part that comes from streams. A segment is one sealed object with a contiguous range of
 //! offsets of one partition, bytes and all; it never changes (H1).
 //!
-//! A range that retention took before it was archived is a *lost* segment: it has no record, and says so. Several
-//! segments may be *packed* into one object; positions and bytes stay, and readers prefer the packed one.
+//! A range that retention, or the end of its topic, took before it was archived is a *lost* segment: it has no record, and says
+//! so. Several segments may be *packed* into one object; positions and bytes stay, and readers prefer the packed one.
 
 mod archive;
 mod format;

@@ -41,7 +41,7 @@ pub struct Stats {
     /// Rows in the curated parts of the datasets read, as far as a server tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_batch: Option<u64>,
-    /// Rows in their real-time parts.
+    /// Rows in their real-time parts, where their views know them without a look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_live: Option<u64>,
 }
@@ -52,7 +52,36 @@ pub(super) struct Totals {
     pub(super) files: u64,
     pub(super) bytes: u64,
     /// Rows of batch and speed layer, where a server tells them apart.
-    pub(super) layers: Option<(u64, u64)>,
+    pub(super) layers: Option<LayerRows>,
+}
+
+/// Rows of both sides of datasets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LayerRows {
+    pub(super) batch: u64,
+    /// `None` where one of the views does not know.
+    pub(super) live: Option<u64>,
+}
+
+impl Default for LayerRows {
+    /// No rows.
+    fn default() -> Self {
+        Self { batch: 0, live: Some(0) }
+    }
+}
+
+impl LayerRows {
+    /// With those that another table of the same dataset has: both are of one moment, and have a side or do not.
+    pub(super) fn with(self, other: Self) -> Self {
+        let live = self.live.zip(other.live).map(|(one, other)| one.max(other));
+        Self { batch: self.batch.max(other.batch), live }
+    }
+
+    /// With those of another dataset.
+    pub(super) fn plus(self, other: Self) -> Self {
+        let live = self.live.zip(other.live).map(|(one, other)| one + other);
+        Self { batch: self.batch + other.batch, live }
+    }
 }
 
 /// The engine's limits on what a statement holds, in memory and on disk.
@@ -214,8 +243,8 @@ impl Answer {
             files_read,
             files_pruned: self.totals.files.saturating_sub(files_read),
             files_total: self.totals.files,
-            rows_batch: self.totals.layers.map(|(batch, _)| batch),
-            rows_live: self.totals.layers.map(|(_, live)| live),
+            rows_batch: self.totals.layers.map(|layers| layers.batch),
+            rows_live: self.totals.layers.and_then(|layers| layers.live),
         }
     }
 }
@@ -241,6 +270,28 @@ pub(super) fn running_error(error: DataFusionError, meter: &Meter, space: Space)
                 return SqlError::OutOfSpillSpace { limit_bytes: space.spill_bytes_max };
             }
             SqlError::Execution { message, read: Vec::new(), source: Box::new(error) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_one_view_does_not_know_are_known_of_none() {
+        let rows = |batch, live| LayerRows { batch, live };
+        let none = LayerRows::default();
+        for (one, other, with, plus) in [
+            (none, none, none, none),
+            // `merged` beside `batch` of a dataset, in either order
+            (rows(5, Some(3)), rows(5, Some(0)), rows(5, Some(3)), rows(10, Some(3))),
+            (rows(5, Some(0)), rows(0, Some(3)), rows(5, Some(3)), rows(5, Some(3))),
+            (rows(5, None), rows(5, Some(0)), rows(5, None), rows(10, None)),
+            (none, rows(0, None), rows(0, None), rows(0, None)),
+        ] {
+            assert_eq!((one.with(other), one.plus(other)), (with, plus), "{one:?} {other:?}");
+            assert_eq!((other.with(one), other.plus(one)), (with, plus), "{other:?} {one:?}");
         }
     }
 }

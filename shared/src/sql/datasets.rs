@@ -81,8 +81,8 @@ pub struct OpenedDataset {
     pub bytes: u64,
     /// Rows in the curated part, before keys are resolved, where its log says so; 0 if there is no such part.
     pub rows_batch: u64,
-    /// Rows in the real-time part, before keys are resolved.
-    pub rows_live: u64,
+    /// Rows in the real-time part, before keys are resolved, where its view knows them without a look; 0 if there is no such part.
+    pub rows_live: Option<u64>,
 }
 
 /// Datasets as a server answers for them.

@@ -11,7 +11,6 @@ use crate::store::{Store, Stores};
 use crate::telemetry::SPANS;
 use datafusion::catalog::MemoryCatalogProvider;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
@@ -25,9 +24,11 @@ use super::answer::{Answer, Deadline, RowsMade, Space, running_error};
 use super::catalog::{CatalogTables, SessionTable, SessionTables};
 use super::datasets::{DatasetTables, Layer, Wants};
 use super::error::SqlError;
-use super::far::reaching_far;
+use super::far::{SameUnit, reaching_far};
 use super::files::FileTable;
 use super::guard::{Guards, guarded};
+use super::memory::shared_memory;
+use super::mended::Repeated;
 use super::meter::{Meter, MeteredRegistry, Reading};
 use super::opening::Opened;
 use super::params::Param;
@@ -146,7 +147,7 @@ impl SqlEngine {
         };
         let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes_max);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes_max)))
+            .with_memory_pool(shared_memory(config.memory_bytes_max, config.spill_bytes_max > 0))
             .with_disk_manager_builder(disk)
             // Listings are not kept: a file that was just put into a folder is part of the next statement's table.
             .with_object_list_cache_limit(0)
@@ -238,13 +239,17 @@ impl SqlEngine {
         let planning = Planning { context, watch: Arc::clone(watch), meter: Arc::clone(&meter), space };
         let begun = if is_query {
             let params = query.params.clone();
-            let begin = async move { planning.begin(&planning.logical(statement, &params).await?).await };
+            let begin = async move {
+                let (plan, repeated) = planning.logical(statement, &params).await?;
+                planning.begin(&plan, repeated).await
+            };
             // One that can't be planned leaves nothing running.
             let planned = place.plan(begin.instrument(info_span!(target: SPANS, "query.plan")));
             planned.await.map_err(failed)?.inspect_err(|_| place.done())?
         } else {
-            self.create_table(&opened, &planning.logical(statement, &query.params).await?).await?;
-            planning.begin(&no_rows()).await?
+            let (plan, _) = planning.logical(statement, &query.params).await?;
+            self.create_table(&opened, &plan).await?;
+            planning.begin(&no_rows(), Repeated::default()).await?
         };
         let reads = &mut opened.reads;
         reads.count_files_in_place(&begun.physical);
@@ -344,7 +349,8 @@ impl SqlEngine {
         for function in functions {
             let _theirs = state.register_udf(function).expect("a session takes every function");
         }
-        let own: [Arc<dyn FunctionRewrite + Send + Sync>; 2] = [Arc::new(SetComparisons), Arc::new(Guards::new(watch))];
+        let own: [Arc<dyn FunctionRewrite + Send + Sync>; 3] =
+            [Arc::new(SameUnit::default()), Arc::new(SetComparisons), Arc::new(Guards::new(watch))];
         for rewrite in comparisons().into_iter().chain(own) {
             state.register_function_rewrite(rewrite).expect("a session takes every rewrite");
         }

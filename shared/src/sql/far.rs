@@ -6,14 +6,21 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray as _, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
-use datafusion::common::ScalarValue;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
+use datafusion::logical_expr::expr::{BinaryExpr, Case, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, Expr, ExprSchemable as _, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature,
 };
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, TypedString, Value, VisitMut, VisitorMut};
+
+use crate::curated::comparisons;
 
 /// Microseconds of 400 years, after which dates and weekdays are the same again.
 const CYCLE_MICROS: i64 = 146_097 * 86_400_000_000;
@@ -58,6 +65,106 @@ fn is_far(text: &str) -> bool {
     let text = ScalarValue::from(text);
     let reaches = |unit| text.cast_to(&DataType::Timestamp(unit, None)).is_ok_and(|instant| !instant.is_null());
     !reaches(TimeUnit::Nanosecond) && reaches(TimeUnit::Microsecond)
+}
+
+/// Functions that have one of their arguments for their value.
+const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
+
+/// Makes of a text or a date that stands beside an instant in a choice (`coalesce`, `CASE`, …) what a comparison of the two
+/// makes of it, an instant of the same unit: DataFusion would take all of them to nanoseconds.
+#[derive(Debug)]
+pub(super) struct SameUnit {
+    comparisons: [Arc<dyn FunctionRewrite + Send + Sync>; 3],
+}
+
+impl Default for SameUnit {
+    fn default() -> Self {
+        Self { comparisons: comparisons() }
+    }
+}
+
+impl FunctionRewrite for SameUnit {
+    fn name(&self) -> &'static str {
+        "same_unit"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, config: &ConfigOptions) -> Result<Transformed<Expr>> {
+        match expr {
+            Expr::ScalarFunction(ScalarFunction { func, args }) if CHOOSING.contains(&func.name()) => {
+                let args = self.of_one_unit(args, schema, config)?;
+                Ok(args.update_data(|args| Expr::ScalarFunction(ScalarFunction { func, args })))
+            }
+            Expr::Case(case) => Ok(self.case(case, schema, config)?.update_data(Expr::Case)),
+            other => Ok(Transformed::no(other)),
+        }
+    }
+}
+
+impl SameUnit {
+    /// What is compared with each other in a `CASE`, and what it may choose.
+    fn case(&self, case: Case, schema: &DFSchema, config: &ConfigOptions) -> Result<Transformed<Case>> {
+        let Case { expr, when_then_expr, else_expr } = case;
+        let (whens, thens): (Vec<Expr>, Vec<Expr>) =
+            when_then_expr.into_iter().map(|(when, then)| (*when, *then)).unzip();
+        let conditions = whens.len();
+        let compared = expr.into_iter().map(|value| *value).chain(whens).collect();
+        let compared = self.of_one_unit(compared, schema, config)?;
+        let chosen = thens.into_iter().chain(else_expr.map(|value| *value)).collect();
+        let chosen = self.of_one_unit(chosen, schema, config)?;
+        let changed = compared.transformed || chosen.transformed;
+        let (mut compared, mut chosen) = (compared.data.into_iter(), chosen.data.into_iter());
+        let expr = if compared.len() > conditions { compared.next().map(Box::new) } else { None };
+        let thens = chosen.by_ref().take(conditions).map(Box::new);
+        let when_then_expr = compared.map(Box::new).zip(thens).collect();
+        let else_expr = chosen.next().map(Box::new);
+        Ok(Transformed::new_transformed(Case { expr, when_then_expr, else_expr }, changed))
+    }
+
+    fn of_one_unit(
+        &self,
+        values: Vec<Expr>,
+        schema: &DFSchema,
+        config: &ConfigOptions,
+    ) -> Result<Transformed<Vec<Expr>>> {
+        let is_instant = |value: &&Expr| {
+            let unit = value.get_type(schema);
+            matches!(unit, Ok(DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Microsecond, _)))
+        };
+        let Some(instant) = values.iter().find(is_instant).cloned() else { return Ok(Transformed::no(values)) };
+        let mut changed = false;
+        let mut met = Vec::with_capacity(values.len());
+        for value in values {
+            let value = self.beside(&instant, value, schema, config)?;
+            changed |= value.transformed;
+            met.push(value.data);
+        }
+        Ok(Transformed::new_transformed(met, changed))
+    }
+
+    /// `value` as `instant = value` has it.
+    fn beside(
+        &self,
+        instant: &Expr,
+        value: Expr,
+        schema: &DFSchema,
+        config: &ConfigOptions,
+    ) -> Result<Transformed<Expr>> {
+        // All that is written as an instant is one of these.
+        if !matches!(value, Expr::Literal(..) | Expr::Cast(_)) {
+            return Ok(Transformed::no(value));
+        }
+        let sides = (Box::new(instant.clone()), Box::new(value.clone()));
+        let mut compared = Transformed::no(Expr::BinaryExpr(BinaryExpr::new(sides.0, Operator::Eq, sides.1)));
+        for rewrite in &self.comparisons {
+            compared = compared.transform_data(|expr| rewrite.rewrite(expr, schema, config))?;
+        }
+        match compared.data {
+            Expr::BinaryExpr(BinaryExpr { left, right, .. }) if compared.transformed && *left == *instant => {
+                Ok(Transformed::yes(*right))
+            }
+            _ => Ok(Transformed::no(value)),
+        }
+    }
 }
 
 /// `date_trunc`, which takes all instants to nanoseconds: those beyond are cut 400 years, or a few times that, nearer.

@@ -1,8 +1,8 @@
 //! SQL over curated tables, other catalog tables and files in place: one engine, sessions of one statement each.
 //!
 //! Every statement runs in a session of its own, so that all its tables are of one moment and its limits and counts are
-//! its own; memory, spill space, footers once read and tables made by `CREATE EXTERNAL TABLE` are the engine's. Reads go
-//! through a [`meter`], which counts them and enforces the limit on bytes.
+//! its own; memory ([`mod@memory`]), spill space, footers once read and tables made by `CREATE EXTERNAL TABLE` are the engine's.
+//! Reads go through a [`meter`], which counts them and enforces the limit on bytes.
 //!
 //! A statement is planned and answered on threads of its own ([`workers`]), apart from those of the doors. What can't be
 //! cancelled or accounted for is bounded beforehand: tables ([`weight`]), columns ([`unfold`]), planning ([`watch`]), and values that functions
@@ -24,6 +24,7 @@ mod guard;
 mod joins;
 mod layers;
 mod literals;
+mod memory;
 mod mended;
 mod messages;
 mod meter;

@@ -21,7 +21,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use url::Url;
 
-use super::answer::Totals;
+use super::answer::{LayerRows, Totals};
 use super::as_of::{AsOf, TableAsOf};
 use super::catalog::{OpenedSchema, SessionTable};
 use super::datasets::{CutError, Layer, OpenedDataset, StatementDatasets};
@@ -261,13 +261,10 @@ impl SqlEngine {
             reads.totals.files += opened.files;
             reads.totals.bytes += opened.bytes;
         }
-        *layers = LayerRows {
-            files: layers.files.max(opened.files),
-            batch: layers.batch.max(opened.rows_batch),
-            live: layers.live.max(opened.rows_live),
-        };
-        let rows = |of: fn(&LayerRows) -> u64| reads.layers.values().map(of).sum();
-        reads.totals.layers = Some((rows(|layers| layers.batch), rows(|layers| layers.live)));
+        let rows = LayerRows { batch: opened.rows_batch, live: opened.rows_live };
+        *layers = DatasetRead { files: layers.files.max(opened.files), rows: layers.rows.with(rows) };
+        let rows = reads.layers.values().fold(LayerRows::default(), |all, layers| all.plus(layers.rows));
+        reads.totals.layers = Some(rows);
         Ok(provider)
     }
 
@@ -291,7 +288,7 @@ impl SqlEngine {
             files: 0,
             bytes: 0,
             rows_batch: 0,
-            rows_live: 0,
+            rows_live: Some(0),
         };
         layers::table(|| self.session(&self.runtime).state(), &opened).map_err(SqlError::from_planning)
     }
@@ -443,15 +440,14 @@ pub(super) struct Reads {
     pub(super) as_of: AsOf,
     pub(super) totals: Totals,
     pub(super) notes: Vec<String>,
-    layers: BTreeMap<String, LayerRows>,
+    layers: BTreeMap<String, DatasetRead>,
 }
 
 /// Files and rows of one dataset, as far as its tables are read.
 #[derive(Debug, Clone, Copy, Default)]
-struct LayerRows {
+struct DatasetRead {
     files: u64,
-    batch: u64,
-    live: u64,
+    rows: LayerRows,
 }
 
 impl Reads {

@@ -15,7 +15,7 @@ use super::answer::{Space, running_error};
 use super::error::SqlError;
 use super::joins::yielding;
 use super::literals::check_literals;
-use super::mended::Rules;
+use super::mended::{Repeated, Rules, check_joined};
 use super::meter::Meter;
 use super::notes::texts_that_match_nothing;
 use super::params::{self, Param};
@@ -46,15 +46,20 @@ pub(super) struct Begun {
 }
 
 impl Planning {
-    /// The plan of a statement, its parameters bound.
-    pub(super) async fn logical(&self, statement: Statement, params: &[Param]) -> Result<LogicalPlan, SqlError> {
+    /// The plan of a statement, its parameters bound; and which of its columns are there again.
+    pub(super) async fn logical(
+        &self,
+        mut statement: Statement,
+        params: &[Param],
+    ) -> Result<(LogicalPlan, Repeated), SqlError> {
+        let repeated = Repeated::set_apart(&mut statement);
         let plan = self.context.state().statement_to_plan(statement).await.map_err(SqlError::from_planning)?;
         check_reads_only(&plan)?;
-        params::bind(plan, params)
+        Ok((params::bind(plan, params)?, repeated))
     }
 
     /// Begins to run a plan.
-    pub(super) async fn begin(&self, plan: &LogicalPlan) -> Result<Begun, SqlError> {
+    pub(super) async fn begin(&self, plan: &LogicalPlan, repeated: Repeated) -> Result<Begun, SqlError> {
         let state = self.context.state();
         let failed = |error| match self.meter.exceeded() {
             Some(limit_bytes) => SqlError::TooManyBytes { limit_bytes },
@@ -63,12 +68,14 @@ impl Planning {
         check_columns(plan).map_err(failed)?;
         check_windows(plan).map_err(failed)?;
         let optimized = state.optimize(plan).map_err(failed)?;
+        check_joined(&optimized).map_err(failed)?;
         check_literals(&optimized)?;
         let physical = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(failed)?;
         self.watch.planned();
         let stream = yielding(Arc::clone(&physical), &self.watch)
             .and_then(|physical| execute_stream(physical, self.context.task_ctx()))
             .map_err(|error| running_error(error, &self.meter, self.space))?;
+        let stream = repeated.named(stream);
         Ok(Begun { physical, stream, notes: texts_that_match_nothing(plan).into_iter().collect() })
     }
 }

@@ -11,7 +11,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema as _, JoinType, Result, Spans, plan_err};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
+use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
@@ -28,8 +28,9 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 
-/// The subquery's name in what is made of it; a column of it is never taken for one of the outer side's.
+/// The subquery's name in what is made of it, and that of its column: it is never taken for one of the outer side's.
 const SET: &str = "__set";
+const MEMBER: &str = "__member";
 
 /// `x = ANY (…)` is `x IN (…)`, and `x <> ALL (…)` is `x NOT IN (…)`; the subquery of another comparison gets a name of
 /// its own, or `fare > ALL (SELECT fare FROM trips)` over `trips` would compare the inner fare with itself.
@@ -53,7 +54,7 @@ impl FunctionRewrite for SetComparisons {
         Ok(Transformed::yes(match negated {
             Some(negated) => Expr::InSubquery(InSubquery { expr, subquery, negated }),
             None => {
-                let subquery = to_subquery(set(&subquery)?.build()?);
+                let subquery = to_subquery(members(&subquery)?.build()?);
                 Expr::SetComparison(SetComparison { expr, subquery, op, quantifier })
             }
         }))
@@ -96,19 +97,22 @@ fn no_membership(node: &LogicalPlan) -> Result<()> {
 }
 
 fn take_apart(Filter { predicate, input, .. }: Filter) -> Result<Transformed<LogicalPlan>> {
-    let mut changed = false;
+    let predicate = predicate.transform_up(of_one_row)?.transform_data(|expr| expr.transform_up(told_apart))?;
+    let mut changed = predicate.transformed;
     let mut conditions = Vec::new();
-    for condition in split_conjunction_owned(predicate) {
+    for condition in split_conjunction_owned(predicate.data) {
         let membership = Membership::of(&condition, input.schema());
         if membership.as_ref().is_some_and(|(_, negated)| !negated) {
             // A join that keeps what is found: null and false are the same to it.
             conditions.push(condition);
-        } else if let Some((membership, _)) = membership.filter(|(membership, _)| membership.may_be_null()) {
-            conditions.extend([not(membership.found()?), membership.known()?]);
-            changed = true;
+        } else if let Some((membership, _)) = membership {
+            let parts = membership.negation()?;
+            changed |= parts.is_some();
+            conditions.extend(parts.unwrap_or_else(|| vec![condition.clone()]));
         } else {
+            check_repeated(&condition, input.schema())?;
             let rewritten = condition.transform_up(|expr| match Membership::of(&expr, input.schema()) {
-                Some((membership, negated)) if membership.may_be_null() => {
+                Some((membership, negated)) if membership.may_be_null() && membership.can_be_repeated() => {
                     let value = membership.value()?;
                     Ok(Transformed::yes(if negated { not(value) } else { value }))
                 }
@@ -122,6 +126,78 @@ fn take_apart(Filter { predicate, input, .. }: Filter) -> Result<Transformed<Log
     Ok(Transformed::new_transformed(LogicalPlan::Filter(Filter::try_new(predicate, input)?), changed))
 }
 
+/// A condition over what is one row whatever it depends on (`x IN (SELECT count(*) FROM b WHERE b.k = a.k)`), as one over the
+/// value of that row: a join of it would have no row where nothing was aggregated.
+fn of_one_row(expr: Expr) -> Result<Transformed<Expr>> {
+    let compared = |value: Box<Expr>, op: Operator, subquery: Subquery| {
+        Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(value, op, Box::new(Expr::ScalarSubquery(subquery)))))
+    };
+    Ok(match expr {
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) if depends_and_is_one_row(&subquery) => {
+            compared(expr, if negated { Operator::NotEq } else { Operator::Eq }, subquery)
+        }
+        Expr::SetComparison(SetComparison { expr, subquery, op, .. }) if depends_and_is_one_row(&subquery) => {
+            compared(expr, op, subquery)
+        }
+        Expr::Exists(Exists { subquery, negated }) if depends_and_is_one_row(&subquery) => {
+            Transformed::yes(lit(!negated))
+        }
+        other => Transformed::no(other),
+    })
+}
+
+fn depends_and_is_one_row(subquery: &Subquery) -> bool {
+    fn is_one_row(plan: &LogicalPlan) -> bool {
+        match plan {
+            LogicalPlan::Projection(projection) => is_one_row(&projection.input),
+            LogicalPlan::SubqueryAlias(alias) => is_one_row(&alias.input),
+            LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+            _ => false,
+        }
+    }
+    !subquery.outer_ref_columns.is_empty() && is_one_row(&subquery.subquery)
+}
+
+/// `v IN (SELECT v …)` where the outer `v` is of no table, as it is of a subquery without a name: the inner one is then
+/// found by the same name.
+fn told_apart(expr: Expr) -> Result<Transformed<Expr>> {
+    let Expr::InSubquery(InSubquery { expr, subquery, negated }) = expr else { return Ok(Transformed::no(expr)) };
+    let is_member = |name: &str| match &subquery.subquery.schema().fields()[..] {
+        [member] => member.name() == name,
+        _ => false,
+    };
+    let is_mistaken = expr.column_refs().iter().any(|column| column.relation.is_none() && is_member(&column.name));
+    let subquery = if is_mistaken { to_subquery(members(&subquery)?.build()?) } else { subquery };
+    let condition = Expr::InSubquery(InSubquery { expr, subquery, negated });
+    Ok(Transformed::new_transformed(condition, is_mistaken))
+}
+
+/// Refuses a condition whose null would be taken for false where that is not the same: what gives it its null can't be asked
+/// a second time, for it may have other rows then.
+fn check_repeated(condition: &Expr, outer: &DFSchema) -> Result<()> {
+    let mut parts = vec![condition];
+    while let Some(part) = parts.pop() {
+        if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) = part {
+            parts.extend([left.as_ref(), right.as_ref()]);
+            continue;
+        }
+        if Membership::of(part, outer).is_some_and(|(_, negated)| !negated) {
+            continue;
+        }
+        let lost = part.exists(|expr| {
+            let membership = Membership::of(expr, outer);
+            Ok(membership.is_some_and(|(membership, _)| membership.may_be_null() && !membership.can_be_repeated()))
+        })?;
+        if lost {
+            return plan_err!(
+                "`NOT IN` over a subquery with a LIMIT or with random values, and `IN` that is asked for its null, may not \
+                 stand within another condition: make it one of its own, `… AND x NOT IN (…)`, or leave out the LIMIT"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// `value IN (subquery)` over the rows of `outer`.
 struct Membership<'a> {
     value: &'a Expr,
@@ -130,26 +206,50 @@ struct Membership<'a> {
 }
 
 impl<'a> Membership<'a> {
-    /// The parts of a condition, and whether it is negated.
+    /// The parts of a condition, if it is one of the rows of `outer`, and whether it is negated.
     fn of(condition: &'a Expr, outer: &'a DFSchema) -> Option<(Self, bool)> {
         let (condition, outside) = match condition {
             Expr::Not(inner) => (inner.as_ref(), true),
             other => (other, false),
         };
         match condition {
-            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+            Expr::InSubquery(InSubquery { expr, subquery, negated })
+                if subquery.subquery.schema().fields().len() == 1 && !expr.contains_outer() =>
+            {
                 Some((Self { value: expr, subquery, outer }, *negated != outside))
             }
             _ => None,
         }
     }
 
-    /// Whether nulls make it more than an `EXISTS`, and the subquery gives the same rows whenever it is asked.
+    /// Whether nulls make it more than an `EXISTS`.
     fn may_be_null(&self) -> bool {
         let plan = self.subquery.subquery.as_ref();
-        let one_column = plan.schema().fields().len() == 1;
-        let nullable = self.value.nullable(self.outer).unwrap_or(true) || plan.schema().field(0).is_nullable();
-        one_column && nullable && !self.value.contains_outer() && !self.value.is_volatile() && !varies(plan)
+        self.value.nullable(self.outer).unwrap_or(true) || plan.schema().field(0).is_nullable()
+    }
+
+    /// Whether it gives the same whenever it is asked.
+    fn can_be_repeated(&self) -> bool {
+        !self.value.is_volatile() && !varies(&self.subquery.subquery)
+    }
+
+    /// Whether the subquery has other rows for other rows outside.
+    fn depends(&self) -> bool {
+        !self.subquery.outer_ref_columns.is_empty()
+    }
+
+    /// What its negation is, as conditions of which all must hold; `None` if DataFusion has it right.
+    fn negation(&self) -> Result<Option<Vec<Expr>>> {
+        match (self.can_be_repeated(), self.depends(), self.may_be_null()) {
+            (true, _, true) => Ok(Some(vec![not(self.found()?), self.known()?])),
+            // DataFusion takes a null in what the subquery depends on for one in what is compared.
+            (true, true, false) => Ok(Some(vec![not(self.found()?)])),
+            (false, true, _) => plan_err!(
+                "`NOT IN` over a subquery that depends on the row outside may have no LIMIT and no random values: write \
+                 `NOT EXISTS (SELECT … WHERE …)`, or join with its tables"
+            ),
+            (_, false, _) => Ok(None),
+        }
     }
 
     /// A value of the subquery equals `value`.
@@ -167,7 +267,7 @@ impl<'a> Membership<'a> {
     /// No null keeps "not found" from being certain.
     fn known(&self) -> Result<Expr> {
         let has_value = self.value.clone().is_not_null();
-        if !self.subquery.outer_ref_columns.is_empty() {
+        if self.depends() {
             let nothing = not(exists(set(self.subquery)?.build()?));
             return Ok(not(self.any(Expr::is_null)?).and(has_value.or(nothing)));
         }
@@ -188,9 +288,8 @@ impl<'a> Membership<'a> {
     }
 
     fn any(&self, condition: impl FnOnce(Expr) -> Expr) -> Result<Expr> {
-        let set = set(self.subquery)?;
-        let member = member(&set);
-        Ok(exists(set.filter(condition(member))?.build()?))
+        let member = Expr::from(Column::from_name(MEMBER));
+        Ok(exists(members(self.subquery)?.filter(condition(member))?.build()?))
     }
 }
 
@@ -209,6 +308,13 @@ fn varies(plan: &LogicalPlan) -> bool {
 fn set(subquery: &Subquery) -> Result<LogicalPlanBuilder> {
     let rows = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
     if subquery.outer_ref_columns.is_empty() { rows.alias(SET) } else { Ok(rows) }
+}
+
+/// The values of a subquery, as [`MEMBER`]: a column outside may have no table, and the name of one of the subquery's.
+fn members(subquery: &Subquery) -> Result<LogicalPlanBuilder> {
+    let set = set(subquery)?;
+    let member = member(&set).alias(MEMBER);
+    set.project([member])
 }
 
 fn member(set: &LogicalPlanBuilder) -> Expr {

@@ -1,7 +1,8 @@
-//! What tests of several crates share: the ports' contract suites, stores that misbehave, and the fuzz targets' entry
-//! points. No part of any program.
+//! What tests of several crates share: the ports' contract suites, stores that misbehave, waiting for what nobody announces, and
+//! the fuzz targets' entry points. No part of any program.
 
 pub mod contract;
 pub mod faulty;
 pub mod forward;
 pub mod fuzzing;
+pub mod wait;

@@ -65,6 +65,7 @@ async fn h1_of_two_archivers_one_wins_and_the_other_goes_on_at_its_end() {
                         end
                     }
                     PutSegment::Exists(winner) => winner.range.end,
+                    PutSegment::Passed(_) => unreachable!("nothing is packed"),
                 };
             }
             (at, won)
@@ -175,6 +176,59 @@ async fn a_packed_segment_is_preferred_and_outlives_its_parts() {
     assert_eq!(archive.end(&partition(), 0).await.unwrap(), Some(20));
 }
 
+/// H1: a key is free again once its segment was packed and went. Whoever puts there has not heard of it, and is told where the
+/// archive ends; readers see what they saw.
+#[tokio::test]
+async fn h1_who_comes_late_is_told_of_what_was_packed() {
+    let (_folder, _store, archive) = archive().await;
+    archive.begin(&partition(), 0).await.unwrap();
+    for range in [0..10, 10..20, 20..30, 30..35] {
+        put(&archive, range).await;
+    }
+    archive.put_packed(&partition(), &segment(0..20)).await.unwrap();
+    let plain = archive.plain(&partition()).await.unwrap();
+    archive.delete(&plain[..2]).await.unwrap();
+    let before = ranges_from(&archive, 0).await.unwrap();
+    assert_eq!(before, [(0, Some(20), true), (20, Some(30), false), (30, None, false)]);
+    for late in [segment(0..4), Segment::lost(10..33)] {
+        assert_eq!(archive.put(&partition(), &late).await.unwrap(), PutSegment::Passed(35), "{late:?}");
+        // It is told so again, as after an answer that was lost.
+        assert_eq!(archive.put(&partition(), &late).await.unwrap(), PutSegment::Passed(35), "{late:?}");
+    }
+    for from in [0, 4, 10, 20, 30] {
+        let found = archive.segments_from(&partition(), from).await.unwrap();
+        let mut records = Vec::new();
+        for listed in found {
+            let read = archive.read(&partition(), &listed).await.unwrap();
+            assert!(read.header.lost.is_empty(), "from {from}");
+            records.extend(read.records.into_iter().map(|read| read.offset).filter(|offset| *offset >= from));
+        }
+        assert_eq!(records, (from..35).collect::<Vec<_>>(), "from {from}");
+    }
+    assert_eq!(archive.end(&partition(), 10).await.unwrap(), Some(35));
+    // Who put where nobody was before goes on as ever, though others have gone on since.
+    assert_eq!(archive.put(&partition(), &segment(20..30)).await.unwrap(), PutSegment::Created);
+    put(&archive, 35..36).await;
+}
+
+#[tokio::test]
+async fn what_is_said_to_be_lost_is_the_rest_and_no_more() {
+    let (_folder, _store, archive) = archive().await;
+    assert_eq!(archive.lose(&partition(), 9).await.unwrap(), None, "it has not begun");
+    assert_eq!(archive.end(&partition(), 0).await.unwrap(), None);
+    archive.begin(&partition(), 0).await.unwrap();
+    put(&archive, 0..5).await;
+    for (to, lost, end) in [(4, None, 5), (5, None, 5), (9, Some(5..9), 9), (9, None, 9), (12, Some(9..12), 12)] {
+        assert_eq!(archive.lose(&partition(), to).await.unwrap(), lost, "to {to}");
+        assert_eq!(archive.end(&partition(), 0).await.unwrap(), Some(end), "to {to}");
+    }
+    let mut said = Vec::new();
+    for listed in archive.segments_from(&partition(), 0).await.unwrap() {
+        said.extend(archive.read(&partition(), &listed).await.unwrap().header.lost);
+    }
+    assert_eq!(said, [5..9, 9..12]);
+}
+
 fn topic(id: &str) -> Topic {
     Topic { name: TopicName::new("trips").expect("a test's own input is right"), id: TopicId::new(id), partitions: 4 }
 }
@@ -190,6 +244,12 @@ async fn a_topic_that_was_made_again_is_another_source() {
     assert_eq!(name(archive.source(&topic("a")).await.unwrap()), "trips");
     let all: Vec<String> = archive.sources().await.unwrap().into_iter().map(name).collect();
     assert_eq!(all, ["trips", "trips~2"]);
+    let (old, new) = (Source::topic("trips").unwrap(), Source::topic("trips~2").unwrap());
+    assert!(archive.precedes(&old, &topic("b")).await.unwrap());
+    assert!(!archive.precedes(&new, &topic("b")).await.unwrap(), "none is before itself");
+    // Where a broker that lags behind tells of the old one, the new one is not over.
+    assert!(!archive.precedes(&new, &topic("a")).await.unwrap());
+    assert!(archive.precedes(&new, &topic("c")).await.unwrap(), "one that nobody has met is the newest");
 }
 
 /// Who took it for damage would stop for good, as an archiver does.

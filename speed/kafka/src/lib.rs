@@ -12,6 +12,7 @@
 //! | a topic made again is noticed | its id is asked for *after* records were fetched or acknowledged; ids never come back |
 //! | an idempotency key counts once | keys and records go in one transaction; keys lie in a topic beside it ([`keyed`]), whoever appends |
 //! | members share partitions | a consumer group, cooperatively rebalanced; its consumers read nothing and commit nothing ([`member`]) |
+//! | a panic is nobody else's | a thread that panics begins again with what it has ([`clients`]); who waited for it is told |
 //! | records go only below a limit | `DeleteRecords` up to it; what the topic's own retention takes is met as [`LogError::Gone`] |
 //!
 //! What Kafka can't do, and what is done then:
@@ -29,6 +30,7 @@
 //! [`Log::retain`]: tidemark_shared::log::Log::retain
 
 mod clients;
+mod config;
 mod error;
 mod keyed;
 mod log;
@@ -40,7 +42,9 @@ mod produce;
 mod readers;
 mod record;
 mod settings;
+mod stats;
 mod topics;
 
 pub use log::KafkaLog;
 pub use settings::{KafkaSettings, Sasl, Security, brokers_of, properties_of};
+pub use stats::{ClientKind, ClientStats, NoStats, Stats};

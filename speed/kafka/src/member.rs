@@ -7,24 +7,24 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
-use tidemark_shared::log::{Assignment, GroupName, LogError, Membership, Partitions, TopicName};
+use rdkafka::{ClientContext, Statistics};
+use tidemark_shared::error::chain;
+use tidemark_shared::log::{Assignment, GroupName, LogError, Membership, Partitions, TopicName, blocking};
 use tokio::sync::watch;
 
-use crate::clients::{Events, blocking};
+use crate::clients::{Clients, Events, caught, thread};
 use crate::error::client_failed;
-use crate::settings::KafkaSettings;
+use crate::stats::ClientKind;
 
 /// How long the group waits until nothing is done any more on a partition that it takes away.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
@@ -32,6 +32,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 /// Pause before a consumer that failed for good is made anew.
 const ANEW: Duration = Duration::from_secs(1);
+/// Its thread.
+const THREAD: &str = "kafka-member";
 /// How long leaving may take; the group comes to know of it by itself then.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
@@ -63,7 +65,7 @@ impl Member {
     ///
     /// # Errors
     /// [`LogError::Invalid`] if librdkafka does not take the settings, [`LogError::Backend`] if there is no thread to be had.
-    pub(crate) fn start(settings: &KafkaSettings, topic: &TopicName, group: &GroupName) -> Result<Self, LogError> {
+    pub(crate) fn start(clients: &Arc<Clients>, topic: &TopicName, group: &GroupName) -> Result<Self, LogError> {
         let none = Assignment { number: 0, joined: false, partitions: Partitions::none(), trouble: None };
         let place = Arc::new(Place {
             topic: topic.clone(),
@@ -71,20 +73,19 @@ impl Member {
             settled: Mutex::default(),
             told: Condvar::new(),
         });
-        let config = settings.member(group);
+        let config = clients.settings().member(group);
         let open = {
-            let place = Arc::clone(&place);
+            let (place, clients) = (Arc::clone(&place), Arc::clone(clients));
             move || -> KafkaResult<BaseConsumer<Context>> {
-                let consumer = BaseConsumer::from_config_and_context(&config, Context(Arc::clone(&place)))?;
+                let context = Context { place: Arc::clone(&place), events: clients.events(ClientKind::Member) };
+                let consumer = BaseConsumer::from_config_and_context(&config, context)?;
                 consumer.subscribe(&[place.topic.as_str()])?;
                 Ok(consumer)
             }
         };
-        let first = open().map_err(|error| client_failed("join a group", error))?;
+        let mut first = Some(open().map_err(|error| client_failed("join a group", error))?);
         let polled = Arc::clone(&place);
-        let thread = std::thread::Builder::new().name("kafka-member".to_owned());
-        let thread = thread.spawn(move || polled.take_part(first, open));
-        let thread = thread.map_err(|source| LogError::backend("start a thread", source))?;
+        let thread = thread(THREAD, move || polled.take_part(first.take(), &open))?;
         Ok(Self { group: group.clone(), place, thread: Mutex::new(Some(thread)) })
     }
 }
@@ -142,18 +143,21 @@ impl Place {
     }
 
     /// Polls until the member is to leave. A consumer that fails for good is made anew.
-    fn take_part(&self, first: BaseConsumer<Context>, open: impl Fn() -> KafkaResult<BaseConsumer<Context>>) {
-        let mut consumer = Some(first);
+    fn take_part(
+        &self,
+        mut first: Option<BaseConsumer<Context>>,
+        open: &impl Fn() -> KafkaResult<BaseConsumer<Context>>,
+    ) {
         while !self.is_leaving() {
-            let polled = catch_unwind(AssertUnwindSafe(|| {
-                let consumer = consumer.take().map_or_else(&open, Ok)?;
+            let polled = caught(THREAD, || {
+                let consumer = first.take().map_or_else(open, Ok)?;
                 // dropped at the end, whatever it is: then the group knows that it is gone
                 self.poll(&consumer)
-            }));
+            });
             let reason = match polled {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => "it panicked".to_owned(),
+                Err(said) => format!("it panicked: {said}"),
             };
             tracing::warn!(topic = %self.topic, reason, "the place in the group is lost, and asked for again");
             self.change(|now| {
@@ -265,28 +269,36 @@ impl fmt::Debug for Member {
 }
 
 /// What the consumer tells on the way.
-struct Context(Arc<Place>);
+struct Context {
+    place: Arc<Place>,
+    events: Events,
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        Events.log(level, facility, message);
+        self.events.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.events.stats(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        Events.error(error, reason);
-        self.0.note(reason);
+        self.events.error(error, reason);
+        self.place.note(reason);
     }
 }
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let done = match event {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.0.assigned(consumer, list),
-            _ => self.0.revoked(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.place.assigned(consumer, list),
+            _ => self.place.revoked(consumer, list),
         };
         if let Err(error) = done {
-            tracing::warn!(topic = %self.0.topic, %error, "partitions could not be handed over as they should");
-            self.0.note(&error.to_string());
+            let (topic, shown) = (&self.place.topic, chain(&error));
+            tracing::warn!(%topic, error = %shown, "partitions could not be handed over as they should");
+            self.place.note(&shown);
         }
     }
 }

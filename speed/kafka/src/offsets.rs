@@ -8,10 +8,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::backoff::Attempts;
-use tidemark_shared::log::{Bounds, LogError, Topic};
+use tidemark_shared::log::{Bounds, LogError, Topic, blocking};
 use tokio::sync::Semaphore;
 
-use crate::clients::{Events, blocking};
+use crate::clients::Events;
 use crate::error::{SETTLING, failed, is_passing};
 use crate::topics::Topics;
 

@@ -1,11 +1,9 @@
-//! What the parts of a log share: settings, clients, and what can be done to topics with them.
+//! What the parts of a log share: clients, and what can be done to topics with them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -13,10 +11,9 @@ use tidemark_shared::ambient::Ambient;
 use tidemark_shared::backoff::Attempts;
 use tidemark_shared::log::{LogError, Topic, TopicName};
 
-use crate::clients::Events;
+use crate::clients::{Clients, Events};
 use crate::error::{SETTLING, client_failed, failed, is_unknown};
 use crate::offsets::Offsets;
-use crate::settings::KafkaSettings;
 use crate::topics::Topics;
 
 /// Longest wait for the controller.
@@ -24,7 +21,7 @@ const OPERATION_MAX: Duration = Duration::from_secs(10);
 
 /// See the module's text.
 pub(crate) struct Parts {
-    pub(crate) settings: KafkaSettings,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) ambient: Arc<dyn Ambient>,
     pub(crate) admin: Arc<AdminClient<Events>>,
     /// Reads what the log remembers for itself.
@@ -34,20 +31,14 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Makes the clients; none waits for a broker.
-    pub(crate) fn open(settings: KafkaSettings, ambient: Arc<dyn Ambient>) -> Result<Self, LogError> {
-        settings.check()?;
-        let admin = AdminClient::from_config_and_context(&settings.admin(), Events);
-        let admin = Arc::new(admin.map_err(|error| client_failed("make a client", error))?);
-        let client = |config: &ClientConfig| {
-            let made = BaseConsumer::from_config_and_context(config, Events);
-            made.map(Arc::new).map_err(|error| client_failed("make a client", error))
-        };
+    /// Makes those that are always there; none waits for a broker.
+    pub(crate) fn open(clients: Arc<Clients>, ambient: Arc<dyn Ambient>) -> Result<Self, LogError> {
+        let admin = Arc::new(clients.admin()?);
         // Who asks for offsets reads nothing: a broker answers nobody's question while it keeps his request for records.
-        let (asker, looker) = (client(&settings.reader())?, client(&settings.looker())?);
+        let (asker, looker) = (clients.reader()?, clients.looker()?);
         let topics = Arc::new(Topics::start(Arc::clone(&admin))?);
         let offsets = Offsets::new(asker, Arc::clone(&topics), Arc::clone(&ambient));
-        Ok(Self { settings, ambient, admin, looker, topics, offsets })
+        Ok(Self { clients, ambient, admin, looker, topics, offsets })
     }
 
     /// Makes a topic, unless there is one of that name, and waits until it can be used.
@@ -57,7 +48,7 @@ impl Parts {
         partitions: u32,
         config: &[(&str, &str)],
     ) -> Result<Topic, LogError> {
-        let replication = TopicReplication::Fixed(self.settings.replication.map_or(-1, i32::from));
+        let replication = TopicReplication::Fixed(self.clients.settings().replication.map_or(-1, i32::from));
         let count = i32::try_from(partitions).unwrap_or(i32::MAX);
         let mut new = NewTopic::new(name.as_str(), count, replication);
         new.config.extend_from_slice(config);

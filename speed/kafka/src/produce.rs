@@ -5,18 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
-use tidemark_shared::log::{LogError, Position, Routed, Topic, TopicId};
+use rdkafka::{ClientContext, Statistics};
+use tidemark_shared::log::{LogError, Position, Routed, Topic, TopicId, blocking};
 use tokio::sync::oneshot;
 
-use crate::clients::{Events, blocking};
+use crate::clients::{Clients, Events, thread};
 use crate::error::{client_failed, failed};
 use crate::record::headers_and_time;
-use crate::settings::KafkaSettings;
 
 /// How long the thread that hands deliveries on looks for one before it looks whether it is to end.
 const POLL: Duration = Duration::from_millis(100);
@@ -28,16 +27,19 @@ const KNOWN_MAX: usize = 10_000;
 const DELIVERY_MAX: Duration = Duration::from_secs(60);
 
 /// A producer's events, and deliveries to whom they concern.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Deliveries;
+pub(crate) struct Deliveries(pub(crate) Events);
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        Events.log(level, facility, message);
+        self.0.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.0.stats(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        Events.error(error, reason);
+        self.0.error(error, reason);
     }
 }
 
@@ -175,7 +177,7 @@ impl Known {
 
 /// Appends without keys. The client is made when it is first needed, and anew after a failure that it can't go on from.
 pub(crate) struct Plain {
-    settings: KafkaSettings,
+    clients: Arc<Clients>,
     client: Mutex<Option<Arc<Client>>>,
 }
 
@@ -193,8 +195,8 @@ impl Client {
 }
 
 impl Plain {
-    pub(crate) fn new(settings: KafkaSettings) -> Self {
-        Self { settings, client: Mutex::new(None) }
+    pub(crate) fn new(clients: Arc<Clients>) -> Self {
+        Self { clients, client: Mutex::new(None) }
     }
 
     /// Appends records; returns when the broker has them, or says why it has not.
@@ -221,8 +223,7 @@ impl Plain {
         if let Some(client) = &*held {
             return Ok(Arc::clone(client));
         }
-        let producer = BaseProducer::from_config_and_context(&self.settings.producer(), Deliveries);
-        let producer = Arc::new(producer.map_err(|error| client_failed("make a producer", error))?);
+        let producer = self.clients.producer()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, stopped) = (Arc::clone(&producer), Arc::clone(&stop));
         let poll = move || {
@@ -230,9 +231,8 @@ impl Plain {
                 polled.poll(POLL);
             }
         };
-        let thread = std::thread::Builder::new().name("kafka-deliveries".to_owned()).spawn(poll);
         // it ends by itself within one poll of being told to
-        let _thread = thread.map_err(|source| LogError::backend("start a thread", source))?;
+        let _thread = thread("kafka-deliveries", poll)?;
         let client = Arc::new(Client { producer, known: Mutex::default(), stop });
         *held = Some(Arc::clone(&client));
         Ok(client)

@@ -12,16 +12,13 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 use tidemark_shared::log::{Bounds, Fetched, LogError, OffsetRecord, ReadLimits, Topic, TopicId, TopicName};
 use tokio::sync::Notify;
 
-use crate::clients::Events;
-use crate::error::client_failed;
+use crate::clients::{Clients, Events, thread};
 use crate::native::{PartitionStream, Taken};
-use crate::settings::KafkaSettings;
 
 /// Most readers of a partition: an archiver, indexers of two generations, and whoever looks at single records.
 const LANES_MAX: usize = 5;
@@ -38,7 +35,7 @@ type Place = (TopicName, u32);
 
 /// All readers.
 pub(crate) struct Readers {
-    settings: KafkaSettings,
+    clients: Arc<Clients>,
     state: Mutex<State>,
     returned: Notify,
 }
@@ -66,8 +63,8 @@ struct AtPlace {
 }
 
 impl Readers {
-    pub(crate) fn new(settings: KafkaSettings) -> Self {
-        Self { settings, state: Mutex::default(), returned: Notify::new() }
+    pub(crate) fn new(clients: Arc<Clients>) -> Self {
+        Self { clients, state: Mutex::default(), returned: Notify::new() }
     }
 
     /// A reader of the partition, best one that stands at `from`; waits while all are at work.
@@ -147,15 +144,14 @@ impl Readers {
 
     fn lane(&self, state: &mut State, lane: usize) -> Result<Arc<BaseConsumer<Events>>, LogError> {
         while state.lanes.len() <= lane {
-            let made = BaseConsumer::from_config_and_context(&self.settings.reader(), Events);
-            state.lanes.push(Arc::new(made.map_err(|error| client_failed("make a reader", error))?));
+            state.lanes.push(self.clients.reader()?);
         }
         Ok(Arc::clone(&state.lanes[lane]))
     }
 
     fn give_back(&self, place: &Place, mut reader: Reader, waits: bool) {
         reader.used = Instant::now();
-        let (mut gone, mut outdated) = (Vec::new(), Vec::new());
+        let (mut gone, mut outdated, mut idle) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut state = self.state();
             let is_outdated = state.met.get(&place.0).is_some_and(|met| *met != reader.id);
@@ -172,14 +168,33 @@ impl Readers {
                 }
                 if state.swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
                     state.swept = Some(Instant::now());
-                    gone = sweep(&mut state);
+                    idle = sweep(&mut state, IDLE_MAX);
                 }
             }
         }
         // to stop a reader takes a moment
         drop(gone);
+        self.stop(idle);
         let_go((outdated, Vec::new()));
         self.returned.notify_waiters();
+    }
+
+    /// Stops readers, and then frees their lanes: a stop ends what the client fetches of the partition, and would end it for a
+    /// reader that came to the lane meanwhile.
+    fn stop(&self, idle: Vec<(Place, Reader)>) {
+        if idle.is_empty() {
+            return;
+        }
+        let lanes: Vec<(Place, usize)> = idle.iter().map(|(place, reader)| (place.clone(), reader.lane)).collect();
+        drop(idle);
+        let mut state = self.state();
+        for (place, lane) in lanes {
+            let Some(at) = state.places.get_mut(&place) else { continue };
+            at.taken.remove(&lane);
+            if at.taken.is_empty() {
+                state.places.remove(&place);
+            }
+        }
     }
 
     /// Records below `start` have gone: idle readers that stand there are of no use.
@@ -230,25 +245,22 @@ fn renew(state: &mut State, topic: &Topic) -> Gone {
 /// Drops readers that may be the last of their client, whose end takes longer, on a thread of its own; here, if there is none.
 fn let_go(gone: Gone) {
     if !gone.0.is_empty() || !gone.1.is_empty() {
-        let thread = std::thread::Builder::new().name("kafka-gone".to_owned());
-        let _thread = thread.spawn(move || drop(gone));
+        let mut gone = Some(gone);
+        drop(thread("kafka-gone", move || drop(gone.take())));
     }
 }
 
-/// Takes out those that nobody used for long.
-fn sweep(state: &mut State) -> Vec<Reader> {
-    let mut gone = Vec::new();
-    for at in state.places.values_mut() {
-        let (old, young) = at.idle.drain(..).partition(|reader| reader.used.elapsed() >= IDLE_MAX);
+/// Takes out those that nobody used for so long. Their lanes are theirs until they have stopped.
+fn sweep(state: &mut State, idle_max: Duration) -> Vec<(Place, Reader)> {
+    let mut idle = Vec::new();
+    for (place, at) in &mut state.places {
+        let (old, young) = at.idle.drain(..).partition(|reader| reader.used.elapsed() >= idle_max);
         at.idle = young;
         let old: Vec<Reader> = old;
-        for reader in &old {
-            at.taken.remove(&reader.lane);
-        }
-        gone.extend(old);
+        idle.extend(old.into_iter().map(|reader| (place.clone(), reader)));
     }
     state.places.retain(|_, at| !at.taken.is_empty());
-    gone
+    idle
 }
 
 /// A reader that somebody has; it goes back when it is dropped.
@@ -398,5 +410,29 @@ impl Reader {
     /// Told when something comes while it has nothing.
     pub(crate) fn came(&self) -> Option<Arc<Notify>> {
         self.stream.as_ref().map(|stream| Arc::clone(stream.came()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::KafkaSettings;
+    use crate::stats::NoStats;
+
+    #[test]
+    fn a_lane_is_free_once_its_reader_has_stopped() {
+        // nobody listens there
+        let settings = KafkaSettings { brokers: "127.0.0.1:1".to_owned(), ..KafkaSettings::default() };
+        let clients = Clients::start(settings, Arc::new(NoStats)).expect("settings that go together");
+        let readers = Readers::new(Arc::new(clients));
+        let topic = Topic { name: TopicName::new("t").expect("a name"), id: TopicId::new("1"), partitions: 1 };
+        drop(readers.spare(&topic, 0, 0).expect("it is open").expect("all lanes are free"));
+        let place: Place = (topic.name.clone(), 0);
+        let taken = || readers.state().places.get(&place).map(|at| at.taken.len());
+        assert_eq!(sweep(&mut readers.state(), IDLE_MAX).len(), 0, "it was used just now");
+        let idle = sweep(&mut readers.state(), Duration::ZERO);
+        assert_eq!((idle.len(), taken()), (1, Some(1)), "another one could have what it is about to stop");
+        readers.stop(idle);
+        assert_eq!(taken(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! How Kafka is reached, and what every client of it is told.
+//! How Kafka is reached.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,36 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
-use tidemark_shared::log::{GroupName, LogError};
-
-/// Properties that decide what this log promises: nobody else sets them.
-const OURS: &[&str] = &[
-    "acks",
-    "allow.auto.create.topics",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "check.crcs",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "heartbeat.interval.ms",
-    "isolation.level",
-    "max.poll.interval.ms",
-    "metadata.broker.list",
-    "partition.assignment.strategy",
-    "request.required.acks",
-    "retries",
-    "message.send.max.retries",
-    "session.timeout.ms",
-    "transactional.id",
-    "transaction.timeout.ms",
-];
+use tidemark_shared::log::LogError;
 
 /// Session timeouts that librdkafka takes, and that make sense.
 const SESSION_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
@@ -72,7 +43,7 @@ impl Security {
         }
     }
 
-    fn is_encrypted(self) -> bool {
+    pub(crate) fn is_encrypted(self) -> bool {
         matches!(self, Self::Ssl | Self::SaslSsl)
     }
 }
@@ -107,7 +78,8 @@ pub struct KafkaSettings {
     pub replication: Option<u16>,
     /// A member of a group that was not heard of for so long loses its partitions to the others.
     pub session_timeout: Duration,
-    /// Further properties of librdkafka; none of those that the log's promises hang on.
+    /// Further properties of librdkafka, which count instead of our defaults; none of those that the log's promises hang on or
+    /// that one of the settings above says.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -192,133 +164,16 @@ pub fn properties_of(text: &str) -> Result<BTreeMap<String, String>, String> {
         let Some((name, value)) = line.split_once('=') else {
             return Err(format!("line {number} is not `name=value`"));
         };
-        let name = name.trim();
-        if OURS.contains(&name) {
-            return Err(format!("line {number}: `{name}` is not open to settings, for the log's promises hang on it"));
-        }
-        properties.insert(name.to_owned(), value.trim().to_owned());
+        properties.insert(name.trim().to_owned(), value.trim().to_owned());
     }
     Ok(properties)
 }
 
 impl KafkaSettings {
-    /// Properties of every client.
-    fn common(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set_log_level(RDKafkaLogLevel::Warning);
-        config
-            .set("client.id", "tidemark")
-            // a topic that somebody deletes is not to come back because somebody else asks for it
-            .set("allow.auto.create.topics", "false")
-            .set("socket.timeout.ms", "10000")
-            .set("socket.keepalive.enable", "true")
-            .set("reconnect.backoff.ms", "50")
-            // it is back within moments once the broker is
-            .set("reconnect.backoff.max.ms", "1000")
-            .set("topic.metadata.refresh.interval.ms", "30000");
-        for (name, value) in &self.properties {
-            config.set(name, value);
-        }
-        config.set("bootstrap.servers", &self.brokers).set("security.protocol", self.security.name());
-        let mut file = |name: &str, path: &Option<PathBuf>| {
-            if let Some(path) = path {
-                config.set(name, path.to_string_lossy());
-            }
-        };
-        file("ssl.ca.location", &self.ca_file);
-        file("ssl.certificate.location", &self.certificate_file);
-        file("ssl.key.location", &self.key_file);
-        if self.security.is_encrypted() && self.ca_file.is_none() && !self.properties.contains_key("ssl.ca.location") {
-            // TLS is linked in, and knows of no folder by itself
-            config.set("ssl.ca.location", "probe");
-        }
-        if let Some(sasl) = &self.sasl {
-            config.set("sasl.mechanisms", &sasl.mechanism);
-            config.set("sasl.username", &sasl.username).set("sasl.password", &sasl.password);
-        }
-        config
-    }
-
-    /// Of the client that asks for topics and makes them.
-    pub(crate) fn admin(&self) -> ClientConfig {
-        self.common()
-    }
-
-    /// Of clients that read: by position, committed records, and told when they come to the end.
-    pub(crate) fn reader(&self) -> ClientConfig {
-        let mut config = self.common();
-        config
-            .set("isolation.level", "read_committed")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
-            .set("check.crcs", "true")
-            // what one partition may have waiting for its reader
-            .set("queued.max.messages.kbytes", "4096")
-            .set("queued.min.messages", "100000")
-            // what a reader that moves waits for at most: a broker answers a client's requests one after the other
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.queue.backoff.ms", "5")
-            .set("fetch.error.backoff.ms", "100");
-        config
-    }
-
-    /// Of the client that reads a record here and there, and waits for none that is not there yet.
-    pub(crate) fn looker(&self) -> ClientConfig {
-        let mut config = self.reader();
-        config.set("fetch.wait.max.ms", "5");
-        config
-    }
-
-    /// Of a member of a group, which reads nothing. It takes part while it is polled, and the others wait for it as long as
-    /// for its session.
-    pub(crate) fn member(&self, group: &GroupName) -> ClientConfig {
-        let mut config = self.common();
-        let session_ms = u64::try_from(self.session_timeout.as_millis()).unwrap_or(u64::MAX);
-        config
-            .set("group.id", group.as_str())
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", session_ms.to_string())
-            .set("heartbeat.interval.ms", (session_ms / 4).clamp(100, 3_000).to_string())
-            .set("max.poll.interval.ms", session_ms.max(60_000).to_string())
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "latest")
-            // partitions that the topic gets are shared out so soon
-            .set("topic.metadata.refresh.interval.ms", "5000")
-            .set("queued.max.messages.kbytes", "64");
-        config
-    }
-
-    /// Of clients that append.
-    pub(crate) fn producer(&self) -> ClientConfig {
-        let mut config = self.common();
-        if !self.properties.contains_key("compression.type") {
-            config.set("compression.type", "lz4");
-        }
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", "1")
-            .set("message.max.bytes", "1048576")
-            .set("queue.buffering.max.messages", "2000000")
-            .set("queue.buffering.max.kbytes", "262144")
-            // then the caller is told; it may come again
-            .set("message.timeout.ms", "10000");
-        config
-    }
-
-    /// Of the client that appends with keys, as `id`: who opens another one of that id ends this one's work.
-    pub(crate) fn transactional(&self, id: &str) -> ClientConfig {
-        let mut config = self.producer();
-        config.set("transactional.id", id).set("transaction.timeout.ms", "10000").set("message.timeout.ms", "8000");
-        config
-    }
-
     /// # Errors
-    /// [`LogError::Invalid`] for settings that contradict each other.
+    /// [`LogError::Invalid`] for settings that contradict each other or the log's promises.
     pub(crate) fn check(&self) -> Result<(), LogError> {
+        self.check_properties()?;
         if !SESSION_TIMEOUTS.contains(&self.session_timeout) {
             let what = format!("kafka session timeout of {} ms", self.session_timeout.as_millis());
             return Err(LogError::Invalid { what, reason: "it is not between 1 second and 1 hour".to_owned() });
@@ -359,13 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn properties_are_lines_and_some_are_not_open() {
-        let read = properties_of("# a comment\n\n linger.ms = 5\nsasl.password=a=b\n").unwrap();
+    fn properties_are_lines() {
+        let read = properties_of("# a comment\n\n linger.ms = 5\nssl.key.password=a=b\n").unwrap();
         assert_eq!(read.get("linger.ms").map(String::as_str), Some("5"));
-        assert_eq!(read.get("sasl.password").map(String::as_str), Some("a=b"));
-        let refused = properties_of("a=b\nacks=1\n").unwrap_err();
-        assert!(refused.starts_with("line 2: `acks`"), "{refused}");
-        let refused = properties_of("hidden\n").unwrap_err();
+        assert_eq!(read.get("ssl.key.password").map(String::as_str), Some("a=b"));
+        let refused = properties_of("a=b\nhidden\n").unwrap_err();
+        assert!(refused.starts_with("line 2"), "{refused}");
         assert!(!refused.contains("hidden"), "{refused}");
     }
 

@@ -9,7 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tidemark_shared::log::{LogError, Topic, TopicId, TopicName, check_partition};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clients::Events;
+use crate::clients::{Events, thread, unanswered};
 use crate::error::failed;
 use crate::native::{Described, describe};
 
@@ -64,14 +64,11 @@ impl Topics {
     /// # Errors
     /// [`LogError::Backend`] if there is no thread to be had.
     pub(crate) fn start(admin: Arc<AdminClient<Events>>) -> Result<Self, LogError> {
-        let (questions, receiver) = mpsc::channel(QUESTIONS_MAX);
+        let (questions, mut receiver) = mpsc::channel(QUESTIONS_MAX);
         let pulse: Arc<Mutex<Pulse>> = Arc::default();
         let heard = Arc::clone(&pulse);
-        let thread = std::thread::Builder::new().name("kafka-topics".to_owned());
         // it ends when the sender is dropped
-        let _thread = thread
-            .spawn(move || answer_all(&admin, receiver, &heard))
-            .map_err(|source| LogError::backend("start a thread", source))?;
+        let _thread = thread("kafka-topics", move || answer_all(&admin, &mut receiver, &heard))?;
         let known = Mutex::default();
         Ok(Self { questions: Mutex::new(Some(questions)), known, pulse, changes: watch::Sender::new(0) })
     }
@@ -89,7 +86,7 @@ impl Topics {
         if questions.send(question).await.is_err() {
             return Err(LogError::Closed);
         }
-        let described = answered.await.map_err(|_| LogError::Closed)?;
+        let described = answered.await.map_err(|_| unanswered(DESCRIBE))?;
         let found = topic_of(name, described)?;
         self.note(name, found.as_ref());
         Ok(found)
@@ -183,7 +180,7 @@ impl Topics {
 }
 
 /// Answers until nobody can ask any more: all that wait, by one request.
-fn answer_all(admin: &AdminClient<Events>, mut questions: mpsc::Receiver<Question>, pulse: &Mutex<Pulse>) {
+fn answer_all(admin: &AdminClient<Events>, questions: &mut mpsc::Receiver<Question>, pulse: &Mutex<Pulse>) {
     while let Some(first) = questions.blocking_recv() {
         let mut asked: HashMap<TopicName, Vec<oneshot::Sender<Description>>> = HashMap::new();
         let mut next = Some(first);

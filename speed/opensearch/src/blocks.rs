@@ -1,9 +1,11 @@
-//! Which requests rows are read by: *blocks*, each of so few offsets of one index that one request yields all of its rows.
-//! Offsets that nobody wants are in none, so that an index without wanted ones is not asked at all.
+//! Which requests rows are read by: *blocks*, each of so few offsets of one index that one request yields all of its rows, and of
+//! so few bytes that the cluster and this process have room for several. Offsets that nobody wants are in none, so that an index
+//! without wanted ones is not asked at all.
 
 use std::ops::Range;
 
 use serde_json::{Value, json};
+use tidemark_shared::position::LogPartition;
 
 use crate::counts::in_range;
 use crate::filter::any;
@@ -16,6 +18,8 @@ const RANGES_MAX: usize = 64;
 /// Wanted offsets of an index that one request reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Block {
+    /// The offsets that are read by one request if all of them are wanted.
+    pub(crate) of: Range<u64>,
     /// From the first of them to the last.
     pub(crate) piece: Piece,
     /// Themselves: in order, apart from one another.
@@ -42,36 +46,52 @@ impl Block {
         }
         Some(any(&each))
     }
-
-    fn is_with(&self, other: &Piece, size: u64) -> bool {
-        self.piece.index == other.index && self.piece.range.start / size == other.range.start / size
-    }
 }
 
-/// The blocks of `size` offsets of wanted pieces, which come in order of index and offset, apart from one another.
-pub(crate) fn blocks(wanted: impl IntoIterator<Item = Piece>, size: u64) -> Vec<Block> {
+/// The blocks of wanted pieces, which come in order of index and offset, apart from one another. `around` tells which offsets of a
+/// partition are read together with one of them.
+pub(crate) fn blocks(
+    wanted: impl IntoIterator<Item = Piece>,
+    around: impl Fn(&LogPartition, u64) -> Range<u64>,
+) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
-    for part in wanted.into_iter().flat_map(|piece| cut(&piece, size)) {
+    for (of, part) in wanted.into_iter().flat_map(|piece| cut(&piece, &around)) {
         match blocks.last_mut() {
-            Some(last) if last.is_with(&part, size) => {
+            Some(last) if last.of == of && last.piece.index == part.index => {
                 last.piece.range.end = part.range.end;
                 last.wanted.push(part.range);
             }
-            _ => blocks.push(Block { wanted: vec![part.range.clone()], piece: part }),
+            _ => blocks.push(Block { of, wanted: vec![part.range.clone()], piece: part }),
         }
     }
     blocks
 }
 
-/// A piece in parts that begin at multiples of `size`, but for the first.
-pub(crate) fn cut(piece: &Piece, size: u64) -> Vec<Piece> {
+/// A piece in parts, each of offsets that are read together, with all that are.
+pub(crate) fn cut(piece: &Piece, around: &impl Fn(&LogPartition, u64) -> Range<u64>) -> Vec<(Range<u64>, Piece)> {
     let (mut parts, mut start) = (Vec::new(), piece.range.start);
     while start < piece.range.end {
-        let end = piece.range.end.min((start / size + 1) * size);
-        parts.push(Piece { range: start..end, ..piece.clone() });
+        let of = around(&piece.partition, start);
+        let end = piece.range.end.min(of.end);
+        parts.push((of, Piece { range: start..end, ..piece.clone() }));
         start = end;
     }
     parts
+}
+
+/// The part of `block` that the offset `at` is in: halved until it has at most `bytes_max`, or is that offset alone. So parts begin
+/// where they did whatever is asked for, and what was read is found again.
+pub(crate) fn part(block: Range<u64>, at: u64, bytes_max: u64, bytes_in: impl Fn(&Range<u64>) -> u64) -> Range<u64> {
+    let mut part = block;
+    while part.end - part.start > 1 && bytes_in(&part) > bytes_max {
+        let middle = part.start + (part.end - part.start) / 2;
+        if at < middle {
+            part.end = middle;
+        } else {
+            part.start = middle;
+        }
+    }
+    part
 }
 
 #[cfg(test)]
@@ -80,8 +100,12 @@ mod tests {
     use crate::state::IndexRef;
 
     fn piece(index: &str, start: u64, end: u64) -> Piece {
-        let index = IndexRef { name: index.to_owned(), alias: format!("{index}.1"), uuid: format!("{index}-id") };
-        Piece { partition: "t/3".parse().unwrap(), index, range: start..end }
+        Piece { partition: "t/3".parse().unwrap(), index: IndexRef::named(index), range: start..end }
+    }
+
+    /// So many offsets together.
+    fn each(size: u64) -> impl Fn(&LogPartition, u64) -> Range<u64> {
+        move |_, at| at - at % size..at - at % size + size
     }
 
     /// Index, from the first wanted offset to the last, and where they are.
@@ -103,15 +127,37 @@ mod tests {
             // an index may end within a block
             (&[("a", 22, 24), ("b", 24, 26)], &["a 22-24: 22-24", "b 24-26: 24-26"]),
         ] {
-            let found = blocks(pieces.iter().map(|(index, start, end)| piece(index, *start, *end)), 10);
+            let found = blocks(pieces.iter().map(|(index, start, end)| piece(index, *start, *end)), each(10));
             assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), wanted, "{pieces:?}");
         }
     }
 
     #[test]
+    fn a_block_has_few_bytes_or_one_offset() {
+        // Of a hundred offsets, those from 40 to 48 have a thousand bytes, and the others one.
+        let bytes_in = |range: &Range<u64>| {
+            let large = range.end.min(48).saturating_sub(range.start.max(40));
+            large * 1_000 + (range.end - range.start - large)
+        };
+        let found = |bytes_max: u64| {
+            let around = |_: &LogPartition, at: u64| part(0..100, at, bytes_max, bytes_in);
+            let found = blocks([piece("a", 0, 100)], around);
+            found.iter().map(|block| (block.of.start, block.of.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(9_000), [(0, 100)]);
+        assert_eq!(found(8_050), [(0, 50), (50, 100)]);
+        assert_eq!(found(4_100), [(0, 25), (25, 37), (37, 43), (43, 46), (46, 50), (50, 100)]);
+        assert_eq!(found(0).len(), 100, "no offset can be divided");
+        // Wanted offsets on both sides of a border are two blocks, wherever they begin.
+        let around = |_: &LogPartition, at: u64| part(0..100, at, 8_050, bytes_in);
+        let found = blocks([piece("a", 30, 41), piece("a", 45, 60)], around);
+        assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), ["a 30-50: 30-41,45-50", "a 50-60: 50-60"]);
+    }
+
+    #[test]
     fn what_is_between_wanted_offsets_is_kept_back_where_it_is_more_than_they() {
         let between = |wanted: &[(u64, u64)]| {
-            let mut found = blocks(wanted.iter().map(|(start, end)| piece("a", *start, *end)), 10_000);
+            let mut found = blocks(wanted.iter().map(|(start, end)| piece("a", *start, *end)), each(10_000));
             assert_eq!(found.len(), 1);
             found.remove(0).between()
         };

@@ -1,5 +1,10 @@
 //! Documents into an index: portions by their bytes, an outcome for each document, another attempt for those that the cluster
 //! had no room for.
+//!
+//! All are written under one version, over what is there: that is the same document (H3). A writer whose answer was lost may
+//! come again before a slow copy of the index has what he wrote. Were his documents only created, he would be told at once
+//! that they are there, and the refresh after that could be over on that copy before they come: the position would move
+//! without them (H4). Written again they are on every copy that counts before he is answered.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -7,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use opensearch::http::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::telemetry::{SPANS, number};
@@ -28,6 +33,9 @@ const REFUSED: Backoff = Backoff {
     time_max: Duration::from_secs(15),
     attempts_min: 3,
 };
+
+/// What follows an id in the line before a document. A document that was created has version 1, too.
+const AFTER_ID: &str = r#"","version":1,"version_type":"external_gte"}}"#;
 
 /// Why documents were not taken.
 #[derive(Debug)]
@@ -54,7 +62,7 @@ struct Answered {
 
 #[derive(Debug, Deserialize)]
 struct Item {
-    create: Outcome,
+    index: Outcome,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,20 +100,33 @@ pub(crate) enum Verdict {
     Again,
     /// Send it without its searched fields.
     Bare,
-    /// The index is gone.
-    Lost,
+    /// There is no such index any more.
+    IndexGone,
+    /// The index is there, and takes nothing until somebody opens it.
+    IndexClosed,
 }
 
-/// The verdict on an outcome, in the words of HTTP.
-pub(crate) fn verdict(status: u16, kind: &str) -> Verdict {
-    match status {
-        200..=299 => Verdict::Taken,
-        // Written before: a document is known by its id, and what it says never differs (H3).
-        409 => Verdict::Taken,
-        404 if is_missing_index(kind) => Verdict::Lost,
-        400 | 404 | 413 => Verdict::Bare,
-        // busy, failing, or read-only for want of disk
+/// The verdict on an outcome: by the kind of its error, and where that says nothing, in the words of HTTP.
+pub(crate) fn verdict(status: u16, kind: &str, reason: &str) -> Verdict {
+    match (status, kind) {
+        (200..=299, _) => Verdict::Taken,
+        // With the status of a document that is refused.
+        (_, "index_closed_exception") => Verdict::IndexClosed,
+        (404, kind) if is_missing_index(kind) => Verdict::IndexGone,
+        (413, _) => Verdict::Bare,
+        (400, kind) if is_against_document(kind, reason) => Verdict::Bare,
+        // busy, failing, read-only for want of disk, or not as it was made: nothing that another form of the document would heal
         _ => Verdict::Again,
+    }
+}
+
+/// True if an error has something against what is in a document.
+fn is_against_document(kind: &str, reason: &str) -> bool {
+    match kind {
+        // The alias does not lead to one index any more.
+        "illegal_argument_exception" => !reason.starts_with("no write index is defined"),
+        "strict_dynamic_mapping_exception" => true,
+        _ => kind.ends_with("parsing_exception") || kind.ends_with("parse_exception"),
     }
 }
 
@@ -154,7 +175,7 @@ impl Cluster {
         portion: &[Document],
         body: Bytes,
     ) -> Result<Option<(Vec<Document>, String)>, BulkError> {
-        let wanted = "errors,items.create.status,items.create.error";
+        let wanted = "errors,items.index.status,items.index.error";
         let path = format!("{}/_bulk?require_alias=true&filter_path={wanted}", index.alias);
         let span = info_span!(
             target: SPANS,
@@ -166,10 +187,10 @@ impl Cluster {
         );
         let asked = self.client.once(Call::Bulk, Method::Post, &path, Content::Lines, Some(body));
         let answer = asked.instrument(span).await?;
-        let lost = || Failure::Lost { index: index.name.clone() };
+        let gone = || Failure::IndexGone { index: index.name.clone() };
         match answer.accepted() {
             Ok(()) => {}
-            Err(failure) if failure.is_missing() => return Err(lost().into()),
+            Err(failure) if failure.is_missing() => return Err(gone().into()),
             Err(Failure::Refused { status: 413, reason, .. }) if portion.len() == 1 => {
                 return Err(BulkError::Refused { offset: portion[0].offset, reason });
             }
@@ -187,10 +208,11 @@ impl Cluster {
             return Ok(Some((again, reason)));
         }
         for (document, item) in portion.iter().zip(&answered.items) {
-            let outcome = &item.create;
-            match verdict(outcome.status, &outcome.error.kind) {
+            let outcome = &item.index;
+            match verdict(outcome.status, &outcome.error.kind, &outcome.error.reason) {
                 Verdict::Taken => {}
-                Verdict::Lost => return Err(lost().into()),
+                Verdict::IndexGone => return Err(gone().into()),
+                Verdict::IndexClosed => return Err(Failure::IndexClosed { index: index.name.clone() }.into()),
                 Verdict::Again => {
                     again.push(document.clone());
                     reason = outcome.error.text();
@@ -226,12 +248,12 @@ fn portions(documents: &[Document], bytes_max: usize) -> Vec<&[Document]> {
 
 fn body(partition: &LogPartition, portion: &[Document]) -> Bytes {
     // all that is one id's own is its offset, which is digits
-    let first = json!({"create": {"_id": document_id(partition, 0)}}).to_string();
-    let before = first.strip_suffix("0\"}}").expect("an id ends with its offset");
-    let room = before.len() + 32;
+    let id = Value::from(document_id(partition, 0)).to_string();
+    let before = id.strip_suffix("0\"").expect("an id ends with its offset");
+    let room = before.len() + AFTER_ID.len() + 32;
     let mut body = Vec::with_capacity(portion.iter().map(|document| document.text.len() + room).sum());
     for document in portion {
-        writeln!(body, "{before}{}\"}}}}", document.offset).expect("memory takes all bytes");
+        writeln!(body, "{{\"index\":{{\"_id\":{before}{}{AFTER_ID}", document.offset).expect("memory takes all bytes");
         body.extend_from_slice(&document.text);
         body.push(b'\n');
     }
@@ -240,6 +262,8 @@ fn body(partition: &LogPartition, portion: &[Document]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -247,10 +271,14 @@ mod tests {
         let partition: LogPartition = "a \"topic\"/3".parse().unwrap();
         let body = body(&partition, &[0, 17].map(Document::filtered));
         let lines: Vec<Value> = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(read).collect();
-        let ids: Vec<String> = [0, 17].map(|offset| document_id(&partition, offset)).into();
-        assert_eq!(lines[0], json!({"create": {"_id": ids[0]}}));
+        // Over what is there, so that each copy has it when the answer comes: version 1 is not below that of any that is there.
+        let line = |offset| {
+            let id = document_id(&partition, offset);
+            json!({"index": {"_id": id, "version": 1, "version_type": "external_gte"}})
+        };
+        assert_eq!(lines[0], line(0));
         assert_eq!(lines[1], json!({"offset": 0, "kind": "filtered"}));
-        assert_eq!((&lines[2], &lines[3]["offset"]), (&json!({"create": {"_id": ids[1]}}), &json!(17)));
+        assert_eq!((&lines[2], &lines[3]["offset"]), (&line(17), &json!(17)));
         assert_eq!(lines.len(), 4);
     }
 
@@ -260,18 +288,30 @@ mod tests {
 
     #[test]
     fn an_outcome_says_what_to_do() {
-        for (status, kind, wanted) in [
-            (201, "", Verdict::Taken),
-            (409, "version_conflict_engine_exception", Verdict::Taken),
-            (429, "rejected_execution_exception", Verdict::Again),
-            (429, "cluster_block_exception", Verdict::Again),
-            (403, "cluster_block_exception", Verdict::Again),
-            (503, "unavailable_shards_exception", Verdict::Again),
-            (404, "index_not_found_exception", Verdict::Lost),
-            (400, "mapper_parsing_exception", Verdict::Bare),
-            (400, "strict_dynamic_mapping_exception", Verdict::Bare),
+        let (none, no_alias) =
+            ("", "no write index is defined for alias [a]. The write index may be explicitly disabled");
+        for (status, kind, reason, wanted) in [
+            (200, "", none, Verdict::Taken),
+            (201, "", none, Verdict::Taken),
+            // Not even then is it known to be on every copy: somebody else has written it, under a version of his own.
+            (409, "version_conflict_engine_exception", none, Verdict::Again),
+            (429, "rejected_execution_exception", none, Verdict::Again),
+            (429, "cluster_block_exception", none, Verdict::Again),
+            (403, "cluster_block_exception", none, Verdict::Again),
+            (503, "unavailable_shards_exception", none, Verdict::Again),
+            (404, "index_not_found_exception", none, Verdict::IndexGone),
+            (404, "shard_not_found_exception", none, Verdict::Again),
+            (400, "index_closed_exception", "closed", Verdict::IndexClosed),
+            (400, "illegal_argument_exception", no_alias, Verdict::Again),
+            (400, "illegal_argument_exception", "Document contains at least one immense term", Verdict::Bare),
+            (400, "mapper_parsing_exception", "failed to parse field [row.n]", Verdict::Bare),
+            (400, "document_parsing_exception", none, Verdict::Bare),
+            (400, "x_content_parse_exception", none, Verdict::Bare),
+            (400, "strict_dynamic_mapping_exception", none, Verdict::Bare),
+            (400, "routing_missing_exception", none, Verdict::Again),
+            (413, "", none, Verdict::Bare),
         ] {
-            assert_eq!(verdict(status, kind), wanted, "{status} {kind}");
+            assert_eq!(verdict(status, kind, reason), wanted, "{status} {kind} {reason}");
         }
     }
 }

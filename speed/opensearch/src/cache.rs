@@ -5,13 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
-use tidemark_shared::position::OFFSET_COLUMN;
+use arrow::array::RecordBatch;
+use tidemark_shared::lock;
 
-use crate::cluster::lock;
-
-/// An index's id, and the first offset of the block.
+/// The ids of an index and of what was written to it, and the first offset of the block.
 pub(crate) type BlockKey = (Arc<str>, u64);
 
 /// See the module's text.
@@ -23,18 +20,18 @@ pub(crate) struct Cache {
 
 #[derive(Debug, Default)]
 struct State {
-    blocks: HashMap<BlockKey, Block>,
+    blocks: HashMap<BlockKey, Kept>,
     /// By when they were last used.
     order: BTreeMap<u64, BlockKey>,
     bytes: u64,
     clock: u64,
 }
 
-/// Rows of a contiguous range of offsets.
+/// What is there of a block: rows of a contiguous range of its offsets.
 #[derive(Debug, Clone)]
-pub(crate) struct Block {
-    pub(crate) range: Range<u64>,
-    pub(crate) rows: RecordBatch,
+struct Kept {
+    range: Range<u64>,
+    rows: RecordBatch,
     used: u64,
     bytes: u64,
 }
@@ -78,7 +75,7 @@ impl Cache {
         *clock += 1;
         *all += bytes;
         order.insert(*clock, key.clone());
-        blocks.insert(key, Block { range, rows, used: *clock, bytes });
+        blocks.insert(key, Kept { range, rows, used: *clock, bytes });
         while *all > self.bytes_max {
             let Some((_, oldest)) = order.pop_first() else { break };
             *all -= blocks.remove(&oldest).map_or(0, |block| block.bytes);
@@ -86,23 +83,12 @@ impl Cache {
     }
 }
 
-/// The rows with offsets in `range` of rows in order of offset; shares memory.
-pub(crate) fn rows_in(rows: &RecordBatch, range: &Range<u64>) -> RecordBatch {
-    let offsets = rows.column_by_name(OFFSET_COLUMN).expect("every view's rows have their position");
-    let offsets = offsets.as_primitive::<Int64Type>();
-    let lower = |offset: u64| {
-        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-        offsets.values().partition_point(|at| *at < offset)
-    };
-    let (from, to) = (lower(range.start), lower(range.end));
-    debug_assert_eq!(offsets.null_count(), 0, "offsets are there");
-    rows.slice(from, to - from)
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::Int64Array;
     use arrow::datatypes::{DataType, Field, Schema};
+    use tidemark_shared::live::rows_in;
+    use tidemark_shared::position::OFFSET_COLUMN;
 
     use super::*;
 

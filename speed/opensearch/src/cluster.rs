@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::live::{LiveError, LiveUsage, ViewId};
+use tidemark_shared::lock;
 use tidemark_shared::position::LogPartition;
 
 use crate::cache::Cache;
@@ -54,25 +55,33 @@ pub(crate) struct Handle {
     writers: Mutex<BTreeMap<LogPartition, Writer>>,
     /// Floors that stand in the state index: who would raise one no higher need not wait for its writer.
     pub(crate) floors: Mutex<BTreeMap<LogPartition, u64>>,
+    /// Up to where this process was told that partitions are curated: who reads a newer version needs no row below that.
+    covered: Mutex<BTreeMap<LogPartition, u64>>,
 }
 
 /// What a state index says of its view.
 #[derive(Debug, Deserialize)]
 struct Meta {
-    format: String,
     schema: String,
     range: u64,
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // what is behind these locks is changed by one call each, so a panic leaves nothing half done
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Handle {
     /// The slot of a partition's writer.
     pub(crate) fn writer(&self, partition: &LogPartition) -> Writer {
         Arc::clone(lock(&self.writers).entry(partition.clone()).or_default())
+    }
+
+    /// Takes note that a partition is curated up to `end`.
+    pub(crate) fn note_covered(&self, partition: &LogPartition, end: u64) {
+        let mut covered = lock(&self.covered);
+        let known = covered.entry(partition.clone()).or_default();
+        *known = end.max(*known);
+    }
+
+    /// Up to where a partition is curated, as far as this process was told.
+    pub(crate) fn covered(&self, partition: &LogPartition) -> u64 {
+        lock(&self.covered).get(partition).copied().unwrap_or(0)
     }
 
     /// Where the row index of an offset begins.
@@ -96,7 +105,7 @@ impl Handle {
         let meta: Meta = serde_json::from_value(meta.clone()).map_err(|error| unread(error.to_string()))?;
         let schema = schema_of_text(&meta.schema).map_err(|error| unread(error.to_string()))?;
         let alias = found.alias.clone().ok_or_else(|| unread("it has no alias of ours".to_owned()))?;
-        if meta.range == 0 || meta.format != FORMAT {
+        if meta.range == 0 {
             return Err(unread("its indices hold no offsets".to_owned()));
         }
         Ok(Self {
@@ -109,6 +118,7 @@ impl Handle {
             known: Mutex::default(),
             writers: Mutex::default(),
             floors: Mutex::default(),
+            covered: Mutex::default(),
         })
     }
 }
@@ -174,14 +184,7 @@ impl Cluster {
         let mappings = json!({"dynamic": false, "_meta": {"tidemark": meta}});
         self.create_index(&index, mappings).await.map_err(failed("open a view"))?;
         let found = self.load(view).await?;
-        found.ok_or_else(|| failed("open a view")(Failure::Lost { index }))
-    }
-
-    /// Adds to what a view takes.
-    pub(crate) fn note_usage(&self, view: &ViewId, more: LiveUsage) {
-        let mut usage = lock(&self.usage);
-        let of = usage.entry(view.clone()).or_default();
-        *of = of.plus(more);
+        found.ok_or_else(|| failed("open a view")(Failure::IndexGone { index }))
     }
 }
 

@@ -20,6 +20,8 @@ use crate::indices::{Shards, aliases, portions};
 use crate::pin::{Piece, Pinned};
 use crate::state::IndexRef;
 
+/// Kinds of records, and more than there are.
+const KINDS_MAX: u32 = 10;
 /// Most reasons of rejects that are told apart.
 const REASONS_MAX: u32 = 5_000;
 /// Rejects of one request: each has at most 64 KiB of bytes.
@@ -47,6 +49,52 @@ struct Buckets {
 struct Bucket {
     key: String,
     doc_count: u64,
+}
+
+/// Records by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Kinds {
+    pub(crate) rows: u64,
+    pub(crate) rejects: u64,
+    pub(crate) filtered: u64,
+}
+
+impl Kinds {
+    /// What a search adds up for them, as `kinds`.
+    pub(crate) fn asked() -> Value {
+        json!({"terms": {"field": "kind", "size": KINDS_MAX}})
+    }
+
+    /// From the answer to a search that added them up.
+    ///
+    /// # Errors
+    /// [`Failure`] if they are not there, or not exact.
+    pub(crate) fn read(answer: &Answer, found: &Value) -> Result<Self, Failure> {
+        let mut kinds = Self::default();
+        for Bucket { key, doc_count } in exact(answer, found, "kinds")? {
+            match key.as_str() {
+                "row" => kinds.rows += doc_count,
+                "reject" => kinds.rejects += doc_count,
+                "filtered" => kinds.filtered += doc_count,
+                other => return Err(answer.incomplete(format!("`{other}` is no kind of record"))),
+            }
+        }
+        Ok(kinds)
+    }
+
+    fn all(self) -> u64 {
+        self.rows + self.rejects + self.filtered
+    }
+}
+
+/// The buckets of an aggregation, of which none may be left out.
+fn exact(answer: &Answer, found: &Value, name: &str) -> Result<Vec<Bucket>, Failure> {
+    let unreadable = |source| Failure::Unreadable { request: answer.request.clone(), source };
+    let buckets = Buckets::deserialize(&found["aggregations"][name]).map_err(unreadable)?;
+    if buckets.sum_other_doc_count + buckets.doc_count_error_upper_bound > 0 {
+        return Err(answer.incomplete(format!("some of `{name}` were not counted")));
+    }
+    Ok(buckets.buckets)
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,35 +169,22 @@ impl Pinned {
             "track_total_hits": true,
             "query": {"bool": {"filter": [of_pieces(pieces)]}},
             "aggs": {
-                "kinds": {"terms": {"field": "kind", "size": 10}},
+                "kinds": Kinds::asked(),
                 "reasons": {"terms": {"field": "reason", "size": REASONS_MAX}},
             },
         });
         let indices: Vec<IndexRef> = pieces.iter().map(|piece| piece.index.clone()).collect();
         let answer = self.cluster.search(Call::Aggregate, &indices, &body).await?;
         let found: Value = answer.parsed()?;
-        let exact = |name: &str| -> Result<Vec<Bucket>, Failure> {
-            let unreadable = |source| Failure::Unreadable { request: answer.request.clone(), source };
-            let buckets = Buckets::deserialize(&found["aggregations"][name]).map_err(unreadable)?;
-            if buckets.sum_other_doc_count + buckets.doc_count_error_upper_bound > 0 {
-                return Err(answer.incomplete("some kinds of records were not counted"));
-            }
-            Ok(buckets.buckets)
-        };
-        let before = counts.records;
-        for Bucket { key, doc_count } in exact("kinds")? {
-            counts.records += doc_count;
-            match key.as_str() {
-                "row" => counts.accepted += doc_count,
-                "filtered" => counts.filtered += doc_count,
-                _ => {}
-            }
-        }
-        for Bucket { key, doc_count } in exact("reasons")? {
+        let kinds = Kinds::read(&answer, &found)?;
+        counts.records += kinds.all();
+        counts.accepted += kinds.rows;
+        counts.filtered += kinds.filtered;
+        for Bucket { key, doc_count } in exact(&answer, &found, "reasons")? {
             *counts.rejected.entry(key).or_default() += doc_count;
         }
         let total = found["hits"]["total"]["value"].as_u64();
-        if total != Some(counts.records - before) || !counts.adds_up() {
+        if total != Some(kinds.all()) || !counts.adds_up() {
             return Err(answer.incomplete("the counts do not add up"));
         }
         Ok(())
@@ -198,4 +233,30 @@ fn reject(hit: &Value, index: &IndexRef) -> Result<Reject, Failure> {
         message: source.reject.message,
         bytes: bytes.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_counted_by_kind_or_not_at_all() {
+        let bucket = |kind: &str, count: u64| json!({"key": kind, "doc_count": count});
+        let read = |kinds: Value| {
+            let found = json!({"aggregations": {"kinds": kinds}});
+            let answer = Answer { request: "POST /i/_search".to_owned(), status: 200, body: found.to_string() };
+            Kinds::read(&answer, &found).map_err(|failure| failure.to_string())
+        };
+        let all = json!([bucket("reject", 70), bucket("row", 20), bucket("filtered", 5)]);
+        assert_eq!(read(json!({"buckets": all})), Ok(Kinds { rows: 20, rejects: 70, filtered: 5 }));
+        assert_eq!(read(json!({"buckets": []})), Ok(Kinds::default()));
+        for (kinds, wanted) in [
+            (json!({"buckets": all, "sum_other_doc_count": 1}), "some of `kinds` were not counted"),
+            (json!({"buckets": [bucket("letter", 1)]}), "`letter` is no kind of record"),
+            (Value::Null, "can't be read"),
+        ] {
+            let refused = read(kinds).expect_err(wanted);
+            assert!(refused.contains(wanted), "{refused}");
+        }
+    }
 }

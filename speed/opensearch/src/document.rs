@@ -37,6 +37,11 @@ impl Document {
         Self { offset, text: format!("{{\"offset\":{offset},\"kind\":\"filtered\"}}").into_bytes(), searched_at: None }
     }
 
+    /// Bytes of its text, if it is one of a row.
+    pub(crate) fn row_bytes(&self) -> Option<u64> {
+        self.searched_at.map(|_| self.text.len() as u64)
+    }
+
     /// The document without searched columns: no value of a row can be a reason to refuse it. `None` if it has none.
     pub(crate) fn bare(&self) -> Option<Self> {
         let mut text = self.text[..self.searched_at?].to_vec();

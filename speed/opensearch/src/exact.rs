@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray};
-use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use tidemark_shared::curated::with_string_views;
+use tidemark_shared::live::as_schema;
 use tidemark_shared::position::LogPartition;
 
 /// Form of the indices and of the rows in them. Another number where either changes.
@@ -51,12 +51,7 @@ impl ExactRows {
 
     /// The rows with the types that the view holds.
     pub(crate) fn as_held(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        if rows.schema_ref() == &self.held {
-            return Ok(rows.clone());
-        }
-        let columns = rows.columns().iter().zip(self.held.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
-        RecordBatch::try_new(Arc::clone(&self.held), columns)
+        as_schema(rows, &self.held)
     }
 
     /// Each row's bytes, of rows as they are held.

@@ -61,9 +61,25 @@ pub enum Failure {
     },
     /// An index of a view is gone, or another one has its name.
     #[error("the index `{index}` is gone; its rows are indexed again from log and archive")]
-    Lost {
+    IndexGone {
         /// The index.
         index: String,
+    },
+    /// An index of a view is there, and closed.
+    #[error("the index `{index}` is closed")]
+    IndexClosed {
+        /// The index.
+        index: String,
+    },
+    /// Another index bears the alias of one: what is read or written by it is of both.
+    #[error("the alias `{alias}` is that of the index `{index}` alone, and `{other}` has it, too")]
+    AliasShared {
+        /// The index that the alias was made with.
+        index: String,
+        /// The alias.
+        alias: String,
+        /// The other index.
+        other: String,
     },
     /// An index bears a name of ours and was not made by us.
     #[error("the index `{index}` was not made for this view: {reason}")]
@@ -123,14 +139,18 @@ impl Failure {
         let body: Value = serde_json::from_str(body).unwrap_or(Value::Null);
         let error = &body["error"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (kind, mut reason) = (text(&error["type"]), text(&error["reason"]));
+        let (mut kind, mut reason) = (text(&error["type"]), text(&error["reason"]));
         if reason.is_empty() {
             reason = if error.is_null() { "no reason given".to_owned() } else { error.to_string() };
         }
         // What a search failed for stands one level below.
-        let cause = text(&error["root_cause"][0]["reason"]);
+        let cause = &error["root_cause"][0];
+        let (cause, kind_of_cause) = (text(&cause["reason"]), text(&cause["type"]));
         if !cause.is_empty() && cause != reason {
             reason = format!("{reason}: {cause}");
+        }
+        if kind == "search_phase_execution_exception" && !kind_of_cause.is_empty() {
+            kind = kind_of_cause;
         }
         Self::Refused { request: request.to_owned(), status, kind, reason }
     }
@@ -138,15 +158,30 @@ impl Failure {
     /// True if an index that was asked for is not there.
     pub(crate) fn is_missing(&self) -> bool {
         match self {
-            Self::Lost { .. } => true,
+            Self::IndexGone { .. } => true,
             Self::Refused { kind, status, .. } => *status == 404 && is_missing_index(kind),
+            _ => false,
+        }
+    }
+
+    /// True if there is no room for so much at once, here or in the cluster, and there may be for less.
+    pub(crate) fn is_too_much(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } | Self::Refused { status: 413, .. } => true,
+            Self::Refused { kind, .. } => kind == "circuit_breaking_exception",
             _ => false,
         }
     }
 
     /// True if the same request may succeed in a moment.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Refused { status: 429 | 502..=504, .. })
+        matches!(self, Self::Refused { status: 429 | 502..=504, .. }) && !self.is_read_only()
+    }
+
+    /// True if an index takes no writes until somebody sees to it, or room is made: above all where the disk is nearly full.
+    /// Then it may be removed all the same.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Refused { status: 403 | 429, kind, .. } if kind == "cluster_block_exception")
     }
 }
 
@@ -159,7 +194,9 @@ impl ErrorKind for Failure {
             | Self::Refused { .. }
             | Self::Unreadable { .. }
             | Self::Incomplete { .. }
-            | Self::Lost { .. }
+            | Self::IndexGone { .. }
+            | Self::IndexClosed { .. }
+            | Self::AliasShared { .. }
             | Self::NotTaken { .. }
             | Self::Contended { .. } => Kind::Retryable,
             Self::TooLarge { .. } => Kind::Exhausted,
@@ -172,6 +209,10 @@ impl ErrorKind for Failure {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Refused { status: 401, .. } => "check user and password in `live.url`",
+            Self::AliasShared { .. } => {
+                "remove that alias from the other index, or that index; then it goes on by itself"
+            }
+            Self::IndexClosed { .. } => "open that index (`POST /<index>/_open`); then it goes on by itself",
             Self::Foreign { .. } => {
                 "remove that index, or give this installation a prefix of its own at the end of `live.url`; then restart"
             }
@@ -182,9 +223,10 @@ impl ErrorKind for Failure {
     }
 }
 
-/// True for the kinds of error that say that an index, or its alias, is not there.
+/// True for the kinds of error that say that an index, or its alias, is not there. One that is closed is there: nothing of it
+/// is lost.
 pub(crate) fn is_missing_index(kind: &str) -> bool {
-    matches!(kind, "index_not_found_exception" | "aliases_not_found_exception" | "index_closed_exception")
+    matches!(kind, "index_not_found_exception" | "aliases_not_found_exception")
 }
 
 /// As a failure of the port.
@@ -210,7 +252,13 @@ mod tests {
             (refused(429), Kind::Retryable, ""),
             (Failure::Unreadable { request: request(), source: unreadable }, Kind::Retryable, ""),
             (Failure::Incomplete { request: request(), reason: reason() }, Kind::Retryable, ""),
-            (Failure::Lost { index: index() }, Kind::Retryable, ""),
+            (Failure::IndexGone { index: index() }, Kind::Retryable, ""),
+            (Failure::IndexClosed { index: index() }, Kind::Retryable, "_open"),
+            (
+                Failure::AliasShared { index: index(), alias: "i.1".to_owned(), other: "c".to_owned() },
+                Kind::Retryable,
+                "remove that alias",
+            ),
             (Failure::NotTaken { count: 1, index: index(), reason: reason() }, Kind::Retryable, ""),
             (Failure::Contended { index: index() }, Kind::Retryable, ""),
             (Failure::TooLarge { request: request(), bytes: 2, max: 1 }, Kind::Exhausted, ""),
@@ -227,6 +275,49 @@ mod tests {
             let told = error.hint();
             assert_eq!((error.kind(), told.is_some()), (kind, !hint.is_empty()), "{error:?}: {told:?}");
             assert!(told.unwrap_or_default().contains(hint), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn of_what_there_is_no_room_for_less_is_asked() {
+        let refused = |status: u16, body: &str| Failure::refused("POST /i/_search", status, body);
+        let breaker = r#"{"type": "circuit_breaking_exception", "reason": "Data too large"}"#;
+        let search = |cause: &str| {
+            let failed = r#""type": "search_phase_execution_exception", "reason": "all shards failed""#;
+            format!(r#"{{"error": {{"root_cause": [{cause}], {failed}}}}}"#)
+        };
+        let full = r#"{"type": "rejected_execution_exception", "reason": "the queue is full"}"#;
+        let ended = r#"{"type": "search_context_missing_exception", "reason": "No search context found"}"#;
+        for (failure, wanted) in [
+            (Failure::TooLarge { request: "POST /i/_search".to_owned(), bytes: 2, max: 1 }, true),
+            (refused(413, ""), true),
+            (refused(429, &format!(r#"{{"error": {breaker}}}"#)), true),
+            (refused(429, &search(breaker)), true),
+            (refused(429, &search(full)), false),
+            (refused(404, &search(ended)), false),
+            (refused(503, &search("")), false),
+            (Failure::IndexGone { index: "i".to_owned() }, false),
+        ] {
+            assert_eq!(failure.is_too_much(), wanted, "{failure:?}");
+            assert!(!failure.is_too_much() || !failure.is_missing(), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_only_is_no_more_writable_in_a_moment() {
+        for (status, kind, passes, read_only) in [
+            (429, "rejected_execution_exception", true, false),
+            (429, "cluster_block_exception", false, true),
+            (403, "cluster_block_exception", false, true),
+            // Nobody leads the cluster at this moment.
+            (503, "cluster_block_exception", true, false),
+            (503, "unavailable_shards_exception", true, false),
+            (403, "security_exception", false, false),
+            (400, "index_closed_exception", false, false),
+        ] {
+            let failure = Failure::refused("PUT /i", status, &format!(r#"{{"error": {{"type": "{kind}"}}}}"#));
+            let found = (failure.is_passing(), failure.is_read_only(), failure.is_missing());
+            assert_eq!(found, (passes, read_only, false), "{status} {kind}");
         }
     }
 }

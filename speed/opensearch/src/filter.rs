@@ -6,6 +6,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use serde_json::{Value, json};
 
@@ -16,10 +17,33 @@ use crate::mapping::{Mapping, Searched, SearchedColumn};
 pub(crate) const LIST_MAX: usize = 512;
 /// Deepest nesting that is looked at.
 pub(crate) const DEPTH_MAX: usize = 20;
+/// Most clauses of all conditions together. A cluster takes 1,024 in a request, unless it was told otherwise; the others are for the
+/// offsets that are wanted ([`crate::blocks`]).
+const CLAUSES_MAX: usize = 768;
+/// Clauses of a query for a field, at most: in the index, in its columns, and as it is sooner found.
+const CLAUSES_EACH: usize = 3;
+/// Ranges that a list of times is asked for by.
+const LIST_RANGES: usize = 16;
 
-/// Queries that all rows pass which pass `filters`; empty if nothing of them can be asked for.
+/// Queries that all rows pass which pass `filters`; empty if nothing of them can be asked for. What is one too many for a request is
+/// left to the engine.
 pub(crate) fn queries(filters: &[Expr], mapping: &Mapping) -> Vec<Value> {
-    filters.iter().filter_map(|filter| query(filter, mapping, 0)).collect()
+    let mut left = CLAUSES_MAX;
+    let parts = filters.iter().flat_map(split_conjunction).filter_map(|part| query(part, mapping, 0));
+    let fitting = parts.filter(|query| match left.checked_sub(clauses(query)) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    });
+    fitting.collect()
+}
+
+/// How many clauses a query has at most, as a cluster counts them.
+fn clauses(query: &Value) -> usize {
+    let Some(of) = query["bool"].as_object() else { return CLAUSES_EACH };
+    of.values().filter_map(Value::as_array).flatten().map(clauses).sum()
 }
 
 /// `None` where every row must be let through.
@@ -53,13 +77,12 @@ fn query(expr: &Expr, mapping: &Mapping, depth: usize) -> Option<Value> {
         }
         Expr::InList(InList { expr, list, negated: false }) if list.len() <= LIST_MAX => {
             let Expr::Column(column) = expr.as_ref() else { return None };
-            let column = mapping.column(&column.name)?;
             let one = |value: &Expr| match value {
-                Expr::Literal(value, _) => compared(column, Operator::Eq, value),
+                Expr::Literal(value, _) => Some(value.clone()),
                 _ => None,
             };
-            let each: Vec<Value> = list.iter().map(one).collect::<Option<_>>()?;
-            Some(any(&each))
+            let values: Vec<ScalarValue> = list.iter().map(one).collect::<Option<_>>()?;
+            listed(mapping.column(&column.name)?, &values)
         }
         Expr::IsNotNull(expr) => {
             let Expr::Column(column) = expr.as_ref() else { return None };
@@ -108,6 +131,50 @@ pub(crate) fn is_null(column: &SearchedColumn) -> Value {
 /// Rows whose column is this; `None` if it is none of booleans.
 pub(crate) fn is(column: &SearchedColumn, value: bool) -> Option<Value> {
     (column.searched == Searched::Boolean).then(|| or_unindexed(column, json!({"term": {(field(column)): value}})))
+}
+
+/// Rows whose column may have one of the values: few clauses, however many they are.
+fn listed(column: &SearchedColumn, values: &[ScalarValue]) -> Option<Value> {
+    if !values.iter().all(|value| same_type(&value.data_type(), &column.data_type)) {
+        return None;
+    }
+    let values = column.searched.values(&ScalarValue::iter_to_array(values.iter().cloned()).ok()?).ok()?;
+    if values.is_empty() || values.null_count() > 0 {
+        return None;
+    }
+    let terms: Vec<Value> = match column.searched {
+        Searched::Long => values.as_primitive::<Int64Type>().values().iter().map(|value| json!(value)).collect(),
+        Searched::Keyword => values.as_string::<i32>().iter().map(|value| json!(value)).collect(),
+        // With those beside each, as if ranges were asked for.
+        Searched::Double => {
+            let around = |value: &f64| {
+                let other_zero = (*value == 0.0).then_some(-*value);
+                [value.next_down(), *value, value.next_up()].into_iter().chain(other_zero)
+            };
+            let all: Vec<f64> = values.as_primitive::<Float64Type>().values().iter().flat_map(around).collect();
+            if !all.iter().all(|value| value.is_finite()) {
+                return None;
+            }
+            all.into_iter().map(|value| json!(value)).collect()
+        }
+        // The cluster would make a clause of each value. From the first to the last of some that lie beside one another there
+        // may be more rows than are wanted.
+        Searched::Date => {
+            let mut millis = values.as_primitive::<Int64Type>().values().to_vec();
+            millis.sort_unstable();
+            let range = |of: &[i64]| {
+                let (low, high) = (of[0].saturating_sub(1), of[of.len() - 1].saturating_add(1));
+                json!({"range": {(field(column)): {"gte": low, "lte": high, "format": "epoch_millis"}}})
+            };
+            let ranges: Vec<Value> = millis.chunks(millis.len().div_ceil(LIST_RANGES)).map(range).collect();
+            return Some(or_unindexed(column, any(&ranges)));
+        }
+        Searched::Boolean => {
+            let each = values.as_boolean().iter().flatten().map(|value| is(column, value));
+            return Some(any(&each.collect::<Option<Vec<_>>>()?));
+        }
+    };
+    Some(or_unindexed(column, json!({"terms": {(field(column)): terms}})))
 }
 
 /// Rows whose column may compare so with the value.

@@ -2,8 +2,9 @@
 //! (H6). Readers of other processes have the grace time of whoever lets rows go, and an error after it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
+use tidemark_shared::lock;
 use tokio::sync::RwLock;
 
 /// Keeps an index while it is alive.
@@ -28,14 +29,9 @@ struct State {
 }
 
 impl Leases {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // every change is one call on one map, so a panic leaves nothing half done
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps an index. To be called under the gate.
     pub(crate) fn hold(&self, index: &str) -> Arc<Lease> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if let Some(lease) = state.held.get(index).and_then(Weak::upgrade) {
             return lease;
         }
@@ -47,23 +43,23 @@ impl Leases {
 
     /// The index is to go as soon as nobody reads it.
     pub(crate) fn doom(&self, index: String) {
-        self.lock().doomed.insert(index);
+        lock(&self.state).doomed.insert(index);
     }
 
     /// The index is needed again.
     pub(crate) fn revive(&self, index: &str) {
-        self.lock().doomed.remove(index);
+        lock(&self.state).doomed.remove(index);
     }
 
     /// True if any index is to go.
     pub(crate) fn has_doomed(&self) -> bool {
-        !self.lock().doomed.is_empty()
+        !lock(&self.state).doomed.is_empty()
     }
 
     /// Takes the indices that are to go and that nobody reads.
     pub(crate) async fn take_free(&self) -> Vec<String> {
         let _nobody_looks = self.gate.write().await;
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let State { held, doomed } = &mut *state;
         let is_free = |index: &String| held.get(index).is_none_or(|lease| lease.strong_count() == 0);
         let free: Vec<String> = doomed.iter().filter(|index| is_free(index)).cloned().collect();

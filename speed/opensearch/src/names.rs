@@ -1,7 +1,8 @@
-//! Names of indices and ids of documents. All follow from what they stand for, so that whoever repeats a piece of work finds
-//! what was there (H3).
+//! Names of indices, and ids of the documents of state indices; those of records are in [`crate::document`]. All follow from what
+//! they stand for, so that whoever repeats a piece of work finds what was there (H3).
 
 use sha2::{Digest as _, Sha256};
+use tidemark_shared::hex;
 use tidemark_shared::live::ViewId;
 use tidemark_shared::position::LogPartition;
 
@@ -56,11 +57,6 @@ pub(crate) fn position_id(partition: &LogPartition) -> String {
 /// Document of a partition's floor.
 pub(crate) fn floor_id(partition: &LogPartition) -> String {
     format!("floor.{}.{}", escaped(partition.source.as_str()), partition.partition)
-}
-
-/// Lower-case hex, two digits a byte.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A text as a part of a name, letters, digits, `-` and `.` as they are. No two texts have the same, unless a digest says so.

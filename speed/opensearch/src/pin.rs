@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use tidemark_shared::counts::Counts;
+use tidemark_shared::error::chain;
 use tidemark_shared::live::{AggregateRequest, LiveAggregation, LiveError, LivePin, LiveRange};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::Reject;
@@ -66,7 +67,7 @@ impl Drop for Pinned {
             let cluster = Arc::clone(&self.cluster);
             let sweeping = async move {
                 if let Err(failure) = cluster.sweep().await {
-                    tracing::warn!(error = %tidemark_shared::error::chain(&failure), "indices are removed later");
+                    tracing::warn!(error = %chain(&failure), "indices are removed later");
                 }
             };
             // What was to go waited for this pin. If the process ends first, the next look over the view finds it.
@@ -109,6 +110,13 @@ impl LivePin for OpenSearchPin {
 
     fn ranges(&self) -> &BTreeMap<LogPartition, LiveRange> {
         &self.ranges
+    }
+
+    fn rows(&self, ranges: &BTreeMap<LogPartition, Range<u64>>) -> Option<u64> {
+        let of = |(partition, range): (&LogPartition, &Range<u64>)| {
+            self.pinned.states.get(partition).map_or(Some(0), |state| state.rows_in(range))
+        };
+        ranges.iter().map(of).sum()
     }
 
     async fn counts(&self, from: &Coverage) -> Result<Counts, LiveError> {

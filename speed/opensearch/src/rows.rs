@@ -1,19 +1,20 @@
-//! What a writer does: rows in, positions forward, floors up, and what is to be done where an index was lost.
+//! What a writer does: rows in, positions forward, floors up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tidemark_shared::elsewhere::elsewhere;
-use tidemark_shared::live::{LiveBatch, LiveError, LiveUsage, ViewId, lost_with};
+use tidemark_shared::live::{LiveBatch, LiveError, lost_with};
+use tidemark_shared::lock;
 use tidemark_shared::position::LogPartition;
 
 use crate::bulk::BulkError;
-use crate::cluster::{Cluster, Handle, lock};
+use crate::cluster::{Cluster, Handle};
 use crate::document::{Document, documents};
 use crate::failure::{Failure, failed};
-use crate::names;
 use crate::state::{PartitionState, Put};
+use crate::usage::taken;
 
 /// Rows above which making documents of them leaves the runtime's threads.
 const INLINE_ROWS_MAX: usize = 512;
@@ -28,9 +29,9 @@ impl Cluster {
         let mut writer = slot.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             // Taken out: whoever is cut off in between reads it again.
-            let state = match writer.take() {
-                Some(state) => state,
-                None => self.current(handle, partition, operation).await?,
+            let (state, remembered) = match writer.take() {
+                Some(state) => (state, true),
+                None => (self.current(handle, partition, operation).await?, false),
             };
             let visible = state.visible;
             if batch.range.start > visible {
@@ -39,6 +40,10 @@ impl Cluster {
                 return Err(LiveError::Gap { view, partition, visible, start });
             }
             if batch.range.end <= visible {
+                // Who gives it again may do so because another process found rows gone, and the position has stepped back.
+                if remembered {
+                    continue;
+                }
                 *writer = Some(state);
                 return Ok(());
             }
@@ -48,7 +53,7 @@ impl Cluster {
                     return Ok(());
                 }
                 Ok(None) => {}
-                Err(BulkError::Failed(Failure::Lost { index })) if index != handle.state => {
+                Err(BulkError::Failed(Failure::IndexGone { index })) if index != handle.state => {
                     tracing::warn!(index, %partition, "an index is gone; its rows are indexed again");
                     self.mend(handle, partition).await.map_err(|failure| self.gone(handle, failure, operation))?;
                 }
@@ -77,7 +82,7 @@ impl Cluster {
     /// A failure as one of the port. If the state index is gone, so is the view.
     pub(crate) fn gone(&self, handle: &Arc<Handle>, failure: Failure, operation: &'static str) -> LiveError {
         match failure {
-            Failure::Lost { index } if index == handle.state => {
+            Failure::IndexGone { index } if index == handle.state => {
                 self.forget(handle);
                 LiveError::Missing { view: handle.view.clone(), partition: None }
             }
@@ -101,6 +106,8 @@ impl Cluster {
                 Some(index) => index.clone(),
                 None => self.ensure_row_index(handle, partition, start).await?,
             };
+            let rows = documents.iter().filter_map(|document| Some((document.offset, document.row_bytes()?)));
+            state.sizes.take_in(rows, state.floor);
             usage.bytes += self.write_documents(&index, partition, documents).await?;
             // Only then are all rows below the new position found (H4).
             self.refresh(&index).await?;
@@ -108,6 +115,8 @@ impl Cluster {
         }
         let floor = state.floor;
         state.indices.retain(|start, _| start + handle.range > floor);
+        state.rowless.take_in(batch, state.visible);
+        state.rowless.drop_below(floor);
         state.visible = batch.range.end;
         state.lost = lost_with(&state.lost, &batch.lost, floor);
         match self.put_position(handle, partition, &state).await? {
@@ -136,139 +145,67 @@ impl Cluster {
         made.map_err(|error| unmade(error.to_string()))
     }
 
-    /// Finds out which indices of a partition are gone, and begins an epoch in which its position stands before the first of
-    /// them: from there on it is indexed again. What was read of the rest stays right.
-    pub(crate) async fn mend(&self, handle: &Arc<Handle>, partition: &LogPartition) -> Result<(), Failure> {
-        for _ in 0..ATTEMPTS_MAX {
-            let Some(state) = self.read_partition(handle, partition).await? else { return Ok(()) };
-            let there = self.uuids(&handle.view).await?;
-            let Some(next) = mended(&state, handle.range, |name| there.get(name).map(String::as_str)) else {
-                return Ok(());
-            };
-            tracing::warn!(
-                view = %handle.view, %partition, from = next.visible, to = state.visible,
-                "rows were lost with their index; they are indexed again"
-            );
-            if self.put_position(handle, partition, &next).await? == Put::Done {
-                return Ok(());
-            }
-        }
-        Err(Failure::Contended { index: handle.state.clone() })
-    }
-
-    /// A view's row indices and their ids.
-    async fn uuids(&self, view: &ViewId) -> Result<BTreeMap<String, String>, Failure> {
-        let found = self.describe(&names::row_indices(&self.prefix, view)).await?;
-        Ok(found.into_iter().map(|index| (index.name, index.uuid)).collect())
-    }
-
-    /// Removes row indices of a dataset's views that have no state index: what a writer made that came late, or a process left
-    /// that ended while it let a view go.
-    pub(crate) async fn remove_orphans(&self, dataset: &str) -> Result<(), Failure> {
-        let found = self.describe(&names::dataset_indices(&self.prefix, dataset)).await?;
-        let all: BTreeSet<String> = found.iter().map(|index| index.name.clone()).collect();
-        for index in found {
-            let text = |name: &str| index.meta[name].as_str().unwrap_or_default().to_owned();
-            let view = ViewId { dataset: text("dataset"), generation: text("generation") };
-            if !view.generation.is_empty() && !all.contains(&names::state_index(&self.prefix, &view)) {
-                tracing::info!(index = index.name, "the rows of a view that is gone are removed");
-                self.leases.doom(index.name);
-            }
-        }
-        self.sweep().await.map(drop)
-    }
-
-    /// Looks whether all indices of a view are there that its positions count on, mends what is not, and dooms those that
-    /// no position will ever count on again.
-    pub(crate) async fn look_over(&self, handle: &Arc<Handle>) -> Result<(), Failure> {
-        let states = self.read_state(handle).await?;
-        let there = self.uuids(&handle.view).await?;
-        for (partition, state) in &states {
-            let lost = mended(state, handle.range, |name| there.get(name).map(String::as_str));
-            if lost.is_some() {
-                let slot = handle.writer(partition);
-                let mut writer = slot.lock().await;
-                *writer = None;
-                self.mend(handle, partition).await?;
-            }
-            let first = names::row_index(&self.prefix, &handle.view, partition, 0);
-            let of_partition = &first[..first.len() - 20];
-            for name in there.keys().filter(|name| name.starts_with(of_partition)) {
-                let start: Option<u64> = name[of_partition.len()..].parse().ok();
-                if start.is_some_and(|start| start.saturating_add(handle.range) <= state.floor) {
-                    self.leases.doom(name.clone());
-                }
-            }
-        }
-        self.sweep().await?;
-        self.measure(&handle.view).await
-    }
-
     /// Raises a partition's floor to `end` and dooms the indices that lie below it whole (H7).
+    ///
+    /// They go, too, where the state index takes no writes: on a disk that is nearly full, only that makes room. Then what
+    /// refused the floor is returned. Whoever counts on what lies above it finds all that he needs; whoever reads from the old
+    /// floor on by an older version meets an index that is gone, which is an error and never an answer of less. Nobody
+    /// indexes those rows again: who finds the indices gone raises the floor first ([`Cluster::mend`]).
     pub(crate) async fn raise_floor(
         &self,
         handle: &Arc<Handle>,
         partition: &LogPartition,
         end: u64,
-    ) -> Result<(), LiveError> {
+    ) -> Result<Option<Failure>, LiveError> {
         let operation = "drop rows";
+        handle.note_covered(partition, end);
         if lock(&handle.floors).get(partition).is_some_and(|floor| *floor >= end) {
-            return Ok(());
+            return Ok(None);
         }
         let slot = handle.writer(partition);
         let mut writer = slot.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let read = self.read_partition(handle, partition).await;
+            let read = read.map_err(|failure| self.gone(handle, failure, operation))?;
             // The coverage may know partitions that the view does not.
-            let Some(mut state) = read.map_err(|failure| self.gone(handle, failure, operation))? else { return Ok(()) };
+            let Some(mut state) = read else { return Ok(None) };
             *writer = None;
             if state.floor >= end {
                 lock(&handle.floors).insert(partition.clone(), state.floor);
                 *writer = Some(state);
-                return Ok(());
+                return Ok(None);
             }
             let gone = |failure| self.gone(handle, failure, operation);
-            // The floor first: whoever looks after this counts on nothing below it.
-            let _done = self.put_floor(handle, partition, end).await.map_err(gone)?;
-            let below = |start: &u64| start + handle.range <= end;
+            let below = |start: &u64| start.saturating_add(handle.range) <= end;
             let dropped: Vec<String> =
                 state.indices.iter().filter(|(start, _)| below(start)).map(|(_, index)| index.name.clone()).collect();
+            // The floor first: whoever looks after this counts on nothing below it.
+            match self.put_floor(handle, partition, end).await {
+                Ok(Put::Done | Put::Overtaken) => {}
+                Err(failure) if failure.is_read_only() => {
+                    // The state lists them for as long as that lasts.
+                    let there = self.row_indices(&handle.view).await.map_err(gone)?;
+                    let left = dropped.into_iter().filter(|index| there.contains_key(index));
+                    left.for_each(|index| self.leases.doom(index));
+                    return Ok(Some(failure));
+                }
+                Err(failure) => return Err(gone(failure)),
+            }
             state.indices.retain(|start, _| !below(start));
             let lags = state.visible < end;
             (state.floor, state.visible) = (end, state.visible.max(end));
+            state.rowless.drop_below(end);
+            state.sizes.drop_below(end);
             if lags && self.put_position(handle, partition, &state).await.map_err(gone)? == Put::Overtaken {
                 continue;
             }
             dropped.into_iter().for_each(|index| self.leases.doom(index));
             lock(&handle.floors).insert(partition.clone(), end);
             *writer = Some(state);
-            return Ok(());
+            return Ok(None);
         }
         Err(failed(operation)(Failure::Contended { index: handle.state.clone() }))
     }
-}
-
-/// A partition without the indices that are gone, in its next epoch; `None` if all are there.
-fn mended<'a>(state: &PartitionState, range: u64, uuid: impl Fn(&str) -> Option<&'a str>) -> Option<PartitionState> {
-    let counts = |start: u64| start.saturating_add(range) > state.floor && start < state.visible;
-    let mut indices = state.indices.iter().filter(|(start, _)| counts(**start));
-    let (lost, _) = indices.find(|(_, index)| uuid(&index.name) != Some(index.uuid.as_str()))?;
-    let kept = state.indices.iter().filter(|(start, _)| *start < lost);
-    Some(PartitionState {
-        epoch: state.epoch + 1,
-        floor: state.floor,
-        visible: state.floor.max(*lost),
-        indices: kept.map(|(start, index)| (*start, index.clone())).collect(),
-        lost: state.lost.clone(),
-    })
-}
-
-/// What so many documents are that were made of a batch from offset `from` on; their bytes are not known yet.
-fn taken(batch: &LiveBatch, from: u64, documents: usize) -> LiveUsage {
-    let rejects = batch.rejects.iter().filter(|reject| reject.offset >= from).count();
-    let filtered = batch.filtered.iter().filter(|offset| **offset >= from).count();
-    let rows = documents.saturating_sub(rejects + filtered);
-    LiveUsage { rows: rows as u64, rejects: rejects as u64, bytes: 0 }
 }
 
 /// Documents in order of offset, by the offset from which on their index holds rows.
@@ -278,57 +215,4 @@ fn by_index(handle: &Handle, documents: Vec<Document>) -> BTreeMap<u64, Vec<Docu
         all.entry(handle.start_of(document.offset)).or_default().push(document);
     }
     all
-}
-
-#[cfg(test)]
-mod tests {
-    use tidemark_shared::reject::{Reason, Reject};
-
-    use super::*;
-    use crate::state::IndexRef;
-
-    #[test]
-    fn rejects_are_no_rows() {
-        let offsets = |range: std::ops::Range<u64>| {
-            range.map(|offset| Reject {
-                offset,
-                reason: Reason::BadJson,
-                column: None,
-                message: String::new(),
-                bytes: Default::default(),
-            })
-        };
-        let batch = LiveBatch {
-            partition: "t/0".parse().unwrap(),
-            range: 0..20,
-            rows: Vec::new(),
-            rejects: offsets(3..9).collect(),
-            filtered: vec![9, 12],
-            lost: Vec::new(),
-        };
-        assert_eq!(taken(&batch, 0, 20), LiveUsage { rows: 12, rejects: 6, bytes: 0 });
-        assert_eq!(taken(&batch, 8, 12), LiveUsage { rows: 9, rejects: 1, bytes: 0 });
-        assert_eq!(taken(&batch, 13, 7), LiveUsage { rows: 7, rejects: 0, bytes: 0 });
-    }
-
-    #[test]
-    fn a_position_steps_back_to_the_first_index_that_is_lost() {
-        let index =
-            |name: &str| IndexRef { name: name.to_owned(), alias: format!("{name}.1"), uuid: format!("id {name}") };
-        let indices = [(0, index("a")), (10, index("b")), (20, index("c"))].into_iter().collect();
-        let state = PartitionState { epoch: 3, floor: 12, visible: 25, indices, lost: Vec::new() };
-        let all = BTreeMap::from([("a", "id a"), ("b", "id b"), ("c", "id c")]);
-        let of = |there: &BTreeMap<&'static str, &'static str>| {
-            let there = there.clone();
-            mended(&state, 10, move |name| there.get(name).copied())
-                .map(|next| (next.epoch, next.visible, next.indices.len()))
-        };
-        assert_eq!(of(&all), None);
-        let without = |name: &str| all.iter().filter(|(of, _)| **of != name).map(|(a, b)| (*a, *b)).collect();
-        assert_eq!(of(&without("a")), None, "nothing counts on what is below the floor");
-        assert_eq!(of(&without("b")), Some((4, 12, 1)));
-        assert_eq!(of(&without("c")), Some((4, 20, 2)));
-        let replaced = BTreeMap::from([("b", "id b"), ("c", "another")]);
-        assert_eq!(of(&replaced), Some((4, 20, 2)), "an index of the same name is not the same index");
-    }
 }

@@ -1,7 +1,8 @@
 //! Rows into a plan: several streams side by side, each a few requests ahead of its reader, block by block.
 //!
 //! More than one block ([`crate::blocks`]) of an index are read from a point in time, whose index is compared once, after it was
-//! opened; a single one is read as it is and compared then (H6).
+//! opened; a single one is read as it is and compared then (H6). A point in time that has ended, as when a reader was slow, is
+//! followed by another: rows below the visible position are the same in it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -23,14 +24,14 @@ use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemark_shared::error::chain;
-use tidemark_shared::live::narrowed;
+use tidemark_shared::live::{narrowed, rows_in};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::telemetry::{SPANS, number};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::blocks::{Block, blocks, cut};
-use crate::cache::{BlockKey, rows_in};
+use crate::blocks::{Block, blocks, cut, part};
+use crate::cache::BlockKey;
 use crate::calls::Call;
 use crate::client::Answer;
 use crate::cluster::Cluster;
@@ -49,8 +50,12 @@ const UNPADDED: GeneralPurpose = GeneralPurpose::new(
 const AHEAD: usize = 2;
 /// How long a point in time outlives the last request on it.
 const KEEP_ALIVE: &str = "2m";
+/// Points in time after the first that a request tries.
+const REOPENED_MAX: u32 = 3;
 /// Most hits of a search that the cluster allows.
 const HITS_MAX: u64 = 10_000;
+/// Bytes of rows, about, that are asked for at once. The cluster makes a whole answer in its memory, and there are several at a time.
+const BLOCK_BYTES: u64 = 8 << 20;
 
 /// A plan that yields the rows in `ranges`.
 pub(crate) fn plan(
@@ -65,19 +70,16 @@ pub(crate) fn plan(
         Some(columns) => Arc::new(read.project(columns)?),
         None => Arc::clone(read),
     };
-    let settings = &pinned.cluster.settings;
-    let block = settings.block_offsets.clamp(1, HITS_MAX);
     let ranges = narrowed(ranges, filters);
     let each = ranges.iter().flat_map(|(partition, ranges)| ranges.iter().map(move |range| (partition, range)));
-    let blocks = blocks(each.flat_map(|(partition, range)| pinned.pieces(partition, range)), block);
-    let parts = if limit.is_some() { 1 } else { settings.scan_parts.clamp(1, blocks.len().max(1)) };
+    let blocks = blocks(each.flat_map(|(partition, range)| pinned.pieces(partition, range)), around(pinned));
+    let parts = if limit.is_some() { 1 } else { pinned.cluster.settings.scan_parts.clamp(1, blocks.len().max(1)) };
     let filters: Arc<[Value]> = filter::queries(filters, &pinned.handle.mapping).into();
     let span = Span::current();
     let part = |blocks: &[Block]| -> Arc<dyn PartitionStream> {
         Arc::new(Part {
             pinned: Arc::clone(pinned),
             blocks: blocks.to_vec(),
-            block,
             projection: projection.cloned(),
             schema: Arc::clone(&schema),
             filters: Arc::clone(&filters),
@@ -94,18 +96,29 @@ pub(crate) fn plan(
 
 /// Offsets of a piece whose rows are not in memory.
 pub(crate) fn missing(pinned: &Pinned, piece: &Piece) -> u64 {
-    let block = pinned.cluster.settings.block_offsets.clamp(1, HITS_MAX);
-    let missing = |part: Piece| {
-        let held = pinned.cluster.cache.held(&key(&part, block));
+    let missing = |(of, part): (Range<u64>, Piece)| {
+        let held = pinned.cluster.cache.held(&key(&part.index, of.start));
         let held = held.filter(|held| held.start <= part.range.start).map_or(part.range.start, |held| held.end);
         part.range.end.saturating_sub(held.max(part.range.start))
     };
-    cut(piece, block).into_iter().map(missing).sum()
+    cut(piece, &around(pinned)).into_iter().map(missing).sum()
 }
 
-/// Under what the block of a piece is kept in memory.
-fn key(piece: &Piece, block: u64) -> BlockKey {
-    (piece.index.uuid.as_str().into(), piece.range.start - piece.range.start % block)
+/// Which offsets of a partition are read together with one of them: few, where their rows are large.
+fn around(pinned: &Pinned) -> impl Fn(&LogPartition, u64) -> Range<u64> {
+    let size = pinned.cluster.settings.block_offsets.clamp(1, HITS_MAX);
+    move |partition, at| {
+        let start = at - at % size;
+        let bytes_in = |range: &Range<u64>| pinned.states.get(partition).map_or(0, |state| state.bytes_in(range));
+        part(start..start.saturating_add(size), at, BLOCK_BYTES, bytes_in)
+    }
+}
+
+/// Under what the block that begins at `start` is kept in memory: where an index lost what it held and has it again, what was read
+/// in between is not found any more.
+fn key(index: &IndexRef, start: u64) -> BlockKey {
+    let history = index.history.as_deref().unwrap_or_default();
+    (format!("{} {history}", index.uuid).into(), start)
 }
 
 /// One stream of a plan.
@@ -113,7 +126,6 @@ fn key(piece: &Piece, block: u64) -> BlockKey {
 struct Part {
     pinned: Arc<Pinned>,
     blocks: Vec<Block>,
-    block: u64,
     projection: Option<Vec<usize>>,
     schema: SchemaRef,
     filters: Arc<[Value]>,
@@ -132,14 +144,13 @@ impl PartitionStream for Part {
         for Block { piece, .. } in &self.blocks {
             let (count, _) = of_index.entry(piece.index.name.clone()).or_insert_with(|| {
                 let (cluster, index) = (Arc::clone(&self.pinned.cluster), piece.index.clone());
-                (0, Arc::new(PointInTime { cluster, index, id: OnceCell::new() }))
+                (0, Arc::new(PointInTime { cluster, index, id: Mutex::default() }))
             });
             *count += 1;
         }
         let points = of_index.into_iter().filter(|(_, (count, _))| *count > 1).map(|(name, (_, point))| (name, point));
         let reader = Arc::new(Reader {
             pinned: Arc::clone(&self.pinned),
-            block: self.block,
             projection: self.projection.clone(),
             filters: Arc::clone(&self.filters),
             limit: self.limit,
@@ -169,7 +180,6 @@ fn told(failure: Failure) -> DataFusionError {
 /// What a stream's requests share.
 struct Reader {
     pinned: Arc<Pinned>,
-    block: u64,
     projection: Option<Vec<usize>>,
     filters: Arc<[Value]>,
     limit: Option<usize>,
@@ -178,11 +188,11 @@ struct Reader {
     points: HashMap<String, Arc<PointInTime>>,
 }
 
-/// A point in time of an index, opened when it is first needed.
+/// A point in time of an index, opened when it is first needed, and anew where it has ended.
 struct PointInTime {
     cluster: Arc<Cluster>,
     index: IndexRef,
-    id: OnceCell<String>,
+    id: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -220,7 +230,7 @@ impl Reader {
     async fn read(&self, block: &Block) -> Result<RecordBatch, Failure> {
         let piece = &block.piece;
         let cache = &self.pinned.cluster.cache;
-        let key = key(piece, self.block);
+        let key = key(&piece.index, block.of.start);
         let known = cache.get(&key).filter(|(known, _)| known.start <= piece.range.start);
         if let Some((known, rows)) = &known
             && known.end >= piece.range.end
@@ -271,8 +281,8 @@ impl Reader {
         let exact = &self.pinned.handle.exact;
         let (mut todo, mut parts) = (vec![range.clone()], Vec::new());
         while let Some(range) = todo.pop() {
-            let answer = match self.search(piece, self.query(&range, filters)).await {
-                Err(Failure::TooLarge { .. }) if range.end - range.start > 1 => {
+            let answer = match self.search(piece, self.query(piece, &range, filters)).await {
+                Err(failure) if failure.is_too_much() && range.end - range.start > 1 => {
                     let middle = range.start + (range.end - range.start) / 2;
                     todo.extend([middle..range.end, range.start..middle]);
                     continue;
@@ -299,12 +309,12 @@ impl Reader {
         }
     }
 
-    fn query(&self, range: &Range<u64>, filters: &[Value]) -> Value {
+    fn query(&self, piece: &Piece, range: &Range<u64>, filters: &[Value]) -> Value {
         let hits = range.end - range.start;
         let size = self.limit.map_or(hits, |limit| hits.min(limit as u64));
         json!({
             "size": size,
-            "query": matching(range, filters),
+            "query": matching(&piece.index, range, filters),
             "sort": [{"offset": "asc"}],
             "_source": false,
             "docvalue_fields": ["exact"],
@@ -314,7 +324,7 @@ impl Reader {
 
     /// How many rows a block has.
     async fn count(&self, piece: &Piece) -> Result<usize, Failure> {
-        let body = json!({"size": 0, "track_total_hits": true, "query": matching(&piece.range, &[])});
+        let body = json!({"size": 0, "track_total_hits": true, "query": matching(&piece.index, &piece.range, &[])});
         let answer = self.search(piece, body).await?;
         let found: Value = answer.parsed()?;
         let count = found["hits"]["total"]["value"].as_u64().and_then(|count| usize::try_from(count).ok());
@@ -339,48 +349,63 @@ impl Reader {
         let Some(point) = self.points.get(&piece.index.name) else {
             return cluster.search(Call::Search, std::slice::from_ref(&piece.index), &body).await;
         };
-        body["pit"] = json!({"id": point.opened().await?, "keep_alive": KEEP_ALIVE});
-        let path = "_search?allow_partial_search_results=false";
-        let answer = cluster.send(Call::Search, Method::Post, path, Some(&body)).await?;
-        match check_complete(&answer) {
-            Err(Failure::Refused { status: 404, .. }) => Err(Failure::Lost { index: piece.index.name.clone() }),
-            checked => checked.map(|()| answer),
+        let (mut id, mut reopened) = (point.opened(None).await?, 0);
+        loop {
+            body["pit"] = json!({"id": id, "keep_alive": KEEP_ALIVE});
+            let path = "_search?allow_partial_search_results=false";
+            let answer = cluster.send(Call::Search, Method::Post, path, Some(&body)).await?;
+            match check_complete(&answer) {
+                // It has ended, or its index is gone: who opens another is told of that.
+                Err(Failure::Refused { status: 404, .. }) if reopened < REOPENED_MAX => {
+                    reopened += 1;
+                    id = point.opened(Some(&id)).await?;
+                }
+                checked => return checked.map(|()| answer),
+            }
         }
     }
 }
 
-/// The query for the rows of a range that pass `filters`.
-fn matching(range: &Range<u64>, filters: &[Value]) -> Value {
-    let mut all = vec![json!({"term": {"kind": "row"}}), in_range(range)];
+/// The query for the rows of an index in a range that pass `filters`; of no other index, whatever has the alias.
+fn matching(index: &IndexRef, range: &Range<u64>, filters: &[Value]) -> Value {
+    let mut all = vec![json!({"term": {"kind": "row"}}), json!({"term": {"_index": index.name}}), in_range(range)];
     all.extend(filters.iter().cloned());
     json!({"bool": {"filter": all}})
 }
 
 impl PointInTime {
-    /// Opens it, and compares the index that it is of.
-    async fn opened(&self) -> Result<&str, Failure> {
-        let open = || async {
-            let path = format!(
-                "{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false",
-                self.index.alias
-            );
-            let answer = self.cluster.send(Call::Other, Method::Post, &path, None).await?;
-            let opened: Opened = match answer.read() {
-                Err(failure) if failure.is_missing() => {
-                    return Err(Failure::Lost { index: self.index.name.clone() });
-                }
-                read => read?,
-            };
-            match self.cluster.check_identity(std::slice::from_ref(&self.index)).await {
-                Ok(()) => Ok(opened.pit_id),
-                Err(failure) => {
-                    close(&self.cluster, opened.pit_id).await;
-                    Err(failure)
-                }
+    /// Its id. It is opened if there is none yet, or only `ended`.
+    async fn opened(&self, ended: Option<&str>) -> Result<String, Failure> {
+        let mut id = self.id.lock().await;
+        if let Some(known) = id.as_ref().filter(|known| Some(known.as_str()) != ended) {
+            return Ok(known.clone());
+        }
+        *id = None;
+        let opened = self.open().await?;
+        *id = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Opens one, and compares the index that it is of.
+    async fn open(&self) -> Result<String, Failure> {
+        let path = format!(
+            "{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false",
+            self.index.alias
+        );
+        let answer = self.cluster.send(Call::Other, Method::Post, &path, None).await?;
+        let opened: Opened = match answer.read() {
+            Err(failure) if failure.is_missing() => {
+                return Err(Failure::IndexGone { index: self.index.name.clone() });
             }
+            read => read?,
         };
-        let id = self.id.get_or_try_init(open).await?;
-        Ok(id)
+        match self.cluster.check_identity(std::slice::from_ref(&self.index)).await {
+            Ok(()) => Ok(opened.pit_id),
+            Err(failure) => {
+                close(&self.cluster, opened.pit_id).await;
+                Err(failure)
+            }
+        }
     }
 }
 
@@ -394,7 +419,7 @@ async fn close(cluster: &Cluster, id: String) {
 
 impl Drop for PointInTime {
     fn drop(&mut self) {
-        let Some(id) = self.id.take() else { return };
+        let Some(id) = self.id.get_mut().take() else { return };
         let cluster = Arc::clone(&self.cluster);
         drop(self.cluster.client.home().spawn(async move { close(&cluster, id).await }));
     }

@@ -11,12 +11,15 @@ use opensearch::http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidemark_shared::live::lost_with;
+use tidemark_shared::lock;
 use tidemark_shared::position::LogPartition;
 
 use crate::calls::Call;
-use crate::cluster::{Cluster, Handle, lock};
+use crate::cluster::{Cluster, Handle};
 use crate::failure::{Failure, is_missing_index};
 use crate::names::{floor_id, position_id};
+use crate::rowless::Rowless;
+use crate::sizes::Sizes;
 
 /// Bits of a version that are the position's.
 const POSITION_BITS: u32 = 47;
@@ -33,6 +36,8 @@ pub(crate) struct IndexRef {
     pub(crate) name: String,
     pub(crate) alias: String,
     pub(crate) uuid: String,
+    /// The id of what was written to it ([`crate::identity`]). A release before this one did not write it down.
+    pub(crate) history: Option<String>,
 }
 
 /// How far a view holds a partition, and in which indices.
@@ -45,6 +50,10 @@ pub(crate) struct PartitionState {
     pub(crate) indices: BTreeMap<u64, IndexRef>,
     /// Lost offsets that it has read past.
     pub(crate) lost: Vec<Range<u64>>,
+    /// Offsets without a row, as far as they are known.
+    pub(crate) rowless: Rowless,
+    /// Bytes of rows.
+    pub(crate) sizes: Sizes,
 }
 
 /// What became of a write.
@@ -57,22 +66,31 @@ pub(crate) enum Put {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Position {
+struct PositionDocument {
     partition: String,
     epoch: u64,
     visible: u64,
     indices: Vec<(u64, String, String, String)>,
+    /// Of the indices, as far as they are known.
+    #[serde(default)]
+    histories: Vec<(u64, String)>,
     #[serde(default)]
     lost: Vec<Range<u64>>,
+    /// A release before this one wrote none.
+    #[serde(default)]
+    rowless: Option<Rowless>,
+    /// Likewise.
+    #[serde(default)]
+    sizes: Option<Sizes>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Floor {
+struct FloorDocument {
     floor: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Partitions {
+struct PartitionsDocument {
     partitions: Vec<String>,
 }
 
@@ -95,7 +113,38 @@ struct GotOne {
     error: Value,
 }
 
+#[cfg(test)]
+impl IndexRef {
+    /// An index, with all that follows from its name in tests.
+    pub(crate) fn named(name: &str) -> Self {
+        let (alias, uuid) = (format!("{name}.1"), format!("id {name}"));
+        Self { name: name.to_owned(), alias, uuid, history: Some(format!("history of {name}")) }
+    }
+}
+
 impl PartitionState {
+    /// A partition of which nothing is visible yet: it begins at `floor`.
+    pub(crate) fn beginning(floor: u64) -> Self {
+        let (indices, lost) = (BTreeMap::new(), Vec::new());
+        let (rowless, sizes) = (Rowless::beginning(floor), Sizes::beginning(floor));
+        Self { epoch: 0, floor, visible: floor, indices, lost, rowless, sizes }
+    }
+
+    /// How many rows have offsets in `range`, as far as they are there; `None` if that is not known.
+    pub(crate) fn rows_in(&self, range: &Range<u64>) -> Option<u64> {
+        self.rowless.rows_in(&self.there(range))
+    }
+
+    /// About how many bytes the rows have that are there at offsets of `range`.
+    pub(crate) fn bytes_in(&self, range: &Range<u64>) -> u64 {
+        self.sizes.bytes_in(&self.there(range))
+    }
+
+    /// What of a range is there.
+    fn there(&self, range: &Range<u64>) -> Range<u64> {
+        range.start.max(self.floor)..range.end.min(self.visible)
+    }
+
     fn version(&self, partition: &LogPartition) -> Result<u64, Failure> {
         let fits = self.epoch < EPOCHS_MAX && self.visible < 1 << POSITION_BITS;
         // A document that is made has version 1.
@@ -107,8 +156,11 @@ impl PartitionState {
         let one =
             |(start, index): (&u64, &IndexRef)| (*start, index.name.clone(), index.alias.clone(), index.uuid.clone());
         let indices = self.indices.iter().map(one).collect();
+        let history = |(start, index): (&u64, &IndexRef)| Some((*start, index.history.clone()?));
+        let histories = self.indices.iter().filter_map(history).collect();
         let (epoch, visible, lost) = (self.epoch, self.visible, self.lost.clone());
-        json!(Position { partition: partition.to_string(), epoch, visible, indices, lost })
+        let (partition, rowless, sizes) = (partition.to_string(), Some(self.rowless.clone()), Some(self.sizes.clone()));
+        json!(PositionDocument { partition, epoch, visible, indices, histories, lost, rowless, sizes })
     }
 }
 
@@ -122,16 +174,16 @@ impl Cluster {
         let docs: Vec<Value> = ids.iter().map(|id| json!({"_id": id})).collect();
         let path = format!("{}/_mget", handle.state);
         let answer = self.send(Call::Other, Method::Post, &path, Some(&json!({"docs": docs}))).await?;
-        let lost = || Failure::Lost { index: handle.state.clone() };
+        let gone = || Failure::IndexGone { index: handle.state.clone() };
         let got: Got = match answer.read() {
-            Err(failure) if failure.is_missing() => return Err(lost()),
+            Err(failure) if failure.is_missing() => return Err(gone()),
             read => read?,
         };
         if got.docs.len() != ids.len() {
             return Err(answer.incomplete(format!("{} of {} documents", got.docs.len(), ids.len())));
         }
         match got.docs.iter().find(|doc| !doc.error.is_null()) {
-            Some(doc) if doc.error["type"].as_str().is_some_and(is_missing_index) => Err(lost()),
+            Some(doc) if doc.error["type"].as_str().is_some_and(is_missing_index) => Err(gone()),
             Some(doc) => Err(answer.incomplete(doc.error.to_string())),
             None => Ok(got.docs),
         }
@@ -193,7 +245,7 @@ impl Cluster {
         if floor >= 1 << POSITION_BITS {
             return Err(too_far(partition, floor));
         }
-        self.put(handle, &floor_id(partition), floor + 2, &json!(Floor { floor })).await
+        self.put(handle, &floor_id(partition), floor + 2, &json!(FloorDocument { floor })).await
     }
 
     async fn put(&self, handle: &Handle, id: &str, version: u64, document: &Value) -> Result<Put, Failure> {
@@ -204,7 +256,7 @@ impl Cluster {
             Ok(()) => Ok(Put::Done),
             // The answer to a first attempt may have been lost: what is there decides.
             Err(Failure::Refused { status: 409, .. }) => Ok(Put::Overtaken),
-            Err(failure) if failure.is_missing() => Err(Failure::Lost { index: state.clone() }),
+            Err(failure) if failure.is_missing() => Err(Failure::IndexGone { index: state.clone() }),
             Err(failure) => Err(failure),
         }
     }
@@ -220,15 +272,11 @@ impl Cluster {
                 return Ok(());
             }
             for (partition, floor) in new {
-                let begin = |floor| {
-                    let (indices, lost) = (BTreeMap::new(), Vec::new());
-                    PartitionState { epoch: 0, floor, visible: floor, indices, lost }
-                };
-                let _checked = begin(*floor).version(partition)?;
-                self.create(handle, &floor_id(partition), &json!(Floor { floor: *floor })).await?;
+                let _checked = PartitionState::beginning(*floor).version(partition)?;
+                self.create(handle, &floor_id(partition), &json!(FloorDocument { floor: *floor })).await?;
                 // Who was first may have begun elsewhere: a position above its floor would say that there are rows between.
                 let got = self.get(handle, &[floor_id(partition)]).await?;
-                let begun = begin(floor_of(handle, &got[0])?);
+                let begun = PartitionState::beginning(floor_of(handle, &got[0])?);
                 self.create(handle, &position_id(partition), &begun.document(partition)).await?;
                 listed.push(partition.clone());
             }
@@ -241,11 +289,11 @@ impl Cluster {
                 false => format!("_create/{PARTITIONS}?"),
             };
             let path = format!("{}/{expected}require_alias=true", handle.state);
-            let answer =
-                self.send(Call::Other, Method::Put, &path, Some(&json!(Partitions { partitions: names }))).await?;
+            let document = json!(PartitionsDocument { partitions: names });
+            let answer = self.send(Call::Other, Method::Put, &path, Some(&document)).await?;
             match answer.accepted() {
                 Err(Failure::Refused { status: 409, .. }) => {}
-                Err(failure) if failure.is_missing() => return Err(Failure::Lost { index: handle.state.clone() }),
+                Err(failure) if failure.is_missing() => return Err(Failure::IndexGone { index: handle.state.clone() }),
                 outcome => return outcome,
             }
         }
@@ -258,7 +306,7 @@ impl Cluster {
         let answer = self.send(Call::Other, Method::Put, &path, Some(document)).await?;
         match answer.accepted() {
             Err(Failure::Refused { status: 409, .. }) => Ok(()),
-            Err(failure) if failure.is_missing() => Err(Failure::Lost { index: handle.state.clone() }),
+            Err(failure) if failure.is_missing() => Err(Failure::IndexGone { index: handle.state.clone() }),
             outcome => outcome,
         }
     }
@@ -272,7 +320,7 @@ fn partitions(handle: &Handle, got: &GotOne) -> Result<Vec<LogPartition>, Failur
     if !got.found {
         return Ok(Vec::new());
     }
-    let listed: Partitions = Deserialize::deserialize(&got.source).map_err(|error| corrupt(handle, error))?;
+    let listed: PartitionsDocument = Deserialize::deserialize(&got.source).map_err(|error| corrupt(handle, error))?;
     listed.partitions.iter().map(|name| name.parse().map_err(|error| corrupt(handle, error))).collect()
 }
 
@@ -280,7 +328,7 @@ fn floor_of(handle: &Handle, got: &GotOne) -> Result<u64, Failure> {
     if !got.found {
         return Err(corrupt(handle, "a partition has no floor"));
     }
-    let Floor { floor } = Deserialize::deserialize(&got.source).map_err(|error| corrupt(handle, error))?;
+    let FloorDocument { floor } = Deserialize::deserialize(&got.source).map_err(|error| corrupt(handle, error))?;
     Ok(floor)
 }
 
@@ -289,14 +337,63 @@ fn partition_state(handle: &Handle, position: &GotOne, floor: &GotOne) -> Result
         return Err(corrupt(handle, "a partition has no position"));
     }
     let floor = floor_of(handle, floor)?;
-    let position: Position = Deserialize::deserialize(&position.source).map_err(|error| corrupt(handle, error))?;
-    let one = |(start, name, alias, uuid)| (start, IndexRef { name, alias, uuid });
-    Ok(PartitionState {
+    let read = PositionDocument::deserialize(&position.source);
+    Ok(state_of(read.map_err(|error| corrupt(handle, error))?, floor))
+}
+
+fn state_of(position: PositionDocument, floor: u64) -> PartitionState {
+    let mut histories: BTreeMap<u64, String> = position.histories.into_iter().collect();
+    let one = |(start, name, alias, uuid): (u64, String, String, String)| {
+        (start, IndexRef { name, alias, uuid, history: histories.remove(&start) })
+    };
+    let visible = position.visible;
+    let mut rowless = position.rowless.unwrap_or_else(|| Rowless::beginning(visible));
+    let mut sizes = position.sizes.unwrap_or_else(|| Sizes::beginning(visible));
+    rowless.drop_below(floor);
+    sizes.drop_below(floor);
+    PartitionState {
         epoch: position.epoch,
         floor,
         // A floor that was raised above it stands before the position is written.
-        visible: position.visible.max(floor),
+        visible: visible.max(floor),
         indices: position.indices.into_iter().map(one).collect(),
         lost: lost_with(&position.lost, &[], floor),
-    })
+        rowless,
+        sizes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_testing::contract::live::{batch, partition};
+
+    use super::*;
+
+    #[test]
+    fn a_document_says_what_a_partition_was() {
+        let mut state = PartitionState::beginning(5);
+        state.rowless.take_in(&batch(&partition(0), 5..30), 5);
+        state.sizes.take_in([(7, 100), (20, 50)], 5);
+        (state.epoch, state.visible) = (2, 30);
+        (state.indices, state.lost) = (BTreeMap::from([(0, IndexRef::named("i"))]), vec![Range { start: 7, end: 9 }]);
+        let read = |text: Value, floor| state_of(serde_json::from_value(text).unwrap(), floor);
+        let written = state.document(&partition(0));
+        assert_eq!(read(written.clone(), 5), state);
+        let rows = |state: &PartitionState, from| state.rows_in(&(from..u64::MAX));
+        assert_eq!((rows(&state, 5), rows(&read(written.clone(), 12), 0)), (Some(17), Some(12)));
+        assert_eq!(rows(&read(written.clone(), 40), 0), Some(0), "a floor above the position");
+        let bytes = |state: &PartitionState| state.bytes_in(&(0..u64::MAX));
+        assert_eq!([5, 10, 40].map(|floor| bytes(&read(written.clone(), floor))), [150, 150, 0]);
+
+        // As a release before this one wrote it: how many rows there are is not known, but of none; nor what the index held.
+        let mut earlier = written;
+        for field in ["rowless", "histories", "sizes"] {
+            earlier.as_object_mut().unwrap().remove(field).expect(field);
+        }
+        let earlier = read(earlier, 5);
+        assert_eq!((rows(&earlier, 5), rows(&earlier, 30)), (None, Some(0)));
+        assert!(bytes(&earlier) > 25 * 1_000, "rows that nothing is known of may be large");
+        let index = IndexRef { history: None, ..IndexRef::named("i") };
+        assert_eq!((earlier.visible, earlier.indices, earlier.lost), (30, BTreeMap::from([(0, index)]), state.lost));
+    }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, col, lit};
 use serde_json::{Value, json};
 use tidemark_shared::live::LiveBatch;
@@ -131,4 +132,88 @@ fn a_query_lets_through_what_it_can_not_judge() {
     ] {
         assert_eq!(ask(everything.clone()), Vec::<Value>::new(), "{everything}");
     }
+}
+
+/// How many queries for fields a query consists of.
+fn leaves(query: &Value) -> usize {
+    let Some(of) = query["bool"].as_object() else { return 1 };
+    of.values().filter_map(Value::as_array).flatten().map(leaves).sum()
+}
+
+/// All of them, joined by OR without much nesting.
+fn one_of(mut parts: Vec<Expr>) -> Expr {
+    while parts.len() > 1 {
+        parts = parts.chunks(2).map(|two| two.iter().cloned().reduce(Expr::or).unwrap()).collect();
+    }
+    parts.remove(0)
+}
+
+#[test]
+fn a_list_is_one_clause_however_long_it_is() {
+    let mapping = Mapping::of(&schema());
+    let ask = |filter: Expr| queries(&[filter], &mapping);
+    let terms = |name: &str, terms: Value| {
+        let unindexed = json!({"terms": {"unindexed": [name, "*"]}});
+        let field = format!("row.{name}");
+        vec![json!({"bool": {"should": [{"terms": {(field): terms}}, unindexed], "minimum_should_match": 1}})]
+    };
+    let numbers: Vec<i64> = (0..512).collect();
+    let texts: Vec<String> = (0..512).map(|n| format!("t{n}")).collect();
+    let in_numbers = col("n").in_list(numbers.iter().copied().map(lit).collect(), false);
+    let in_texts = col("text").in_list(texts.iter().cloned().map(lit).collect(), false);
+    assert_eq!(ask(in_numbers.clone()), terms("n", json!(numbers)));
+    assert_eq!(ask(in_texts.clone()), terms("text", json!(texts)));
+    assert_eq!(queries(&[in_numbers, in_texts], &mapping).iter().map(leaves).sum::<usize>(), 4);
+    // Rows with either zero, and numbers that JSON may have rounded.
+    let beside = [0.0_f64.next_down(), 0.0, 0.0_f64.next_up(), -0.0, 1.5_f64.next_down(), 1.5, 1.5_f64.next_up()];
+    assert_eq!(ask(col("x").in_list(vec![lit(0.0), lit(1.5)], false)), terms("x", json!(beside)));
+    for everything in [
+        col("x").in_list(vec![lit(1.5), lit(f64::NAN)], false),
+        col("x").in_list(vec![lit(f64::MAX), lit(1.5)], false),
+        col("n").in_list(vec![lit(1_i64), Expr::Literal(ScalarValue::Int64(None), None)], false),
+        col("n").in_list(vec![lit(1_i64), lit(1_i32)], false),
+        col("n").in_list(vec![lit(1_i64), col("a.b")], false),
+        col("n").in_list((0..513_i64).map(lit).collect(), false),
+    ] {
+        assert_eq!(ask(everything.clone()), Vec::<Value>::new(), "{everything}");
+    }
+}
+
+#[test]
+fn a_list_of_times_is_few_ranges_with_all_of_them() {
+    let column = Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true);
+    let mapping = Mapping::of(&table_schema(&Schema::new(vec![column])));
+    let asked = |times: &[i64]| {
+        let literal = |micros: &i64| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(*micros), None), None);
+        let found = queries(&[col("at").in_list(times.iter().map(literal).collect(), false)], &mapping);
+        let ranges = found[0]["bool"]["should"][0]["bool"]["should"].as_array().unwrap().clone();
+        let bounds = |range: &Value| {
+            let range = &range["range"]["row.at"];
+            (range["gte"].as_i64().unwrap(), range["lte"].as_i64().unwrap())
+        };
+        ranges.iter().map(bounds).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&[7_000, -2_500]), [(-4, -2), (6, 8)], "rounded down, and a millisecond more on both sides");
+    let times: Vec<i64> = (0..512).map(|n| (n * 7919 % 512) * 1_000_000).collect();
+    let ranges = asked(&times);
+    assert!(ranges.len() <= 16, "{} ranges", ranges.len());
+    let is_in = |micros: &i64| ranges.iter().any(|(low, high)| (*low..=*high).contains(&(micros / 1_000)));
+    assert!(times.iter().all(is_in), "a time is in no range");
+}
+
+/// A cluster takes 1,024 clauses, of which each query for a field may be three.
+#[test]
+fn conditions_that_do_not_fit_into_a_request_are_left_to_the_engine() {
+    let mapping = Mapping::of(&schema());
+    let small = || col("n").gt(lit(5_i64));
+    let fits = queries(&[small()], &mapping);
+    let equal = |count: i64| one_of((0..count).map(|n| col("n").eq(lit(n))).collect());
+    assert_eq!(queries(&[equal(500), small()], &mapping), fits, "one that is too large keeps no other one back");
+    assert_eq!(queries(&[equal(500).and(small())], &mapping), fits, "nor one that it is joined with");
+    assert_eq!(queries(&[equal(100), small()], &mapping).len(), 2);
+    let many: Vec<Expr> =
+        (0..400_i32).map(|n| col("n").gt(lit(i64::from(n))).or(col("x").lt(lit(f64::from(n))))).collect();
+    let asked = queries(&many, &mapping);
+    let clauses = 3 * asked.iter().map(leaves).sum::<usize>();
+    assert!((700..=768).contains(&clauses), "{clauses} clauses of {} conditions", asked.len());
 }

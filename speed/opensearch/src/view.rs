@@ -10,12 +10,13 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::lock;
 use tidemark_shared::position::{Coverage, LogPartition};
 
 use crate::cache::Cache;
 use crate::calls::{Calls, NoCalls};
 use crate::client::Client;
-use crate::cluster::{Cluster, Handle, lock};
+use crate::cluster::{Cluster, Handle};
 use crate::failure::failed;
 use crate::leases::Leases;
 use crate::names;
@@ -27,7 +28,7 @@ use crate::url::OpenSearchUrl;
 pub struct OpenSearchViewSettings {
     /// Offsets of a partition that go into one index. Of a view that is there, its own count.
     pub index_offsets: u64,
-    /// Offsets that are read by one request, at most 10,000.
+    /// Offsets that are read by one request, at most 10,000; fewer where rows are large.
     pub block_offsets: u64,
     /// Bytes of documents that are sent by one request.
     pub bulk_bytes_max: usize,
@@ -119,6 +120,8 @@ impl OpenSearchView {
             return Err(LiveError::Schema { view: view.clone() });
         }
         let gone = |failure| cluster.gone(&handle, failure, operation);
+        // Partitions begin at their coverage: below it, nobody needs their rows in a view.
+        floors.iter().for_each(|(partition, floor)| handle.note_covered(partition, *floor));
         cluster.add_partitions(&handle, floors).await.map_err(gone)?;
         cluster.look_over(&handle).await.map_err(gone)
     }
@@ -179,14 +182,16 @@ impl LiveView for OpenSearchView {
     async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
         let cluster = &self.cluster;
         let handle = cluster.handle(view).await?.ok_or_else(|| Self::missing(view))?;
+        let (failed, mut refused) = (failed("drop rows"), None);
         for (partition, end) in coverage.iter().filter(|(partition, _)| **partition != LogPartition::files()) {
-            cluster.raise_floor(&handle, partition, end).await?;
+            let floor = cluster.raise_floor(&handle, partition, end).await?;
+            refused = refused.or(floor);
         }
-        let failed = failed("drop rows");
         if cluster.sweep().await.map_err(&failed)? {
             cluster.measure(view).await.map_err(&failed)?;
         }
-        Ok(())
+        // Rows went all the same; the floors are raised by another call.
+        refused.map_or(Ok(()), |failure| Err(failed(failure)))
     }
 
     async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
@@ -214,7 +219,7 @@ impl LiveView for OpenSearchView {
 
     /// As far as this process knows: what it wrote since it last asked the cluster, and what that said.
     fn usage(&self) -> LiveUsage {
-        lock(&self.cluster.usage).values().copied().fold(LiveUsage::default(), LiveUsage::plus)
+        self.cluster.usage_of_all()
     }
 
     /// The cluster sees to its own.

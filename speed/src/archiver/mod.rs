@@ -4,6 +4,7 @@
 //! on one topic: whoever loses a put goes on where the winner ended. Where several are to share the work, each has the
 //! partitions of its [`Share`]; that one goes on with what others have had for long makes nothing wrong.
 
+mod ending;
 mod error;
 mod partition;
 mod run;
@@ -16,12 +17,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::log::{Log, Partitions, ReadLimits, Retention, Topic};
+use tidemark_shared::lock;
+use tidemark_shared::log::{Bounds, Log, Partitions, ReadLimits, Retention, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::segment::Archive;
 
@@ -109,6 +111,8 @@ pub struct Archiver {
     gathered: AtomicUsize,
     /// Those that nobody else is to archive.
     own: Mutex<Partitions>,
+    /// How far partitions of the log were seen to reach.
+    seen: Mutex<BTreeMap<u32, u64>>,
 }
 
 impl Archiver {
@@ -126,14 +130,15 @@ impl Archiver {
         let source = archive.source(&topic).await?.source;
         let (partitions, status) = (Mutex::default(), Mutex::default());
         let (troubles, gathered, own) = (Troubles::default(), AtomicUsize::new(0), Mutex::new(Partitions::All));
-        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, troubles, gathered, own })
+        let seen = Mutex::default();
+        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, troubles, gathered, own, seen })
     }
 
     /// Leaves partitions to other archivers: what was gathered of them is theirs to read again. [`Archiver::run`] does so by its
     /// share; one that does not run owns all, or what it is told here.
     pub async fn own(&self, partitions: Partitions) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
-        let known: Vec<u32> = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        *lock(&self.own) = partitions;
+        let known: Vec<u32> = lock(&self.partitions).keys().copied().collect();
         for number in known.into_iter().filter(|number| !self.owns(*number)) {
             self.let_go(number).await;
         }
@@ -142,23 +147,32 @@ impl Archiver {
     /// True if nobody else is to archive the partition.
     #[must_use]
     pub fn owns(&self, partition: u32) -> bool {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).has(partition)
+        lock(&self.own).has(partition)
     }
 
-    /// Asks the store how far the partitions are that others archive, so that [`Archiver::status`] tells it.
+    /// Asks the store how far those of the topic's `count` partitions are that others archive, so that [`Archiver::status`]
+    /// tells it. The log itself is not asked.
     ///
     /// # Errors
     /// [`ArchiverError`].
-    pub async fn look_at_others(&self) -> Result<(), ArchiverError> {
-        let count = u32::try_from(self.log.bounds(&self.topic).await?.len()).unwrap_or(u32::MAX);
+    pub async fn look_at_others(&self, count: u32) -> Result<(), ArchiverError> {
         for number in (0..count).filter(|number| !self.owns(*number)) {
             let name = self.log_partition(number);
-            let known = self.statuses().get(&name).and_then(|status| status.archived);
+            let known = lock(&self.status).get(&name).and_then(|status| status.archived);
             if let Some(end) = self.archive.end(&name, known.unwrap_or(0)).await? {
                 self.set_archived(number, end);
             }
         }
         Ok(())
+    }
+
+    /// Takes note of offsets that are lost with an earlier incarnation of the topic, whose archive says so, as if this one had
+    /// met them: [`Self::status`] tells them from now on.
+    pub fn met_lost(&self, partition: &LogPartition, lost: Range<u64>) {
+        let mut all = lock(&self.status);
+        let status = all.entry(partition.clone()).or_default();
+        status.archived = status.archived.max(Some(lost.end));
+        status.lost.push(lost);
     }
 
     /// The source that the topic's incarnation is.
@@ -180,7 +194,8 @@ impl Archiver {
     /// Archives everything that is in the log now, whoever owns it, and tells how far the archive reaches.
     ///
     /// # Errors
-    /// [`ArchiverError`] of the first partition that could not be archived; the others are.
+    /// [`ArchiverError`] of the first partition that could not be archived; the others are. Where the topic is gone, what was
+    /// gathered of it is archived first.
     pub async fn flush(&self) -> Result<Coverage, ArchiverError> {
         self.flush_those(|_| true).await
     }
@@ -199,10 +214,13 @@ impl Archiver {
             Ok(bounds) => bounds,
             Err(error) => {
                 let error = error.into();
-                self.seal_the_rest(&error).await;
+                if run::is_topic_gone(&error) {
+                    self.seal_gathered().await?;
+                }
                 return Err(error);
             }
         };
+        self.saw(&bounds);
         for (partition, bounds) in (0..).zip(bounds).filter(|(partition, _)| wanted(*partition)) {
             match self.flush_partition(partition, bounds.end).await {
                 Ok(end) => archived.set(self.log_partition(partition), end),
@@ -210,18 +228,6 @@ impl Archiver {
             }
         }
         failure.map_or(Ok(archived), Err)
-    }
-
-    /// Where the topic is gone, seals what was gathered of it.
-    async fn seal_the_rest(&self, error: &ArchiverError) {
-        if !run::is_topic_gone(error) {
-            return;
-        }
-        let known: Vec<u32> = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
-        for partition in known {
-            // it finds no log and seals what it has; the status says what became of that
-            let _step = self.step(partition).await;
-        }
     }
 
     async fn flush_partition(&self, partition: u32, to: u64) -> Result<u64, ArchiverError> {
@@ -241,15 +247,24 @@ impl Archiver {
     /// How far each partition is that was looked at.
     #[must_use]
     pub fn status(&self) -> BTreeMap<LogPartition, ArchiverStatus> {
-        let mut all = self.statuses().clone();
+        let mut all = lock(&self.status).clone();
         for (partition, status) in &mut all {
             status.trouble = self.troubles.of(partition);
         }
         all
     }
 
-    fn statuses(&self) -> MutexGuard<'_, BTreeMap<LogPartition, ArchiverStatus>> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes note of how far the log reaches.
+    fn saw(&self, bounds: &[Bounds]) {
+        for (partition, bounds) in (0..).zip(bounds) {
+            self.saw_end(partition, bounds.end);
+        }
+    }
+
+    fn saw_end(&self, partition: u32, end: u64) {
+        let mut seen = lock(&self.seen);
+        let known = seen.entry(partition).or_default();
+        *known = end.max(*known);
     }
 
     fn log_partition(&self, partition: u32) -> LogPartition {
@@ -257,7 +272,7 @@ impl Archiver {
     }
 
     fn partition(&self, partition: u32) -> Arc<tokio::sync::Mutex<Partition>> {
-        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = lock(&self.partitions);
         Arc::clone(partitions.entry(partition).or_default())
     }
 
@@ -273,7 +288,7 @@ impl Archiver {
     ) -> Result<ArchiverStep, ArchiverError> {
         let partition = self.log_partition(partition);
         self.troubles.note(&partition, &outcome);
-        let mut all = self.statuses();
+        let mut all = lock(&self.status);
         let status = all.entry(partition).or_default();
         match &outcome {
             Ok(ArchiverStep::Lost(range)) => status.lost.push(range.clone()),

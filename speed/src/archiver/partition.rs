@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tidemark_shared::log::{Fetched, LogError, OffsetRecord, Retention};
+use tidemark_shared::error::chain;
+use tidemark_shared::lock;
+use tidemark_shared::log::{Fetched, LogError, OffsetRecord, Retention, check_partition};
 use tidemark_shared::segment::{PutSegment, Segment};
 use tidemark_shared::telemetry::{self, SPANS};
 use tracing::field::Empty;
@@ -33,7 +35,7 @@ pub(super) struct Partition {
 
 impl Partition {
     /// Forgets what lies below `end`, the archive's new end.
-    fn archived_to(&mut self, end: u64, now: DateTime<Utc>) {
+    pub(super) fn archived_to(&mut self, end: u64, now: DateTime<Utc>) {
         self.archived = Some(end);
         self.records.drain(..self.records.partition_point(|read| read.offset < end));
         self.bytes = self.records.iter().map(|read| read.record.bytes()).sum();
@@ -46,7 +48,8 @@ impl Partition {
         *self = Self { counted: self.counted, ..Self::default() };
     }
 
-    fn range(&self) -> Range<u64> {
+    /// What was gathered and is not archived yet.
+    pub(super) fn range(&self) -> Range<u64> {
         self.archived.unwrap_or(self.next)..self.next
     }
 }
@@ -65,7 +68,7 @@ impl Archiver {
         if let Err(error) = &outcome
             && self.troubles.stop(&name, error)
         {
-            tracing::error!(partition = %name, %error, "archiving has stopped");
+            tracing::error!(partition = %name, error = %chain(error), "archiving has stopped");
         }
         outcome
     }
@@ -83,26 +86,46 @@ impl Archiver {
         self.advance(number, partition, asked).await
     }
 
-    /// Asks the store how far the partition is archived; lets its archive begin where the log does, if it is new.
+    /// Asks the store how far the partition is archived; lets its archive begin, if it is new.
     async fn find_end(&self, number: u32, partition: &mut Partition) -> Result<(), ArchiverError> {
         let name = self.log_partition(number);
         let end = match self.archive.end(&name, 0).await? {
             Some(end) => end,
             None => {
-                let bounds = self.log.bounds(&self.topic).await?;
-                let missing = || LogError::NoPartition {
-                    topic: self.topic.name.clone(),
-                    partition: number,
-                    partitions: u32::try_from(bounds.len()).unwrap_or(u32::MAX),
-                };
-                let start = bounds.get(number as usize).ok_or_else(missing)?.start;
-                let origin = self.archive.begin(&name, start).await?;
+                let origin = self.begin(number).await?;
                 self.archive.end(&name, origin).await?.unwrap_or(origin)
             }
         };
         partition.archived_to(end, self.ambient.now());
         self.set_archived(number, end);
         Ok(())
+    }
+
+    /// Lets the archive of a partition begin; tells where it does.
+    ///
+    /// Where the dataset comes to a topic for the first time, that is where the log begins: what was there before is none of
+    /// its own. All partitions that have let go of records begin at once then, and partition 0 last, by which whoever comes
+    /// later sees that they have. A partition that is new since, or one of a topic that was made again, had its first record
+    /// while the dataset followed it: it begins at 0, and what has left the log is lost.
+    async fn begin(&self, number: u32) -> Result<u64, ArchiverError> {
+        let bounds = self.log.bounds(&self.topic).await?;
+        self.saw(&bounds);
+        let count = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
+        check_partition(&self.topic, number, count)?;
+        // `orders`, not `orders~2`
+        let is_first = self.source.as_str() == self.topic.name.as_str();
+        let begun = self.archive.partitions(&self.source).await?;
+        if !is_first || begun.iter().any(|begun| begun.partition == 0) {
+            return Ok(self.archive.begin(&self.log_partition(number), 0).await?);
+        }
+        let mut origin = 0;
+        for (other, bounds) in (0..count).zip(&bounds).rev() {
+            if bounds.start > 0 || other == number || other == 0 {
+                let begins = self.archive.begin(&self.log_partition(other), bounds.start).await?;
+                origin = if other == number { begins } else { origin };
+            }
+        }
+        Ok(origin)
     }
 
     async fn advance(
@@ -134,6 +157,7 @@ impl Archiver {
             }
             Err(error) => return Err(error.into()),
         };
+        self.saw_end(number, read.bounds.end);
         let records = self.gather(partition, read);
         if let Some(reason) = self.due(partition, asked_for(partition), false) {
             return self.put(number, partition, reason).await;
@@ -181,8 +205,22 @@ impl Archiver {
         Some(self.settings.segment_age_max.saturating_sub(self.age(partition)))
     }
 
-    /// Puts what was gathered as a segment (H1).
+    /// Puts what was gathered as a segment, and lets the log drop it if it is to.
     async fn put(&self, number: u32, partition: &mut Partition, reason: Seal) -> Result<ArchiverStep, ArchiverError> {
+        let step = self.put_gathered(number, partition, reason).await?;
+        if matches!(step, ArchiverStep::Sealed(..)) {
+            self.retain(number, partition).await?;
+        }
+        Ok(step)
+    }
+
+    /// Puts what was gathered as a segment (H1). The log is not asked.
+    pub(super) async fn put_gathered(
+        &self,
+        number: u32,
+        partition: &mut Partition,
+        reason: Seal,
+    ) -> Result<ArchiverStep, ArchiverError> {
         let range = partition.range();
         let span = info_span!(
             target: SPANS,
@@ -205,11 +243,7 @@ impl Archiver {
             Ok(Some(_)) => telemetry::failed(&span, "followed"),
             Err(_) => telemetry::failed(&span, "failed"),
         }
-        if let Some(end) = put? {
-            return Ok(ArchiverStep::Followed(end));
-        }
-        self.retain(number, partition).await?;
-        Ok(ArchiverStep::Sealed(range, reason))
+        Ok(put?.map_or(ArchiverStep::Sealed(range, reason), ArchiverStep::Followed))
     }
 
     /// Says in the archive that the log has let go of what comes next.
@@ -219,11 +253,17 @@ impl Archiver {
         partition: &mut Partition,
         start: u64,
     ) -> Result<ArchiverStep, ArchiverError> {
-        let range = partition.next..start;
+        let (name, known) = (self.log_partition(number), partition.next);
+        // Others may have archived on long ago, and it was packed since: then nothing is under the key where they began.
+        if let Some(end) = self.archive.end(&name, known).await?.filter(|end| *end > known) {
+            partition.archived_to(end, self.ambient.now());
+            self.set_archived(number, end);
+            return Ok(ArchiverStep::Followed(end));
+        }
+        let range = known..start;
         if let Some(end) = self.put_segment(number, partition, &Segment::lost(range.clone())).await? {
             return Ok(ArchiverStep::Followed(end));
         }
-        let name = self.log_partition(number);
         tracing::error!(partition = %name, start = range.start, end = range.end, "records left the log before they were archived");
         Ok(ArchiverStep::Lost(range))
     }
@@ -239,6 +279,7 @@ impl Archiver {
         let (end, followed) = match outcome {
             PutSegment::Created => (segment.header.range.end, None),
             PutSegment::Exists(winner) => (winner.range.end, Some(winner.range.end)),
+            PutSegment::Passed(end) => (end, Some(end)),
         };
         partition.archived_to(end, self.ambient.now());
         self.set_archived(number, end);
@@ -268,14 +309,14 @@ impl Archiver {
     }
 
     /// Takes note of how much a partition holds now. A step that was dropped is counted by the next one.
-    fn count(&self, partition: &mut Partition) {
+    pub(super) fn count(&self, partition: &mut Partition) {
         self.gathered.fetch_add(partition.bytes, Ordering::Relaxed);
         self.gathered.fetch_sub(partition.counted, Ordering::Relaxed);
         partition.counted = partition.bytes;
     }
 
     pub(super) fn set_archived(&self, number: u32, end: u64) {
-        self.statuses().entry(self.log_partition(number)).or_default().archived = Some(end);
+        lock(&self.status).entry(self.log_partition(number)).or_default().archived = Some(end);
     }
 
     /// Lets the log drop what is archived, if it is to drop anything; only what a power cut can't take back.

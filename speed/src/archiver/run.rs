@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidemark_shared::error::ErrorKind as _;
+use tidemark_shared::error::{ErrorKind as _, chain};
 use tidemark_shared::log::{LogError, Position, Share};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ impl Archiver {
     /// partition that can't go on stops by itself and says so in [`Archiver::status`].
     ///
     /// # Errors
-    /// The log is closed, or the topic gone.
+    /// The log is closed, or the topic gone; or what was gathered of one that is gone can't be archived now.
     pub async fn run(&self, share: &Share, cancel: &CancellationToken) -> Result<(), ArchiverError> {
         match cancel.run_until_cancelled(self.run_on(share.clone())).await {
             Some(Err(error)) => Err(error),
@@ -66,11 +66,13 @@ impl Archiver {
 
     /// Waits before another attempt, unless `error` ends the work.
     async fn again(&self, error: ArchiverError, share: &Share, retries: &mut Retries) -> Result<(), ArchiverError> {
+        if is_topic_gone(&error) {
+            self.seal_gathered().await?;
+        }
         if ends_all(&error) || !may_heal(error.kind()) {
-            self.seal_the_rest(&error).await;
             return Err(error);
         }
-        tracing::warn!(topic = %self.topic.name, error = %tidemark_shared::error::chain(&error), "archiving is tried again");
+        tracing::warn!(topic = %self.topic.name, error = %chain(&error), "archiving is tried again");
         tokio::select! {
             () = retries.pause(self.ambient.as_ref()) => {}
             () = share.changed() => {}
@@ -82,7 +84,9 @@ impl Archiver {
     /// others are idle. While one has much to do, rounds end before that (`None`): no other waits for it with a segment that
     /// came of age, or with another attempt. So do they when the share is another.
     async fn round(&self, share: &Share) -> Result<Option<(Vec<Position>, Duration)>, ArchiverError> {
-        let count = u32::try_from(self.log.bounds(&self.topic).await?.len()).unwrap_or(u32::MAX);
+        let bounds = self.log.bounds(&self.topic).await?;
+        self.saw(&bounds);
+        let count = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
         let (mut idle, mut at_most) = (BTreeMap::new(), self.settings.partitions_refresh);
         let (mut busy, mut failure): (Vec<u32>, _) = ((0..count).filter(|number| self.owns(*number)).collect(), None);
         for _ in 0..ROUND_STEPS_MAX {

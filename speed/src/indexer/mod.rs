@@ -15,7 +15,7 @@ pub use error::IndexerError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use serde::Serialize;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::counts::Totals;
 use tidemark_shared::live::{LiveView, ViewId};
+use tidemark_shared::lock;
 use tidemark_shared::log::{Log, Partitions, ReadLimits, Topic};
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
@@ -110,7 +111,7 @@ pub enum IndexerStep {
 /// How far a partition is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct IndexerStatus {
-    /// Where the log ends; for an earlier incarnation of the topic, where its archive does.
+    /// Where the log ends, as far as whoever asked knows, or what is visible does; an earlier incarnation of the topic has none.
     pub log_end: u64,
     /// The visible position.
     pub visible: u64,
@@ -144,6 +145,8 @@ pub struct Indexer {
     partitions: Mutex<BTreeMap<LogPartition, Arc<tokio::sync::Mutex<Partition>>>>,
     /// Those that it works on, from where the view is.
     resumed: Mutex<BTreeSet<LogPartition>>,
+    /// Those of earlier incarnations that the next look begins on again.
+    to_read: Mutex<BTreeSet<LogPartition>>,
     troubles: Troubles,
     newest_ms: Mutex<BTreeMap<LogPartition, i64>>,
     /// Told when a view stands further back than a partition that may be waiting for more.
@@ -171,6 +174,7 @@ impl Indexer {
             coverage,
             partitions: Mutex::default(),
             resumed: Mutex::default(),
+            to_read: Mutex::default(),
             troubles: Troubles::default(),
             newest_ms: Mutex::default(),
             stepped_back: Notify::new(),
@@ -210,6 +214,12 @@ impl Indexer {
         self.partitions().iter().all(|partition| !self.owns(share, partition) || resumed.contains(partition))
     }
 
+    /// Has a partition of an earlier incarnation of the topic read on, whose archive is further than its end was: [`Self::run`]
+    /// begins on it at its next look. Of the topic itself, the log tells.
+    pub fn read_on(&self, partition: &LogPartition) {
+        lock(&self.to_read).insert(partition.clone());
+    }
+
     /// Opens the view with all partitions that are kept up: one that was lost is made anew, and what stands further back than
     /// it did is read again. Tells which do.
     pub(crate) async fn reopen(&self) -> Result<Vec<LogPartition>, IndexerError> {
@@ -225,6 +235,9 @@ impl Indexer {
             let known = lock(&self.partitions);
             all.filter(|partition| !known.contains_key(partition)).collect()
         };
+        if new.is_empty() {
+            return Ok(new);
+        }
         let _none = self.open_partitions(new.clone()).await?;
         Ok(new)
     }
@@ -273,20 +286,18 @@ impl Indexer {
         outcome
     }
 
-    /// How far the view is, by log and view as they are now.
+    /// How far the view is now, where the log ends at `ends`: the log itself is not asked.
     ///
     /// # Errors
     /// [`IndexerError`].
-    pub async fn status(&self) -> Result<ViewStatus, IndexerError> {
+    pub async fn status(&self, ends: &Coverage) -> Result<ViewStatus, IndexerError> {
         let visible = self.visible().await?;
-        let bounds = self.parts.log.bounds(&self.parts.topic).await?;
         let now = self.parts.ambient.now();
         let mut partitions = BTreeMap::new();
         for partition in self.partitions() {
             let visible = visible.end(&partition);
-            let current = partition.source == self.source;
-            let log_end = bounds.get(partition.partition as usize).filter(|_| current).map_or(visible, |at| at.end);
-            let lag = log_end.saturating_sub(visible);
+            let log_end = ends.end(&partition).max(visible);
+            let lag = log_end - visible;
             let newest = lock(&self.newest_ms).get(&partition).copied().filter(|_| lag > 0);
             let lag_ms = newest.map_or(0, |newest| u64::try_from(now.timestamp_millis() - newest).unwrap_or(0));
             let status = IndexerStatus {
@@ -301,11 +312,6 @@ impl Indexer {
         }
         Ok(ViewStatus { partitions, freshness: lock(&self.ages).freshness(now), totals: *lock(&self.totals) })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // what is behind these locks is changed by one call each, so a panic leaves nothing half done
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Indexer {

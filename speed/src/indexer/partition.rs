@@ -8,6 +8,7 @@ use tidemark_shared::counts::Counts;
 use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::error::chain;
 use tidemark_shared::live::{LiveBatch, LiveError};
+use tidemark_shared::lock;
 use tidemark_shared::log::{Fetched, OffsetRecord};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::rows::MadeRows;
@@ -15,7 +16,7 @@ use tidemark_shared::telemetry::number;
 use tracing::{Instrument as _, Span};
 
 use super::source::Archived;
-use super::{Indexer, IndexerError, IndexerStep, lock, spans};
+use super::{Indexer, IndexerError, IndexerStep, spans};
 
 /// What is known of a partition between steps. All of it can be found again.
 #[derive(Debug, Default)]
@@ -78,8 +79,7 @@ impl Indexer {
         if let Err(error) = &outcome
             && self.troubles.stop(name, error)
         {
-            let error = chain(error);
-            tracing::error!(partition = %name, view = %self.parts.view, error, "indexing has stopped");
+            tracing::error!(partition = %name, view = %self.parts.view, error = %chain(error), "indexing has stopped");
         }
         outcome
     }

@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_shared::error::ErrorKind as _;
+use tidemark_shared::error::{ErrorKind as _, chain};
+use tidemark_shared::lock;
 use tidemark_shared::log::{Partitions, Position, Share};
 use tidemark_shared::position::LogPartition;
 use tokio::sync::Semaphore;
@@ -14,7 +15,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Indexer, IndexerError, IndexerStep, lock};
+use super::{Indexer, IndexerError, IndexerStep};
 use crate::retry::{self, Retries, may_heal};
 
 /// Longest wait for the log in one call: waiting costs nothing, and a call that never ends shows no sign of life.
@@ -127,8 +128,7 @@ impl Indexer {
                 }
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
-                    let shown = tidemark_shared::error::chain(&error);
-                    tracing::warn!(view = %self.parts.view, error = shown, "partitions could not be listed");
+                    tracing::warn!(view = %self.parts.view, error = %chain(&error), "partitions could not be listed");
                     tokio::select! {
                         () = retries.pause(self.parts.ambient.as_ref()) => {}
                         () = share.changed() => {}
@@ -144,6 +144,12 @@ impl Indexer {
         let others = |partition: &LogPartition| !self.owns(&assignment.partitions, partition);
         work.end(others).await?;
         lock(&self.resumed).retain(|partition| !others(partition));
+        // Whoever has one now tells what keeps it; and this one, should it come back, begins anew, as another process would.
+        for partition in self.partitions() {
+            if others(&partition) {
+                self.troubles.forget(&partition);
+            }
+        }
         share.settle(&assignment);
         Ok(assignment.partitions)
     }
@@ -165,9 +171,15 @@ impl Indexer {
     }
 
     /// The partitions that work is to begin on: those that the topic has got since, and those of its earlier incarnations
-    /// that must be read again. One of the topic itself waits for its log, and is told.
+    /// that must be read again, or whose archive has gone on. One of the topic itself waits for its log, and is told.
     async fn look_again(&self) -> Result<Vec<LogPartition>, IndexerError> {
         let mut partitions = self.reopen().await?;
+        let further = std::mem::take(&mut *lock(&self.to_read));
+        if !further.is_empty() {
+            // An archive that had not even begun was none of the view's.
+            let _reopened = self.open_partitions(further.iter().cloned().collect()).await?;
+        }
+        partitions.extend(further);
         partitions.retain(|partition| partition.source != self.source);
         partitions.extend(self.open_log_partitions().await?);
         Ok(partitions)
@@ -200,8 +212,8 @@ impl Indexer {
                 Err(error) if ends_all(&error) => return Err(error),
                 Err(error) if !may_heal(error.kind()) => return Ok(()),
                 Err(error) => {
-                    let shown = tidemark_shared::error::chain(&error);
-                    tracing::warn!(%partition, view = %self.parts.view, error = %shown, "indexing is tried again");
+                    let view = &self.parts.view;
+                    tracing::warn!(%partition, %view, error = %chain(&error), "indexing is tried again");
                     retries.pause(self.parts.ambient.as_ref()).await;
                 }
             }

@@ -121,3 +121,33 @@ fn a_view_goes_when_its_generation_has_not_answered_for_the_grace() {
     kept.gone("old");
     assert!(!kept.retires("old", &visible(6), Some(&visible(6)), at(14)));
 }
+
+#[test]
+fn what_only_views_have_of_a_topic_that_is_gone_is_lost_once_nobody_archives_it_any_more() {
+    let (mut kept, wait) = (Kept::new(Duration::ZERO), Duration::from_secs(5));
+    let partition: LogPartition = "t/0".parse().expect("a partition");
+    // seconds, how far it is archived, how far the newest view and the one before show it, whether the rest is lost, and
+    // whether nothing is left to do
+    for (seconds, archived, newest, old, is_lost, has_ended) in [
+        (0, 7, 3, 12, false, false),
+        (4, 7, 7, 12, false, false),
+        // somebody archived what he had gathered: the others may have more
+        (5, 9, 7, 12, false, false),
+        (9, 9, 9, 12, false, false),
+        (10, 9, 9, 12, true, false),
+        // told as lost, by whomever
+        (11, 12, 9, 12, false, false),
+        (16, 12, 9, 12, false, false),
+        (17, 12, 12, 12, false, true),
+        (18, 12, 12, 12, false, true),
+    ] {
+        let (shown, now) = (Shown { newest, most: newest.max(old) }, at(seconds));
+        assert_eq!(kept.is_lost(&partition, archived, shown, wait, now), is_lost, "after {seconds} s");
+        assert_eq!(kept.has_ended(&partition, shown, wait, now), has_ended, "after {seconds} s");
+    }
+    let more = Shown { newest: 12, most: 14 };
+    assert!(!kept.has_ended(&partition, more, wait, at(19)), "a view shows more than was known of");
+    let other = "t/1".parse().expect("a partition");
+    assert!(!kept.has_ended(&other, Shown::default(), wait, at(19)), "nobody has looked at it");
+    assert!(kept.is_lost(&other, 0, Shown { newest: 1, most: 1 }, Duration::ZERO, at(19)), "nobody is waited for");
+}

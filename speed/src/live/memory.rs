@@ -14,7 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 
 use arrow::datatypes::SchemaRef;
@@ -22,6 +22,7 @@ use arrow::error::ArrowError;
 use async_trait::async_trait;
 use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId, lost_with};
+use tidemark_shared::lock;
 use tidemark_shared::position::{Coverage, LogPartition};
 
 use pin::MemoryPin;
@@ -61,12 +62,12 @@ struct State {
 struct View {
     /// Of the rows as they are held; reads yield strings as views.
     schema: SchemaRef,
-    partitions: BTreeMap<LogPartition, Arc<Held>>,
+    partitions: BTreeMap<LogPartition, Arc<PartitionRuns>>,
 }
 
 /// What a view holds of a partition: runs that follow each other from the floor to the visible position.
 #[derive(Debug)]
-struct Held {
+struct PartitionRuns {
     range: LiveRange,
     runs: Vec<Arc<Run>>,
     /// Lost offsets that it has read past.
@@ -74,7 +75,7 @@ struct Held {
     usage: LiveUsage,
 }
 
-impl Held {
+impl PartitionRuns {
     fn new(floor: u64, visible: u64, runs: Vec<Arc<Run>>, lost: Vec<Range<u64>>) -> Self {
         let of = |run: &Arc<Run>| LiveUsage {
             rows: run.row_count() as u64,
@@ -84,10 +85,17 @@ impl Held {
         let usage = runs.iter().map(of).fold(LiveUsage::default(), LiveUsage::plus);
         Self { range: LiveRange { floor, visible }, runs, lost, usage }
     }
+
+    /// The runs that have offsets in `range`, and maybe others.
+    fn runs_in(&self, range: &Range<u64>) -> &[Arc<Run>] {
+        let first = self.runs.partition_point(|run| run.range.end <= range.start);
+        let last = self.runs.partition_point(|run| run.range.start < range.end);
+        &self.runs[first..last.max(first)]
+    }
 }
 
 /// A change of a partition: what comes instead of what was there, or nothing if it is to stay.
-type Changed = Result<Option<Held>, LiveError>;
+type Changed = Result<Option<PartitionRuns>, LiveError>;
 
 impl MemoryView {
     /// No views.
@@ -96,14 +104,9 @@ impl MemoryView {
         Self { settings, state: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // every change is one assignment under the lock, so a panic leaves nothing half done
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self, view: &ViewId, partition: &LogPartition) -> Result<(Arc<Held>, SchemaRef), LiveError> {
+    fn held(&self, view: &ViewId, partition: &LogPartition) -> Result<(Arc<PartitionRuns>, SchemaRef), LiveError> {
         let missing = |partition| LiveError::Missing { view: view.clone(), partition };
-        let state = self.lock();
+        let state = lock(&self.state);
         let found = state.views.get(view).ok_or_else(|| missing(None))?;
         let held = found.partitions.get(partition).ok_or_else(|| missing(Some(partition.clone())))?;
         Ok((Arc::clone(held), Arc::clone(&found.schema)))
@@ -114,11 +117,11 @@ impl MemoryView {
         &self,
         view: &ViewId,
         partition: &LogPartition,
-        seen: &Arc<Held>,
-        next: Held,
+        seen: &Arc<PartitionRuns>,
+        next: PartitionRuns,
         bounded: bool,
     ) -> Result<bool, LiveError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let State { views, usage } = &mut *state;
         let slot = views.get_mut(view).and_then(|found| found.partitions.get_mut(partition));
         let Some(slot) = slot.filter(|slot| Arc::ptr_eq(slot, seen)) else { return Ok(false) };
@@ -147,7 +150,7 @@ impl MemoryView {
         let (tail, rows) = (tail.to_vec(), tail.iter().map(|run| run.row_count()).sum());
         let merged = off_runtime(rows, move || Run::merged(&tail, &schema)).await?;
         let runs = kept.iter().cloned().chain([Arc::new(merged)]).collect();
-        let next = Held::new(held.range.floor, held.range.visible, runs, held.lost.clone());
+        let next = PartitionRuns::new(held.range.floor, held.range.visible, runs, held.lost.clone());
         let _swapped = self.swap(view, partition, &held, next, false)?;
         Ok(())
     }
@@ -169,20 +172,20 @@ impl MemoryView {
 }
 
 /// What is left of a partition without the offsets below `end`.
-async fn below(held: &Arc<Held>, end: u64) -> Changed {
+async fn below(held: &Arc<PartitionRuns>, end: u64) -> Changed {
     let LiveRange { floor, visible } = held.range;
     if end <= floor {
         return Ok(None);
     }
     if end >= visible {
-        return Ok(Some(Held::new(end, end, Vec::new(), Vec::new())));
+        return Ok(Some(PartitionRuns::new(end, end, Vec::new(), Vec::new())));
     }
     let mut runs: Vec<Arc<Run>> = held.runs.iter().filter(|run| run.range.end > end).cloned().collect();
     if let Some(first) = runs.first_mut().filter(|first| first.range.start < end) {
         let cut = Arc::clone(first);
         *first = Arc::new(off_runtime(cut.row_count(), move || cut.above(end)).await?);
     }
-    Ok(Some(Held::new(end, visible, runs, lost_with(&held.lost, &[], end))))
+    Ok(Some(PartitionRuns::new(end, visible, runs, lost_with(&held.lost, &[], end))))
 }
 
 /// Does work on so many rows where it keeps nobody waiting.
@@ -201,7 +204,7 @@ async fn off_runtime<T: Send + 'static>(
 #[async_trait]
 impl LiveView for MemoryView {
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let found = state
             .views
             .entry(view.clone())
@@ -210,7 +213,7 @@ impl LiveView for MemoryView {
             return Err(LiveError::Schema { view: view.clone() });
         }
         for (partition, floor) in floors.iter().filter(|(partition, _)| **partition != LogPartition::files()) {
-            let held = || Arc::new(Held::new(floor, floor, Vec::new(), Vec::new()));
+            let held = || Arc::new(PartitionRuns::new(floor, floor, Vec::new(), Vec::new()));
             found.partitions.entry(partition.clone()).or_insert_with(held);
         }
         Ok(())
@@ -238,7 +241,7 @@ impl LiveView for MemoryView {
             let run = off_runtime(rows, move || Run::of(&taken, visible, &schema)).await?;
             let runs = held.runs.iter().cloned().chain([Arc::new(run)]).collect();
             let lost = lost_with(&held.lost, &batch.lost, floor);
-            if self.swap(view, &partition, &held, Held::new(floor, batch.range.end, runs, lost), true)? {
+            if self.swap(view, &partition, &held, PartitionRuns::new(floor, batch.range.end, runs, lost), true)? {
                 break;
             }
         }
@@ -246,7 +249,7 @@ impl LiveView for MemoryView {
     }
 
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        let state = self.lock();
+        let state = lock(&self.state);
         let Some(found) = state.views.get(view) else { return Ok(None) };
         let (schema, partitions) = (Arc::clone(&found.schema), found.partitions.clone());
         drop(state);
@@ -254,7 +257,7 @@ impl LiveView for MemoryView {
     }
 
     async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
-        if !self.lock().views.contains_key(view) {
+        if !lock(&self.state).views.contains_key(view) {
             return Err(LiveError::Missing { view: view.clone(), partition: None });
         }
         for (partition, end) in coverage.iter() {
@@ -264,7 +267,7 @@ impl LiveView for MemoryView {
     }
 
     async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let Some(closed) = state.views.remove(view) else { return Ok(()) };
         for held in closed.partitions.values() {
             state.usage = state.usage.without(held.usage);
@@ -274,11 +277,11 @@ impl LiveView for MemoryView {
     }
 
     async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        Ok(self.lock().views.keys().cloned().collect())
+        Ok(lock(&self.state).views.keys().cloned().collect())
     }
 
     fn usage(&self) -> LiveUsage {
-        self.lock().usage
+        lock(&self.state).usage
     }
 
     fn limit(&self) -> Option<LiveUsage> {

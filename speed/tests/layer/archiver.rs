@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_shared::log::{Log, LogError, Record, Retention, Routed, Share};
+use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_shared::segment::Segment;
 use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings, ArchiverStep, Seal};
 use tidemark_testing::faulty::{Call, Fault, Rule};
 use tokio_util::sync::CancellationToken;
 
+use super::indexer::{catch_up, open, parts};
 use super::support::{World, name, order, until};
 
 pub(super) fn small() -> ArchiverSettings {
@@ -105,6 +108,22 @@ async fn h1_what_was_gathered_of_a_topic_that_is_gone_is_sealed() {
     }
 }
 
+/// H1: a store that is away while a topic goes takes nothing with it that was read.
+#[tokio::test]
+async fn h1_what_could_not_be_sealed_of_a_topic_that_is_gone_is_there_for_the_next_attempt() {
+    let world = World::new(1).await;
+    world.produce(0, 0..7).await;
+    let (archive, faults) = world.faulty_archive(vec![Rule::new(Call::Put, ".parquet", 0, Fault::Fails)]);
+    let archiver = Archiver::open(world.log(), archive, world.topic.clone(), world.ambient(), small()).await.unwrap();
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(7));
+    world.log.delete_topic(&world.topic).await.unwrap();
+    let error = archiver.flush().await.unwrap_err();
+    assert!(matches!(error, ArchiverError::Archive(_)), "nobody would try again: {error:?}");
+    assert_eq!(faults.fired(), 1);
+    archiver.seal_gathered().await.unwrap();
+    check_archive(&world, 7, &[]).await;
+}
+
 /// H1: of two archivers one wins each segment, and the other goes on where the winner ended.
 #[tokio::test]
 async fn h1_archivers_that_race_make_one_archive() {
@@ -175,6 +194,108 @@ async fn h1_what_left_the_log_unarchived_is_marked_as_lost() {
     archiver.flush().await.unwrap();
     check_archive(&world, 20, std::slice::from_ref(&(4..15))).await;
     assert_eq!(archiver.status()[&name(0)].lost, std::slice::from_ref(&(4..15)));
+}
+
+/// H1: once a dataset follows a topic, all that its partitions ever have is the dataset's: also what leaves the log before they are
+/// first looked at, those that are added and those of a topic that is made again.
+#[tokio::test]
+async fn h1_what_left_the_log_before_a_partition_was_met_is_marked_as_lost() {
+    let mut world = World::new(1).await;
+    let first = archiver(&world, small()).await;
+    world.produce(0, 0..3).await;
+    first.flush().await.unwrap();
+    let everything = Retention { age_max: None, bytes_max: Some(0) };
+
+    world.log.add_partitions(&world.topic, 2).await.unwrap();
+    world.produce(1, 0..8).await;
+    world.log.retain(&world.topic, 1, &everything, 5).await.unwrap();
+    assert_eq!(first.step(1).await.unwrap(), ArchiverStep::Lost(0..5));
+    assert_eq!(first.flush().await.unwrap().end(&name(1)), 8);
+    let live = world.live();
+    let indexer = open(parts(&world, &live), Coverage::new()).await;
+    catch_up(&indexer, 1).await;
+    let pin = live.pin(indexer.view()).await.unwrap().unwrap();
+    assert_eq!(pin.ranges()[&name(1)].visible, 8);
+    assert_eq!(pin.lost()[&name(1)], std::slice::from_ref(&(0..5)), "whoever answers names it");
+
+    world.log.delete_topic(&world.topic).await.unwrap();
+    world.topic = world.log.create_topic(&world.topic.name, 1).await.unwrap();
+    world.produce(0, 0..8).await;
+    world.log.retain(&world.topic, 0, &everything, 4).await.unwrap();
+    let second = archiver(&world, small()).await;
+    assert_eq!(second.step(0).await.unwrap(), ArchiverStep::Lost(0..4));
+    let partition = LogPartition { source: second.source().clone(), partition: 0 };
+    assert_eq!(second.flush().await.unwrap().end(&partition), 8);
+}
+
+/// H1: what was in a topic before the dataset came to it is none of the dataset's, whichever partition is looked at first, and
+/// whatever happens before the others are.
+#[tokio::test]
+async fn h1_a_topic_that_is_met_for_the_first_time_begins_where_its_log_does() {
+    let world = World::new(3).await;
+    let everything = Retention { age_max: None, bytes_max: Some(0) };
+    for (partition, start) in [(0, 5), (1, 7), (2, 0)] {
+        world.produce(partition, 0..8).await;
+        world.log.retain(&world.topic, partition, &everything, start).await.unwrap();
+    }
+    let archiver = archiver(&world, small()).await;
+    assert_eq!(archiver.step(1).await.unwrap(), ArchiverStep::Gathered(1));
+    // The dataset follows them all now.
+    for (partition, start) in [(0, 6), (2, 3)] {
+        world.log.retain(&world.topic, partition, &everything, start).await.unwrap();
+    }
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Lost(5..6));
+    assert_eq!(archiver.step(2).await.unwrap(), ArchiverStep::Lost(0..3));
+    let archived = archiver.flush().await.unwrap();
+    for (partition, origin) in [(0, 5), (1, 7), (2, 0)] {
+        assert_eq!(archived.end(&name(partition)), 8);
+        assert_eq!(world.archive().origin(&name(partition)).await.unwrap(), Some(origin));
+    }
+}
+
+/// H1: an archiver that was away says nothing of what others archived and packed since, though nothing is under its key.
+#[tokio::test]
+async fn h1_an_archiver_that_was_away_goes_on_where_the_packed_archive_does() {
+    for (read_before, lets_go, plain) in [(false, true, 1), (true, true, 2), (true, false, 2)] {
+        let world = World::new(1).await;
+        let (away, other) = (archiver(&world, small()).await, archiver(&world, small()).await);
+        world.produce(0, 0..4).await;
+        away.flush().await.unwrap();
+        world.produce(0, 4..6).await;
+        if read_before {
+            assert_eq!(away.step(0).await.unwrap(), ArchiverStep::Gathered(2));
+        }
+        for end in [9, 12, 15] {
+            other.flush().await.unwrap();
+            world.produce(0, end - 3..end).await;
+        }
+        other.flush().await.unwrap();
+        // As packing does: an object that has the records, then those go that it stands for, but never the last.
+        let archive = world.archive();
+        let listed = archive.plain(&name(0)).await.unwrap();
+        let packed = &listed[..listed.len() - 1];
+        let mut records = Vec::new();
+        for segment in packed {
+            records.extend(archive.read(&name(0), segment).await.unwrap().records);
+        }
+        archive.put_packed(&name(0), &Segment::new(0..12, records)).await.unwrap();
+        archive.delete(packed).await.unwrap();
+        if lets_go {
+            let everything = Retention { age_max: None, bytes_max: Some(0) };
+            world.log.retain(&world.topic, 0, &everything, 14).await.unwrap();
+        }
+        let what = format!("read before: {read_before}, gone from the log: {lets_go}");
+        match read_before {
+            false => assert_eq!(away.step(0).await.unwrap(), ArchiverStep::Followed(15), "{what}"),
+            true => assert_eq!(away.flush().await.unwrap().end(&name(0)), 15, "{what}"),
+        }
+        assert!(away.status()[&name(0)].lost.is_empty(), "{what}");
+        assert_eq!(archive.plain(&name(0)).await.unwrap().len(), plain, "{what}");
+        check_archive(&world, 15, &[]).await;
+        world.produce(0, 15..16).await;
+        assert_eq!(away.flush().await.unwrap().end(&name(0)), 16, "{what}");
+        check_archive(&world, 16, &[]).await;
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! (`real_invariants`). Why these don't:
 //!
 //! - a broker loses its end when one is elected that lagged behind, and does so for nobody's asking;
+//! - what a broker's answer tells of the log's end beyond its records depends on what has come already;
 //! - S3 is durable on acknowledgement: there is nothing to sync, and so nothing that a sync could miss;
 //! - a cluster has no limit of its own for our views ([`LiveView::limit`]): it refuses writes for want of disk, which
 //!   `make chaos-stack` sees to.
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use tidemark_shared::layout;
 use tidemark_shared::live::{LiveUsage, LiveView};
-use tidemark_shared::log::{Log, ReadLimits, Retention, Share};
+use tidemark_shared::log::{Log, LogError, Partitions, ReadLimits, Retention, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::segment::SegmentError;
 use tidemark_speed::archiver::{ArchiverError, ArchiverSettings, ArchiverStep, Seal};
@@ -46,6 +47,51 @@ async fn a_log_that_lost_its_end_stops_the_archiver() {
     assert_eq!(archiver.step(1).await.unwrap(), ArchiverStep::Gathered(1));
 }
 
+/// H1: nobody else has what was gathered before, whatever became of the log since.
+#[tokio::test]
+async fn h1_what_was_gathered_before_a_log_lost_its_end_is_archived_once_the_topic_is_gone() {
+    let world = World::new(1).await;
+    world.produce(0, 0..7).await;
+    let archiver = archiver(&world, small()).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(7));
+    // Or so it looks to who reads the offsets of a topic that was made again under this one's name.
+    world.log.lose_end(&world.topic, 0, 3).unwrap();
+    let error = archiver.step(0).await.unwrap_err();
+    assert!(matches!(error, ArchiverError::LogBehind { archived: 7, log_end: 3, .. }), "{error:?}");
+    assert!(matches!(archiver.step(0).await.unwrap_err(), ArchiverError::Stopped { .. }));
+    world.log.delete_topic(&world.topic).await.unwrap();
+    world.log.create_topic(&world.topic.name, 1).await.unwrap();
+    let error = archiver.flush().await.unwrap_err();
+    assert!(matches!(error, ArchiverError::Log(LogError::Replaced { .. })), "{error:?}");
+    check_archive(&world, 7, &[]).await;
+}
+
+/// H1: what a log had when it was seen last, and nobody archived, goes with the topic and is told as lost, by whoever was to
+/// archive it.
+#[tokio::test]
+async fn h1_what_goes_with_its_topic_unarchived_is_marked_as_lost() {
+    let world = World::new(2).await;
+    let read = ReadLimits { records_max: 5, bytes_max: 1 << 20 };
+    let (own, others) = (archiver(&world, ArchiverSettings { read, ..small() }).await, archiver(&world, small()).await);
+    for archiver in [&own, &others] {
+        archiver.flush().await.unwrap();
+    }
+    others.own(Partitions::none()).await;
+    world.produce(0, 0..12).await;
+    assert_eq!(own.step(0).await.unwrap(), ArchiverStep::Gathered(5));
+    world.log.delete_topic(&world.topic).await.unwrap();
+    for archiver in [&others, &own] {
+        archiver.seal_gathered().await.unwrap();
+        archiver.lose_rest().await.unwrap();
+    }
+    check_archive(&world, 12, std::slice::from_ref(&(5..12))).await;
+    assert_eq!(own.status()[&name(0)].lost, std::slice::from_ref(&(5..12)));
+    assert!(others.status().values().all(|status| status.lost.is_empty()));
+    own.lose_rest().await.unwrap();
+    check_archive(&world, 12, std::slice::from_ref(&(5..12))).await;
+    assert_eq!(world.archive().end(&name(1), 0).await.unwrap(), Some(0), "it had nothing");
+}
+
 /// What stops a partition before its first record does so like any other failure: there are no more attempts, and it says so.
 #[tokio::test]
 async fn an_archive_whose_end_can_not_be_told_stops_the_archiver() {
@@ -78,7 +124,7 @@ async fn a_log_that_lost_its_end_stops_the_indexer() {
     assert!(matches!(error, IndexerError::LogBehind { visible: 20, log_end: 12, .. }), "{error:?}");
     world.produce(0, 0..30).await;
     indexer.step(&name(0)).await.unwrap_err();
-    let trouble = indexer.status().await.unwrap().partitions["orders/0"].trouble.clone();
+    let trouble = indexer.status(&world.ends().await).await.unwrap().partitions["orders/0"].trouble.clone();
     assert!(trouble.is_some_and(|trouble| trouble.stopped && trouble.error.contains("the log has lost records")));
     check(&live, 0, 20, 0).await;
 }

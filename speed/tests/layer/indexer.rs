@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidemark_shared::live::{LiveView, ViewId};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
 use tidemark_shared::log::{Log, Retention, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
@@ -129,8 +131,10 @@ async fn an_earlier_incarnation_is_read_from_its_archive() {
     assert_eq!(indexer.partitions(), [name(0), "orders~2/0".parse().unwrap()]);
     catch_up(&indexer, 0).await;
     while indexer.step(&second).await.unwrap() != IndexerStep::Idle {}
-    let status = indexer.status().await.unwrap().partitions;
+    let ends = [(second.clone(), 15)].into_iter().collect();
+    let status = indexer.status(&ends).await.unwrap().partitions;
     assert_eq!((status["orders/0"].visible, status["orders~2/0"].visible), (40, 10));
+    assert_eq!((status["orders/0"].lag, status["orders~2/0"].lag), (0, 5), "the first has no log any more");
 }
 
 #[tokio::test]
@@ -146,14 +150,15 @@ async fn a_hole_that_nobody_fills_is_an_error_that_names_it() {
     world.log.retain(&world.topic, 0, &everything, 45).await.unwrap();
     let error = indexer.step(&name(0)).await.unwrap_err();
     assert!(matches!(&error, IndexerError::Hole { missing, .. } if *missing == (20..45)), "{error:?}");
-    let status = indexer.status().await.unwrap().partitions["orders/0"].clone();
+    let status = indexer.status(&world.ends().await).await.unwrap().partitions["orders/0"].clone();
     let trouble = status.trouble.expect("it says what is missing");
     assert!(!trouble.stopped && trouble.error.contains("offsets 20 to 45 of `orders/0`"), "{trouble:?}");
     check(&live, 0, 20, 0).await;
     // once the archiver has said that they are lost, the view goes on
     archive_all(&world).await;
     catch_up(&indexer, 0).await;
-    assert_eq!(indexer.status().await.unwrap().partitions["orders/0"].trouble, None);
+    let status = indexer.status(&world.ends().await).await.unwrap().partitions["orders/0"].clone();
+    assert_eq!((status.trouble, status.lag), (None, 0));
     assert_eq!(live.pin(&view()).await.unwrap().unwrap().ranges()[&name(0)].visible, 50);
 }
 
@@ -179,8 +184,7 @@ async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() 
     let (running, token) = (Arc::clone(&indexer), cancel.clone());
     tasks.spawn(async move { running.run(&Share::default(), &token).await });
     let visible = async |partition: u32, end: u64| {
-        let at =
-            |pin: Arc<dyn tidemark_shared::live::LivePin>| pin.ranges().get(&name(partition)).map(|live| live.visible);
+        let at = |pin: Arc<dyn LivePin>| pin.ranges().get(&name(partition)).map(|live| live.visible);
         until(async || at(live.pin(&view()).await.unwrap().unwrap()) == Some(end)).await;
     };
     world.produce(0, 0..10).await;
@@ -191,18 +195,84 @@ async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() 
     world.produce(0, 10..12).await;
     visible(0, 12).await;
     // the view shows rows before their ages are noted
-    until(async || indexer.status().await.unwrap().freshness.count == 17).await;
+    until(async || indexer.status(&Coverage::new()).await.unwrap().freshness.count == 17).await;
     cancel.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
-    let status = indexer.status().await.unwrap();
+    let status = indexer.status(&world.ends().await).await.unwrap();
     assert_eq!((status.freshness.count, status.freshness.p99_ms), (17, 0));
     assert_eq!((status.partitions["orders/0"].lag, status.partitions["orders/1"].visible), (0, 5));
     world.produce(0, 12..15).await;
     world.clock.pass(Duration::from_secs(2));
-    let status = indexer.status().await.unwrap().partitions["orders/0"].clone();
-    assert_eq!((status.lag, status.lag_ms, status.log_end), (3, 2_000, 15));
+    let ends = world.ends().await;
+    // The log itself is not asked.
     world.log.delete_topic(&world.topic).await.unwrap();
+    let status = indexer.status(&ends).await.unwrap().partitions["orders/0"].clone();
+    assert_eq!((status.lag, status.lag_ms, status.log_end), (3, 2_000, 15));
     indexer.run(&Share::default(), &CancellationToken::new()).await.unwrap_err();
+}
+
+/// Views that take note of how many partitions each opening names.
+#[derive(Debug)]
+struct Noting {
+    inner: Arc<dyn LiveView>,
+    opened: Mutex<Vec<usize>>,
+}
+
+#[async_trait]
+impl LiveView for Noting {
+    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
+        self.opened.lock().unwrap().push(floors.iter().count());
+        self.inner.open(view, schema, floors).await
+    }
+
+    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
+        self.inner.apply(view, batch).await
+    }
+
+    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
+        self.inner.pin(view).await
+    }
+
+    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
+        self.inner.drop_below(view, coverage).await
+    }
+
+    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
+        self.inner.close(view).await
+    }
+
+    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
+        self.inner.views().await
+    }
+
+    fn usage(&self) -> LiveUsage {
+        self.inner.usage()
+    }
+
+    fn limit(&self) -> Option<LiveUsage> {
+        self.inner.limit()
+    }
+}
+
+/// Each look whether there is something new opens the view once, with all that is kept up, and never again for nothing.
+#[tokio::test]
+async fn a_look_opens_the_view_once() {
+    let world = World::new(1).await;
+    let noting = Arc::new(Noting { inner: world.live(), opened: Mutex::default() });
+    let live = Arc::clone(&noting) as Arc<dyn LiveView>;
+    let settings = IndexerSettings { partitions_refresh: Duration::from_millis(1), ..IndexerSettings::default() };
+    let indexer = Arc::new(Indexer::open(parts(&world, &live), Coverage::new(), settings).await.unwrap());
+    let (running, mut tasks) = (Arc::clone(&indexer), tokio::task::JoinSet::new());
+    tasks.spawn(async move { running.run(&Share::default(), &CancellationToken::new()).await });
+    let opened = || noting.opened.lock().unwrap().clone();
+    until(async || opened().len() >= 8).await;
+    world.log.add_partitions(&world.topic, 2).await.unwrap();
+    until(async || opened().ends_with(&[2, 2])).await;
+    tasks.shutdown().await;
+    let mut each = opened();
+    // The view itself, before the log was looked at; then partition 0, and once the new one alone.
+    each.dedup();
+    assert_eq!(each, [0, 1, 2]);
 }
 
 /// A segment that says that its records are lost moves the view on, without a record.

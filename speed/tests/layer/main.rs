@@ -4,6 +4,7 @@
 
 mod archiver;
 mod embedded;
+mod ending;
 mod indexer;
 mod live;
 mod parts;

@@ -2,13 +2,14 @@
 //! where the output is. One that does not know of it, as a process that was stopped, makes nothing wrong.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tidemark_shared::live::{LiveView, ViewId};
-use tidemark_shared::log::{Assignment, Membership, Partitions, ReadLimits, Share};
+use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::log::{Assignment, Log as _, Membership, Partitions, ReadLimits, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::telemetry::NoTraces;
@@ -129,11 +130,13 @@ async fn what_others_archived_is_told() {
     let (one, other) =
         (archiver(&world, ArchiverSettings::default()).await, archiver(&world, ArchiverSettings::default()).await);
     other.own(Partitions::none()).await;
-    other.look_at_others().await.unwrap();
+    other.look_at_others(1).await.unwrap();
     assert!(other.status().is_empty(), "nothing has begun");
     world.produce(0, 0..10).await;
     one.flush().await.unwrap();
-    other.look_at_others().await.unwrap();
+    // The store tells it, whatever has become of the log.
+    world.log.delete_topic(&world.topic).await.unwrap();
+    other.look_at_others(1).await.unwrap();
     assert_eq!(other.status()[&name(0)].archived, Some(10));
 }
 
@@ -186,7 +189,7 @@ async fn indexers_share_a_view_and_go_on_where_it_is() {
     world.produce(1, 0..70).await;
     until(async || visible(&live, 0).await == 50 && visible(&live, 1).await == 70).await;
     let own = async |indexer: &Indexer, partition: u32| {
-        indexer.status().await.unwrap().partitions[&name(partition).to_string()].own
+        indexer.status(&Coverage::new()).await.unwrap().partitions[&name(partition).to_string()].own
     };
     assert!(own(&one, 0).await && !own(&one, 1).await && own(&two, 1).await && !own(&two, 0).await);
     assert!(one.has_resumed(&only(&[0])) && !one.has_resumed(&only(&[0, 1])));
@@ -199,9 +202,79 @@ async fn indexers_share_a_view_and_go_on_where_it_is() {
     first.member.give(&[0]).await;
     world.produce(0, 90..100).await;
     until(async || visible(&live, 0).await == 100).await;
-    assert_eq!(one.status().await.unwrap().totals.records, 60, "it read again what the other had read");
+    let status = one.status(&world.ends().await).await.unwrap();
+    assert_eq!(status.totals.records, 60, "it read again what the other had read");
     check_counts(&live, 0, 100).await;
     check_counts(&live, 1, 70).await;
+}
+
+/// Views that take the first batch in no form, and every one after it.
+#[derive(Debug)]
+struct RefusesOnce {
+    inner: Arc<dyn LiveView>,
+    refused: AtomicBool,
+}
+
+#[async_trait]
+impl LiveView for RefusesOnce {
+    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
+        self.inner.open(view, schema, floors).await
+    }
+
+    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
+        if !self.refused.swap(true, Ordering::Relaxed) {
+            let (view, partition, reason) = (view.clone(), batch.partition, "it is the first".to_owned());
+            return Err(LiveError::Refused { view, partition, offset: batch.range.start, reason });
+        }
+        self.inner.apply(view, batch).await
+    }
+
+    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
+        self.inner.pin(view).await
+    }
+
+    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
+        self.inner.drop_below(view, coverage).await
+    }
+
+    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
+        self.inner.close(view).await
+    }
+
+    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
+        self.inner.views().await
+    }
+
+    fn usage(&self) -> LiveUsage {
+        self.inner.usage()
+    }
+
+    fn limit(&self) -> Option<LiveUsage> {
+        self.inner.limit()
+    }
+}
+
+/// A partition that has stopped here may go on elsewhere; when it comes back, it does so here.
+#[tokio::test]
+async fn a_partition_that_has_stopped_begins_anew_once_it_was_anothers() {
+    let world = World::new(1).await;
+    let live: Arc<dyn LiveView> = Arc::new(RefusesOnce { inner: world.live(), refused: AtomicBool::new(false) });
+    let one = indexer(&world, &live).await;
+    let running = index(&one, &[0]);
+    world.produce(0, 0..20).await;
+    let trouble = async || {
+        let status = one.status(&Coverage::new()).await.unwrap();
+        status.partitions[&name(0).to_string()].trouble.clone()
+    };
+    until(async || trouble().await.is_some_and(|trouble| trouble.stopped)).await;
+    running.member.give(&[0]).await;
+    assert!(trouble().await.is_some_and(|trouble| trouble.stopped), "it is still its own, and goes on after a restart");
+    running.member.give(&[]).await;
+    assert_eq!(trouble().await, None, "it tells what keeps a partition of another's");
+    running.member.give(&[0]).await;
+    until(async || visible(&live, 0).await == 20).await;
+    assert_eq!(trouble().await, None);
+    check_counts(&live, 0, 20).await;
 }
 
 /// A process that was stopped goes on with partitions that others have: visible positions only move forward, and nothing counts

@@ -9,7 +9,7 @@ use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::{Definition, Sources, parse};
 use tidemark_shared::live::LiveView;
 use tidemark_shared::log::{Log, Record, Routed, Topic, TopicName};
-use tidemark_shared::position::LogPartition;
+use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::segment::Archive;
 use tidemark_shared::store::Store;
 use tidemark_testing::contract::log::SteppedClock;
@@ -74,6 +74,12 @@ impl World {
         let record = |number| Record { value: Some(order(number)), timestamp_ms: now, ..Record::default() };
         let records = numbers.map(|number| Routed { partition, record: record(number) }).collect();
         self.log.append(&self.topic, records, None).await.unwrap();
+    }
+
+    /// Where the log ends.
+    pub(crate) async fn ends(&self) -> Coverage {
+        let bounds = self.log.bounds(&self.topic).await.unwrap();
+        (0..).zip(bounds).map(|(partition, bounds)| (name(partition), bounds.end)).collect()
     }
 
     /// Moves a partition's end on by `count` offsets that no record has.

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use tidemark_e2e::door::Door;
 use tidemark_e2e::platform::Tidemark;
 use tidemark_e2e::server::{Server, ServerError};
+use tidemark_e2e::wait::within;
 
 use super::print::{count, heading};
 
@@ -85,20 +86,23 @@ pub(crate) fn show(
 
 /// Waits until the server knows the dataset and has a view of it.
 fn until_it_answers(server: &Door) -> Result<(), ServerError> {
-    let begun = Instant::now();
-    loop {
-        match server.sql(QUESTION) {
-            Ok(_) => return Ok(()),
-            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
-            Err(_) => pause(),
-        }
-    }
+    patiently(|| server.sql(QUESTION), |_| true).map(drop)
 }
 
-/// Lets some time pass before another attempt.
-fn pause() {
-    let (_open, never) = mpsc::channel::<()>();
-    let _nobody_sends = never.recv_timeout(PAUSE);
+/// Attempts something again as long as it fails only `for_now`, until [`PATIENCE`] ends; then the last failure.
+fn patiently<T>(
+    attempt: impl Fn() -> Result<T, ServerError>,
+    for_now: impl Fn(&ServerError) -> bool,
+) -> Result<T, ServerError> {
+    let mut failed = None;
+    let ended = within(PATIENCE, PAUSE, || match attempt() {
+        Err(error) if for_now(&error) => {
+            failed = Some(error);
+            None
+        }
+        ended => Some(ended),
+    });
+    ended.unwrap_or_else(|| Err(failed.expect("there is one attempt at least")))
 }
 
 /// Produces on a thread of its own and asks once a second.
@@ -144,7 +148,7 @@ fn print_answer(answer: &Value, produced: u64) {
         count(produced),
         count(number(&row[0])),
         count(number(&stats["rows_batch"])),
-        count(number(&stats["rows_live"])),
+        stats["rows_live"].as_u64().map_or_else(|| "-".to_owned(), count),
         row[1].as_str().unwrap_or("-"),
         texts.collect::<Vec<_>>().join(" "),
         as_of["table_version"],
@@ -189,13 +193,8 @@ fn produce(
 /// Appends records, again while the server is busy. (One that fails late may have appended them: they are twice in the log then,
 /// and in every answer.)
 fn append(server: &Door, body: &[u8]) -> Result<(), String> {
-    let begun = Instant::now();
-    loop {
-        match server.produce("trips", body) {
-            Err(ServerError::Busy(_)) if begun.elapsed() < PATIENCE => pause(),
-            answered => return answered.map(drop).map_err(|error| error.to_string()),
-        }
-    }
+    let appended = patiently(|| server.produce("trips", body), |error| matches!(error, ServerError::Busy(_)));
+    appended.map(drop).map_err(|error| error.to_string())
 }
 
 /// Now in UTC, as the meters print their local time. Close enough for a show: which month it is decides the partition.
@@ -294,6 +293,8 @@ fn value(field: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use serde_json::json;
 
     use super::*;
@@ -312,6 +313,24 @@ mod tests {
             (vec![measured(9, 63, 239), measured(4, 70, 90)], line("p50 at most 70 ms, p99 at most 239 ms")),
         ] {
             assert_eq!(freshness(&statuses), wanted, "{statuses:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_fails_for_now_is_attempted_again() {
+        let busy = |error: &ServerError| matches!(error, ServerError::Busy(_));
+        for (failures, ended, attempts) in [
+            (vec![], Ok(()), 1),
+            (vec![ServerError::Busy("full".to_owned())], Ok(()), 2),
+            (vec![ServerError::Asked("no such dataset".to_owned())], Err("no such dataset".to_owned()), 1),
+        ] {
+            let (left, count) = (RefCell::new(failures), Cell::new(0));
+            let attempt = || {
+                count.set(count.get() + 1);
+                left.borrow_mut().pop().map_or(Ok(()), Err)
+            };
+            assert_eq!(patiently(attempt, busy).map_err(|error| error.to_string()), ended);
+            assert_eq!(count.get(), attempts);
         }
     }
 

@@ -216,11 +216,15 @@ fn a_server_s_answers_are_audited_whichever_datasets_they_read() {
 fn doubles_are_compared_by_what_they_were_made_of_and_nested_values_are_counted() {
     let shop = Shop::open();
     let toml = "name = \"readings\"\ncolumns = [{ name = \"at\", type = \"string\" }, { name = \"x\", type = \"float64\" }, \
-                { name = \"tags\", type = \"list<string>\" }]\n[stream]\nformat = \"json\"\npartitions = 3\n";
-    apply_text(&shop.home, "readings", toml, "SELECT at, x, tags FROM input");
+                { name = \"tags\", type = \"list<string>\" }, \
+                { name = \"stops\", type = \"list<struct<name: string, seen: list<list<int64>>>>\" }]\n\
+                [stream]\nformat = \"json\"\npartitions = 3\n";
+    apply_text(&shop.home, "readings", toml, "SELECT at, x, tags, stops FROM input");
     let reading = |n: u64| {
         let size = if n.is_multiple_of(2) { 1e15 } else { -1e15 };
-        format!("{}\n", json!({"at": format!("{}", n % 3), "x": size + n as f64 / 7.0, "tags": ["7", n.to_string()]}))
+        let stops = json!([{"name": format!("s-{n}"), "seen": [[n], [null, 7]]}, null]);
+        let (at, tags) = (format!("{}", n % 3), ["7".to_owned(), n.to_string()]);
+        format!("{}\n", json!({"at": at, "x": size + n as f64 / 7.0, "tags": tags, "stops": stops}))
     };
     let body: String = (0..300).map(reading).collect();
     let headers = [("content-type", "application/x-ndjson")];
@@ -235,6 +239,7 @@ fn doubles_are_compared_by_what_they_were_made_of_and_nested_values_are_counted(
         ("SELECT at, x FROM readings", true),
         ("SELECT min(x), max(x) FROM readings WHERE tags[1] = 7", true),
         ("SELECT tags FROM readings", false),
+        ("SELECT stops FROM readings", false),
         ("SELECT stddev(x) FROM readings", false),
     ] {
         let args = ["audit", "readings", "--count", "2", "--query", query, "--json"];
@@ -243,7 +248,12 @@ fn doubles_are_compared_by_what_they_were_made_of_and_nested_values_are_counted(
         assert_eq!(report["audited"] == 2, audited, "{query}: {report}");
         assert_eq!(report["not_auditable"].as_object().unwrap().is_empty(), audited, "{query}: {report}");
     }
-    // its own questions are about all of these columns, and exact
-    let report = shop.home.tidemark.run_json(&["audit", "readings", "--count", "12", "--json"]).unwrap();
-    assert_eq!((&report["audited"], &report["wrong"]), (&json!(12), &json!(0)), "{report}");
+    // its own questions are about all of these columns, and of what is in them, and exact; of what is curated, too
+    for ran in [false, true] {
+        if ran {
+            shop.command(&["batch", "run", "readings"]);
+        }
+        let report = shop.home.tidemark.run_json(&["audit", "readings", "--count", "12", "--json"]).unwrap();
+        assert_eq!((&report["audited"], &report["wrong"]), (&json!(12), &json!(0)), "{report}");
+    }
 }

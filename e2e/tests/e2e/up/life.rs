@@ -176,22 +176,21 @@ fn a_full_view_makes_room_by_itself_and_slows_who_produces() {
     let mut token = json!({});
     while taken < 60_000 {
         let body = orders(taken..taken + 2_000);
-        let reply = records(&shop.server, "orders", &[("content-type", "application/x-ndjson")], body.as_bytes());
-        match reply.status {
-            200 => {
-                taken += 2_000;
-                for (partition, end) in super::entries(&reply.json()["at_least"]["orders"]) {
-                    token["orders"][partition] = json!(end);
-                }
-            }
-            429 => {
+        let reply = until("room for records", || {
+            let reply = records(&shop.server, "orders", &[("content-type", "application/x-ndjson")], body.as_bytes());
+            if reply.status == 429 {
                 slowed += 1;
                 assert_eq!(reply.problem().1, "busy");
                 assert!(reply.headers.contains_key("retry-after"));
                 assert_eq!(shop.server.ask("GET", "/readyz", &[], b"").unwrap().status, 200);
-                std::thread::park_timeout(std::time::Duration::from_millis(50));
+                return None;
             }
-            _ => panic!("{reply:?}"),
+            assert_eq!(reply.status, 200, "{reply:?}");
+            Some(reply)
+        });
+        taken += 2_000;
+        for (partition, end) in super::entries(&reply.json()["at_least"]["orders"]) {
+            token["orders"][partition] = json!(end);
         }
     }
     assert!(slowed > 0, "60,000 orders do not fit into 1 MiB");

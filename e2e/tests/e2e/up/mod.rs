@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tidemark_e2e::platform::dataset_folder;
 use tidemark_e2e::server::{Reply, Server};
+use tidemark_e2e::wait::until;
 
 use crate::support::Home;
 
@@ -133,19 +134,6 @@ fn sums(n: u64) -> Value {
 fn split(answer: &Value) -> (u64, u64) {
     let of = |name: &str| answer["stats"][name].as_u64().unwrap();
     (of("rows_batch"), of("rows_live"))
-}
-
-/// Waits until the observation is there; `what` says what did not come.
-fn until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
-    let begun = std::time::Instant::now();
-    loop {
-        if let Some(observed) = observe() {
-            return observed;
-        }
-        assert!(begun.elapsed().as_secs() < 60, "{what} did not come within a minute");
-        // not for time: looks again at what nobody announces
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
-    }
 }
 
 /// A JSON object as an ordered map.

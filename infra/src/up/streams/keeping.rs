@@ -51,7 +51,7 @@ impl Keeping<'_> {
         }
         let looked = self.kept.looked(name, &coverage, parts.ambient.now());
         if looked.moved {
-            parts.has_moved();
+            parts.moves.tell();
         }
         if let Some(drop_below) = looked.drop_below {
             let before = parts.live.usage();
@@ -88,10 +88,12 @@ impl Keeping<'_> {
                 self.kept.gone(generation);
             }
         }
-        if !stream.clears_up(&plan.newest) || !stream.is_time_for_views(LOOK_AT_VIEWS) {
+        if !stream.clears_up(&plan.newest) || !stream.begins_look_at_views(LOOK_AT_VIEWS) {
             return Ok(());
         }
-        for view in plan.left_behind(&stream.dataset, parts.live.views().await?) {
+        let views = parts.live.views().await?;
+        Box::pin(stream.look_at_earlier(self.kept, &plan.newest, ahead.as_ref(), &views)).await;
+        for view in plan.left_behind(&stream.dataset, views) {
             if self.goes(&ahead, &view).await? {
                 parts.live.close(&view).await?;
                 self.kept.gone(&view.generation);

@@ -51,11 +51,11 @@ impl Streams {
     }
 
     async fn renewed(&self, old: &Stream, kept: &mut Kept) -> Result<Option<Arc<Stream>>, UpError> {
-        if !old.is_replaced().await? {
-            return Ok(None);
-        }
-        old.end().await?;
-        Ok(Some(self.open(Registered::clone(&old.definition()), kept).await?))
+        let Some(new) = old.made_again().await? else { return Ok(None) };
+        old.end(&new).await?;
+        let stream = self.open(Registered::clone(&old.definition()), kept).await?;
+        stream.inherit(old);
+        Ok(Some(stream))
     }
 
     /// Takes up a dataset's newest definition; its stream, if that is new.

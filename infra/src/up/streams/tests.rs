@@ -1,67 +1,24 @@
+use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use prometheus_client::registry::Registry;
-use tidemark_batch::{Batch, BatchSettings};
-use tidemark_shared::ambient::System;
-use tidemark_shared::dataset::{Sources, registry};
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
-use tidemark_shared::log::Log;
-use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_batch::report::quiet;
+use tidemark_shared::dataset::registry;
+use tidemark_shared::live::ViewId;
+use tidemark_shared::position::LogPartition;
 use tidemark_shared::store::{IfMissing, Store};
-use tidemark_shared::telemetry::NoTraces;
 use tidemark_speed::keep::Kept;
-use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
 use tidemark_testing::faulty::{Call, Fault, Faulty, Rule};
 
+use super::keeping::keep;
 use super::*;
-use crate::config::{Flags, resolve};
 use crate::up::UpError;
-use crate::up::metrics::Metrics;
-use crate::up::ready::{Standing, made_anew, standings};
+use crate::up::ready::{ANSWER_MAX, Standing, made_anew, standings};
 use crate::up::task_name::{TaskKind, TaskName};
-use crate::up::tasks::Tasks;
-
-fn sources(name: &str, description: &str) -> Sources {
-    let toml = format!(
-        "name = \"{name}\"\ndescription = \"{description}\"\ncolumns = [{{ name = \"id\", type = \"string\" }}]\n\
-         [stream]\nformat = \"json\"\n"
-    );
-    [("dataset.toml", toml), ("transform.sql", "SELECT id FROM input".to_owned())]
-        .map(|(name, text)| (name.to_owned(), text))
-        .into()
-}
-
-/// What the streams of a process on `store` are made of; rows go from views at once when they are curated.
-async fn parts(store: Store, folder: &Path) -> Parts {
-    let config = resolve(None, &|_| None, &Flags::default(), folder).expect("defaults are valid").server;
-    let log = EmbeddedLog::open(&folder.join("log"), Storage::default(), Arc::new(System)).await.expect("a log");
-    let log: Arc<dyn Log> = Arc::new(log);
-    let batch = Batch::new(store.clone(), crate::context::stores(), None, BatchSettings::default());
-    let metrics = Arc::new(Metrics::new(&mut Registry::default()));
-    let parts = crate::up::parts(store, batch, log, metrics, Arc::new(NoTraces), &config).expect("embedded parts");
-    Parts { grace: Duration::ZERO, ..parts }
-}
+use crate::up::testing::{FaultyView, indexers, nobody, parts, sources, until};
 
 /// The streams of a process on `store`, whose loops do not run.
 async fn streams(store: Store, folder: &Path) -> Streams {
     Streams::new(parts(store, folder).await)
-}
-
-/// Nobody wants to know of new streams.
-fn nobody() -> Found {
-    Arc::new(|_: Arc<Stream>| -> BoxFuture<'static, ()> { Box::pin(async {}) })
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let look = async {
-        while !holds() {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(60), look).await.is_ok(), "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,9 +100,9 @@ async fn the_end_of_a_stream_is_bounded_and_gone_on_with() {
     let (old, partition, offset) = with_a_record(&streams, &nobody()).await;
     let log = Arc::clone(&streams.parts.log);
     log.delete_topic(&old.topic).await.expect("deleted");
-    log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
+    let new = log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
 
-    let late = old.end_within(Duration::from_millis(20)).await;
+    let late = old.end_within(&new, Duration::from_millis(20)).await;
     assert!(matches!(late, Err(UpError::StillEnding { .. })), "{late:?}");
     assert!(old.stop.is_cancelled() && Arc::ptr_eq(&old, &streams.get("a").expect("it is still there")));
     streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
@@ -187,92 +144,60 @@ async fn a_topic_that_is_made_again_is_a_new_source() {
     assert_eq!(begun.load(Ordering::Relaxed), 2, "one stream was begun, then another");
 }
 
-/// Views with faults of the tests' choice.
-#[derive(Default)]
-struct Faults {
-    /// No view is pinned while one of these tasks runs.
-    no_pin_beside: Option<Arc<Tasks>>,
-    /// The dataset whose rows do not go: who asks for that waits for ever.
-    stuck: Option<&'static str>,
-    /// How often rows of a dataset went.
-    drops: BTreeMap<String, u64>,
-}
-
-struct FaultyView {
-    inner: Arc<dyn LiveView>,
-    faults: Mutex<Faults>,
-}
-
-impl FaultyView {
-    /// Puts one in the place of the views that `parts` has.
-    fn before(parts: &mut Parts) -> Arc<Self> {
-        let view = Arc::new(Self { inner: Arc::clone(&parts.live), faults: Mutex::default() });
-        parts.live = Arc::clone(&view) as Arc<dyn LiveView>;
-        view
-    }
-
-    fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn drops(&self, dataset: &str) -> u64 {
-        self.faults().drops.get(dataset).copied().unwrap_or(0)
-    }
-}
-
-impl std::fmt::Debug for FaultyView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FaultyView")
-    }
-}
-
-#[async_trait]
-impl LiveView for FaultyView {
-    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
-        self.inner.open(view, schema, floors).await
-    }
-
-    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
-        self.inner.apply(view, batch).await
-    }
-
-    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        let fails = self.faults().no_pin_beside.as_ref().is_some_and(|tasks| !indexers(tasks).is_empty());
-        if fails {
-            return Err(LiveError::backend("pin a view", std::io::Error::other("the cluster is away")));
+/// Waits until a view shows a partition up to there.
+async fn shows(streams: &Streams, view: &ViewId, partition: &LogPartition, end: u64) {
+    let look = async {
+        loop {
+            let pin = streams.parts.live.pin(view).await.expect("views answer");
+            let visible = pin.and_then(|pin| pin.ranges().get(partition).map(|range| range.visible));
+            if visible == Some(end) {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
-        self.inner.pin(view).await
-    }
-
-    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
-        let is_stuck = self.faults().stuck == Some(view.dataset.as_str());
-        if is_stuck {
-            std::future::pending::<()>().await;
-        }
-        *self.faults().drops.entry(view.dataset.clone()).or_default() += 1;
-        self.inner.drop_below(view, coverage).await
-    }
-
-    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        self.inner.close(view).await
-    }
-
-    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        self.inner.views().await
-    }
-
-    fn usage(&self) -> LiveUsage {
-        self.inner.usage()
-    }
-
-    fn limit(&self) -> Option<LiveUsage> {
-        self.inner.limit()
-    }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), look).await.is_ok(), "{view} does not show {partition}");
 }
 
-/// The tasks that keep views up.
-fn indexers(tasks: &Tasks) -> Vec<TaskName> {
-    tasks.health().into_keys().filter(|name| name.kind == TaskKind::Indexer).collect()
+/// H1, H9: what a view alone had of a topic that is gone is told as lost. A later generation is no further behind than that, and
+/// takes over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h1_h9_what_only_a_view_had_of_a_topic_that_is_gone_is_lost_and_keeps_no_generation_from_answering() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let streams = streams(store, folder.path()).await;
+    streams.discover(&nobody()).await.expect("it is taken up");
+    let old = streams.get("a").expect("it is open");
+    let taken = old.append(record(), None, None).await.expect("it takes records");
+    let (partition, offset) = taken.positions[0].clone();
+    let (generation, _) = old.all_indexers().pop().expect("a generation is kept up");
+    let view = old.view(&generation);
+    shows(&streams, &view, &partition, offset + 1).await;
+    // The archiver, which nobody runs, has not even begun.
+    assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), None);
+
+    let log = Arc::clone(&streams.parts.log);
+    log.delete_topic(&old.topic).await.expect("deleted");
+    log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
+    streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
+    let new = streams.get("a").expect("it is open");
+    assert_ne!(new.source, old.source);
+    let segments = old.archive.segments_from(&partition, 0).await.expect("an archive");
+    assert_eq!(segments.len(), 1);
+    let told = old.archive.read(&partition, &segments[0]).await.expect("a segment");
+    let lost = vec![Range { start: 0, end: offset + 1 }];
+    assert_eq!((told.records.len(), &told.header.lost), (0, &lost));
+    assert_eq!(new.archiver.status()[&partition].lost, lost, "answers and metrics tell it at once");
+
+    streams.parts.batch.recompute("a", &quiet()).await.expect("recomputes");
+    let mut kept = Kept::new(Duration::ZERO);
+    for _ in 0..2 {
+        keep(&streams.parts, &new, &mut kept).await.expect("views answer");
+    }
+    let views = streams.parts.live.views().await.expect("views answer");
+    assert!(views.len() == 1 && !views.contains(&view), "{views:?}");
+    shows(&streams, &views[0], &partition, offset + 1).await;
 }
 
 /// What a stream that could not be opened had set to work ends: nobody would see it, and the next attempt has its own.
@@ -310,25 +235,25 @@ async fn a_view_is_made_anew_until_it_is_seen_to_have_what_the_log_had() {
     let view = FaultyView::before(&mut parts);
     let before = Streams::new(parts.clone());
     let _record = with_a_record(&before, &nobody()).await;
-    assert_eq!(made_anew(&before).await, BTreeMap::new(), "the log had nothing");
+    assert_eq!(made_anew(&before, ANSWER_MAX).await, BTreeMap::new(), "the log had nothing");
 
     let streams = Streams::new(parts);
     streams.discover(&nobody()).await.expect("it is taken up");
     let stream = streams.get("a").expect("it is open");
     assert_eq!(stream.ends_at_open.iter().map(|(_, end)| end).sum::<u64>(), 1);
     view.faults().no_pin_beside = Some(Arc::clone(&streams.parts.tasks));
-    let told = made_anew(&streams).await;
+    let told = made_anew(&streams, ANSWER_MAX).await;
     assert!(told.get("a").is_some_and(|told| told.contains("the cluster is away")), "{told:?}");
     assert!(!stream.has_caught_up.load(Ordering::Relaxed));
     view.faults().no_pin_beside = None;
     let seen = async {
         while !stream.has_caught_up.load(Ordering::Relaxed) {
-            drop(made_anew(&streams).await);
+            drop(made_anew(&streams, ANSWER_MAX).await);
             tokio::task::yield_now().await;
         }
     };
     assert!(tokio::time::timeout(Duration::from_secs(60), seen).await.is_ok(), "it catches up");
-    assert_eq!(made_anew(&streams).await, BTreeMap::new());
+    assert_eq!(made_anew(&streams, ANSWER_MAX).await, BTreeMap::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

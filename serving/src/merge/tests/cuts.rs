@@ -38,6 +38,26 @@ async fn h5_wherever_the_mark_is_every_record_counts_once() {
     assert_eq!(answer.as_of.datasets["orders"].positions, coverage([4, 3]));
 }
 
+/// A figure is told where it is known: no statement has the view count for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_tell_how_many_rows_both_sides_had_and_have_none_counted() {
+    let world = six().await;
+    world.curate("g1", [2, 1]).await;
+    let all = "SELECT (SELECT count(*) FROM orders) AS m, (SELECT count(*) FROM batch.orders) AS b";
+    for (sql, wanted) in [
+        ("SELECT max(cents) FROM orders", (3, 3)),
+        ("SELECT id FROM orders WHERE cents > 5", (3, 3)),
+        ("SELECT max(cents) FROM batch.orders", (3, 0)),
+        ("SELECT max(cents) FROM live.orders", (0, 3)),
+        (all, (3, 3)),
+    ] {
+        let (_, answer) = world.ask(sql).await.expect("an answer");
+        let stats = answer.stats();
+        assert_eq!((stats.rows_batch, stats.rows_live), (Some(wanted.0), Some(wanted.1)), "{sql}");
+    }
+    assert_eq!(world.counted(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h6_rows_that_neither_side_has_are_an_error_and_batch_still_answers() {
     let world = six().await;

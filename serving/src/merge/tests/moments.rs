@@ -1,13 +1,22 @@
-//! The worst moments of a question: a version that is older than what the view keeps, and rows that go between two pins.
+//! The worst moments of a question: a version that is older than what the view keeps, and rows that go between two pins. And what
+//! questions have views count.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use tidemark_shared::counts::Counts;
 use tidemark_shared::curated::{CuratedTable, CurrentGeneration, Pointer};
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
-use tidemark_shared::position::Coverage;
+use tidemark_shared::live::{
+    AggregateRequest, LiveAggregation, LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId,
+};
+use tidemark_shared::position::{Coverage, LogPartition};
+use tidemark_shared::reject::Reject;
 
 use super::parts::merge::{Generations, VersionCache, VersionError, Versions};
 
@@ -57,11 +66,13 @@ pub(crate) struct TestViews {
     drops: Mutex<Option<(usize, Coverage)>>,
     /// True while no view can be reached.
     away: AtomicBool,
+    /// How often a pin was to count what became of its records.
+    counted: Arc<AtomicUsize>,
 }
 
 impl TestViews {
     pub(crate) fn new(inner: Arc<dyn LiveView>) -> Self {
-        Self { inner, drops: Mutex::default(), away: AtomicBool::new(false) }
+        Self { inner, drops: Mutex::default(), away: AtomicBool::new(false), counted: Arc::default() }
     }
 
     /// Lets rows below `coverage` go between the pin after `pins` others and the one before.
@@ -72,6 +83,11 @@ impl TestViews {
     /// Lets pins fail, or no longer.
     pub(crate) fn go_away(&self, away: bool) {
         self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// How often a pin was to count what became of its records.
+    pub(crate) fn counted(&self) -> usize {
+        self.counted.load(Ordering::Relaxed)
     }
 
     fn due(&self) -> Option<Coverage> {
@@ -104,7 +120,9 @@ impl LiveView for TestViews {
         if let Some(coverage) = self.due() {
             self.inner.drop_below(view, &coverage).await?;
         }
-        self.inner.pin(view).await
+        let pin = self.inner.pin(view).await?;
+        let noting = |inner| Arc::new(TestPin { inner, counted: Arc::clone(&self.counted) }) as Arc<dyn LivePin>;
+        Ok(pin.map(noting))
     }
 
     async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
@@ -125,5 +143,54 @@ impl LiveView for TestViews {
 
     fn limit(&self) -> Option<LiveUsage> {
         self.inner.limit()
+    }
+}
+
+/// A pin that takes note of what it is to count.
+#[derive(Debug)]
+struct TestPin {
+    inner: Arc<dyn LivePin>,
+    counted: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl LivePin for TestPin {
+    fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+
+    fn ranges(&self) -> &BTreeMap<LogPartition, LiveRange> {
+        self.inner.ranges()
+    }
+
+    fn lost(&self) -> BTreeMap<LogPartition, Vec<Range<u64>>> {
+        self.inner.lost()
+    }
+
+    fn rows(&self, ranges: &BTreeMap<LogPartition, Range<u64>>) -> Option<u64> {
+        self.inner.rows(ranges)
+    }
+
+    async fn counts(&self, from: &Coverage) -> Result<Counts, LiveError> {
+        self.counted.fetch_add(1, Ordering::Relaxed);
+        self.inner.counts(from).await
+    }
+
+    async fn rejects(&self, from: &Coverage, limit: usize) -> Result<Vec<(LogPartition, Reject)>, LiveError> {
+        self.inner.rejects(from, limit).await
+    }
+
+    fn scan(
+        &self,
+        ranges: &BTreeMap<LogPartition, Range<u64>>,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, LiveError> {
+        self.inner.scan(ranges, projection, filters, limit)
+    }
+
+    fn aggregation(&self, request: &AggregateRequest) -> Option<Arc<dyn LiveAggregation>> {
+        self.inner.aggregation(request)
     }
 }

@@ -274,6 +274,11 @@ impl World {
         self.stream.silent_after(looks);
     }
 
+    /// How often a view was to count what became of its records.
+    pub(crate) fn counted(&self) -> usize {
+        self.live.counted()
+    }
+
     /// Lets no process reach the views, or lets them again.
     pub(crate) fn take_views_away(&self, away: bool) {
         self.live.go_away(away);

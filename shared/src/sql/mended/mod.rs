@@ -1,7 +1,8 @@
 //! What mends DataFusion's answers, for the engine and for sessions beside it: what an answer is compared with must not be
 //! wrong itself.
 //!
-//! Wrong answers: [`names`], [`lists`], [`sums`], [`extremes`], [`zeros`]. Refusals of what is valid: [`truths`], [`distinct`].
+//! Wrong answers: [`names`], [`lists`], [`sums`], [`extremes`], [`zeros`], [`dependent`]. Refusals of what is valid:
+//! [`truths`], [`distinct`], [`repeated`], and [`dependent`] again.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use datafusion::optimizer::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+use dependent::OwnNames;
 use distinct::SameTypes;
 use extremes::{all_groups, extremes};
 use lists::PlainLists;
@@ -19,10 +21,15 @@ use names::walled;
 use sums::WideSums;
 use truths::Truths;
 
+pub(super) use dependent::check_joined;
+pub(super) use repeated::Repeated;
+
+mod dependent;
 mod distinct;
 mod extremes;
 mod lists;
 mod names;
+mod repeated;
 mod sums;
 mod truths;
 mod zeros;
@@ -46,6 +53,7 @@ impl Rules {
 
     /// These, with what mends them: behind the analyzer's, and around those of the others that go wrong.
     pub(super) fn mended(mut self) -> Self {
+        self.analyzer.push(Arc::new(OwnNames));
         self.analyzer.push(Arc::new(PlainLists));
         self.analyzer.push(Arc::new(WideSums));
         self.analyzer.push(Arc::new(Truths));

@@ -244,6 +244,13 @@ async fn a_session_beside_the_engine_is_mended_too() {
         ("SELECT max(x) FROM (VALUES (1, 'NaN'::double), (1, 1.0::double)) t(g, x) GROUP BY g".to_owned(), "NaN"),
         ("SELECT count(*) FROM (VALUES (1), (2)) t(x) WHERE x IN (1, 2) AND x NOT IN (3, NULL)".to_owned(), "| 0 "),
         (
+            format!(
+                "SELECT count(*) FROM {parts} a(id, n, s) WHERE EXISTS (SELECT 1 FROM {parts} b(id, n, s), \
+                 {parts} c(id, n, s) WHERE b.id = a.id AND c.id = a.id + 1)"
+            ),
+            "| 3 ",
+        ),
+        (
             "SELECT min(x) FROM (SELECT 1 AS g, 0.0::double / 0.0::double AS x UNION ALL SELECT 1, 7.0::double) t \
              GROUP BY g ORDER BY 1 LIMIT 1"
                 .to_owned(),

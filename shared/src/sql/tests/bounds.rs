@@ -166,3 +166,19 @@ async fn a_list_of_a_window_at_each_of_its_rows_is_refused() {
     let (counted, _) = rows(&engine, &ask("SELECT cardinality(array_agg(id)) FROM trips")).await.expect("one list");
     assert_ne!(counted, "0");
 }
+
+/// Of such short rows, the merge needs more than the rows take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sort_by_several_columns_spills_what_memory_does_not_hold() {
+    let fixture = Fixture::new().await;
+    let sql = "SELECT count(*), max(n) FROM (SELECT row_number() OVER (ORDER BY k, value) AS n \
+               FROM (SELECT value % 1000 AS k, value FROM range(1000000)))";
+    for threads in [1, 2] {
+        let small = SqlConfig { memory_bytes_max: 16 << 20, threads: Some(threads), ..SqlConfig::default() };
+        let full = fixture.engine(SqlConfig { spill_bytes_max: 1, ..small.clone() });
+        let stopped = rows(&full, &ask(sql)).await.expect_err("it does not fit");
+        assert!(matches!(stopped, SqlError::OutOfSpillSpace { limit_bytes: 1 }), "{threads}: {stopped:?}");
+        let (counted, _) = rows(&fixture.engine(small), &ask(sql)).await.expect("it spills");
+        assert_eq!(counted, "1000000|1000000", "{threads}");
+    }
+}

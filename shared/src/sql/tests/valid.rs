@@ -100,6 +100,18 @@ async fn instants_reach_further_than_nanoseconds() {
         ("SELECT count(*) {rows} WHERE at BETWEEN TIMESTAMP '2020-01-01' AND TIMESTAMP '9999-12-31'", "2"),
         ("SELECT count(*) {rows} WHERE at >= DATE '2400-01-01'", "1"),
         ("SELECT count(*) {rows} WHERE coalesce(at, TIMESTAMP '9999-12-31') > DATE '2400-01-01'", "2"),
+        ("SELECT count(*) {rows} WHERE coalesce(at, TIMESTAMP '2020-01-01') > DATE '2400-01-01'", "1"),
+        ("SELECT count(*) {rows} WHERE coalesce(at, DATE '9999-12-31') > DATE '2400-01-01'", "2"),
+        ("SELECT count(*) {rows} WHERE coalesce(at, '9999-12-31') > DATE '2400-01-01'", "2"),
+        ("SELECT count(*) {rows} WHERE nullif(at, TIMESTAMP '2024-05-06 07:08:09.5') IS NULL", "2"),
+        ("SELECT count(*) {rows} WHERE nullif(at, DATE '9999-12-31') IS NULL", "1"),
+        ("SELECT count(*) {rows} WHERE greatest(at, TIMESTAMP '2030-01-01') > DATE '2400-01-01'", "1"),
+        ("SELECT count(*) {rows} WHERE least(at, DATE '2020-01-01') < DATE '1000-01-01'", "1"),
+        (
+            "SELECT count(*) {rows} WHERE CASE WHEN at IS NULL THEN TIMESTAMP '2020-01-01' ELSE at END > DATE '2400-01-01'",
+            "1",
+        ),
+        ("SELECT sum(CASE at WHEN TIMESTAMP '2024-05-06 07:08:09.5' THEN 1 ELSE 0 END) {rows}", "1"),
         (
             "SELECT date_trunc('year', at) {rows} ORDER BY 1",
             "0001-01-01T00:00:00Z\n2024-01-01T00:00:00Z\n2500-01-01T00:00:00Z\n",
@@ -120,4 +132,36 @@ async fn instants_reach_further_than_nanoseconds() {
     }
     let unknown = error(&engine, &format!("SELECT date_trunc('aeon', at) {rows_of}")).await;
     assert!(unknown.to_string().contains("aeon"), "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_can_be_selected_twice() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    for (sql, wanted, names) in [
+        (
+            "SELECT fare_amount, id, fare_amount FROM trips ORDER BY id LIMIT 2",
+            "0|1000000|0\n1|1000001|1",
+            vec!["fare_amount", "id", "fare_amount"],
+        ),
+        ("SELECT count(*), count(*) FROM trips", "12000|12000", vec!["count(*)", "count(*)"]),
+        ("SELECT 1, 1", "1|1", vec!["Int64(1)", "Int64(1)"]),
+        (
+            "SELECT DISTINCT pickup_month, pickup_month FROM trips ORDER BY pickup_month LIMIT 1",
+            "01|01",
+            vec!["pickup_month", "pickup_month"],
+        ),
+        (
+            "SELECT pickup_month AS m, max(id), pickup_month AS m FROM trips GROUP BY 1, 3 ORDER BY 1 DESC LIMIT 1",
+            "12|12000999|12",
+            vec!["m", "max(trips.id)", "m"],
+        ),
+    ] {
+        let (found, answer) = rows(&engine, &ask(sql)).await.expect(sql);
+        assert_eq!(found, wanted, "{sql}");
+        let found: Vec<&str> = answer.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(found, names, "{sql}");
+    }
+    let two_meanings = error(&engine, "SELECT id AS p, fare_amount AS p FROM trips ORDER BY p").await;
+    assert!(matches!(two_meanings, SqlError::Plan { .. }), "{two_meanings:?}");
 }

@@ -137,7 +137,7 @@ async fn rows_passing(
 }
 
 /// Checks that a pin holds exactly what became of the records of `expected`, a floor and visible position for each
-/// partition: rows, rejects and counts, from any offset on.
+/// partition: rows, how many they are where it knows, rejects and counts, from any offset on.
 ///
 /// # Panics
 /// If it does not.
@@ -159,6 +159,9 @@ pub async fn check_moment(pin: &Arc<dyn LivePin>, expected: &BTreeMap<LogPartiti
         let mut wanted: Vec<_> = ranges.iter().flat_map(wanted).collect();
         wanted.sort();
         assert_eq!(rows(pin, ranges).await, wanted, "rows of {ranges:?}");
+        if let Some(known) = pin.rows(ranges) {
+            assert_eq!(known, wanted.len() as u64, "the number of rows of {ranges:?}");
+        }
     }
     for ranges in [&full, &inner] {
         let from: Coverage = ranges.iter().map(|(p, range)| (p.clone(), range.start)).collect();
@@ -192,6 +195,7 @@ pub async fn check_all(live: &Arc<dyn LiveView>) {
     a_batch_twice_is_a_batch_once(live).await;
     a_gap_is_refused(live).await;
     a_pin_is_a_moment(live).await;
+    a_pin_knows_how_many_rows_it_has(live).await;
     rows_go_below_the_coverage_only(live).await;
     a_view_that_lags_begins_anew_at_the_coverage(live).await;
     lost_offsets_go_with_the_rows_around_them(live).await;
@@ -307,6 +311,25 @@ async fn rows_go_below_the_coverage_only(live: &Arc<dyn LiveView>) {
     }
     apply(live, &view, 0, 90..120).await;
     check_moment(&pin(live, &view).await, &ranges(&[(100, 120), (0, 100)])).await;
+    live.close(&view).await.expect("close");
+}
+
+/// Of few offsets without a row, each is known, and so is the number of rows.
+async fn a_pin_knows_how_many_rows_it_has(live: &Arc<dyn LiveView>) {
+    let view = opened(live, "known", &[5, 0]).await;
+    apply(live, &view, 0, 5..60).await;
+    apply(live, &view, 0, 40..90).await;
+    apply(live, &view, 1, 0..30).await;
+    let before = pin(live, &view).await;
+    let within = |one: Range<u64>, other: Range<u64>| BTreeMap::from([(partition(0), one), (partition(1), other)]);
+    let rows = |range: Range<u64>| Some(range.filter(|offset| fate(*offset) == Fate::Row).count() as u64);
+    assert_eq!(before.rows(&within(12..77, 0..0)), rows(12..77));
+    assert_eq!(before.rows(&within(20..20, 7..25)), rows(7..25));
+    assert_eq!(before.rows(&BTreeMap::new()), Some(0));
+    live.drop_below(&view, &coverage(&[33])).await.expect("drop");
+    apply(live, &view, 0, 90..100).await;
+    assert_eq!(pin(live, &view).await.rows(&within(33..100, 30..30)), rows(33..100));
+    assert_eq!(before.rows(&within(5..90, 0..0)), rows(5..90), "a pin is a moment");
     live.close(&view).await.expect("close");
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use sha2::{Digest as _, Sha256};
-use tidemark_shared::log::{IDEMPOTENCY_LIFETIME, LogError};
+use tidemark_shared::log::{IDEMPOTENCY_LIFETIME_MS, LogError, TopicName};
 
 /// Most keys of a topic that are known at once, about 400 MiB of them: 46 appends with keys a second, for a day.
 const KEYS_MAX: usize = 4_000_000;
@@ -34,9 +34,8 @@ impl Index {
 
     /// Forgets keys that were used too long ago.
     pub(super) fn forget(&mut self, now_ms: i64) {
-        let lifetime_ms = i64::try_from(IDEMPOTENCY_LIFETIME.as_millis()).expect("a day");
         while let Some((at_ms, key, offset)) = self.used.front().copied() {
-            if now_ms.saturating_sub(at_ms) < lifetime_ms {
+            if now_ms.saturating_sub(at_ms) < IDEMPOTENCY_LIFETIME_MS {
                 break;
             }
             self.used.pop_front();
@@ -48,13 +47,12 @@ impl Index {
     }
 
     /// # Errors
-    /// [`LogError::TooLarge`] if `more` keys would be too many.
-    pub(super) fn check_room(&self, more: usize) -> Result<(), LogError> {
-        let size = self.used.len() + more;
-        if size <= KEYS_MAX {
+    /// [`LogError::TooManyKeys`] if `more` keys would be too many.
+    pub(super) fn check_room(&self, topic: &TopicName, more: usize) -> Result<(), LogError> {
+        if self.used.len() + more <= KEYS_MAX {
             return Ok(());
         }
-        Err(LogError::TooLarge { what: "a topic's number of idempotency keys within a day", size, max: KEYS_MAX })
+        Err(LogError::TooManyKeys { topic: topic.clone(), max: KEYS_MAX })
     }
 }
 
@@ -67,11 +65,13 @@ fn digest(key: &str) -> Digest {
 
 #[cfg(test)]
 mod tests {
+    use tidemark_shared::error::{ErrorKind as _, Kind};
+
     use super::*;
 
     #[test]
     fn keys_are_forgotten_after_their_time_unless_used_again() {
-        let day = i64::try_from(IDEMPOTENCY_LIFETIME.as_millis()).unwrap();
+        let day = IDEMPOTENCY_LIFETIME_MS;
         let mut index = Index::default();
         index.insert("a", 0, 10);
         index.insert("b", 5, 11);
@@ -83,7 +83,11 @@ mod tests {
         assert_eq!((index.find("a"), index.find("b")), (Some(12), Some(11)), "a key that was used again is forgotten");
         index.forget(day + 5);
         assert_eq!((index.find("a"), index.find("b")), (Some(12), None));
-        index.check_room(1).unwrap();
-        assert!(index.check_room(KEYS_MAX).is_err());
+        let topic = TopicName::new("trips").unwrap();
+        index.check_room(&topic, 1).unwrap();
+        // one is left, and who appends is to come again: nothing is wrong with the records
+        let full = index.check_room(&topic, KEYS_MAX).unwrap_err();
+        assert!(matches!(full, LogError::TooManyKeys { max: KEYS_MAX, .. }), "{full:?}");
+        assert_eq!(full.kind(), Kind::Exhausted);
     }
 }

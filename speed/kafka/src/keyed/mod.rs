@@ -7,13 +7,14 @@
 //! that count, once he has read the topic of keys to its end ([`index`]); a process that was fenced takes over again, reads
 //! what is new, and tries once more. Appends with keys of several processes to one topic are slow by that, and right.
 //!
-//! One thread a topic does it ([`work`]), all that waits in one transaction.
+//! One thread a topic does it ([`work`]), all that waits in one transaction; threads of other incarnations end, and those that
+//! are too many ([`workers`]).
 
 mod entry;
 mod index;
 mod work;
+mod workers;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -21,6 +22,8 @@ use tidemark_shared::log::{Appended, IdempotencyKey, LogError, Routed, Topic, To
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use self::workers::Workers;
+use crate::clients::{thread, unanswered};
 use crate::parts::Parts;
 
 /// Most appends of a topic that wait.
@@ -38,8 +41,8 @@ struct Request {
 /// Appends with keys, to all topics.
 pub(crate) struct Keyed {
     parts: Arc<Parts>,
-    /// A thread for each topic that was appended to; `None` when closed.
-    workers: Mutex<Option<HashMap<TopicId, Worker>>>,
+    /// `None` when closed.
+    workers: Mutex<Option<Workers<Worker>>>,
 }
 
 struct Worker {
@@ -49,7 +52,7 @@ struct Worker {
 
 impl Keyed {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, workers: Mutex::new(Some(HashMap::new())) }
+        Self { parts, workers: Mutex::new(Some(Workers::new())) }
     }
 
     /// Appends records, unless the key was used.
@@ -64,28 +67,25 @@ impl Keyed {
         if requests.send(Request { records, key: key.clone(), answer }).await.is_err() {
             return Err(LogError::Closed);
         }
-        answered.await.map_err(|_| LogError::Closed)?
+        answered.await.map_err(|_| unanswered("append records with a key"))?
     }
 
     fn worker(&self, topic: &Topic) -> Result<mpsc::Sender<Request>, LogError> {
         let mut workers = self.workers();
         let workers = workers.as_mut().ok_or(LogError::Closed)?;
-        if let Some(worker) = workers.get(&topic.id)
-            && !worker.thread.is_finished()
-        {
+        if let Some(worker) = workers.find(&topic.id) {
             return Ok(worker.requests.clone());
         }
-        let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        let (parts, topic_of_worker, runtime) = (Arc::clone(&self.parts), topic.clone(), Handle::current());
-        let thread = std::thread::Builder::new().name("kafka-keys".to_owned());
-        let thread = thread
-            .spawn(move || work::run(parts, topic_of_worker, &runtime, waiting))
-            .map_err(|source| LogError::backend("start a thread", source))?;
-        workers.insert(topic.id.clone(), Worker { requests: requests.clone(), thread });
+        let (requests, mut waiting) = mpsc::channel(WAITING_MAX);
+        let (parts, of_worker, runtime) = (Arc::clone(&self.parts), topic.clone(), Handle::current());
+        let thread = thread("kafka-keys", move || work::run(&parts, &of_worker, &runtime, &mut waiting))?;
+        // their threads end when they have done what waits
+        drop(workers.insert(topic, Worker { requests: requests.clone(), thread }));
         Ok(requests)
     }
 
-    /// Lets go of what is kept for an incarnation.
+    /// Lets go of what is kept for an incarnation that we delete. One that somebody else deletes goes with the next append to
+    /// its successor, or when there are too many.
     pub(crate) fn forget(&self, id: &TopicId) {
         if let Some(workers) = self.workers().as_mut() {
             // its thread ends when it has done what waits
@@ -95,15 +95,16 @@ impl Keyed {
 
     /// Takes no more, and waits for what was begun. Blocks.
     pub(crate) fn close(&self) {
-        let workers = self.workers().take().unwrap_or_default();
-        let threads: Vec<JoinHandle<()>> = workers.into_values().map(|worker| worker.thread).collect();
+        let workers = self.workers().take().map(Workers::into_all).unwrap_or_default();
+        // each ends once nobody can ask it any more
+        let threads: Vec<JoinHandle<()>> = workers.into_iter().map(|worker| worker.thread).collect();
         for thread in threads {
             // a panic was made known when it happened
             drop(thread.join());
         }
     }
 
-    fn workers(&self) -> MutexGuard<'_, Option<HashMap<TopicId, Worker>>> {
+    fn workers(&self) -> MutexGuard<'_, Option<Workers<Worker>>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

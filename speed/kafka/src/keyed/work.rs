@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tidemark_shared::backoff::{Attempts, Backoff};
-use tidemark_shared::log::{Appended, Fingerprint, LogError, OffsetRecord, Position, Record, Routed, Topic, TopicName};
+use tidemark_shared::error::chain;
+use tidemark_shared::log::{
+    Appended, Fingerprint, KeyedAppend, LogError, OffsetRecord, Position, Record, Routed, Topic, TopicName,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::entry::Entry;
 use super::index::Index;
-use super::{KEYS_PREFIX, Request};
+use super::{KEYS_PREFIX, Request, entry};
 use crate::error::{client_failed, failed};
 use crate::native::{PartitionStream, Taken};
 use crate::offsets::Ask;
@@ -50,6 +51,8 @@ enum Trouble {
     TakeOver,
     /// Nothing was appended.
     Refused(LogError),
+    /// Nor was anything begun.
+    NoRoom(LogError),
 }
 
 impl From<LogError> for Trouble {
@@ -59,10 +62,10 @@ impl From<LogError> for Trouble {
 }
 
 /// Works until nobody can ask any more.
-pub(super) fn run(parts: Arc<Parts>, topic: Topic, runtime: &Handle, mut requests: mpsc::Receiver<Request>) {
+pub(super) fn run(parts: &Arc<Parts>, topic: &Topic, runtime: &Handle, requests: &mut mpsc::Receiver<Request>) {
     let mut work = Work {
-        parts,
-        topic,
+        parts: Arc::clone(parts),
+        topic: topic.clone(),
         runtime: runtime.clone(),
         owner: None,
         known: Known::default(),
@@ -91,7 +94,7 @@ struct Work {
     topic: Topic,
     runtime: Handle,
     /// The producer that has the transactional id, as far as is known.
-    owner: Option<BaseProducer<Deliveries>>,
+    owner: Option<Arc<BaseProducer<Deliveries>>>,
     /// What that producer knows.
     known: Known,
     /// The topic of keys.
@@ -120,11 +123,10 @@ impl Work {
                         drop(request.answer.send(answer));
                     }
                 }
-                // what is wrong with one of them is not the others' fault
-                Err(LogError::Invalid { .. }) if group.len() > 1 => {
+                Err(error) if group.len() > 1 && is_ones_own(&error) => {
                     waiting.extend(group.into_iter().map(|request| vec![request]));
                 }
-                Err(error) => refuse(group, error),
+                Err(error) => refuse(group, &error),
             }
         }
     }
@@ -134,6 +136,7 @@ impl Work {
             match self.attempt(group) {
                 Ok(answers) => return Ok(answers),
                 Err(Trouble::TakeOver) => self.owner = None,
+                Err(Trouble::NoRoom(error)) => return Err(error),
                 Err(Trouble::Refused(error)) => {
                     self.give_up();
                     return Err(error);
@@ -148,7 +151,7 @@ impl Work {
         if let Some(owner) = self.owner.take()
             && let Err(error) = owner.abort_transaction(STEP_MAX)
         {
-            tracing::debug!(topic = %self.topic.name, %error, "a transaction was not aborted");
+            tracing::debug!(topic = %self.topic.name, error = %chain(&error), "a transaction was not aborted");
         }
     }
 
@@ -181,12 +184,8 @@ impl Work {
         if read.record.key.as_deref() != Some(request.key.as_str().as_bytes()) {
             return Ok(None);
         }
-        let entry = Entry::decode(read.record.value.as_deref().unwrap_or_default())?;
-        if entry.fingerprint != Fingerprint::of(&request.records) {
-            let (topic, key) = (self.topic.name.clone(), request.key.to_string());
-            return Ok(Some(Err(LogError::KeyReused { topic, key })));
-        }
-        Ok(Some(Ok(Appended { positions: entry.positions, repeated: true })))
+        let append = entry::decode(read.record.value.as_deref().unwrap_or_default())?;
+        Ok(Some(append.repeated(&self.topic.name, &request.key, Fingerprint::of(&request.records))))
     }
 
     /// Appends records and keys in one transaction. The positions are in the order of `new`.
@@ -194,7 +193,7 @@ impl Work {
         if new.is_empty() {
             return Ok(Vec::new());
         }
-        self.index.check_room(new.len())?;
+        self.index.check_room(&self.topic.name, new.len()).map_err(Trouble::NoRoom)?;
         let (Some(owner), Some(keys)) = (&self.owner, &self.keys) else { return Err(Trouble::TakeOver) };
         if new.iter().any(|request| self.known.lacks(&self.topic, &request.records)) {
             self.known.note(&self.topic, Known::learn(owner, &self.topic)?);
@@ -212,7 +211,7 @@ impl Work {
         }
         let entry = |(request, positions): (&&Request, &Vec<Position>)| {
             let fingerprint = Fingerprint::of(&request.records);
-            let value = Entry { at_ms: now_ms, fingerprint, positions: positions.clone() }.encode();
+            let value = entry::encode(&KeyedAppend { at_ms: now_ms, fingerprint, positions: positions.clone() });
             let key = Some(Bytes::copy_from_slice(request.key.as_str().as_bytes()));
             let record = Record { key, value: Some(value.into()), headers: Vec::new(), timestamp_ms: wall_ms() };
             Routed { partition: 0, record }
@@ -259,9 +258,7 @@ impl Work {
             return Ok(());
         }
         let keys = self.keys_topic()?;
-        let settings = self.parts.settings.transactional(keys.name.as_str());
-        let owner = BaseProducer::from_config_and_context(&settings, Deliveries);
-        let owner = owner.map_err(|error| client_failed("make a producer", error))?;
+        let owner = self.parts.clients.transactional(keys.name.as_str())?;
         owner.init_transactions(STEP_MAX).map_err(|error| trouble(&owner, error))?;
         self.read_keys(&keys)?;
         self.keys = Some(keys);
@@ -306,7 +303,7 @@ impl Work {
                 match taken {
                     Taken::Record(OffsetRecord { offset, record }) => {
                         passed = offset + 1;
-                        let at_ms = Entry::time_of(record.value.as_deref().unwrap_or_default())?;
+                        let at_ms = entry::time_of(record.value.as_deref().unwrap_or_default())?;
                         let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
                         self.index.insert(&key, at_ms, offset);
                     }
@@ -401,14 +398,17 @@ fn not_delivered(code: RDKafkaErrorCode, records: &[Routed]) -> Trouble {
     }
 }
 
-/// Answers all of them with a failure.
-fn refuse(group: Vec<Request>, error: LogError) {
-    let said = tidemark_shared::error::chain(&error);
-    let mut first = Some(error);
+/// True for what is wrong with one append of a group, or with one that is too many: that is not the others' fault, and each of
+/// them is tried by itself.
+fn is_ones_own(error: &LogError) -> bool {
+    matches!(error, LogError::Invalid { .. } | LogError::TooManyKeys { .. })
+}
+
+/// Answers all of them with the same failure.
+fn refuse(group: Vec<Request>, error: &LogError) {
     for request in group {
-        let error = first.take().unwrap_or_else(|| LogError::backend("append records with a key", said.clone()));
         // who asked may be gone
-        drop(request.answer.send(Err(error)));
+        drop(request.answer.send(Err(error.again())));
     }
 }
 
@@ -416,4 +416,56 @@ fn refuse(group: Vec<Request>, error: LogError) {
 fn wall_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::error::{ErrorKind as _, Kind};
+    use tidemark_shared::log::{IdempotencyKey, TopicId};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn topic() -> TopicName {
+        TopicName::new("trips").expect("a legal name")
+    }
+
+    #[test]
+    fn all_of_a_group_are_told_the_same() {
+        let failures = [
+            failed("append records with a key", RDKafkaErrorCode::OperationTimedOut),
+            LogError::Missing { topic: topic() },
+            LogError::Replaced { topic: topic(), expected: TopicId::new("a"), found: TopicId::new("b") },
+            LogError::Corrupt { what: "entry".to_owned(), reason: "it is cut short".to_owned() },
+            LogError::TooManyKeys { topic: topic(), max: 1 },
+        ];
+        for failure in failures {
+            let asked = |number: u32| {
+                let (answer, answered) = oneshot::channel();
+                let key = IdempotencyKey::new(&number.to_string()).expect("a legal key");
+                (Request { records: Vec::new(), key, answer }, answered)
+            };
+            let (group, answers): (Vec<Request>, Vec<_>) = (0..3).map(asked).unzip();
+            refuse(group, &failure);
+            for mut answer in answers {
+                let told = answer.try_recv().expect("an answer").expect_err("a failure");
+                assert_eq!((chain(&told), told.kind(), told.hint()), (chain(&failure), failure.kind(), failure.hint()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_one_appends_own_holds_up_no_other_one() {
+        let invalid = LogError::Invalid { what: "an append".to_owned(), reason: "it is too large".to_owned() };
+        let full = LogError::TooManyKeys { topic: topic(), max: 1 };
+        assert_eq!(full.kind(), Kind::Exhausted);
+        for (error, alone) in [
+            (invalid, true),
+            (full, true),
+            (failed("append records with a key", RDKafkaErrorCode::Fenced), false),
+            (LogError::Missing { topic: topic() }, false),
+        ] {
+            assert_eq!(is_ones_own(&error), alone, "{error:?}");
+        }
+    }
 }

@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::log::{
     Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
-    Routed, Topic, TopicName, check_append, check_partition, check_partitions,
+    Routed, Topic, TopicName, blocking, check_append, check_partition, check_partitions,
 };
 use tokio::sync::Semaphore;
 
-use crate::clients::blocking;
+use crate::clients::Clients;
 use crate::error::client_failed;
 use crate::keyed::{KEYS_PREFIX, Keyed};
 use crate::member::Member;
@@ -24,6 +24,7 @@ use crate::parts::Parts;
 use crate::produce::Plain;
 use crate::readers::Readers;
 use crate::settings::KafkaSettings;
+use crate::stats::{NoStats, Stats};
 
 /// Most KiB of records that wait for the broker; an append above it waits for memory.
 const BUDGET_KIB: u32 = 64 << 10;
@@ -51,12 +52,25 @@ impl KafkaLog {
     /// # Errors
     /// [`LogError::Invalid`] for settings that contradict each other or that librdkafka does not take.
     pub fn open(settings: KafkaSettings, ambient: Arc<dyn Ambient>) -> Result<Self, LogError> {
-        let parts = Arc::new(Parts::open(settings.clone(), ambient)?);
+        Self::with_stats(settings, ambient, Arc::new(NoStats))
+    }
+
+    /// As [`Self::open`]; `stats` is told what librdkafka counts.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub fn with_stats(
+        settings: KafkaSettings,
+        ambient: Arc<dyn Ambient>,
+        stats: Arc<dyn Stats>,
+    ) -> Result<Self, LogError> {
+        let clients = Arc::new(Clients::start(settings, stats)?);
+        let parts = Arc::new(Parts::open(Arc::clone(&clients), ambient)?);
         let keyed = Arc::new(Keyed::new(Arc::clone(&parts)));
         Ok(Self {
             parts,
-            readers: Readers::new(settings.clone()),
-            plain: Plain::new(settings),
+            readers: Readers::new(Arc::clone(&clients)),
+            plain: Plain::new(clients),
             keyed,
             budget: Semaphore::new(BUDGET_KIB as usize),
         })
@@ -68,12 +82,16 @@ impl KafkaLog {
 
     /// A failure of a call on `topic`: that the topic is gone, if it is.
     async fn explained(&self, topic: &Topic, error: LogError) -> LogError {
-        match error {
-            LogError::Backend { .. } => match self.parts.topics.expect(topic).await {
-                Err(gone @ (LogError::Missing { .. } | LogError::Replaced { .. })) => gone,
-                _ => error,
-            },
-            error => error,
+        // bounds may be those of the topic that was made again under its name
+        let is_of_bounds = matches!(error, LogError::BeyondEnd { .. } | LogError::Gone { .. });
+        if !is_of_bounds && !matches!(error, LogError::Backend { .. }) {
+            return error;
+        }
+        match self.parts.topics.expect(topic).await {
+            Err(gone @ (LogError::Missing { .. } | LogError::Replaced { .. })) => gone,
+            // whose they are, nobody can tell now: who took them for this one's would stop for good
+            Err(untold) if is_of_bounds => untold,
+            _ => error,
         }
     }
 
@@ -248,7 +266,7 @@ impl Log for KafkaLog {
 
     async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
         self.check_open()?;
-        Ok(Arc::new(Member::start(&self.parts.settings, &topic.name, group)?))
+        Ok(Arc::new(Member::start(&self.parts.clients, &topic.name, group)?))
     }
 
     async fn health(&self) -> Result<(), LogError> {
@@ -277,6 +295,6 @@ impl Log for KafkaLog {
 
 impl fmt::Debug for KafkaLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaLog").field("brokers", &self.parts.settings.brokers).finish_non_exhaustive()
+        f.debug_struct("KafkaLog").field("brokers", &self.parts.clients.settings().brokers).finish_non_exhaustive()
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
-use tidemark_shared::log::{Bounds, Fetched, LogError, ReadLimits, Topic};
+use tidemark_shared::log::{Bounds, Fetched, LogError, ReadLimits, Topic, check_within};
 
 use super::KafkaLog;
 use crate::error::failed;
@@ -95,7 +95,7 @@ impl KafkaLog {
         from: u64,
     ) -> Result<(), LogError> {
         let bounds = self.parts.offsets.bounds_of(topic, partition).await?;
-        check_within(topic, partition, from, bounds)?;
+        check_within(&topic.name, partition, from, bounds)?;
         reader.seek(topic, partition, from, bounds).map_err(|code| failed("read records", code))
     }
 
@@ -106,21 +106,10 @@ impl KafkaLog {
                 Ok(bounds) => bounds,
                 Err(error) => return error,
             };
-            if let Err(error) = check_within(topic, partition, from, bounds) {
+            if let Err(error) = check_within(&topic.name, partition, from, bounds) {
                 return error;
             }
         }
         failed("read records", code)
     }
-}
-
-fn check_within(topic: &Topic, partition: u32, from: u64, Bounds { start, end }: Bounds) -> Result<(), LogError> {
-    let topic = topic.name.clone();
-    if from < start {
-        return Err(LogError::Gone { topic, partition, from, start });
-    }
-    if from > end {
-        return Err(LogError::BeyondEnd { topic, partition, from, end });
-    }
-    Ok(())
 }

@@ -46,6 +46,32 @@ async fn real_kafka_a_topic_that_somebody_else_makes_again_is_noticed_before_its
     close(&[log, other]).await;
 }
 
+/// Whoever read the old one stands beyond the new one's end, or before its start. That is no log that lost records.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn real_kafka_bounds_of_a_topic_that_was_made_again_are_not_the_old_ones() {
+    let (log, other) = (open(), open());
+    let old = topic(&log, "bounds", 1).await;
+    append(&log, &old, &["old-0", "old-1", "old-2"]).await;
+    assert_eq!(read_on(&log, &old, 0).await.1, 3);
+    let replaced = |error: LogError| assert!(matches!(error, LogError::Replaced { .. }), "{error:?}");
+
+    other.delete_topic(&old).await.unwrap();
+    let new = other.create_topic(&old.name, 1).await.unwrap();
+    for from in [3, 1] {
+        replaced(log.read(&old, 0, from, ALL).await.expect_err("it is empty"));
+    }
+    append(&other, &new, &["new-0", "new-1", "new-2", "new-3", "new-4"]).await;
+    assert_eq!(other.retain(&new, 0, &EVERYTHING, 4).await.unwrap().start, 4);
+    for from in [0, 3] {
+        replaced(log.read(&old, 0, from, ALL).await.expect_err("that is gone, and was another's"));
+    }
+    let error = log.read(&new, 0, 9, ALL).await.expect_err("it has no such offset");
+    assert!(matches!(error, LogError::BeyondEnd { from: 9, end: 5, .. }), "{error:?}");
+    let error = log.read(&new, 0, 1, ALL).await.expect_err("that is gone");
+    assert!(matches!(error, LogError::Gone { from: 1, start: 4, .. }), "{error:?}");
+    close(&[log, other]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn real_kafka_a_topic_that_somebody_else_deletes_is_missed() {
     let (log, other) = (open(), open());

@@ -7,5 +7,6 @@ mod incarnations;
 mod keys;
 mod others;
 mod secure;
+mod stats;
 mod support;
 mod transactions;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use serde_json::Value;
+use tidemark_shared::error::chain;
 use tidemark_shared::live::{AggregateRequest, LiveAggregation, LiveError};
 use tidemark_shared::telemetry::{SPANS, number};
 use tracing::{Instrument as _, Span, info_span};
@@ -84,7 +85,7 @@ impl Aggregation {
                 Err(Failure::TooLarge { .. }) => return Ok(false),
                 // Too many conditions for one request, or too much at once: rows are asked for with less.
                 Err(failure @ Failure::Refused { .. }) if !failure.is_missing() => {
-                    tracing::debug!(%failure, "partial aggregates are refused, and rows are read");
+                    tracing::debug!(error = %chain(&failure), "partial aggregates are refused, and rows are read");
                     return Ok(false);
                 }
                 answer => answer?,

@@ -118,7 +118,7 @@ impl StatementDatasets for Orders {
             files: 0,
             bytes: 0,
             rows_batch: 0,
-            rows_live: 0,
+            rows_live: Some(0),
         }))
     }
 }

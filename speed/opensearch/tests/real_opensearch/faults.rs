@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use tidemark_shared::error::chain;
+use serde_json::json;
+use tidemark_shared::error::{ErrorKind as _, Kind, chain};
 use tidemark_shared::live::{LiveError, LiveView};
 use tidemark_testing::contract::live::{self as contract, batch, check_moment, coverage, partition, ranges};
+use tidemark_testing::wait::until;
 
 use crate::proxy::{Mode, Proxy};
-use crate::{ask, indices, server, until, views, views_at};
+use crate::{ask, indices, server, tell, views, views_at};
+
+/// What OpenSearch sets on every index of a node whose disk is nearly full.
+const BLOCK: &str = "index.blocks.read_only_allow_delete";
 
 /// Applies a batch until it is taken in.
 async fn applied(views: &Arc<dyn LiveView>, view: &tidemark_shared::live::ViewId, range: std::ops::Range<u64>) {
@@ -56,7 +61,7 @@ async fn real_opensearch_that_is_busy_takes_each_row_once() {
         let range = end..end + 90;
         end = range.end;
         let taking = tokio::spawn(async move { applied(&to, &of, range).await });
-        until(|| proxy.hits() >= hits + 3).await;
+        until("requests that are refused", || (proxy.hits() >= hits + 3).then_some(()));
         hits = proxy.hits();
         let pin = views.pin(&view).await.unwrap().unwrap();
         assert!(pin.ranges()[&partition(0)].visible < end, "what was not taken is visible");
@@ -88,6 +93,111 @@ async fn real_opensearch_answers_that_are_lost_double_nothing() {
     views.close(&view).await.unwrap();
 }
 
+/// H3, H4: a batch whose answer was lost is written again whole. That it is there already says nothing of an index's other copies,
+/// which may still wait for it; what is written again is on all of them before the position moves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_documents_that_are_there_are_written_to_every_copy_again() {
+    let proxy = Proxy::start(&server()).await;
+    let views: Arc<dyn LiveView> = Arc::new(views_at(&proxy.url(), 64));
+    let view = contract::view("again");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    // the index is there, so that only the documents' answer is lost
+    applied(&views, &view, 0..20).await;
+    let index = of_rows(indices(&view)).remove(0);
+    let document = || {
+        let found = ask("GET", &format!("{index}/_doc/contract%2F0%2F20"));
+        (found["_seq_no"].as_u64(), found["_version"].as_u64())
+    };
+    proxy.set(Mode::Deaf);
+    let lost = views.apply(&view, batch(&partition(0), 20..50)).await;
+    assert!(matches!(lost, Err(LiveError::Backend { .. })), "{lost:?}");
+    let (before, version) = document();
+    assert!(before.is_some() && version == Some(1), "it was not written: {before:?}, {version:?}");
+    proxy.set(Mode::Pass);
+    applied(&views, &view, 20..50).await;
+    let (after, version) = document();
+    // Each operation has a number, and is done on every copy before it is answered.
+    assert!(after > before, "it was not written again: {after:?}");
+    assert_eq!(version, Some(1), "who writes it once more would be refused");
+    check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 50)])).await;
+    views.close(&view).await.unwrap();
+}
+
+/// An index that is closed has lost nothing: no position steps back, no row is to blame, and once it is open all goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_a_closed_index_is_waited_for() {
+    let views = views(64);
+    let view = contract::view("closed");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    applied(&views, &view, 0..50).await;
+    let index = of_rows(indices(&view)).remove(0);
+    assert_eq!(ask("POST", &format!("{index}/_close"))["acknowledged"], true);
+    let error = views.apply(&view, batch(&partition(0), 50..60)).await.expect_err("it is closed");
+    assert!(matches!(error, LiveError::Backend { .. }) && error.kind() == Kind::Retryable, "{error:?}");
+    assert!(chain(&error).contains(&index), "{}", chain(&error));
+    assert!(error.hint().is_some_and(|hint| hint.contains("_open")), "{error:?}");
+    // who looks over the view does not take it for gone
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    assert_eq!(views.pin(&view).await.unwrap().unwrap().ranges(), &ranges(&[(0, 50)]));
+    assert_eq!(ask("POST", &format!("{index}/_open"))["shards_acknowledged"], true);
+    views.apply(&view, batch(&partition(0), 50..60)).await.unwrap();
+    check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 60)])).await;
+    views.close(&view).await.unwrap();
+}
+
+/// H4, H6, H7: where indices take no writes, as on a disk that is nearly full, curated rows make room all the same. The floor
+/// follows, and nothing that is curated is indexed again; meanwhile who would read what went is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_curated_rows_go_from_a_disk_that_is_nearly_full() {
+    let (schema, old, new) = (contract::schema(), coverage(&[0]), coverage(&[90]));
+    for by_another in [false, true] {
+        let (one, two) = (views(40), views(40));
+        let view = contract::view("flood");
+        one.open(&view, &schema, &old).await.unwrap();
+        applied(&one, &view, 0..110).await;
+        // of another process: one of the same keeps what it reads
+        let before = two.pin(&view).await.unwrap().unwrap();
+        let (all, rows) = (indices(&view), of_rows(indices(&view)));
+        let block = |names: &[String], value: Option<bool>| {
+            let set = tell("PUT", &format!("{}/_settings", names.join(",")), &json!({BLOCK: value}));
+            assert_eq!(set["acknowledged"], true, "{set}");
+        };
+        block(&all, Some(true));
+
+        let error = one.drop_below(&view, &new).await.expect_err("the floor can't be raised");
+        assert!(chain(&error).contains("blocked by") && error.kind() == Kind::Retryable, "{}", chain(&error));
+        assert_eq!(of_rows(indices(&view)), rows[2..], "curated rows keep the disk full");
+        // once more, as whoever drops does: there is nothing left to drop
+        one.drop_below(&view, &new).await.expect_err("the floor can't be raised");
+        for views in [&one, &two] {
+            views.open(&view, &schema, &old).await.unwrap();
+            assert_eq!(views.pin(&view).await.unwrap().unwrap().ranges(), &ranges(&[(0, 110)]));
+        }
+        for pin in [&before, &one.pin(&view).await.unwrap().unwrap()] {
+            let error = pin.counts(&old).await.expect_err("rows are gone");
+            assert!(chain(&error).contains(&rows[0]), "{}", chain(&error));
+            let plan = pin.scan(&[(partition(0), 40..110)].into(), None, &[], None).unwrap();
+            let context = Arc::new(datafusion::execution::TaskContext::default());
+            let error = datafusion::physical_plan::collect(plan, context).await.expect_err("rows are gone");
+            assert!(chain(&error).contains(&rows[1]), "{}", chain(&error));
+            assert_eq!(pin.counts(&new).await.unwrap().records, count(90..110), "what is not curated is there");
+        }
+
+        block(&indices(&view), None);
+        // Whoever looks first knows of it: by what it dropped, or by the coverage that it opens the view with.
+        let (looks, floors) = if by_another { (&two, &new) } else { (&one, &old) };
+        looks.open(&view, &schema, floors).await.unwrap();
+        check_moment(&looks.pin(&view).await.unwrap().unwrap(), &ranges(&[(80, 110)])).await;
+        one.drop_below(&view, &new).await.unwrap();
+        one.apply(&view, batch(&partition(0), 110..130)).await.unwrap();
+        for views in [&one, &two] {
+            check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(90, 130)])).await;
+        }
+        assert_eq!(of_rows(indices(&view)).first(), Some(&rows[2]), "curated rows were indexed again");
+        one.close(&view).await.unwrap();
+    }
+}
+
 /// H4, H6: an index that is gone is an error for who reads it, and the position steps back to where it began. Who had a pin of it
 /// before is never shown what is indexed in its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +207,6 @@ async fn real_opensearch_an_index_deleted_behind_our_back_is_an_error_and_is_mad
     views.open(&view, &contract::schema(), &coverage(&[0, 0])).await.unwrap();
     applied(&views, &view, 0..110).await;
     let before = views.pin(&view).await.unwrap().unwrap();
-    let of_rows = |names: Vec<String>| names.into_iter().filter(|name| name.contains("__rows__")).collect::<Vec<_>>();
     let second = of_rows(indices(&view))[1].clone();
     ask("DELETE", &second);
     for pin in [&before, &views.pin(&view).await.unwrap().unwrap()] {
@@ -135,6 +244,10 @@ async fn real_opensearch_an_index_deleted_behind_our_back_is_an_error_and_is_mad
     applied(&views, &view, visible..125).await;
     check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 125), (0, 0)])).await;
     views.close(&view).await.unwrap();
+}
+
+fn of_rows(names: Vec<String>) -> Vec<String> {
+    names.into_iter().filter(|name| name.contains("__rows__")).collect()
 }
 
 fn count(range: std::ops::Range<u64>) -> u64 {

@@ -5,6 +5,8 @@ mod aggregates;
 mod calls;
 mod exact;
 mod faults;
+mod held;
+mod large;
 mod proxy;
 mod writers;
 
@@ -15,6 +17,7 @@ use tidemark_opensearch::{OpenSearchUrl, OpenSearchView, OpenSearchViewSettings}
 use tidemark_shared::ambient::System;
 use tidemark_shared::live::LiveView;
 use tidemark_testing::contract::live as contract;
+use tidemark_testing::wait::until;
 
 /// The server's address, `http://host:port`.
 fn server() -> String {
@@ -43,8 +46,18 @@ fn views(index_offsets: u64) -> Arc<dyn LiveView> {
 
 /// Sends a request to the server itself; the answer's JSON.
 fn ask(method: &str, path: &str) -> serde_json::Value {
+    ask_with(method, path, &[])
+}
+
+/// The same with a body.
+fn tell(method: &str, path: &str, body: &serde_json::Value) -> serde_json::Value {
+    ask_with(method, path, &["-H", "content-type: application/json", "-d", &body.to_string()])
+}
+
+fn ask_with(method: &str, path: &str, more: &[&str]) -> serde_json::Value {
     let output = std::process::Command::new("curl")
         .args(["-sS", "--noproxy", "*", "-X", method, &format!("{}/{path}", server())])
+        .args(more)
         .output()
         .expect("curl");
     serde_json::from_slice(&output.stdout).expect("JSON")
@@ -95,20 +108,8 @@ async fn real_opensearch_rows_go_by_whole_indices() {
     assert_eq!(indices(&view).len(), 4, "a pin lost its rows");
     contract::check_moment(&pin, &contract::ranges(&[(149, 220)])).await;
     drop(pin);
-    until(|| indices(&view).len() == 2).await;
+    until("the end of what the pin read", || (indices(&view).len() == 2).then_some(()));
     views.close(&view).await.unwrap();
     assert_eq!(indices(&view), Vec::<String>::new());
     assert_eq!(usage(), (0, 0));
-}
-
-/// Waits for what is bound to come.
-async fn until(holds: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
-        // not for time: looks again at what nobody announces
-        let _elapsed = tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await;
-    }
-    panic!("it did not come");
 }

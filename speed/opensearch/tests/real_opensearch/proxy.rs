@@ -21,9 +21,13 @@ pub(crate) enum Mode {
     BusyItems,
     /// Writes are done, and their answers are lost.
     Deaf,
+    /// There is no room for answers of more than a few hits.
+    Breaker,
 }
 
-const MODES: [Mode; 5] = [Mode::Pass, Mode::Away, Mode::Busy, Mode::BusyItems, Mode::Deaf];
+const MODES: [Mode; 6] = [Mode::Pass, Mode::Away, Mode::Busy, Mode::BusyItems, Mode::Deaf, Mode::Breaker];
+/// Hits for which there is room.
+const HITS_MAX: u64 = 12;
 
 /// A proxy on loopback. It ends with this value.
 pub(crate) struct Proxy {
@@ -31,6 +35,8 @@ pub(crate) struct Proxy {
     mode: Arc<AtomicUsize>,
     /// Requests that were not passed on, or whose answers were not.
     hits: Arc<AtomicUsize>,
+    /// Bytes of the largest answer that was passed on.
+    largest: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -40,17 +46,17 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let server = server.trim_start_matches("http://").to_owned();
-        let (mode, hits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let [mode, hits, largest] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
-        let (its_mode, its_hits) = (Arc::clone(&mode), Arc::clone(&hits));
+        let its = [&mode, &hits, &largest].map(Arc::clone);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let (server, mode, hits) = (server.clone(), Arc::clone(&its_mode), Arc::clone(&its_hits));
-                connections.spawn(async move { drop(connection(client, &server, &mode, &hits).await) });
+                let (server, its) = (server.clone(), its.clone());
+                connections.spawn(async move { drop(connection(client, &server, &its).await) });
             }
         });
-        Self { address, mode, hits, _tasks: tasks }
+        Self { address, mode, hits, largest, _tasks: tasks }
     }
 
     /// `http://host:port` of the proxy.
@@ -68,13 +74,17 @@ impl Proxy {
     pub(crate) fn hits(&self) -> usize {
         self.hits.load(Ordering::SeqCst)
     }
+
+    /// Bytes of the largest answer.
+    pub(crate) fn largest(&self) -> usize {
+        self.largest.load(Ordering::SeqCst)
+    }
 }
 
 async fn connection(
     mut client: TcpStream,
     server: &str,
-    mode: &AtomicUsize,
-    hits: &AtomicUsize,
+    [mode, hits, largest]: &[Arc<AtomicUsize>; 3],
 ) -> std::io::Result<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -88,12 +98,15 @@ async fn connection(
     client.read_exact(&mut body).await?;
     let is_bulk = head.lines().next().is_some_and(|line| line.contains("_bulk"));
     let is_write = is_bulk || head.starts_with("PUT");
+    let is_search = head.lines().next().is_some_and(|line| line.contains("_search?"));
+    let wanted = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).ok()?["size"].as_u64();
     let mode = MODES[mode.load(Ordering::SeqCst)];
     let fault = match mode {
         Mode::Pass => false,
         Mode::Away => true,
         Mode::Busy | Mode::BusyItems => is_bulk,
         Mode::Deaf => is_write,
+        Mode::Breaker => is_search && wanted(&body).is_some_and(|hits| hits > HITS_MAX),
     };
     if fault {
         hits.fetch_add(1, Ordering::SeqCst);
@@ -104,9 +117,15 @@ async fn connection(
         Mode::Busy if fault => {
             return answer(&mut client, "429 Too Many Requests", &format!("{{\"error\":{busy}}}")).await;
         }
+        Mode::Breaker if fault => {
+            let cause = r#"{"type":"circuit_breaking_exception","reason":"Data too large"}"#;
+            let failed = r#""type":"search_phase_execution_exception","reason":"all shards failed""#;
+            let body = format!("{{\"error\":{{\"root_cause\":[{cause}],{failed}}}}}");
+            return answer(&mut client, "429 Too Many Requests", &body).await;
+        }
         Mode::BusyItems if fault => {
             let count = body.split(|byte| *byte == b'\n').count() / 2;
-            let items = vec![format!("{{\"create\":{{\"status\":429,\"error\":{busy}}}}}"); count];
+            let items = vec![format!("{{\"index\":{{\"status\":429,\"error\":{busy}}}}}"); count];
             return answer(&mut client, "200 OK", &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(",")))
                 .await;
         }
@@ -124,6 +143,7 @@ async fn connection(
     upstream.write_all(&body).await?;
     let mut response = Vec::new();
     upstream.read_to_end(&mut response).await?;
+    largest.fetch_max(response.len(), Ordering::SeqCst);
     if !fault {
         // Whoever asks again makes a connection of his own.
         let line = response.windows(2).position(|two| two == b"\r\n").unwrap_or(0);

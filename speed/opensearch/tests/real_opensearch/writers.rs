@@ -3,7 +3,7 @@
 use tidemark_shared::live::LiveError;
 use tidemark_testing::contract::live::{self as contract, batch, check_moment, coverage, partition, ranges};
 
-use crate::{indices, views};
+use crate::{ask, indices, views};
 
 /// H4: whoever comes late moves nothing back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,6 +35,27 @@ async fn real_opensearch_a_late_writer_moves_nothing_back() {
     let error = two.apply(&view, batch(&partition(0), 160..170)).await.expect_err("it is gone");
     assert!(matches!(error, LiveError::Missing { .. }), "{error:?}");
     assert_eq!(indices(&view), Vec::<String>::new(), "a late write left something behind");
+}
+
+/// H4: what a process remembers of a partition is no proof where another one has found rows gone, and the position stepped back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_rows_that_another_process_found_gone_are_taken_in_again() {
+    let (one, two) = (views(64), views(64));
+    let view = contract::view("found-gone");
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    one.apply(&view, batch(&partition(0), 0..100)).await.unwrap();
+    let first = indices(&view).into_iter().find(|name| name.contains("__rows__")).expect("an index");
+    ask("DELETE", &first);
+    two.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 0)])).await;
+    // It has found nothing gone itself, and is given again what it has taken in before.
+    one.apply(&view, batch(&partition(0), 0..70)).await.unwrap();
+    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 70)])).await;
+    one.apply(&view, batch(&partition(0), 0..100)).await.unwrap();
+    for views in [&one, &two] {
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 100)])).await;
+    }
+    one.close(&view).await.unwrap();
 }
 
 /// A writer that was away while the view was closed and opened anew finds the new one.

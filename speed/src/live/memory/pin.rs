@@ -21,12 +21,12 @@ use tidemark_shared::live::{LiveError, LivePin, LiveRange, narrowed};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::Reject;
 
-use super::Held;
+use super::PartitionRuns;
 
 pub(super) struct MemoryPin {
     held_schema: SchemaRef,
     schema: SchemaRef,
-    partitions: BTreeMap<LogPartition, Arc<Held>>,
+    partitions: BTreeMap<LogPartition, Arc<PartitionRuns>>,
     ranges: BTreeMap<LogPartition, LiveRange>,
     scan_parts: usize,
 }
@@ -34,7 +34,7 @@ pub(super) struct MemoryPin {
 impl MemoryPin {
     pub(super) fn new(
         held_schema: SchemaRef,
-        partitions: BTreeMap<LogPartition, Arc<Held>>,
+        partitions: BTreeMap<LogPartition, Arc<PartitionRuns>>,
         scan_parts: usize,
     ) -> Self {
         let schema = with_string_views(&held_schema);
@@ -45,11 +45,9 @@ impl MemoryPin {
     /// The rows with positions in `ranges`, as slices, until there are `limit` of them.
     fn slices(&self, ranges: &BTreeMap<LogPartition, Vec<Range<u64>>>, limit: Option<usize>) -> Vec<RecordBatch> {
         let each = ranges.iter().flat_map(|(partition, ranges)| ranges.iter().map(move |range| (partition, range)));
-        let held = |(partition, range)| self.partitions.get(partition).map(|held: &Arc<Held>| (held, range));
-        let runs = each.filter_map(held).flat_map(|(held, range): (_, &Range<u64>)| {
-            let first = held.runs.partition_point(|run| run.range.end <= range.start);
-            let runs = held.runs[first..].iter().take_while(move |run| run.range.start < range.end);
-            runs.filter_map(move |run| run.rows_in(range))
+        let held = |(partition, range)| self.partitions.get(partition).map(|held: &Arc<PartitionRuns>| (held, range));
+        let runs = each.filter_map(held).flat_map(|(held, range): (&Arc<PartitionRuns>, &Range<u64>)| {
+            held.runs_in(range).iter().filter_map(move |run| run.rows_in(range))
         });
         let (mut slices, mut rows) = (Vec::new(), 0);
         for slice in runs {
@@ -89,6 +87,14 @@ impl LivePin for MemoryPin {
         &self.ranges
     }
 
+    fn rows(&self, ranges: &BTreeMap<LogPartition, Range<u64>>) -> Option<u64> {
+        let of = |(partition, range): (&LogPartition, &Range<u64>)| {
+            let runs = self.partitions.get(partition).map(|held| held.runs_in(range)).unwrap_or_default();
+            runs.iter().map(|run| run.row_count_in(range) as u64).sum::<u64>()
+        };
+        Some(ranges.iter().map(of).sum())
+    }
+
     async fn counts(&self, from: &Coverage) -> Result<Counts, LiveError> {
         let mut counts = Counts::default();
         for (partition, held) in &self.partitions {
@@ -96,14 +102,10 @@ impl LivePin for MemoryPin {
             for run in held.runs.iter().filter(|run| run.range.end > from) {
                 let rejects = run.rejects_from(from);
                 let filtered = run.filtered_from(from).len() as u64;
-                let rows = if run.range.start >= from {
-                    run.row_count()
-                } else {
-                    run.rows_in(&(from..u64::MAX)).map_or(0, |rows| rows.num_rows())
-                };
-                counts.accepted += rows as u64;
+                let rows = run.row_count_in(&(from..u64::MAX)) as u64;
+                counts.accepted += rows;
                 counts.filtered += filtered;
-                counts.records += rows as u64 + filtered + rejects.len() as u64;
+                counts.records += rows + filtered + rejects.len() as u64;
                 for reject in rejects {
                     *counts.rejected.entry(reject.reason.code()).or_default() += 1;
                 }
@@ -113,7 +115,7 @@ impl LivePin for MemoryPin {
     }
 
     async fn rejects(&self, from: &Coverage, limit: usize) -> Result<Vec<(LogPartition, Reject)>, LiveError> {
-        let of = |(partition, held): (&LogPartition, &Arc<Held>)| {
+        let of = |(partition, held): (&LogPartition, &Arc<PartitionRuns>)| {
             let (partition, from, held) = (partition.clone(), from.end(partition), Arc::clone(held));
             let mut found = Vec::new();
             for run in &held.runs {

@@ -4,13 +4,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
-use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use tidemark_shared::live::LiveBatch;
-use tidemark_shared::position::OFFSET_COLUMN;
+use tidemark_shared::live::{LiveBatch, as_schema, rows_in};
 use tidemark_shared::reject::{Reason, Reject};
 
 use super::size::{batch_bytes, compacted};
@@ -42,7 +41,7 @@ impl Run {
     pub(super) fn of(batch: &LiveBatch, from: u64, schema: &SchemaRef) -> Result<Self, ArrowError> {
         let mut parts = Vec::with_capacity(batch.rows.len());
         for rows in &batch.rows {
-            parts.push(as_schema(&rows_from(rows, from), schema)?);
+            parts.push(as_schema(&rows_in(rows, &(from..u64::MAX)), schema)?);
         }
         parts.retain(|rows| rows.num_rows() > 0);
         let rows = match parts.as_slice() {
@@ -76,7 +75,7 @@ impl Run {
 
     /// What is left of it from `floor` on, in memory of its own.
     pub(super) fn above(&self, floor: u64) -> Result<Self, ArrowError> {
-        let rows = self.rows.as_ref().map(|rows| rows_from(rows, floor)).filter(|rows| rows.num_rows() > 0);
+        let rows = self.rows_in(&(floor..u64::MAX));
         let rows = rows.as_ref().map(compacted).transpose()?;
         let rejects = self.rejects_from(floor).to_vec();
         let filtered = self.filtered_from(floor).to_vec();
@@ -94,10 +93,16 @@ impl Run {
 
     /// The rows with offsets in `range`; shares memory.
     pub(super) fn rows_in(&self, range: &Range<u64>) -> Option<RecordBatch> {
-        let rows = self.rows.as_ref()?;
-        let offsets = offsets(rows);
-        let (from, to) = (lower_bound(offsets, range.start), lower_bound(offsets, range.end));
-        (from < to).then(|| rows.slice(from, to - from))
+        let rows = rows_in(self.rows.as_ref()?, range);
+        (rows.num_rows() > 0).then_some(rows)
+    }
+
+    /// How many rows have offsets in `range`.
+    pub(super) fn row_count_in(&self, range: &Range<u64>) -> usize {
+        if range.start <= self.range.start && self.range.end <= range.end {
+            return self.row_count();
+        }
+        self.rows_in(range).map_or(0, |rows| rows.num_rows())
     }
 
     pub(super) fn rejects_from(&self, from: u64) -> &[Reject] {
@@ -123,29 +128,6 @@ pub(super) fn to_merge(runs: &[(usize, u64)]) -> usize {
         (weight, bytes, count) = (weight + older_weight, bytes + older_bytes, count + 1);
     }
     count
-}
-
-fn offsets(rows: &RecordBatch) -> &Int64Array {
-    let column = rows.column_by_name(OFFSET_COLUMN).expect("every view's rows have their position");
-    column.as_primitive::<Int64Type>()
-}
-
-/// The first row whose offset is not below `offset`.
-fn lower_bound(offsets: &Int64Array, offset: u64) -> usize {
-    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    offsets.values().partition_point(|at| *at < offset)
-}
-
-fn rows_from(rows: &RecordBatch, from: u64) -> RecordBatch {
-    let first = lower_bound(offsets(rows), from);
-    rows.slice(first, rows.num_rows() - first)
-}
-
-/// The rows with the types that the view holds.
-fn as_schema(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let columns = rows.columns().iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
 /// A reject that does not keep the memory alive that its bytes were read into.

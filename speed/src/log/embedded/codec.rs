@@ -14,7 +14,7 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use tidemark_shared::log::{Header, Record};
+use tidemark_shared::log::{Header, Record, VarintError, put_varint, take_varint};
 
 pub(super) const HEADER_BYTES: usize = 34;
 const VERSION: u8 = 1;
@@ -27,6 +27,15 @@ const COMPRESS_BYTES_MIN: usize = 512;
 /// A stored value that is not what it must be, with what is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
+
+impl From<VarintError> for Malformed {
+    fn from(error: VarintError) -> Self {
+        match error {
+            VarintError::Cut => CUT,
+            VarintError::TooLong => Self("a number is too long"),
+        }
+    }
+}
 
 /// What is known of a value without looking at its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +226,7 @@ impl Records {
 
     fn varint(&mut self) -> Result<u64, Malformed> {
         let mut rest = &self.body[self.at..];
-        let value = get_varint(&mut rest)?;
+        let value = take_varint(&mut rest)?;
         self.at = self.body.len() - rest.len();
         Ok(value)
     }
@@ -233,27 +242,6 @@ fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
             out.extend_from_slice(bytes);
         }
     }
-}
-
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
-}
-
-pub(super) fn get_varint(from: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = from.split_first().ok_or(CUT)?;
-        *from = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(Malformed("a number is too long"))
 }
 
 fn zigzag(value: i64) -> u64 {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fjall::OwnedWriteBatch;
-use tidemark_shared::log::{Appended, LogError, Position};
+use tidemark_shared::log::{Appended, KeyedAppend, LogError, Position};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::codec::{fill_in, key_of};
 use super::failure::Failure;
-use super::keys::{Keyed, Remembered, expiry_key, stored_key};
+use super::keys::{Keyed, encode, expiry_key, load, stored_key};
 use super::store::LogStore;
 use super::topics::PartitionState;
 use super::writer::{AppendRequest, PendingValue, Reply, TrimRequest};
@@ -20,7 +20,7 @@ pub(super) struct Group<'a> {
     batch: OwnedWriteBatch,
     bytes: usize,
     /// Keys of appends of this very group: the store does not have them yet.
-    keys: HashMap<Vec<u8>, Remembered>,
+    keys: HashMap<Vec<u8>, KeyedAppend>,
     /// Partitions whose bounds move when the group is on the disk, and where to.
     moved: Vec<(Arc<PartitionState>, Move)>,
     answers: Vec<Answer>,
@@ -65,18 +65,14 @@ impl<'a> Group<'a> {
     /// Takes an append in, or refuses it at once.
     pub(super) fn append(&mut self, request: AppendRequest) {
         let AppendRequest { topic, values, order, key, reply, budget } = request;
-        let known = topic.check_there().and_then(|()| match &key {
-            Some(keyed) => self.look_up(topic.number, keyed).and_then(|known| match known {
-                Some(known) if known.fingerprint != keyed.fingerprint => {
-                    Err(LogError::KeyReused { topic: topic.name.clone(), key: keyed.key.to_string() })
-                }
-                known => Ok(known),
-            }),
-            None => Ok(None),
+        let repeated = topic.check_there().and_then(|()| {
+            let Some(keyed) = &key else { return Ok(None) };
+            let known = self.look_up(topic.number, keyed)?;
+            known.map(|known| known.repeated(&topic.name, &keyed.key, keyed.fingerprint)).transpose()
         });
-        let appended = match known {
+        let appended = match repeated {
             Err(error) => return drop(reply.send(Err(error))),
-            Ok(Some(known)) => Appended { positions: known.positions, repeated: true },
+            Ok(Some(repeated)) => repeated,
             Ok(None) => {
                 let positions = self.place(values, &order);
                 if let Some(keyed) = key {
@@ -117,22 +113,21 @@ impl<'a> Group<'a> {
         order.iter().map(place).collect()
     }
 
-    fn look_up(&self, topic_number: u64, keyed: &Keyed) -> Result<Option<Remembered>, LogError> {
+    fn look_up(&self, topic_number: u64, keyed: &Keyed) -> Result<Option<KeyedAppend>, LogError> {
         let stored = stored_key(topic_number, &keyed.key);
         if let Some(known) = self.keys.get(&stored) {
             return Ok(Some(known.clone()));
         }
-        let known = Remembered::load(&self.store.keys, &stored)?;
+        let known = load(&self.store.keys, &stored)?;
         Ok(known.filter(|known| known.is_alive(self.now_ms)))
     }
 
     fn remember(&mut self, topic_number: u64, keyed: &Keyed, positions: &[Position]) {
         let stored = stored_key(topic_number, &keyed.key);
-        let remembered =
-            Remembered { fingerprint: keyed.fingerprint, at_ms: self.now_ms, positions: positions.to_vec() };
-        self.batch.insert(&self.store.keys, stored.clone(), remembered.encode());
+        let append = KeyedAppend { at_ms: self.now_ms, fingerprint: keyed.fingerprint, positions: positions.to_vec() };
+        self.batch.insert(&self.store.keys, stored.clone(), encode(&append));
         self.batch.insert(&self.store.expiry, expiry_key(self.now_ms, &stored), Vec::new());
-        self.keys.insert(stored, remembered);
+        self.keys.insert(stored, append);
     }
 
     /// Removes an entry of the old keys and, unless it was used anew since, the key.
@@ -140,8 +135,7 @@ impl<'a> Group<'a> {
         self.batch.remove(&self.store.expiry, entry);
         let stored = &entry[8..];
         let used_anew = self.keys.contains_key(stored)
-            || Remembered::load(&self.store.keys, stored)
-                .is_ok_and(|known| known.is_some_and(|known| known.is_alive(self.now_ms)));
+            || load(&self.store.keys, stored).is_ok_and(|known| known.is_some_and(|known| known.is_alive(self.now_ms)));
         if !used_anew {
             self.batch.remove(&self.store.keys, stored);
         }

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use fjall::Keyspace;
-use tidemark_shared::log::{Fingerprint, IDEMPOTENCY_LIFETIME, IdempotencyKey, LogError, Position};
+use tidemark_shared::log::{
+    Fingerprint, IDEMPOTENCY_LIFETIME_MS, IdempotencyKey, KeyedAppend, LogError, Position, put_varint, take_varint,
+};
 
-use super::codec::{Malformed, get_varint, put_varint};
+use super::codec::Malformed;
 use super::failure::{Failure, backend, corrupt};
 use super::group::Group;
 
@@ -19,59 +21,46 @@ pub(super) struct Keyed {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// What is remembered under a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Remembered {
-    pub(super) fingerprint: Fingerprint,
-    pub(super) at_ms: i64,
-    pub(super) positions: Vec<Position>,
+/// The stored form of what is remembered under a key. Positions of one append need only their partitions and where each began:
+/// within a partition they follow each other.
+pub(super) fn encode(append: &KeyedAppend) -> Vec<u8> {
+    let mut out = append.fingerprint.0.to_vec();
+    out.extend(append.at_ms.to_le_bytes());
+    put_varint(&mut out, append.positions.len() as u64);
+    let mut seen = HashSet::new();
+    for Position { partition, offset } in &append.positions {
+        put_varint(&mut out, u64::from(*partition));
+        if seen.insert(*partition) {
+            put_varint(&mut out, *offset);
+        }
+    }
+    out
 }
 
-impl Remembered {
-    pub(super) fn is_alive(&self, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.at_ms) < lifetime_ms()
+fn decode(bytes: &[u8]) -> Result<KeyedAppend, Malformed> {
+    let short = Malformed("it is too short");
+    let (fingerprint, rest) = bytes.split_first_chunk().ok_or(short)?;
+    let (at_ms, mut rest) = rest.split_first_chunk().ok_or(short)?;
+    let count = take_varint(&mut rest)?;
+    let mut last: HashMap<u32, u64> = HashMap::new();
+    let mut positions = Vec::new();
+    for _ in 0..count {
+        let partition = u32::try_from(take_varint(&mut rest)?).map_err(|_| Malformed("a partition is too high"))?;
+        let offset = match last.get(&partition) {
+            Some(last) => last.checked_add(1).ok_or(Malformed("an offset is too high"))?,
+            None => take_varint(&mut rest)?,
+        };
+        last.insert(partition, offset);
+        positions.push(Position { partition, offset });
     }
+    Ok(KeyedAppend { at_ms: i64::from_le_bytes(*at_ms), fingerprint: Fingerprint(*fingerprint), positions })
+}
 
-    /// Positions of one append need only their partitions and where each began: within a partition they follow each
-    /// other.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = self.fingerprint.0.to_vec();
-        out.extend(self.at_ms.to_le_bytes());
-        put_varint(&mut out, self.positions.len() as u64);
-        let mut seen = HashSet::new();
-        for Position { partition, offset } in &self.positions {
-            put_varint(&mut out, u64::from(*partition));
-            if seen.insert(*partition) {
-                put_varint(&mut out, *offset);
-            }
-        }
-        out
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let short = Malformed("it is too short");
-        let (fingerprint, rest) = bytes.split_first_chunk().ok_or(short)?;
-        let (at_ms, mut rest) = rest.split_first_chunk().ok_or(short)?;
-        let count = get_varint(&mut rest)?;
-        let mut last: HashMap<u32, u64> = HashMap::new();
-        let mut positions = Vec::new();
-        for _ in 0..count {
-            let partition = u32::try_from(get_varint(&mut rest)?).map_err(|_| Malformed("a partition is too high"))?;
-            let offset = match last.get(&partition) {
-                Some(last) => last.checked_add(1).ok_or(Malformed("an offset is too high"))?,
-                None => get_varint(&mut rest)?,
-            };
-            last.insert(partition, offset);
-            positions.push(Position { partition, offset });
-        }
-        Ok(Self { fingerprint: Fingerprint(*fingerprint), at_ms: i64::from_le_bytes(*at_ms), positions })
-    }
-
-    pub(super) fn load(keys: &Keyspace, key: &[u8]) -> Result<Option<Self>, LogError> {
-        let stored = keys.get(key).map_err(|error| backend("look up an idempotency key", error))?;
-        let remembered = stored.map(|bytes| Self::decode(&bytes)).transpose();
-        remembered.map_err(|what| corrupt("entry of an idempotency key", what.0))
-    }
+/// What is remembered under a key, by its stored form.
+pub(super) fn load(keys: &Keyspace, key: &[u8]) -> Result<Option<KeyedAppend>, LogError> {
+    let stored = keys.get(key).map_err(|error| backend("look up an idempotency key", error))?;
+    let append = stored.map(|bytes| decode(&bytes)).transpose();
+    append.map_err(|what| corrupt("entry of an idempotency key", what.0))
 }
 
 /// The stored form of a key of a topic.
@@ -89,10 +78,6 @@ fn ordered(at_ms: i64) -> [u8; 8] {
     (at_ms.cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }
 
-fn lifetime_ms() -> i64 {
-    i64::try_from(IDEMPOTENCY_LIFETIME.as_millis()).expect("a day")
-}
-
 /// Removes old keys, some with each group.
 #[derive(Debug, Default)]
 pub(super) struct Purge {
@@ -103,7 +88,7 @@ pub(super) struct Purge {
 impl Purge {
     /// Lets `group` remove what has become too old since. Fails if the disk does.
     pub(super) fn add_to(&mut self, group: &mut Group<'_>) -> Result<(), Failure> {
-        let end = ordered(group.now_ms().saturating_sub(lifetime_ms()));
+        let end = ordered(group.now_ms().saturating_sub(IDEMPOTENCY_LIFETIME_MS));
         if end[..] <= self.below[..] {
             return Ok(());
         }
@@ -139,13 +124,25 @@ mod tests {
             vec![at(7, 1 << 60), at(7, (1 << 60) + 1)],
             vec![at(1, 5), at(0, 900), at(1, 6), at(1, 7), at(300, 0), at(0, 901)],
         ] {
-            let remembered = Remembered { fingerprint: Fingerprint([3; 16]), at_ms: -1, positions };
-            let bytes = remembered.encode();
-            assert_eq!(Remembered::decode(&bytes), Ok(remembered.clone()));
+            let append = KeyedAppend { at_ms: -1, fingerprint: Fingerprint([3; 16]), positions };
+            let bytes = encode(&append);
+            assert_eq!(decode(&bytes), Ok(append));
             for cut in 0..bytes.len() {
-                Remembered::decode(&bytes[..cut]).expect_err("a part was read as the whole");
+                decode(&bytes[..cut]).expect_err("a part was read as the whole");
             }
         }
+    }
+
+    /// Logs hold such bytes: a form that can't be read any more would be a key that counts twice.
+    #[test]
+    fn the_stored_form_stays() {
+        let positions = vec![at(1, 5), at(300, 1 << 20), at(1, 6)];
+        let append = KeyedAppend { at_ms: 1_700_000_000_123, fingerprint: Fingerprint([0xab; 16]), positions };
+        let mut stored = vec![0xab; 16];
+        stored.extend([0x7b, 0x68, 0xe5, 0xcf, 0x8b, 0x01, 0, 0]);
+        stored.extend([3, 1, 5, 0xac, 2, 0x80, 0x80, 0x40, 1]);
+        assert_eq!(encode(&append), stored);
+        assert_eq!(decode(&stored), Ok(append));
     }
 
     #[test]

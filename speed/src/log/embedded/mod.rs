@@ -42,7 +42,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::log::{
     Alone, Appended, Bounds, Fetched, Fingerprint, GroupName, IdempotencyKey, Log, LogError, Membership, Position,
-    ReadLimits, Retention, Routed, Topic, TopicName, check_append, check_partitions,
+    ReadLimits, Retention, Routed, Topic, TopicName, blocking, check_append, check_partitions, check_within,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -249,7 +249,8 @@ impl Log for EmbeddedLog {
     async fn read(&self, topic: &Topic, partition: u32, from: u64, limits: ReadLimits) -> Result<Fetched, LogError> {
         let found = self.find(topic)?;
         let partition_state = found.partition(partition)?;
-        let bounds = check_within(topic, &partition_state, from)?;
+        let bounds = partition_state.bounds();
+        check_within(&topic.name, partition, from, bounds)?;
         if from == bounds.end {
             return Ok(Fetched { records: Vec::new(), next: from, bounds });
         }
@@ -257,7 +258,7 @@ impl Log for EmbeddedLog {
             self.beside(&found, &partition_state, move |keyspace| read::read(keyspace, from, bounds, limits)).await;
         if matches!(fetched, Err(LogError::Corrupt { .. })) {
             // no damage if retention took it while we were reading
-            check_within(topic, &partition_state, from)?;
+            check_within(&topic.name, partition, from, partition_state.bounds())?;
         }
         fetched
     }
@@ -354,19 +355,6 @@ impl fmt::Debug for EmbeddedLog {
     }
 }
 
-/// The bounds now, if `from` is within them.
-fn check_within(topic: &Topic, partition: &PartitionState, from: u64) -> Result<Bounds, LogError> {
-    let bounds @ Bounds { start, end } = partition.bounds();
-    let (topic, partition) = (topic.name.clone(), partition.number);
-    if from < start {
-        return Err(LogError::Gone { topic, partition, from, start });
-    }
-    if from > end {
-        return Err(LogError::BeyondEnd { topic, partition, from, end });
-    }
-    Ok(bounds)
-}
-
 /// The values of an append, and the partition of each record.
 fn encode(topic: &TopicState, records: &[Routed], storage: Storage) -> (Vec<PendingValue>, Vec<u32>) {
     let partitions = topic.partitions().clone();
@@ -392,10 +380,4 @@ fn encode(topic: &TopicState, records: &[Routed], storage: Storage) -> (Vec<Pend
         finish(partition, builder);
     }
     (values, order)
-}
-
-/// Runs what may block on one of Tokio's threads for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LogError> {
-    // it is never aborted, so the error is a panic
-    tokio::task::spawn_blocking(work).await.map_err(|join| LogError::backend("finish a piece of work", join))
 }

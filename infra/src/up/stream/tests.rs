@@ -1,0 +1,65 @@
+//! Archivers and the batch layer on one archive.
+
+use tidemark_batch::report::quiet;
+use tidemark_batch::{Batch, BatchSettings};
+use tidemark_shared::ambient::System;
+use tidemark_shared::log::memory::MemoryLog;
+use tidemark_shared::log::{Log, Record, Retention, Routed};
+use tidemark_shared::store::{IfMissing, Store};
+use tidemark_speed::archiver::{ArchiverSettings, ArchiverStep};
+
+use super::*;
+use crate::up::testing::sources;
+
+/// H1: packing frees the keys of segments. An archiver that was away for so long goes on where the archive ends, whether the log
+/// still has what came next or has let it go: what is archived is not lost, and nobody is told to delete what has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h1_an_archiver_that_was_away_says_nothing_of_what_was_packed_since() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let log = Arc::new(MemoryLog::new(Arc::new(System)));
+    let topic = log.create_topic(&TopicName::new("a").expect("a name"), 1).await.expect("a topic");
+    let archive = Archive::new(store.clone(), "a");
+    let archiver = async || {
+        let (log, settings) = (Arc::clone(&log) as Arc<dyn Log>, ArchiverSettings::default());
+        Archiver::open(log, archive.clone(), topic.clone(), Arc::new(System), settings).await.expect("an archiver")
+    };
+    let append = async || {
+        let record = Record { value: Some("{\"id\": \"x\"}".into()), ..Record::default() };
+        let appended = log.append(&topic, vec![Routed { partition: 0, record }], None).await;
+        assert_eq!(appended.expect("it is there").positions.len(), 1);
+    };
+    let (away, with_records, other) = (archiver().await, archiver().await, archiver().await);
+    append().await;
+    assert_eq!(away.flush().await.expect("archived").iter().map(|(_, end)| end).sum::<u64>(), 1);
+    append().await;
+    assert_eq!(with_records.step(0).await.expect("it reads"), ArchiverStep::Gathered(1));
+    for _ in 2..13 {
+        assert!(other.flush().await.is_ok());
+        append().await;
+    }
+    assert!(other.flush().await.is_ok());
+
+    let settings = BatchSettings { grace: Duration::ZERO, ..BatchSettings::default() };
+    let batch = Batch::new(store.clone(), crate::context::stores(), None, settings);
+    assert_eq!(batch.run("a", &quiet()).await.expect("runs").counts.records, 13);
+    assert_eq!(batch.pack("a").await.expect("packs").packed, 1);
+    assert!(batch.pack("a").await.expect("removes").removed > 8);
+    let partition = partition_of(away.source(), 0);
+    let plain = async || archive.plain(&partition).await.expect("lists").into_iter().map(|segment| segment.start);
+    assert_eq!(plain().await.collect::<Vec<_>>(), [12_u64], "the last one is not packed");
+
+    let everything = Retention { age_max: None, bytes_max: Some(0) };
+    assert_eq!(log.retain(&topic, 0, &everything, 10).await.expect("it goes").start, 10);
+    assert_eq!(away.step(0).await.expect("it looks"), ArchiverStep::Followed(13));
+    assert_eq!(plain().await.collect::<Vec<_>>(), [12_u64], "a false loss was put");
+    assert!(away.status()[&partition].lost.is_empty());
+
+    assert_eq!(with_records.flush().await.expect("it looks").end(&partition), 13);
+    // It had to put what it had to find out. It is what the packed one has, and goes like any other that was packed.
+    assert_eq!(plain().await.collect::<Vec<_>>(), [1_u64, 12]);
+    assert_eq!(batch.pack("a").await.expect("nothing contradicts").removed, 1);
+    assert_eq!(plain().await.collect::<Vec<_>>(), [12_u64]);
+    assert_eq!(archive.end(&partition, 0).await.expect("an archive"), Some(13));
+}

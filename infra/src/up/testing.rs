@@ -1,0 +1,284 @@
+//! What the tests of several modules need: the parts of a small process, and views and a log that do as a test says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tidemark_batch::{Batch, BatchSettings};
+use tidemark_shared::ambient::System;
+use tidemark_shared::dataset::Sources;
+use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::lock;
+use tidemark_shared::log::{
+    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
+    Routed, Topic, TopicName,
+};
+use tidemark_shared::position::Coverage;
+use tidemark_shared::store::Store;
+use tidemark_shared::telemetry::NoTraces;
+use tidemark_speed::log::embedded::{EmbeddedLog, Storage};
+use tokio::sync::watch;
+
+use super::metrics::Metrics;
+use super::parts::Parts;
+use super::stream::Stream;
+use super::streams::Found;
+use super::task_name::{TaskKind, TaskName};
+use super::tasks::Tasks;
+use crate::config::{Flags, resolve};
+
+/// A dataset with a stream.
+pub(super) fn sources(name: &str, description: &str) -> Sources {
+    let toml = format!(
+        "name = \"{name}\"\ndescription = \"{description}\"\ncolumns = [{{ name = \"id\", type = \"string\" }}]\n\
+         [stream]\nformat = \"json\"\n"
+    );
+    [("dataset.toml", toml), ("transform.sql", "SELECT id FROM input".to_owned())]
+        .map(|(name, text)| (name.to_owned(), text))
+        .into()
+}
+
+/// What the streams of a process on `store` are made of; rows go from views at once when they are curated.
+pub(super) async fn parts(store: Store, folder: &Path) -> Parts {
+    let config = resolve(None, &|_| None, &Flags::default(), folder).expect("defaults are valid").server;
+    let log = EmbeddedLog::open(&folder.join("log"), Storage::default(), Arc::new(System)).await.expect("a log");
+    let log: Arc<dyn Log> = Arc::new(log);
+    let batch = Batch::new(store.clone(), crate::context::stores(), None, BatchSettings::default());
+    let metrics = Arc::new(Metrics::new(&mut Registry::default()));
+    let parts = super::parts(store, batch, log, metrics, Arc::new(NoTraces), &config).expect("embedded parts");
+    Parts { grace: Duration::ZERO, ..parts }
+}
+
+/// Nobody wants to know of new streams.
+pub(super) fn nobody() -> Found {
+    Arc::new(|_: Arc<Stream>| -> BoxFuture<'static, ()> { Box::pin(async {}) })
+}
+
+/// Waits for a condition.
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let look = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), look).await.is_ok(), "{what}");
+}
+
+/// The tasks that keep views up.
+pub(super) fn indexers(tasks: &Tasks) -> Vec<TaskName> {
+    tasks.health().into_keys().filter(|name| name.kind == TaskKind::Indexer).collect()
+}
+
+/// The samples of a metric, without its name: labels and value.
+pub(super) fn samples(registry: &Registry, name: &str) -> Vec<String> {
+    let mut text = String::new();
+    encode(&mut text, registry).expect("a string takes all text");
+    let mut samples: Vec<String> = text.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect();
+    samples.sort();
+    samples
+}
+
+/// Where calls of a port wait for each other, if a test says so.
+pub(super) struct Gate {
+    kept: Mutex<BTreeSet<&'static str>>,
+    under_way: watch::Sender<BTreeSet<&'static str>>,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { kept: Mutex::default(), under_way: watch::Sender::new(BTreeSet::new()) })
+    }
+
+    /// From now on, none of these calls gets an answer before all of them are under way. One that nobody makes keeps the others
+    /// for ever.
+    pub(super) fn keep(&self, calls: &[&'static str]) {
+        drop(self.under_way.send_replace(BTreeSet::new()));
+        *lock(&self.kept) = calls.iter().copied().collect();
+    }
+
+    async fn pass(&self, call: &'static str) {
+        let kept = lock(&self.kept).clone();
+        if !kept.contains(call) {
+            return;
+        }
+        let mut under_way = self.under_way.subscribe();
+        self.under_way.send_modify(|all| {
+            all.insert(call);
+        });
+        drop(under_way.wait_for(|all| *all == kept).await);
+    }
+}
+
+/// A log whose calls `health` and `bounds` wait at a gate.
+pub(super) struct GatedLog {
+    pub(super) inner: Arc<dyn Log>,
+    pub(super) gate: Arc<Gate>,
+}
+
+impl fmt::Debug for GatedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Log for GatedLog {
+    async fn create_topic(&self, name: &TopicName, partitions: u32) -> Result<Topic, LogError> {
+        self.inner.create_topic(name, partitions).await
+    }
+
+    async fn add_partitions(&self, topic: &Topic, total: u32) -> Result<Topic, LogError> {
+        self.inner.add_partitions(topic, total).await
+    }
+
+    async fn delete_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        self.inner.delete_topic(topic).await
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
+        self.inner.topic(name).await
+    }
+
+    async fn topics(&self) -> Result<Vec<Topic>, LogError> {
+        self.inner.topics().await
+    }
+
+    async fn append(
+        &self,
+        topic: &Topic,
+        records: Vec<Routed>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Appended, LogError> {
+        self.inner.append(topic, records, key).await
+    }
+
+    async fn read(&self, topic: &Topic, partition: u32, from: u64, limits: ReadLimits) -> Result<Fetched, LogError> {
+        self.inner.read(topic, partition, from, limits).await
+    }
+
+    async fn wait(&self, topic: &Topic, beyond: &[Position], at_most: Duration) -> Result<bool, LogError> {
+        self.inner.wait(topic, beyond, at_most).await
+    }
+
+    async fn bounds(&self, topic: &Topic) -> Result<Vec<Bounds>, LogError> {
+        self.gate.pass("bounds").await;
+        self.inner.bounds(topic).await
+    }
+
+    async fn retain(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        retention: &Retention,
+        limit: u64,
+    ) -> Result<Bounds, LogError> {
+        self.inner.retain(topic, partition, retention, limit).await
+    }
+
+    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
+        self.inner.join(topic, group).await
+    }
+
+    async fn health(&self) -> Result<(), LogError> {
+        self.gate.pass("health").await;
+        self.inner.health().await
+    }
+
+    async fn close(&self) -> Result<(), LogError> {
+        self.inner.close().await
+    }
+}
+
+/// Views with faults of the tests' choice.
+#[derive(Default)]
+pub(super) struct Faults {
+    /// No view is pinned while one of these tasks runs.
+    pub(super) no_pin_beside: Option<Arc<Tasks>>,
+    /// The dataset whose rows do not go: who asks for that waits for ever.
+    pub(super) stuck: Option<&'static str>,
+    /// How often rows of a dataset went.
+    drops: BTreeMap<String, u64>,
+}
+
+pub(super) struct FaultyView {
+    inner: Arc<dyn LiveView>,
+    faults: Mutex<Faults>,
+    /// Where the calls `views` and `pin` wait.
+    pub(super) gate: Arc<Gate>,
+}
+
+impl FaultyView {
+    /// Puts one in the place of the views that `parts` has.
+    pub(super) fn before(parts: &mut Parts) -> Arc<Self> {
+        let view = Arc::new(Self { inner: Arc::clone(&parts.live), faults: Mutex::default(), gate: Gate::new() });
+        parts.live = Arc::clone(&view) as Arc<dyn LiveView>;
+        view
+    }
+
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        lock(&self.faults)
+    }
+
+    pub(super) fn drops(&self, dataset: &str) -> u64 {
+        self.faults().drops.get(dataset).copied().unwrap_or(0)
+    }
+}
+
+impl fmt::Debug for FaultyView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultyView")
+    }
+}
+
+#[async_trait]
+impl LiveView for FaultyView {
+    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
+        self.inner.open(view, schema, floors).await
+    }
+
+    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
+        self.inner.apply(view, batch).await
+    }
+
+    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
+        let fails = self.faults().no_pin_beside.as_ref().is_some_and(|tasks| !indexers(tasks).is_empty());
+        if fails {
+            return Err(LiveError::backend("pin a view", std::io::Error::other("the cluster is away")));
+        }
+        self.gate.pass("pin").await;
+        self.inner.pin(view).await
+    }
+
+    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
+        let is_stuck = self.faults().stuck == Some(view.dataset.as_str());
+        if is_stuck {
+            std::future::pending::<()>().await;
+        }
+        *self.faults().drops.entry(view.dataset.clone()).or_default() += 1;
+        self.inner.drop_below(view, coverage).await
+    }
+
+    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
+        self.inner.close(view).await
+    }
+
+    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
+        self.gate.pass("views").await;
+        self.inner.views().await
+    }
+
+    fn usage(&self) -> LiveUsage {
+        self.inner.usage()
+    }
+
+    fn limit(&self) -> Option<LiveUsage> {
+        self.inner.limit()
+    }
+}
