@@ -36,9 +36,8 @@ UNFINISHED = [
     (re.compile(r"\btimeout(?:_at)?\([^;{}]*\bpending(?:::<[^;{}]*>)?\(\)|\bnever\s*\.recv_timeout\("), WAITING),
 ]
 
-# pauses between attempts that others spoil, and looks at what nobody announces: the two places with no condition to wait for.
-# The third has a loop of its own that `tidemark_testing::wait::until` is to replace
-PAUSES = {Path("shared/src/backoff.rs"), Path("shared/testing/src/wait.rs"), Path("infra/tests/cli/sql.rs")}
+# pauses between attempts that others spoil, and looks at what nobody announces: the two places with no condition to wait for
+PAUSES = {Path("shared/src/backoff.rs"), Path("shared/testing/src/wait.rs")}
 
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")

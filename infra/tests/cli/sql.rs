@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidemark_batch::catalog::SqlCatalog;
 use tidemark_shared::catalog::{Catalog as _, Column, DatabaseInput, SerdeInfo, StorageDescriptor, TableInput};
+use tidemark_testing::wait::{PATIENCE, within};
 
 use crate::support::{Home, SQL, TOML};
 
@@ -368,15 +369,14 @@ fn a_signal_ends_a_statement_at_once_and_leaves_nothing_spilled() {
         let child = command.env("TMPDIR", home.path("spill")).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = child.spawn().unwrap();
         // Until it spills it may not even have begun.
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while spilled() == 0 {
-            if child.try_wait().unwrap().is_some() || Instant::now() > deadline {
-                // It may have ended by itself.
-                drop(child.kill());
-                panic!("nothing was spilled: {:?}", child.wait_with_output());
-            }
-            // not for time: looks again at what nobody announces
-            std::thread::park_timeout(Duration::from_millis(5));
+        let goes_on = within(PATIENCE, Duration::from_millis(5), || match child.try_wait().unwrap() {
+            Some(_) => Some(false),
+            None => (spilled() > 0).then_some(true),
+        });
+        if goes_on != Some(true) {
+            // It may have ended by itself.
+            drop(child.kill());
+            panic!("nothing was spilled: {:?}", child.wait_with_output());
         }
         let id = child.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());

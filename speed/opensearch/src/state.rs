@@ -172,7 +172,8 @@ impl Cluster {
     /// Documents of a state index, as they are now.
     async fn get(&self, handle: &Handle, ids: &[String]) -> Result<Vec<GotOne>, Failure> {
         let docs: Vec<Value> = ids.iter().map(|id| json!({"_id": id})).collect();
-        let path = format!("{}/_mget", handle.state);
+        // Another copy may not have heard of the newest position yet, and positions never go back (H4).
+        let path = format!("{}/_mget?preference=_primary", handle.state);
         let answer = self.send(Call::Other, Method::Post, &path, Some(&json!({"docs": docs}))).await?;
         let gone = || Failure::IndexGone { index: handle.state.clone() };
         let got: Got = match answer.read() {

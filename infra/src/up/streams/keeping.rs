@@ -27,10 +27,14 @@ pub(super) async fn keep(parts: &Parts, stream: &Stream, kept: &mut Kept) -> Res
     let indexers: BTreeSet<String> = stream.all_indexers().into_iter().map(|(generation, _)| generation).collect();
     let Some(plan) = plan(&pointers, &indexers) else { return Ok(()) };
     let mut keeping = Keeping { parts, stream, kept };
+    let mut kept = Ok(());
     for keep in &plan.keep {
-        keeping.keep_generation(keep).await?;
+        // What stands in the way of one, a disk that is full or a definition, frees no room by holding up the others.
+        let outcome = keeping.keep_generation(keep).await;
+        kept = kept.and(outcome);
     }
-    keeping.retire(&plan).await
+    let retired = keeping.retire(&plan).await;
+    kept.and(retired)
 }
 
 struct Keeping<'a> {
