@@ -22,7 +22,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # first, for it says where the others are
 from common import BODY_RECORDS, ROOT, Client, fresh, highest, in_turns, machine, order, orders, wait_visible  # isort: skip
@@ -39,6 +41,7 @@ WARM_DOCUMENTS = 300_000
 WARM_UP_S = 15
 #: A topic for what takes a second for 300,000 records, and a name for how it is consumed.
 MANY, CONSUME_MANY = "many", "bare consume, many"
+BARE, WHOLE_LAYER = "bare _bulk", "whole speed layer"
 #: Different records in it.
 DIFFERENT = 100_000
 INDEXED_WITHIN_S = 1_800
@@ -104,13 +107,20 @@ def remove_indices(host: str, port: int, pattern: str) -> None:
         raise SystemExit(f"indices {pattern} can't be removed: {answer.status} {answer.read()[:300]!r}")
 
 
+def process_s(process: int) -> float:
+    """Processor time of a process until now."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def processor_s(ours: Ours) -> dict[str, float]:
     """Processor time of each of our processes until now."""
-    used = {}
-    for name, server in ours.all.items():
-        fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        used[name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return used
+    return {name: process_s(server.process.pid) for name, server in ours.all.items()}
+
+
+def servers_s(servers: Servers) -> dict[str, float]:
+    """Processor time of each server until now."""
+    return {name: sum(map(process_s, servers.processes(name))) for name in ALL}
 
 
 def progress(ours: Ours) -> tuple[int, int] | None:
@@ -152,6 +162,8 @@ class Rounds:
         self.stack, self.records, self.archived = stack, records, archived
         self.seconds: dict[str, list[float]] = {}
         self.processor: list[dict[str, float]] = []
+        #: What servers took of it, by what was done.
+        self.servers: dict[str, list[dict[str, float]]] = {}
         self.memory: dict[str, float] = {}
         self.bulk: bare.Bulk | None = None
 
@@ -177,16 +189,24 @@ class Rounds:
     def take(self, what: str, seconds: float) -> None:
         self.seconds.setdefault(what, []).append(seconds)
 
+    def take_with_servers(self, what: str, work: Callable[[], Any]) -> Any:
+        """Does the work, and takes note of what the servers took for it; what it returns."""
+        before = servers_s(self.stack.servers)
+        done = work()
+        after = servers_s(self.stack.servers)
+        self.servers.setdefault(what, []).append({name: after[name] - before[name] for name in ALL})
+        return done
+
     def one(self) -> None:
         stack, records = self.stack, self.records
         self.take("bare consume", bare.consume(stack.brokers, DATASET, PARTITIONS, records))
         self.take(CONSUME_MANY, bare.consume(stack.brokers, MANY, PARTITIONS, self.archived))
-        self.take("bare _bulk", self.bulk.run(False))
+        self.take(BARE, self.take_with_servers(BARE, lambda: self.bulk.run(False)))
         self.take("bare _bulk, refreshed", self.bulk.run(True))
         pushdown = ("on", "off")[len(self.processor) % 2]
         ours = stack.platform("--live-aggregate-pushdown", pushdown)
-        seconds, processor = from_the_start(stack, ours, records, 0)
-        self.take("whole speed layer", seconds)
+        seconds, processor = self.take_with_servers(WHOLE_LAYER, lambda: from_the_start(stack, ours, records, 0))
+        self.take(WHOLE_LAYER, seconds)
         self.processor.append(processor)
         self.memory = {name: resident_mb(server.process.pid) for name, server in ours.all.items()}
         self.grouped(ours, pushdown)
@@ -209,17 +229,21 @@ class Rounds:
         median = {what: statistics.median(taken) for what, taken in self.seconds.items()}
         many = (CONSUME_MANY, "archiver alone")
         rate = {what: (self.archived if what in many else self.records) / seconds for what, seconds in median.items()}
-        slower = min("bare consume", "bare _bulk", key=rate.get)
+        slower = min("bare consume", BARE, key=rate.get)
         print(f"\nthroughput, {self.records:,} records, medians of {len(self.seconds[slower])} rounds in turns")
-        for what in ("bare consume", "bare _bulk", "bare _bulk, refreshed", "whole speed layer", *many):
+        for what in ("bare consume", BARE, "bare _bulk, refreshed", WHOLE_LAYER, *many):
             spread = f"{min(self.seconds[what]):.1f} to {max(self.seconds[what]):.1f} s"
             print(f"  {what:<24} {rate[what]:>10,.0f} records/s   {median[what]:6.1f} s ({spread})")
-        print(f"  whole speed layer / slower of the bares ({slower}): {rate['whole speed layer'] / rate[slower]:.2f} (goal 0.90); "
-              f"/ bare _bulk, refreshed: {rate['whole speed layer'] / rate['bare _bulk, refreshed']:.2f}")
+        print(f"  whole speed layer / slower of the bares ({slower}): {rate[WHOLE_LAYER] / rate[slower]:.2f} (goal 0.90); "
+              f"/ bare _bulk, refreshed: {rate[WHOLE_LAYER] / rate['bare _bulk, refreshed']:.2f}")
         print(f"  archiver alone / bare consume of as many: {rate['archiver alone'] / rate[CONSUME_MANY]:.2f} (goal 0.80), {self.archived:,} records each")
         used = {name: statistics.median(taken[name] for taken in self.processor) / self.records * 1e6 for name in self.processor[0]}
         parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in used.items())
         print(f"  processor time of ours: {sum(used.values()):.1f} s a million records ({parts})")
+        for what, taken in self.servers.items():
+            used = {name: statistics.median(one[name] for one in taken) / self.records * 1e6 for name in ALL}
+            parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in used.items())
+            print(f"  of the servers, {what}: {sum(used.values()):.1f} s a million records ({parts})")
         print(f"\nlive GROUP BY over {self.records:,} rows")
         for pushdown, says in (("on", "added up in the cluster"), ("off", "rows are read, and kept for the second time")):
             first, again = (median.get(f"live GROUP BY, {pushdown}, {time}") for time in ("first", "again"))
