@@ -7,6 +7,7 @@
 //! raw/<dataset>/files/data/<sha256>/<attempt>/<name>            the files' bytes, by content and writer
 //! raw/<dataset>/sources/<n, 8 digits>.json                      incarnations of its topics, by conditional put
 //! raw/<dataset>/stream/<source>/origin/<p>.json                 where a partition's archive begins, by conditional put
+//! raw/<dataset>/stream/<source>/origin/begun.json               that all have begun that had to, by conditional put
 //! raw/<dataset>/stream/<source>/partition=<p>/<start>.parquet   segments, by conditional put
 //! raw/<dataset>/stream/<source>/packed/partition=<p>/<start>-<end>.parquet   several of them in one
 //! curated/<dataset>/current/<n, 8 digits>.json                  which generation answers, by conditional put
@@ -18,7 +19,7 @@
 
 use object_store::path::{Path, PathPart};
 
-use crate::position::LogPartition;
+use crate::position::{LogPartition, Source};
 
 /// Digits of a ledger sequence number or segment start in a key: enough for any `u64`.
 pub const SEQUENCE_DIGITS: usize = 20;
@@ -104,6 +105,13 @@ pub fn stream_source(dataset: &str, n: u64) -> Path {
 #[must_use]
 pub fn stream_origin(dataset: &str, partition: &LogPartition) -> Path {
     streams(dataset).join(partition.source.as_str()).join("origin").join(format!("{}.json", partition.partition))
+}
+
+/// Mark that every partition of a source has an archive which had let go of records when the dataset came to it. It lies beside
+/// the origins, and is none of them by [`number_of`].
+#[must_use]
+pub fn stream_begun(dataset: &str, source: &Source) -> Path {
+    streams(dataset).join(source.as_str()).join("origin").join("begun.json")
 }
 
 /// Folder of a partition's segments.
@@ -259,6 +267,14 @@ mod tests {
         assert_eq!((number_of(&note), note_number(&note)), (None, Some(12)));
         // What is listed after a pointer concerns later ones only.
         assert!(note < pointer && pointer < super::note("trips", 13));
+    }
+
+    #[test]
+    fn the_mark_that_a_source_has_begun_is_no_origin() {
+        let partition: LogPartition = "trips/3".parse().expect("a partition");
+        let (origin, begun) = (stream_origin("trips", &partition), stream_begun("trips", &partition.source));
+        assert_eq!((number_of(&origin), number_of(&begun)), (Some(3), None));
+        assert_eq!(begun.to_string(), "raw/trips/stream/trips/origin/begun.json");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tidemark_shared::curated::{CurrentGeneration, Pointer};
 use tidemark_shared::dataset::StreamSpec;
 use tidemark_shared::live::{LiveRange, ViewId, is_behind};
-use tidemark_shared::log::Topic;
+use tidemark_shared::log::{Topic, TopicId, TopicName};
 use tidemark_shared::position::{Coverage, LogPartition};
 
 /// What becomes of a dataset's stream where its newest definition is met.
@@ -110,17 +110,32 @@ pub struct Kept {
     coverages: BTreeMap<String, Vec<(DateTime<Utc>, Coverage)>>,
     /// Generations that answer no more, since when.
     retired: BTreeMap<String, DateTime<Utc>>,
-    /// Of partitions of topics that are gone, how far they are archived, and since when that is so.
-    endings: BTreeMap<LogPartition, (u64, DateTime<Utc>)>,
+    /// Of partitions of topics that were gone at each look since, how far they are.
+    endings: BTreeMap<LogPartition, Ending>,
 }
 
-/// How far views show a partition of a topic that is gone.
+/// Of a partition of a topic that is gone, what was so at the last look, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    archived: u64,
+    most: u64,
+    since: DateTime<Utc>,
+}
+
+/// How far a partition of a topic that is gone is known to have been.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// The newest generation's.
+    /// The newest generation's view shows it so far; [`u64::MAX`] where there is none to read on.
     pub newest: u64,
-    /// The one that shows most of it.
+    /// The furthest that a view shows it, or that its log was seen to reach.
     pub most: u64,
+}
+
+/// True if the incarnation `id` of topic `name` is gone, where the log tells that `found` has that name now. `followed` is the topic
+/// of the stream: that one is there, in another incarnation, so nothing under its name is what a broker tells that lags behind.
+#[must_use]
+pub fn is_topic_gone(name: &TopicName, id: &TopicId, followed: &TopicName, found: Option<&Topic>) -> bool {
+    found.map_or(name != followed, |found| found.id != *id)
 }
 
 impl Kept {
@@ -169,14 +184,39 @@ impl Kept {
     /// [`Self::is_lost`] waits, holds what views show, and the newest view has all of that.
     #[must_use]
     pub fn has_ended(&self, partition: &LogPartition, shown: Shown, wait: Duration, now: DateTime<Utc>) -> bool {
-        self.endings.get(partition).is_some_and(|(archived, since)| {
-            passed(*since, wait, now) && shown.most <= *archived && *archived <= shown.newest
+        self.endings.get(partition).is_some_and(|ending| {
+            let Ending { archived, since, .. } = *ending;
+            passed(since, wait, now) && shown.most <= archived && archived <= shown.newest
         })
     }
 
-    /// True if what views show of a partition of a topic that is gone, and is not archived, never will be: it is to be told as
-    /// lost. Other processes may still be about to archive what they have read of it, so its archive must have stood still
-    /// for `wait` since it was first looked at.
+    /// How far the archive of a partition of a topic that is gone was at the last look.
+    #[must_use]
+    pub fn ended_at(&self, partition: &LogPartition) -> Option<u64> {
+        self.endings.get(partition).map(|ending| ending.archived)
+    }
+
+    /// The archive of a partition of a topic that is gone reaches so far now, by what was told as lost.
+    pub fn archived_to(&mut self, partition: &LogPartition, end: u64, now: DateTime<Utc>) {
+        if let Some(ending) = self.endings.get_mut(partition) {
+            *ending = Ending { archived: end, since: now, ..*ending };
+        }
+    }
+
+    /// Its topic was not gone at a look: what is waited for begins anew.
+    pub fn is_there(&mut self, partition: &LogPartition) {
+        self.endings.remove(partition);
+    }
+
+    /// A look failed before it could tell which topics are gone: so for all.
+    pub fn nobody_looked(&mut self) {
+        self.endings.clear();
+    }
+
+    /// True if what is known to have been in a partition of a topic that is gone at this look, too, and is not archived, never will
+    /// be: it is to be told as lost. Other processes may still be about to archive what they have read of it, and brokers that
+    /// lag behind tell of other topics, so for `wait` its topic must have been gone at each look, its archive have stood still,
+    /// and no more of it have come to be known.
     ///
     /// Untold, it would be in those views alone: no recomputation has it, and no view of a later generation would ever be as
     /// far as they are, and answer.
@@ -188,11 +228,12 @@ impl Kept {
         wait: Duration,
         now: DateTime<Utc>,
     ) -> bool {
-        let known = self.endings.entry(partition.clone()).or_insert((archived, now));
-        if known.0 != archived {
-            *known = (archived, now);
+        let new = Ending { archived, most: shown.most, since: now };
+        let known = self.endings.entry(partition.clone()).or_insert(new);
+        if (known.archived, known.most) != (archived, shown.most) {
+            *known = new;
         }
-        archived < shown.most && passed(known.1, wait, now)
+        archived < shown.most && passed(known.since, wait, now)
     }
 
     /// Its view has gone.

@@ -7,7 +7,7 @@ mod heard;
 mod intake;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,14 @@ use tidemark_shared::log::{LogError, Partitioner, Partitions, Share, Topic, Topi
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
-use tidemark_speed::archiver::{Archiver, ArchiverError};
+use tidemark_speed::archiver::Archiver;
 use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::UpError;
 use super::parts::Parts;
 use crate::config::Role;
+pub(super) use earlier::Views;
 use heard::{ANSWER_MAX, Heard, ends_of};
 
 /// Longest time that what was read of a topic that is gone may take into the archive, before that is tried again.
@@ -54,6 +55,10 @@ pub(super) struct Stream {
     pub(super) ends_at_open: Coverage,
     /// True once its views are known to have been as far as that.
     pub(super) has_caught_up: AtomicBool,
+    /// How far logs of earlier incarnations were seen to reach.
+    seen_before: Mutex<BTreeMap<LogPartition, u64>>,
+    /// True once its end has begun. Whatever the log tells then, nothing works on it any more.
+    is_ending: AtomicBool,
     /// When views that nobody here keeps up were looked at.
     views_looked_at: Mutex<Option<Instant>>,
     /// Stops its archiver and indexers.
@@ -118,6 +123,8 @@ impl Stream {
             indexers: Mutex::default(),
             ends_at_open,
             has_caught_up: AtomicBool::new(false),
+            seen_before: Mutex::default(),
+            is_ending: AtomicBool::new(false),
             views_looked_at: Mutex::default(),
             stop: parts.stop_speed.child_token(),
             stop_batch: parts.stop_batch.child_token(),
@@ -197,10 +204,10 @@ impl Stream {
         Ok(())
     }
 
-    /// The incarnation as which somebody has made the topic again. One that is deleted is not yet.
-    pub(super) async fn made_again(&self) -> Result<Option<Topic>, UpError> {
+    /// What is to become of the stream, by what the log tells of its topic now.
+    pub(super) async fn what_next(&self) -> Result<Next, UpError> {
         let found = self.topic_now(&self.topic.name).await?;
-        Ok(found.filter(|found| found.id != self.topic.id))
+        Ok(next(&self.topic, found.as_ref(), self.is_ending.load(Ordering::Relaxed)))
     }
 
     /// The topic of that name, if the log tells in time.
@@ -209,32 +216,23 @@ impl Stream {
         Ok(found.unwrap_or_else(|waited| Err(LogError::backend("describe a topic in time", waited)))?)
     }
 
-    /// Ends the work on an incarnation that is gone, for there is `new` instead. What was read of it is archived; views keep its
-    /// rows, as far as those are archived.
+    /// Ends the work on an incarnation that is gone, for there is another instead. What was read of it is archived; its log is not
+    /// asked. What it had beyond that is lost later, once it is sure that it is gone: see [`Self::look_at_earlier`].
     ///
     /// # Errors
     /// [`UpError::StillEnding`] if that takes longer than [`END_MAX`], and what may pass. Nobody else has what was read, so it is
     /// to be called again, and goes on then with what is not archived yet.
-    pub(super) async fn end(&self, new: &Topic) -> Result<(), UpError> {
-        self.end_within(new, END_MAX).await
+    pub(super) async fn end(&self) -> Result<(), UpError> {
+        self.end_within(END_MAX).await
     }
 
-    pub(super) async fn end_within(&self, new: &Topic, at_most: Duration) -> Result<(), UpError> {
+    pub(super) async fn end_within(&self, at_most: Duration) -> Result<(), UpError> {
+        self.is_ending.store(true, Ordering::Relaxed);
         self.stop.cancel();
         self.stop_batch.cancel();
-        let ended = tokio::time::timeout(at_most, self.end_archive(new)).await;
+        let ended = tokio::time::timeout(at_most, self.archiver.seal_gathered()).await;
         ended.map_err(|_| UpError::StillEnding { dataset: self.dataset.clone(), after: at_most })??;
         self.leave().await;
-        Ok(())
-    }
-
-    /// Archives what was read of the incarnation, and says what is lost with it. Its log is not asked: it is gone.
-    async fn end_archive(&self, new: &Topic) -> Result<(), ArchiverError> {
-        self.archiver.seal_gathered().await?;
-        // A broker that lags behind may tell of the one that was there before.
-        if self.archive.precedes(&self.source, new).await? {
-            self.archiver.lose_rest().await?;
-        }
         Ok(())
     }
 
@@ -282,6 +280,26 @@ impl Stream {
     /// The exclusive end of each partition of the log. While the log is away, those that it told last.
     pub(super) async fn log_ends(&self) -> Result<Coverage, AnyError> {
         self.heard.ends().await.map(|(ends, _)| ends)
+    }
+}
+
+/// What is to become of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It goes on; a topic that is deleted is waited for.
+    GoesOn,
+    /// It ends, and begins anew with the incarnation that is there.
+    MadeAgain,
+    /// It begins anew with the same one: its end began, for a broker told of another that has gone again, or that never was.
+    TakenUpAgain,
+}
+
+/// Decides about a stream of `topic`, where the log tells that `found` has that name now.
+fn next(topic: &Topic, found: Option<&Topic>, is_ending: bool) -> Next {
+    match found {
+        Some(found) if found.id != topic.id => Next::MadeAgain,
+        Some(_) if is_ending => Next::TakenUpAgain,
+        Some(_) | None => Next::GoesOn,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A dataset's archived streams: which sources there are, where each partition begins, which segments follow, and how the
 //! next one is put (H1). There is no other checkpoint than the objects themselves.
 
+mod begun;
 mod put;
 
 use std::sync::Arc;
@@ -140,15 +141,15 @@ impl Archive {
         }
     }
 
-    /// True if `topic` was met after the incarnation that `source` is; it is entered, if it is new.
+    /// The sources that were met before `source`, oldest first; none if that is unknown. Nothing is entered.
     ///
     /// # Errors
-    /// Those of [`Self::source`].
-    pub async fn precedes(&self, source: &Source, topic: &Topic) -> Result<bool, SegmentError> {
-        let later = self.source(topic).await?.source;
-        let sources = self.sources().await?;
-        let place = |of: &Source| sources.iter().position(|known| known.source == *of);
-        Ok(place(source).zip(place(&later)).is_some_and(|(source, later)| source < later))
+    /// [`SegmentError`].
+    pub async fn sources_before(&self, source: &Source) -> Result<Vec<StreamSource>, SegmentError> {
+        let mut sources = self.sources().await?;
+        let place = sources.iter().position(|known| known.source == *source);
+        sources.truncate(place.unwrap_or(0));
+        Ok(sources)
     }
 
     /// The partitions of a source that have an archive, in order of number.
@@ -325,6 +326,7 @@ impl Archive {
             self.store.sync(&object.location).await?;
         }
         self.store.sync(&layout::stream_origin(&self.dataset, partition)).await?;
+        self.sync_begun(&partition.source).await?;
         let mut synced = from;
         while synced < end {
             let before = synced;

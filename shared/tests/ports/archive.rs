@@ -227,6 +227,13 @@ async fn what_is_said_to_be_lost_is_the_rest_and_no_more() {
         said.extend(archive.read(&partition(), &listed).await.unwrap().header.lost);
     }
     assert_eq!(said, [5..9, 9..12]);
+    for (from, lost) in [(0, &said[..]), (5, &said[..]), (9, &said[1..]), (12, &said[2..])] {
+        assert_eq!(archive.lost_from(&partition(), from).await.unwrap(), lost, "from {from}");
+    }
+    assert_eq!(archive.lost_from(&partition(), 7).await.unwrap(), [7..9, 9..12]);
+    for (start, lost) in [(0, None), (5, Some(5..9)), (7, None), (9, Some(9..12)), (12, None)] {
+        assert_eq!(archive.lost_at(&partition(), start).await.unwrap(), lost, "at {start}");
+    }
 }
 
 fn topic(id: &str) -> Topic {
@@ -244,12 +251,30 @@ async fn a_topic_that_was_made_again_is_another_source() {
     assert_eq!(name(archive.source(&topic("a")).await.unwrap()), "trips");
     let all: Vec<String> = archive.sources().await.unwrap().into_iter().map(name).collect();
     assert_eq!(all, ["trips", "trips~2"]);
-    let (old, new) = (Source::topic("trips").unwrap(), Source::topic("trips~2").unwrap());
-    assert!(archive.precedes(&old, &topic("b")).await.unwrap());
-    assert!(!archive.precedes(&new, &topic("b")).await.unwrap(), "none is before itself");
-    // Where a broker that lags behind tells of the old one, the new one is not over.
-    assert!(!archive.precedes(&new, &topic("a")).await.unwrap());
-    assert!(archive.precedes(&new, &topic("c")).await.unwrap(), "one that nobody has met is the newest");
+    for (source, wanted) in [("trips", vec![]), ("trips~2", vec!["trips"]), ("trips~3", vec![])] {
+        let before = archive.sources_before(&Source::topic(source).unwrap()).await.unwrap();
+        assert_eq!(before.into_iter().map(name).collect::<Vec<_>>(), wanted, "before {source}");
+    }
+    assert_eq!(archive.sources().await.unwrap().len(), 2, "who asks enters nothing");
+}
+
+/// H1: the mark is none of the origins, and archives that older builds began have none.
+#[tokio::test]
+async fn h1_a_source_has_begun_once_that_is_marked() {
+    let (_folder, _store, archive) = archive().await;
+    archive.begin(&partition(), 0).await.unwrap();
+    let (source, other) = (partition().source, Source::topic("trips~2").unwrap());
+    assert!(!archive.has_begun(&source).await.unwrap());
+    for _ in 0..2 {
+        archive.mark_begun(&source).await.unwrap();
+        assert!(archive.has_begun(&source).await.unwrap() && !archive.has_begun(&other).await.unwrap());
+    }
+    assert_eq!(archive.partitions(&source).await.unwrap(), [partition()]);
+    // With the mark and without, it is made durable.
+    archive.sync(&partition(), 0, 0).await.unwrap();
+    let later = LogPartition { source: other, partition: 0 };
+    archive.begin(&later, 0).await.unwrap();
+    archive.sync(&later, 0, 0).await.unwrap();
 }
 
 /// Who took it for damage would stop for good, as an archiver does.

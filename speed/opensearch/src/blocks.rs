@@ -14,6 +14,10 @@ use crate::pin::Piece;
 /// Most ranges of several offsets that are told apart in a request, which has room for some 1,000 conditions in all. Single
 /// offsets are one condition together.
 const RANGES_MAX: usize = 64;
+/// How often rows are halved that there is no room for, however few bytes they are said to have.
+const HALVED_MAX: u32 = 4;
+/// Bytes of rows that a cluster has room for if it has any.
+const FEW_BYTES: u64 = 1 << 20;
 
 /// Wanted offsets of an index that one request reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +98,13 @@ pub(crate) fn part(block: Range<u64>, at: u64, bytes_max: u64, bytes_in: impl Fn
     part
 }
 
+/// True if less than `range` is worth asking for where the cluster has no room for it: it was halved a few times only, or its rows
+/// have many bytes still. Else something else takes the room. That there are few bytes does not tell by itself: the cluster needs
+/// some for each row besides.
+pub(crate) fn less_helps(range: &Range<u64>, halved: u32, bytes: u64) -> bool {
+    range.end - range.start > 1 && (halved < HALVED_MAX || bytes > FEW_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +163,24 @@ mod tests {
         let around = |_: &LogPartition, at: u64| part(0..100, at, 8_050, bytes_in);
         let found = blocks([piece("a", 30, 41), piece("a", 45, 60)], around);
         assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), ["a 30-50: 30-41,45-50", "a 50-60: 50-60"]);
+    }
+
+    #[test]
+    fn less_is_asked_for_until_it_is_little() {
+        const MIB: u64 = 1 << 20;
+        for (offsets, halved, bytes, helps) in [
+            (8_192, 0, 8 * MIB, true),
+            (8_192, 0, 100_000, true),
+            (1_024, 3, MIB, true),
+            (512, 4, MIB, false),
+            (512, 4, MIB + 1, true),
+            (2, 12, 16 * MIB, true),
+            (1, 0, 16 * MIB, false),
+            (1, 4, 0, false),
+        ] {
+            let found = less_helps(&(40..40 + offsets), halved, bytes);
+            assert_eq!(found, helps, "{offsets} offsets of {bytes} bytes, halved {halved} times");
+        }
     }
 
     #[test]

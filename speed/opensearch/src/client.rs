@@ -25,7 +25,7 @@ use crate::url::OpenSearchUrl;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Pauses where the cluster is busy. Who waits longer is better told.
-const BUSY: Backoff = Backoff {
+pub(crate) const BUSY: Backoff = Backoff {
     first: Duration::from_millis(50),
     pause_max: Duration::from_secs(1),
     attempts_max: 8,
@@ -87,6 +87,20 @@ pub(crate) enum Content {
     Json,
     /// One JSON text a line.
     Lines,
+}
+
+/// What becomes of a request where the cluster has no room in its memory for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// It is sent again, as where the cluster is busy: there may be room in a moment.
+    Waits,
+    /// It is told at once: whoever sent it asks for less.
+    Told,
+}
+
+/// True if a request that was refused so may be sent again as it is.
+fn is_sent_again(refused: &Failure, no_room: NoRoom) -> bool {
+    refused.is_passing() && !(no_room == NoRoom::Told && refused.is_breaker())
 }
 
 impl Client {
@@ -166,6 +180,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
+        no_room: NoRoom,
         random: u64,
     ) -> Result<Answer, Failure> {
         let body = body.map(|body| Bytes::from(body.to_string()));
@@ -180,7 +195,8 @@ impl Client {
                 }
                 answer => answer?,
             };
-            let Some(busy) = answer.accepted().err().filter(Failure::is_passing) else { return Ok(answer) };
+            let refused = answer.accepted().err();
+            let Some(busy) = refused.filter(|refused| is_sent_again(refused, no_room)) else { return Ok(answer) };
             let random = random.rotate_left(attempts.failed() * 7);
             if !attempts.again(random).await {
                 return Err(busy);
@@ -196,5 +212,28 @@ fn method_name(method: Method) -> &'static str {
         Method::Post => "POST",
         Method::Delete => "DELETE",
         Method::Head => "HEAD",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_no_room_for_is_sent_again_unless_less_can_be_asked_for() {
+        for (status, kind, waits, told) in [
+            (429, "circuit_breaking_exception", true, false),
+            (503, "circuit_breaking_exception", true, false),
+            (429, "rejected_execution_exception", true, true),
+            (503, "unavailable_shards_exception", true, true),
+            (429, "cluster_block_exception", false, false),
+            (404, "index_not_found_exception", false, false),
+            (400, "parsing_exception", false, false),
+        ] {
+            let body = format!(r#"{{"error": {{"type": "{kind}"}}}}"#);
+            let failure = Failure::refused("POST /i/_search", status, &body);
+            let found = [NoRoom::Waits, NoRoom::Told].map(|no_room| is_sent_again(&failure, no_room));
+            assert_eq!(found, [waits, told], "{status} {kind}");
+        }
     }
 }

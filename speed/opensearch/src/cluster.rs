@@ -14,9 +14,10 @@ use tidemark_shared::position::LogPartition;
 
 use crate::cache::Cache;
 use crate::calls::Call;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, NoRoom};
 use crate::exact::{ExactRows, FORMAT};
 use crate::failure::{Failure, failed};
+use crate::floors::Refusal;
 use crate::indices::Described;
 use crate::leases::Leases;
 use crate::mapping::{Mapping, schema_of_text, schema_text};
@@ -55,6 +56,8 @@ pub(crate) struct Handle {
     writers: Mutex<BTreeMap<LogPartition, Writer>>,
     /// Floors that stand in the state index: who would raise one no higher need not wait for its writer.
     pub(crate) floors: Mutex<BTreeMap<LogPartition, u64>>,
+    /// While the state index takes no writes.
+    pub(crate) refused: Mutex<Option<Refusal>>,
     /// Up to where this process was told that partitions are curated: who reads a newer version needs no row below that.
     covered: Mutex<BTreeMap<LogPartition, u64>>,
 }
@@ -118,6 +121,7 @@ impl Handle {
             known: Mutex::default(),
             writers: Mutex::default(),
             floors: Mutex::default(),
+            refused: Mutex::default(),
             covered: Mutex::default(),
         })
     }
@@ -136,7 +140,19 @@ impl Cluster {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
-        self.client.send(call, method, path, body, self.ambient.random()).await
+        self.send_with(call, method, path, body, NoRoom::Waits).await
+    }
+
+    /// The same; `no_room` says what becomes of it where the cluster has no room for the answer.
+    pub(crate) async fn send_with(
+        &self,
+        call: Call,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        no_room: NoRoom,
+    ) -> Result<Answer, Failure> {
+        self.client.send(call, method, path, body, no_room, self.ambient.random()).await
     }
 
     /// A view that is known, or that is found in the cluster.

@@ -12,7 +12,7 @@ use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::{Reason, Reject};
 
 use crate::calls::Call;
-use crate::client::Answer;
+use crate::client::{Answer, NoRoom};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter::any;
@@ -137,9 +137,16 @@ pub(crate) fn of_pieces(pieces: &[Piece]) -> Value {
 
 impl Cluster {
     /// Searches indices by name, told of as a `call`, and then compares their ids: the answer is of those that were meant (H6).
-    pub(crate) async fn search(&self, call: Call, indices: &[IndexRef], body: &Value) -> Result<Answer, Failure> {
+    /// `no_room` says what becomes of it where the cluster has no room for the answer.
+    pub(crate) async fn search(
+        &self,
+        call: Call,
+        indices: &[IndexRef],
+        body: &Value,
+        no_room: NoRoom,
+    ) -> Result<Answer, Failure> {
         let path = format!("{}/_search?allow_partial_search_results=false", aliases(indices));
-        let answer = self.send(call, Method::Post, &path, Some(body)).await?;
+        let answer = self.send_with(call, Method::Post, &path, Some(body), no_room).await?;
         match check_complete(&answer) {
             Err(failure) if failure.is_missing() => {
                 // The one of them that is missing is the one to name.
@@ -174,7 +181,7 @@ impl Pinned {
             },
         });
         let indices: Vec<IndexRef> = pieces.iter().map(|piece| piece.index.clone()).collect();
-        let answer = self.cluster.search(Call::Aggregate, &indices, &body).await?;
+        let answer = self.cluster.search(Call::Aggregate, &indices, &body, NoRoom::Waits).await?;
         let found: Value = answer.parsed()?;
         let kinds = Kinds::read(&answer, &found)?;
         counts.records += kinds.all();
@@ -204,7 +211,8 @@ impl Pinned {
                     "sort": [{"offset": "asc"}],
                     "_source": ["offset", "reason", "reject"],
                 });
-                let answer = self.cluster.search(Call::Search, std::slice::from_ref(&piece.index), &body).await?;
+                let index = std::slice::from_ref(&piece.index);
+                let answer = self.cluster.search(Call::Search, index, &body, NoRoom::Waits).await?;
                 let body: Value = answer.parsed()?;
                 let hits = body["hits"]["hits"].as_array().map(Vec::as_slice).unwrap_or_default();
                 for hit in hits {

@@ -71,6 +71,14 @@ pub enum Failure {
         /// The index.
         index: String,
     },
+    /// An index takes no writes until there is room on a disk, and none is tried for a while.
+    #[error("the index `{index}` takes no writes: {reason}")]
+    ReadOnly {
+        /// The index.
+        index: String,
+        /// What the cluster said of the last one.
+        reason: String,
+    },
     /// Another index bears the alias of one: what is read or written by it is of both.
     #[error("the alias `{alias}` is that of the index `{index}` alone, and `{other}` has it, too")]
     AliasShared {
@@ -168,9 +176,13 @@ impl Failure {
     pub(crate) fn is_too_much(&self) -> bool {
         match self {
             Self::TooLarge { .. } | Self::Refused { status: 413, .. } => true,
-            Self::Refused { kind, .. } => kind == "circuit_breaking_exception",
-            _ => false,
+            _ => self.is_breaker(),
         }
+    }
+
+    /// True if the cluster has no room in its memory: for what was asked for, or because of what others ask for.
+    pub(crate) fn is_breaker(&self) -> bool {
+        matches!(self, Self::Refused { kind, .. } if kind == "circuit_breaking_exception")
     }
 
     /// True if the same request may succeed in a moment.
@@ -196,6 +208,7 @@ impl ErrorKind for Failure {
             | Self::Incomplete { .. }
             | Self::IndexGone { .. }
             | Self::IndexClosed { .. }
+            | Self::ReadOnly { .. }
             | Self::AliasShared { .. }
             | Self::NotTaken { .. }
             | Self::Contended { .. } => Kind::Retryable,
@@ -213,6 +226,9 @@ impl ErrorKind for Failure {
                 "remove that alias from the other index, or that index; then it goes on by itself"
             }
             Self::IndexClosed { .. } => "open that index (`POST /<index>/_open`); then it goes on by itself",
+            Self::ReadOnly { .. } => {
+                "make room on the cluster's disks, or remove the block from that index; then it goes on by itself"
+            }
             Self::Foreign { .. } => {
                 "remove that index, or give this installation a prefix of its own at the end of `live.url`; then restart"
             }
@@ -254,6 +270,7 @@ mod tests {
             (Failure::Incomplete { request: request(), reason: reason() }, Kind::Retryable, ""),
             (Failure::IndexGone { index: index() }, Kind::Retryable, ""),
             (Failure::IndexClosed { index: index() }, Kind::Retryable, "_open"),
+            (Failure::ReadOnly { index: index(), reason: reason() }, Kind::Retryable, "make room"),
             (
                 Failure::AliasShared { index: index(), alias: "i.1".to_owned(), other: "c".to_owned() },
                 Kind::Retryable,
@@ -288,17 +305,17 @@ mod tests {
         };
         let full = r#"{"type": "rejected_execution_exception", "reason": "the queue is full"}"#;
         let ended = r#"{"type": "search_context_missing_exception", "reason": "No search context found"}"#;
-        for (failure, wanted) in [
-            (Failure::TooLarge { request: "POST /i/_search".to_owned(), bytes: 2, max: 1 }, true),
-            (refused(413, ""), true),
-            (refused(429, &format!(r#"{{"error": {breaker}}}"#)), true),
-            (refused(429, &search(breaker)), true),
-            (refused(429, &search(full)), false),
-            (refused(404, &search(ended)), false),
-            (refused(503, &search("")), false),
-            (Failure::IndexGone { index: "i".to_owned() }, false),
+        for (failure, too_much, by_breaker) in [
+            (Failure::TooLarge { request: "POST /i/_search".to_owned(), bytes: 2, max: 1 }, true, false),
+            (refused(413, ""), true, false),
+            (refused(429, &format!(r#"{{"error": {breaker}}}"#)), true, true),
+            (refused(429, &search(breaker)), true, true),
+            (refused(429, &search(full)), false, false),
+            (refused(404, &search(ended)), false, false),
+            (refused(503, &search("")), false, false),
+            (Failure::IndexGone { index: "i".to_owned() }, false, false),
         ] {
-            assert_eq!(failure.is_too_much(), wanted, "{failure:?}");
+            assert_eq!((failure.is_too_much(), failure.is_breaker()), (too_much, by_breaker), "{failure:?}");
             assert!(!failure.is_too_much() || !failure.is_missing(), "{failure:?}");
         }
     }

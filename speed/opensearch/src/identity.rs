@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::Value;
+use tidemark_shared::backoff::Attempts;
 
 use crate::calls::Call;
-use crate::client::Answer;
+use crate::client::{Answer, BUSY};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::indices::{aliases, portions};
@@ -61,12 +62,19 @@ impl Identity {
 fn identities(answer: &Answer) -> Result<BTreeMap<String, Identity>, Failure> {
     let stats: Stats = answer.read()?;
     let one = |(name, OfIndex { uuid, shards }): (String, OfIndex)| {
-        let mut primary = shards.values().flatten().filter(|copy| copy.routing["primary"] == true);
-        let history = primary.find_map(|copy| copy.commit["user_data"]["history_uuid"].as_str());
-        let history = history.map(str::to_owned);
+        let history = history_of(shards.values().flatten());
         (name, Identity { uuid, history })
     };
     Ok(stats.indices.into_iter().map(one).collect())
+}
+
+/// The history of a shard, as its copies tell it: the primary first, and while that moves or another takes its place, any other that
+/// may be read. One that is still being made may tell what its disk held long ago.
+fn history_of<'a>(copies: impl Iterator<Item = &'a OfCopy>) -> Option<String> {
+    let is_read = |copy: &&OfCopy| matches!(copy.routing["state"].as_str(), Some("STARTED" | "RELOCATING"));
+    let (primary, others): (Vec<_>, Vec<_>) = copies.filter(is_read).partition(|copy| copy.routing["primary"] == true);
+    let mut all = primary.into_iter().chain(others);
+    all.find_map(|copy| copy.commit["user_data"]["history_uuid"].as_str()).map(str::to_owned)
 }
 
 /// Compares indices with what the cluster says of those that their aliases stand for.
@@ -94,7 +102,7 @@ fn compared(indices: &[IndexRef], answer: &Answer) -> Result<(), Failure> {
 impl Cluster {
     /// What the copies of indices say of themselves. Their nodes have that in memory.
     async fn said_by(&self, indices: &str) -> Result<Answer, Failure> {
-        let of_copies = "indices.*.shards.*.routing.primary,indices.*.shards.*.commit.user_data.history_uuid";
+        let of_copies = "indices.*.shards.*.routing,indices.*.shards.*.commit.user_data.history_uuid";
         // Of the figures that there are, the least: none can't be asked for.
         let path = format!("{indices}/_stats/flush?level=shards&filter_path=indices.*.uuid,{of_copies}");
         self.send(Call::Other, Method::Get, &path, None).await
@@ -108,8 +116,16 @@ impl Cluster {
     /// [`Failure::Incomplete`] if that can't be told.
     pub(crate) async fn check_identity(&self, indices: &[IndexRef]) -> Result<(), Failure> {
         for some in portions(indices) {
-            let answer = self.said_by(&aliases(some)).await?;
-            match (compared(some, &answer), some) {
+            let mut attempts = Attempts::new(BUSY);
+            let outcome = loop {
+                let outcome = compared(some, &self.said_by(&aliases(some)).await?);
+                // Where a node went, another has not said yet that it took its place.
+                let is_silent = matches!(outcome, Err(Failure::Incomplete { .. }));
+                if !is_silent || !attempts.again(self.ambient.random()).await {
+                    break outcome;
+                }
+            };
+            match (outcome, some) {
                 (Err(failure), [one]) if failure.is_missing() => {
                     return Err(Failure::IndexGone { index: one.name.clone() });
                 }
@@ -134,15 +150,21 @@ impl Cluster {
     /// [`Failure::IndexGone`] if it is not the one of that id; [`Failure::Incomplete`] if no copy can say so yet.
     pub(crate) async fn history(&self, name: &str, uuid: &str) -> Result<String, Failure> {
         let gone = || Failure::IndexGone { index: name.to_owned() };
-        let answer = self.said_by(name).await?;
-        let found = match identities(&answer) {
-            Err(failure) if failure.is_missing() => return Err(gone()),
-            read => read?.remove(name),
-        };
-        match found {
-            Some(identity) if identity.uuid != uuid => Err(gone()),
-            Some(Identity { history: Some(history), .. }) => Ok(history),
-            _ => Err(answer.incomplete(format!("no copy of `{name}` says what it holds"))),
+        let mut attempts = Attempts::new(BUSY);
+        loop {
+            let answer = self.said_by(name).await?;
+            let found = match identities(&answer) {
+                Err(failure) if failure.is_missing() => return Err(gone()),
+                read => read?.remove(name),
+            };
+            match found {
+                Some(identity) if identity.uuid != uuid => return Err(gone()),
+                Some(Identity { history: Some(history), .. }) => return Ok(history),
+                _ => {}
+            }
+            if !attempts.again(self.ambient.random()).await {
+                return Err(answer.incomplete(format!("no copy of `{name}` says what it holds")));
+            }
         }
     }
 
@@ -172,9 +194,32 @@ mod tests {
 
     /// What is said of an index as [`IndexRef::named`] has it, but for its history.
     fn said(name: &str, history: Value) -> Value {
-        let replica = json!({"routing": {"primary": false}, "commit": {"user_data": {"history_uuid": "a replica's"}}});
-        let primary = json!({"routing": {"primary": true}, "commit": {"user_data": {"history_uuid": history}}});
-        json!({"uuid": format!("id {name}"), "shards": {"0": [replica, primary]}})
+        let copies = [copy(false, "INITIALIZING", json!("a replica's")), copy(true, "STARTED", history)];
+        json!({"uuid": format!("id {name}"), "shards": {"0": copies}})
+    }
+
+    fn copy(primary: bool, state: &str, history: Value) -> Value {
+        json!({"routing": {"primary": primary, "state": state}, "commit": {"user_data": {"history_uuid": history}}})
+    }
+
+    #[test]
+    fn what_a_shard_holds_is_said_by_any_copy_that_is_read_and_by_the_primary_first() {
+        let (primary, replica) = (|| json!("the primary's"), || json!("a replica's"));
+        let stateless = json!({"routing": {"primary": true}, "commit": {"user_data": {"history_uuid": "a"}}});
+        for (copies, wanted) in [
+            (vec![copy(false, "STARTED", replica()), copy(true, "STARTED", primary())], Some("the primary's")),
+            (vec![copy(false, "STARTED", replica()), copy(true, "RELOCATING", primary())], Some("the primary's")),
+            (vec![copy(false, "STARTED", replica())], Some("a replica's")),
+            (vec![copy(true, "INITIALIZING", primary()), copy(false, "STARTED", replica())], Some("a replica's")),
+            (vec![copy(true, "STARTED", Value::Null), copy(false, "STARTED", replica())], Some("a replica's")),
+            (vec![copy(true, "INITIALIZING", primary()), copy(false, "INITIALIZING", replica())], None),
+            (vec![copy(true, "UNASSIGNED", primary())], None),
+            (vec![stateless], None),
+            (vec![], None),
+        ] {
+            let found = identities(&answer(json!({"i": {"uuid": "1", "shards": {"0": copies}}}))).unwrap();
+            assert_eq!(found["i"].history.as_deref(), wanted, "{copies:?}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod document;
 mod exact;
 mod failure;
 mod filter;
+mod floors;
 mod identity;
 mod indices;
 mod leases;

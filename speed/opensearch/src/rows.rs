@@ -1,4 +1,4 @@
-//! What a writer does: rows in, positions forward, floors up.
+//! What a writer does: rows in, positions forward.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tidemark_shared::elsewhere::elsewhere;
 use tidemark_shared::live::{LiveBatch, LiveError, lost_with};
-use tidemark_shared::lock;
 use tidemark_shared::position::LogPartition;
 
 use crate::bulk::BulkError;
@@ -143,68 +142,6 @@ impl Cluster {
             making.await.map_err(|panicked| unmade(panicked.to_string()))?
         };
         made.map_err(|error| unmade(error.to_string()))
-    }
-
-    /// Raises a partition's floor to `end` and dooms the indices that lie below it whole (H7).
-    ///
-    /// They go, too, where the state index takes no writes: on a disk that is nearly full, only that makes room. Then what
-    /// refused the floor is returned. Whoever counts on what lies above it finds all that he needs; whoever reads from the old
-    /// floor on by an older version meets an index that is gone, which is an error and never an answer of less. Nobody
-    /// indexes those rows again: who finds the indices gone raises the floor first ([`Cluster::mend`]).
-    pub(crate) async fn raise_floor(
-        &self,
-        handle: &Arc<Handle>,
-        partition: &LogPartition,
-        end: u64,
-    ) -> Result<Option<Failure>, LiveError> {
-        let operation = "drop rows";
-        handle.note_covered(partition, end);
-        if lock(&handle.floors).get(partition).is_some_and(|floor| *floor >= end) {
-            return Ok(None);
-        }
-        let slot = handle.writer(partition);
-        let mut writer = slot.lock().await;
-        for _ in 0..ATTEMPTS_MAX {
-            let read = self.read_partition(handle, partition).await;
-            let read = read.map_err(|failure| self.gone(handle, failure, operation))?;
-            // The coverage may know partitions that the view does not.
-            let Some(mut state) = read else { return Ok(None) };
-            *writer = None;
-            if state.floor >= end {
-                lock(&handle.floors).insert(partition.clone(), state.floor);
-                *writer = Some(state);
-                return Ok(None);
-            }
-            let gone = |failure| self.gone(handle, failure, operation);
-            let below = |start: &u64| start.saturating_add(handle.range) <= end;
-            let dropped: Vec<String> =
-                state.indices.iter().filter(|(start, _)| below(start)).map(|(_, index)| index.name.clone()).collect();
-            // The floor first: whoever looks after this counts on nothing below it.
-            match self.put_floor(handle, partition, end).await {
-                Ok(Put::Done | Put::Overtaken) => {}
-                Err(failure) if failure.is_read_only() => {
-                    // The state lists them for as long as that lasts.
-                    let there = self.row_indices(&handle.view).await.map_err(gone)?;
-                    let left = dropped.into_iter().filter(|index| there.contains_key(index));
-                    left.for_each(|index| self.leases.doom(index));
-                    return Ok(Some(failure));
-                }
-                Err(failure) => return Err(gone(failure)),
-            }
-            state.indices.retain(|start, _| !below(start));
-            let lags = state.visible < end;
-            (state.floor, state.visible) = (end, state.visible.max(end));
-            state.rowless.drop_below(end);
-            state.sizes.drop_below(end);
-            if lags && self.put_position(handle, partition, &state).await.map_err(gone)? == Put::Overtaken {
-                continue;
-            }
-            dropped.into_iter().for_each(|index| self.leases.doom(index));
-            lock(&handle.floors).insert(partition.clone(), end);
-            *writer = Some(state);
-            return Ok(None);
-        }
-        Err(failed(operation)(Failure::Contended { index: handle.state.clone() }))
     }
 }
 

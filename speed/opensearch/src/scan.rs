@@ -30,10 +30,10 @@ use tidemark_shared::telemetry::{SPANS, number};
 use tokio::sync::Mutex;
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::blocks::{Block, blocks, cut, part};
+use crate::blocks::{Block, blocks, cut, less_helps, part};
 use crate::cache::BlockKey;
 use crate::calls::Call;
-use crate::client::Answer;
+use crate::client::{Answer, NoRoom};
 use crate::cluster::Cluster;
 use crate::counts::{check_complete, in_range};
 use crate::failure::{Failure, failed};
@@ -109,9 +109,13 @@ fn around(pinned: &Pinned) -> impl Fn(&LogPartition, u64) -> Range<u64> {
     let size = pinned.cluster.settings.block_offsets.clamp(1, HITS_MAX);
     move |partition, at| {
         let start = at - at % size;
-        let bytes_in = |range: &Range<u64>| pinned.states.get(partition).map_or(0, |state| state.bytes_in(range));
-        part(start..start.saturating_add(size), at, BLOCK_BYTES, bytes_in)
+        part(start..start.saturating_add(size), at, BLOCK_BYTES, |range| bytes_in(pinned, partition, range))
     }
+}
+
+/// About how many bytes the rows at offsets of a partition have.
+fn bytes_in(pinned: &Pinned, partition: &LogPartition, range: &Range<u64>) -> u64 {
+    pinned.states.get(partition).map_or(0, |state| state.bytes_in(range))
 }
 
 /// Under what the block that begins at `start` is kept in memory: where an index lost what it held and has it again, what was read
@@ -279,12 +283,16 @@ impl Reader {
     /// The rows of `range` that pass `filters`, all columns; of few offsets at a time where they are large.
     async fn fetch(&self, piece: &Piece, range: &Range<u64>, filters: &[Value]) -> Result<RecordBatch, Failure> {
         let exact = &self.pinned.handle.exact;
-        let (mut todo, mut parts) = (vec![range.clone()], Vec::new());
-        while let Some(range) = todo.pop() {
-            let answer = match self.search(piece, self.query(piece, &range, filters)).await {
-                Err(failure) if failure.is_too_much() && range.end - range.start > 1 => {
-                    let middle = range.start + (range.end - range.start) / 2;
-                    todo.extend([middle..range.end, range.start..middle]);
+        let (mut todo, mut parts) = (vec![(range.clone(), 0)], Vec::new());
+        while let Some((range, halved)) = todo.pop() {
+            let (length, bytes) = (range.end - range.start, bytes_in(&self.pinned, &piece.partition, &range));
+            let helps = less_helps(&range, halved, bytes);
+            let no_room = if helps { NoRoom::Told } else { NoRoom::Waits };
+            let answer = match self.search(piece, self.query(piece, &range, filters), no_room).await {
+                // What is too large by itself is halved down to a single row.
+                Err(failure) if failure.is_too_much() && length > 1 && (helps || !failure.is_breaker()) => {
+                    let middle = range.start + length / 2;
+                    todo.extend([(middle..range.end, halved + 1), (range.start..middle, halved + 1)]);
                     continue;
                 }
                 answer => answer?,
@@ -325,13 +333,13 @@ impl Reader {
     /// How many rows a block has.
     async fn count(&self, piece: &Piece) -> Result<usize, Failure> {
         let body = json!({"size": 0, "track_total_hits": true, "query": matching(&piece.index, &piece.range, &[])});
-        let answer = self.search(piece, body).await?;
+        let answer = self.search(piece, body, NoRoom::Waits).await?;
         let found: Value = answer.parsed()?;
         let count = found["hits"]["total"]["value"].as_u64().and_then(|count| usize::try_from(count).ok());
         count.ok_or_else(|| answer.incomplete("there is no count"))
     }
 
-    async fn search(&self, piece: &Piece, body: Value) -> Result<Answer, Failure> {
+    async fn search(&self, piece: &Piece, body: Value, no_room: NoRoom) -> Result<Answer, Failure> {
         let span = info_span!(
             target: SPANS,
             parent: &self.span,
@@ -341,19 +349,19 @@ impl Reader {
             tidemark.offset.start = number(piece.range.start),
             tidemark.offset.end = number(piece.range.end),
         );
-        self.ask(piece, body).instrument(span).await
+        self.ask(piece, body, no_room).instrument(span).await
     }
 
-    async fn ask(&self, piece: &Piece, mut body: Value) -> Result<Answer, Failure> {
+    async fn ask(&self, piece: &Piece, mut body: Value, no_room: NoRoom) -> Result<Answer, Failure> {
         let cluster = &self.pinned.cluster;
         let Some(point) = self.points.get(&piece.index.name) else {
-            return cluster.search(Call::Search, std::slice::from_ref(&piece.index), &body).await;
+            return cluster.search(Call::Search, std::slice::from_ref(&piece.index), &body, no_room).await;
         };
         let (mut id, mut reopened) = (point.opened(None).await?, 0);
         loop {
             body["pit"] = json!({"id": id, "keep_alive": KEEP_ALIVE});
             let path = "_search?allow_partial_search_results=false";
-            let answer = cluster.send(Call::Search, Method::Post, path, Some(&body)).await?;
+            let answer = cluster.send_with(Call::Search, Method::Post, path, Some(&body), no_room).await?;
             match check_complete(&answer) {
                 // It has ended, or its index is gone: who opens another is told of that.
                 Err(Failure::Refused { status: 404, .. }) if reopened < REOPENED_MAX => {

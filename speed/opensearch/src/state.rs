@@ -253,13 +253,16 @@ impl Cluster {
         let state = &handle.state;
         let path = format!("{state}/_doc/{id}?version={version}&version_type=external&require_alias=true");
         let answer = self.send(Call::Other, Method::Put, &path, Some(document)).await?;
-        match answer.accepted() {
-            Ok(()) => Ok(Put::Done),
+        let put = match answer.accepted() {
+            Ok(()) => Put::Done,
             // The answer to a first attempt may have been lost: what is there decides.
-            Err(Failure::Refused { status: 409, .. }) => Ok(Put::Overtaken),
-            Err(failure) if failure.is_missing() => Err(Failure::IndexGone { index: state.clone() }),
-            Err(failure) => Err(failure),
-        }
+            Err(Failure::Refused { status: 409, .. }) => Put::Overtaken,
+            Err(failure) if failure.is_missing() => return Err(Failure::IndexGone { index: state.clone() }),
+            Err(failure) => return Err(failure),
+        };
+        // Either way the index takes writes: floors need wait no longer.
+        *lock(&handle.refused) = None;
+        Ok(put)
     }
 
     /// Adds partitions that a view does not have yet, from a floor on. The others stay as they are.

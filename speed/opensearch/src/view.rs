@@ -182,11 +182,10 @@ impl LiveView for OpenSearchView {
     async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
         let cluster = &self.cluster;
         let handle = cluster.handle(view).await?.ok_or_else(|| Self::missing(view))?;
-        let (failed, mut refused) = (failed("drop rows"), None);
-        for (partition, end) in coverage.iter().filter(|(partition, _)| **partition != LogPartition::files()) {
-            let floor = cluster.raise_floor(&handle, partition, end).await?;
-            refused = refused.or(floor);
-        }
+        let failed = failed("drop rows");
+        let of_log = coverage.iter().filter(|(partition, _)| **partition != LogPartition::files());
+        let ends: Vec<(LogPartition, u64)> = of_log.map(|(partition, end)| (partition.clone(), end)).collect();
+        let refused = cluster.raise_floors(&handle, &ends).await?;
         if cluster.sweep().await.map_err(&failed)? {
             cluster.measure(view).await.map_err(&failed)?;
         }

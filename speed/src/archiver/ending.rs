@@ -1,11 +1,21 @@
-//! The end of a topic that was deleted, or made again: what was gathered of it is archived, and what it had beyond that is lost.
-//! Its log is gone, and is not asked.
+//! The end of a topic that was deleted, or made again: what was gathered of it is archived. What it had beyond that is lost once it
+//! is sure that it is gone and that nobody else archives it: a broker that lags behind may tell of another topic for a while.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidemark_shared::error::{ErrorKind as _, chain};
 use tidemark_shared::lock;
+use tidemark_shared::position::LogPartition;
 
-use super::{Archiver, ArchiverError, ArchiverStep, Seal};
+use super::run::is_topic_gone;
+use super::{Archiver, ArchiverError, Seal};
 use crate::retry::may_heal;
+
+/// Longest wait for the log to say whether the topic is there, before partitions with something gathered are let go: whoever
+/// gets them waits for that.
+const ASKED_MAX: Duration = Duration::from_secs(2);
 
 impl Archiver {
     /// Archives what was gathered of a topic that is gone: nobody else has it. So also of partitions that have stopped, for
@@ -23,20 +33,52 @@ impl Archiver {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Says in the archive of a topic that is gone that all is lost which the log was seen to have and nobody archived (H1), of
-    /// the partitions that this archiver owns. To be called when what was gathered is archived, and for a topic that is known
-    /// not to come back.
-    ///
-    /// # Errors
-    /// As of [`Self::seal_gathered`].
-    pub async fn lose_rest(&self) -> Result<(), ArchiverError> {
-        let seen: Vec<(u32, u64)> = lock(&self.seen).iter().map(|(number, end)| (*number, *end)).collect();
-        let mut failure = None;
-        for (number, end) in seen.into_iter().filter(|(number, _)| self.owns(*number)) {
-            let lost = self.lose_partition(number, end).await;
-            self.tell(number, lost, &mut failure);
+    /// How far the log was seen to reach. Of a topic that is gone, what nobody archived of that is lost.
+    #[must_use]
+    pub fn seen(&self) -> BTreeMap<LogPartition, u64> {
+        lock(&self.seen).iter().map(|(number, end)| (self.log_partition(*number), *end)).collect()
+    }
+
+    /// Takes note of a failure that says that the topic is gone; tells whether it does. From now on nothing that was gathered is
+    /// let go: nobody could read it again.
+    pub(super) fn notes_gone(&self, error: &ArchiverError) -> bool {
+        let is_gone = is_topic_gone(error);
+        if is_gone {
+            self.is_gone.store(true, Ordering::Relaxed);
         }
-        failure.map_or(Ok(()), Err)
+        is_gone
+    }
+
+    /// The log has answered for the topic: what was kept of others' partitions is theirs to read after all.
+    pub(super) async fn notes_there(&self) {
+        if self.is_gone.swap(false, Ordering::Relaxed) {
+            self.let_go_of_others().await;
+        }
+    }
+
+    /// Lets go of what this archiver does not own. If something of that was gathered, the log is asked first whether the topic is
+    /// there still.
+    pub(super) async fn let_go_of_others(&self) {
+        let known: Vec<u32> = lock(&self.partitions).keys().copied().collect();
+        let others: Vec<u32> = known.into_iter().filter(|number| !self.owns(*number)).collect();
+        if self.has_gathered(&others).await {
+            let asked = tokio::time::timeout(ASKED_MAX, self.log.bounds(&self.topic)).await;
+            if let Ok(Err(error)) = asked {
+                self.notes_gone(&error.into());
+            }
+        }
+        for number in others {
+            self.let_go(number).await;
+        }
+    }
+
+    async fn has_gathered(&self, numbers: &[u32]) -> bool {
+        for number in numbers {
+            if !self.partition(*number).lock().await.range().is_empty() {
+                return true;
+            }
+        }
+        false
     }
 
     async fn seal_partition(&self, number: u32) -> Result<(), ArchiverError> {
@@ -48,21 +90,6 @@ impl Archiver {
             self.count(&mut partition);
             let _step = self.note(number, put)?;
         }
-        Ok(())
-    }
-
-    async fn lose_partition(&self, number: u32, end: u64) -> Result<(), ArchiverError> {
-        let (slot, name) = (self.partition(number), self.log_partition(number));
-        let mut partition = slot.lock().await;
-        if end <= partition.archived.unwrap_or(0) {
-            return Ok(());
-        }
-        let Some(lost) = self.archive.lose(&name, end).await? else { return Ok(()) };
-        partition.archived_to(lost.end, self.ambient.now());
-        self.count(&mut partition);
-        self.set_archived(number, lost.end);
-        tracing::error!(partition = %name, start = lost.start, end = lost.end, "records went with their topic before they were archived");
-        let _step = self.note(number, Ok(ArchiverStep::Lost(lost)))?;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ pub use seal::{Gathered, Seal, seal};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub struct Archiver {
     own: Mutex<Partitions>,
     /// How far partitions of the log were seen to reach.
     seen: Mutex<BTreeMap<u32, u64>>,
+    /// True while the log says that the topic is gone.
+    is_gone: AtomicBool,
 }
 
 impl Archiver {
@@ -130,18 +132,29 @@ impl Archiver {
         let source = archive.source(&topic).await?.source;
         let (partitions, status) = (Mutex::default(), Mutex::default());
         let (troubles, gathered, own) = (Troubles::default(), AtomicUsize::new(0), Mutex::new(Partitions::All));
-        let seen = Mutex::default();
-        Ok(Self { log, archive, ambient, topic, source, settings, partitions, status, troubles, gathered, own, seen })
+        let (seen, is_gone) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self {
+            log,
+            archive,
+            ambient,
+            topic,
+            source,
+            settings,
+            partitions,
+            status,
+            troubles,
+            gathered,
+            own,
+            seen,
+            is_gone,
+        })
     }
 
-    /// Leaves partitions to other archivers: what was gathered of them is theirs to read again. [`Archiver::run`] does so by its
-    /// share; one that does not run owns all, or what it is told here.
+    /// Leaves partitions to other archivers: what was gathered of them is theirs to read again, but where the topic is gone.
+    /// [`Archiver::run`] does so by its share; one that does not run owns all, or what it is told here.
     pub async fn own(&self, partitions: Partitions) {
         *lock(&self.own) = partitions;
-        let known: Vec<u32> = lock(&self.partitions).keys().copied().collect();
-        for number in known.into_iter().filter(|number| !self.owns(*number)) {
-            self.let_go(number).await;
-        }
+        self.let_go_of_others().await;
     }
 
     /// True if nobody else is to archive the partition.
@@ -214,7 +227,7 @@ impl Archiver {
             Ok(bounds) => bounds,
             Err(error) => {
                 let error = error.into();
-                if run::is_topic_gone(&error) {
+                if self.notes_gone(&error) {
                     self.seal_gathered().await?;
                 }
                 return Err(error);
@@ -254,8 +267,8 @@ impl Archiver {
         all
     }
 
-    /// Takes note of how far the log reaches.
-    fn saw(&self, bounds: &[Bounds]) {
+    /// Takes note of how far the log reaches: see [`Self::seen`].
+    pub fn saw(&self, bounds: &[Bounds]) {
         for (partition, bounds) in (0..).zip(bounds) {
             self.saw_end(partition, bounds.end);
         }

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use tidemark_shared::error::chain;
 use tidemark_shared::lock;
 use tidemark_shared::log::{Fetched, LogError, OffsetRecord, Retention, check_partition};
+use tidemark_shared::position::LogPartition;
 use tidemark_shared::segment::{PutSegment, Segment};
 use tidemark_shared::telemetry::{self, SPANS};
 use tracing::field::Empty;
@@ -90,7 +91,13 @@ impl Archiver {
     async fn find_end(&self, number: u32, partition: &mut Partition) -> Result<(), ArchiverError> {
         let name = self.log_partition(number);
         let end = match self.archive.end(&name, 0).await? {
-            Some(end) => end,
+            Some(end) => {
+                // An older build began it, or one that was killed before it said that all have begun.
+                if number == 0 && self.is_first() && !self.archive.has_begun(&self.source).await? {
+                    let _origin = self.begin(number).await?;
+                }
+                end
+            }
             None => {
                 let origin = self.begin(number).await?;
                 self.archive.end(&name, origin).await?.unwrap_or(origin)
@@ -104,28 +111,32 @@ impl Archiver {
     /// Lets the archive of a partition begin; tells where it does.
     ///
     /// Where the dataset comes to a topic for the first time, that is where the log begins: what was there before is none of
-    /// its own. All partitions that have let go of records begin at once then, and partition 0 last, by which whoever comes
-    /// later sees that they have. A partition that is new since, or one of a topic that was made again, had its first record
-    /// while the dataset followed it: it begins at 0, and what has left the log is lost.
+    /// its own. All partitions that have let go of records begin at once then, and that is marked, so that whoever comes later
+    /// sees that they have. A partition that is new since, or one of a topic that was made again, had its first record while
+    /// the dataset followed it: it begins at 0, and what has left the log is lost. Older builds marked nothing: where one began,
+    /// all begin where the log does until there is a mark.
     async fn begin(&self, number: u32) -> Result<u64, ArchiverError> {
         let bounds = self.log.bounds(&self.topic).await?;
         self.saw(&bounds);
         let count = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
         check_partition(&self.topic, number, count)?;
-        // `orders`, not `orders~2`
-        let is_first = self.source.as_str() == self.topic.name.as_str();
-        let begun = self.archive.partitions(&self.source).await?;
-        if !is_first || begun.iter().any(|begun| begun.partition == 0) {
+        if !self.is_first() || self.archive.has_begun(&self.source).await? {
             return Ok(self.archive.begin(&self.log_partition(number), 0).await?);
         }
         let mut origin = 0;
-        for (other, bounds) in (0..count).zip(&bounds).rev() {
-            if bounds.start > 0 || other == number || other == 0 {
+        for (other, bounds) in (0..count).zip(&bounds) {
+            if bounds.start > 0 || other == number {
                 let begins = self.archive.begin(&self.log_partition(other), bounds.start).await?;
                 origin = if other == number { begins } else { origin };
             }
         }
+        self.archive.mark_begun(&self.source).await?;
         Ok(origin)
+    }
+
+    /// True for the topic's first incarnation: `orders`, not `orders~2`.
+    fn is_first(&self) -> bool {
+        self.source.as_str() == self.topic.name.as_str()
     }
 
     async fn advance(
@@ -256,16 +267,17 @@ impl Archiver {
         let (name, known) = (self.log_partition(number), partition.next);
         // Others may have archived on long ago, and it was packed since: then nothing is under the key where they began.
         if let Some(end) = self.archive.end(&name, known).await?.filter(|end| *end > known) {
+            // Or an earlier attempt put it, and had no answer. Then nobody has told.
+            let lost = self.archive.lost_at(&name, known).await?;
             partition.archived_to(end, self.ambient.now());
             self.set_archived(number, end);
-            return Ok(ArchiverStep::Followed(end));
+            return Ok(lost.map_or(ArchiverStep::Followed(end), |lost| told_lost(&name, lost)));
         }
         let range = known..start;
         if let Some(end) = self.put_segment(number, partition, &Segment::lost(range.clone())).await? {
             return Ok(ArchiverStep::Followed(end));
         }
-        tracing::error!(partition = %name, start = range.start, end = range.end, "records left the log before they were archived");
-        Ok(ArchiverStep::Lost(range))
+        Ok(told_lost(&name, range))
     }
 
     /// Puts a segment at the archive's end. If another archiver was first, tells where that one's ends.
@@ -299,10 +311,13 @@ impl Archiver {
         Ok(())
     }
 
-    /// Leaves what was gathered of a partition to others.
+    /// Leaves what was gathered of a partition to others, who read it again; not where the log has it no more.
     pub(super) async fn let_go(&self, number: u32) {
         let slot = self.partition(number);
         let mut partition = slot.lock().await;
+        if self.is_gone.load(Ordering::Relaxed) && !partition.range().is_empty() {
+            return;
+        }
         partition.forget();
         self.troubles.forget(&self.log_partition(number));
         self.count(&mut partition);
@@ -336,4 +351,9 @@ impl Archiver {
         let _bounds = self.log.retain(&self.topic, number, &self.settings.retention, end).await?;
         Ok(())
     }
+}
+
+fn told_lost(partition: &LogPartition, range: Range<u64>) -> ArchiverStep {
+    tracing::error!(%partition, start = range.start, end = range.end, "records left the log before they were archived");
+    ArchiverStep::Lost(range)
 }

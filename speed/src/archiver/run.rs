@@ -66,7 +66,7 @@ impl Archiver {
 
     /// Waits before another attempt, unless `error` ends the work.
     async fn again(&self, error: ArchiverError, share: &Share, retries: &mut Retries) -> Result<(), ArchiverError> {
-        if is_topic_gone(&error) {
+        if self.notes_gone(&error) {
             self.seal_gathered().await?;
         }
         if ends_all(&error) || !may_heal(error.kind()) {
@@ -86,6 +86,7 @@ impl Archiver {
     async fn round(&self, share: &Share) -> Result<Option<(Vec<Position>, Duration)>, ArchiverError> {
         let bounds = self.log.bounds(&self.topic).await?;
         self.saw(&bounds);
+        self.notes_there().await;
         let count = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
         let (mut idle, mut at_most) = (BTreeMap::new(), self.settings.partitions_refresh);
         let (mut busy, mut failure): (Vec<u32>, _) = ((0..count).filter(|number| self.owns(*number)).collect(), None);

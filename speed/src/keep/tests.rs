@@ -151,3 +151,50 @@ fn what_only_views_have_of_a_topic_that_is_gone_is_lost_once_nobody_archives_it_
     assert!(!kept.has_ended(&other, Shown::default(), wait, at(19)), "nobody has looked at it");
     assert!(kept.is_lost(&other, 0, Shown { newest: 1, most: 1 }, Duration::ZERO, at(19)), "nobody is waited for");
 }
+
+/// A broker that lags behind tells of other topics, now and then.
+#[test]
+fn nothing_is_lost_of_a_topic_that_was_there_at_any_look_of_the_wait() {
+    let (partition, wait): (LogPartition, _) = ("t/0".parse().expect("a partition"), Duration::from_secs(5));
+    let shown = |most| Shown { newest: 3, most };
+    let cases: [(&str, fn(&mut Kept, &LogPartition)); 2] = [
+        ("it was there", |kept, partition| kept.is_there(partition)),
+        ("a look failed", |kept, _| kept.nobody_looked()),
+    ];
+    for (what, between) in cases {
+        let mut kept = Kept::new(Duration::ZERO);
+        assert!(!kept.is_lost(&partition, 3, shown(9), wait, at(0)));
+        assert_eq!(kept.ended_at(&partition), Some(3));
+        between(&mut kept, &partition);
+        assert_eq!(kept.ended_at(&partition), None, "{what}: its archive may have gone on");
+        assert!(!kept.is_lost(&partition, 3, shown(9), wait, at(5)), "{what} meanwhile");
+        assert!(!kept.is_lost(&partition, 3, shown(9), wait, at(9)), "{what} meanwhile");
+        assert!(kept.is_lost(&partition, 3, shown(9), wait, at(10)), "{what} before that");
+    }
+    let mut kept = Kept::new(Duration::ZERO);
+    assert!(kept.is_lost(&partition, 3, shown(9), Duration::ZERO, at(0)));
+    kept.archived_to(&partition, 9, at(1));
+    assert_eq!(kept.ended_at(&partition), Some(9), "what it told itself is not met again");
+    let mut kept = Kept::new(Duration::ZERO);
+    for (seconds, most, is_lost) in [(0, 9, false), (4, 10, false), (5, 10, false), (9, 10, true)] {
+        assert_eq!(kept.is_lost(&partition, 3, shown(most), wait, at(seconds)), is_lost, "after {seconds} s");
+    }
+}
+
+#[test]
+fn a_topic_is_gone_where_another_has_its_name_or_nothing_that_is_not_the_streams() {
+    let name = |name: &str| TopicName::new(name).expect("a name");
+    let (own, other) = (name("own"), name("other"));
+    let topic = |name: &TopicName, id: &str| Topic { name: name.clone(), id: TopicId::new(id), partitions: 1 };
+    for (of, found, wanted) in [
+        (&own, None, false),
+        (&own, Some("1"), false),
+        (&own, Some("2"), true),
+        (&other, None, true),
+        (&other, Some("1"), false),
+        (&other, Some("2"), true),
+    ] {
+        let now = found.map(|id| topic(of, id));
+        assert_eq!(is_topic_gone(of, &TopicId::new("1"), &own, now.as_ref()), wanted, "{of}: {found:?}");
+    }
+}

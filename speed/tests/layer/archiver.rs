@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_shared::log::{Log, LogError, Record, Retention, Routed, Share};
+use tidemark_shared::log::{Log, LogError, Partitions, Record, Retention, Routed, Share};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::segment::Segment;
 use tidemark_speed::archiver::{Archiver, ArchiverError, ArchiverSettings, ArchiverStep, Seal};
@@ -194,6 +194,81 @@ async fn h1_what_left_the_log_unarchived_is_marked_as_lost() {
     archiver.flush().await.unwrap();
     check_archive(&world, 20, std::slice::from_ref(&(4..15))).await;
     assert_eq!(archiver.status()[&name(0)].lost, std::slice::from_ref(&(4..15)));
+}
+
+/// H1: what was gathered of a topic that is gone is no other's to read again, whoever is to archive it.
+#[tokio::test]
+async fn h1_what_was_gathered_of_a_topic_that_is_gone_is_not_let_go() {
+    for fails in [false, true] {
+        let world = World::new(2).await;
+        let (archive, faults) = world.faulty_archive(vec![]);
+        let (log, topic) = (world.log(), world.topic.clone());
+        let archiver = Archiver::open(log, archive, topic, world.ambient(), small()).await.unwrap();
+        world.produce(0, 0..7).await;
+        assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(7));
+        world.log.delete_topic(&world.topic).await.unwrap();
+        if fails {
+            // The store is away when it ends, and the group takes the partition away before it is back.
+            faults.add(Rule::new(Call::Put, ".parquet", 0, Fault::Fails));
+            archiver.flush().await.unwrap_err();
+            assert_eq!(faults.fired(), 1);
+        }
+        archiver.own(Partitions::none()).await;
+        archiver.seal_gathered().await.unwrap();
+        check_archive(&world, 7, &[]).await;
+    }
+}
+
+/// What is another's is let go where the topic is there, and what was gathered of it is read again by whoever has it.
+#[tokio::test]
+async fn what_was_gathered_of_anothers_partition_is_let_go() {
+    let world = World::new(1).await;
+    world.produce(0, 0..7).await;
+    let archiver = archiver(&world, small()).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Gathered(7));
+    archiver.own(Partitions::none()).await;
+    archiver.seal_gathered().await.unwrap();
+    check_archive(&world, 0, &[]).await;
+}
+
+/// H1: a loss that was put, though the store gave no answer, is told by whoever put it.
+#[tokio::test]
+async fn h1_a_loss_whose_put_had_no_answer_is_told() {
+    let world = World::new(1).await;
+    let everything = Retention { age_max: None, bytes_max: Some(0) };
+    let (archive, faults) = world.faulty_archive(vec![]);
+    let (log, topic) = (world.log(), world.topic.clone());
+    let archiver = Archiver::open(log, archive, topic, world.ambient(), small()).await.unwrap();
+    archiver.flush().await.unwrap();
+    world.produce(0, 0..20).await;
+    world.log.retain(&world.topic, 0, &everything, 15).await.unwrap();
+    faults.add(Rule::new(Call::Put, ".parquet", 0, Fault::AckLost));
+    archiver.step(0).await.unwrap_err();
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Lost(0..15));
+    assert_eq!(archiver.status()[&name(0)].lost, std::slice::from_ref(&(0..15)));
+    archiver.flush().await.unwrap();
+    check_archive(&world, 20, std::slice::from_ref(&(0..15))).await;
+}
+
+/// H1: builds before this one began each partition where its log did when it was met, and marked nothing. What had left a log
+/// before that is none of the dataset's.
+#[tokio::test]
+async fn h1_where_an_older_build_began_a_partition_begins_where_its_log_does() {
+    let world = World::new(3).await;
+    let (archive, everything) = (world.archive(), Retention { age_max: None, bytes_max: Some(0) });
+    for (partition, start) in [(1, 7), (2, 0)] {
+        world.produce(partition, 0..8).await;
+        world.log.retain(&world.topic, partition, &everything, start).await.unwrap();
+    }
+    archive.begin(&name(0), 0).await.unwrap();
+    let archiver = archiver(&world, small()).await;
+    // Whichever is looked at first, what had let go of records has begun from then on, and that is marked.
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Idle { due_in: None });
+    assert!(archive.has_begun(archiver.source()).await.unwrap());
+    world.log.retain(&world.topic, 2, &everything, 3).await.unwrap();
+    assert_eq!(archiver.step(2).await.unwrap(), ArchiverStep::Lost(0..3));
+    assert_eq!(archiver.step(1).await.unwrap(), ArchiverStep::Gathered(1));
+    assert_eq!(archive.origin(&name(1)).await.unwrap(), Some(7));
 }
 
 /// H1: once a dataset follows a topic, all that its partitions ever have is the dataset's: also what leaves the log before they are

@@ -4,12 +4,28 @@ use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchSettings};
 use tidemark_shared::ambient::System;
 use tidemark_shared::log::memory::MemoryLog;
-use tidemark_shared::log::{Log, Record, Retention, Routed};
+use tidemark_shared::log::{Log, Record, Retention, Routed, TopicId};
 use tidemark_shared::store::{IfMissing, Store};
 use tidemark_speed::archiver::{ArchiverSettings, ArchiverStep};
 
 use super::*;
 use crate::up::testing::sources;
+
+/// One that is deleted is waited for, also where its end has begun: who opened it then would make it.
+#[test]
+fn a_stream_begins_anew_where_its_topic_is_another_or_its_end_has_begun() {
+    let topic = |id: &str| Topic { name: TopicName::new("a").expect("a name"), id: TopicId::new(id), partitions: 1 };
+    for (found, is_ending, wanted) in [
+        (None, false, Next::GoesOn),
+        (None, true, Next::GoesOn),
+        (Some("1"), false, Next::GoesOn),
+        (Some("1"), true, Next::TakenUpAgain),
+        (Some("2"), false, Next::MadeAgain),
+        (Some("2"), true, Next::MadeAgain),
+    ] {
+        assert_eq!(next(&topic("1"), found.map(topic).as_ref(), is_ending), wanted, "{found:?}, ending: {is_ending}");
+    }
+}
 
 /// H1: packing frees the keys of segments. An archiver that was away for so long goes on where the archive ends, whether the log
 /// still has what came next or has let it go: what is archived is not lost, and nobody is told to delete what has it.

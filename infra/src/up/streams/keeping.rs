@@ -12,15 +12,18 @@ use tidemark_speed::keep::{Keep, Kept, Plan, plan};
 use crate::config::Role;
 use crate::up::UpError;
 use crate::up::parts::Parts;
-use crate::up::stream::{Running, Stream};
+use crate::up::stream::{Running, Stream, Views};
 use crate::up::task_name::TaskName;
 
-/// Time between two looks at views that nobody here keeps up.
+/// Time between two looks at views that nobody here keeps up, and at topics that were there before.
 const LOOK_AT_VIEWS: Duration = Duration::from_secs(10);
 
 /// Brings one dataset's indexers and views in step with its generations, as far as that is a role of the process.
 pub(super) async fn keep(parts: &Parts, stream: &Stream, kept: &mut Kept) -> Result<(), UpError> {
     if !parts.roles.has(Role::Indexer) {
+        if stream.has_seen_earlier() && stream.begins_look_at_views(LOOK_AT_VIEWS) {
+            Box::pin(stream.look_at_earlier(kept, None)).await;
+        }
         return Ok(());
     }
     let pointers = parts.versions.pointers(&stream.dataset).await?;
@@ -92,11 +95,14 @@ impl Keeping<'_> {
                 self.kept.gone(generation);
             }
         }
-        if !stream.clears_up(&plan.newest) || !stream.begins_look_at_views(LOOK_AT_VIEWS) {
+        let clears_up = stream.clears_up(&plan.newest);
+        let looks = clears_up || stream.has_seen_earlier();
+        if !looks || !stream.begins_look_at_views(LOOK_AT_VIEWS) {
             return Ok(());
         }
-        let views = parts.live.views().await?;
-        Box::pin(stream.look_at_earlier(self.kept, &plan.newest, ahead.as_ref(), &views)).await;
+        let views = if clears_up { parts.live.views().await? } else { Vec::new() };
+        let known = Views { newest: &plan.newest, ahead: ahead.as_ref(), all: &views };
+        Box::pin(stream.look_at_earlier(self.kept, Some(known))).await;
         for view in plan.left_behind(&stream.dataset, views) {
             if self.goes(&ahead, &view).await? {
                 parts.live.close(&view).await?;

@@ -9,7 +9,7 @@ use tidemark_speed::keep::{Kept, StreamTask, stream_task};
 use super::keeping::keep;
 use super::{Declared, Found, Streams};
 use crate::up::UpError;
-use crate::up::stream::Stream;
+use crate::up::stream::{Next, Stream};
 use crate::up::task_name::{TaskKind, TaskName};
 
 impl Streams {
@@ -39,7 +39,8 @@ impl Streams {
         match self.renewed(&old, kept).await {
             Ok(None) => {}
             Ok(Some(stream)) => {
-                tracing::error!(dataset, source = %stream.source, "the stream's topic was made again");
+                let (before, source) = (&old.source, &stream.source);
+                tracing::error!(dataset, %before, %source, "the stream begins anew: its topic was told to be another");
                 found(stream).await;
             }
             Err(error) => {
@@ -51,11 +52,13 @@ impl Streams {
     }
 
     async fn renewed(&self, old: &Stream, kept: &mut Kept) -> Result<Option<Arc<Stream>>, UpError> {
-        let Some(new) = old.made_again().await? else { return Ok(None) };
-        old.end(&new).await?;
-        let stream = self.open(Registered::clone(&old.definition()), kept).await?;
-        stream.inherit(old);
-        Ok(Some(stream))
+        match old.what_next().await? {
+            Next::GoesOn => return Ok(None),
+            Next::MadeAgain => old.end().await?,
+            // What was gathered of it is read again.
+            Next::TakenUpAgain => old.leave().await,
+        }
+        Ok(Some(self.open(Registered::clone(&old.definition()), kept, Some(old)).await?))
     }
 
     /// Takes up a dataset's newest definition; its stream, if that is new.
@@ -81,7 +84,7 @@ impl Streams {
         let task = stream_task(applied.definition.stream.as_ref(), known.as_ref().map(|known| &known.topic));
         let now = Declared { n: Some(applied.n), stream: task != StreamTask::Nothing };
         let new = match (task, known) {
-            (StreamTask::Open, _) => Some(self.open(applied, kept).await?),
+            (StreamTask::Open, _) => Some(self.open(applied, kept, None).await?),
             (StreamTask::GoOn | StreamTask::GoOnUntilRestart, Some(known)) => {
                 self.redefine(&known, applied, task);
                 None
@@ -93,9 +96,13 @@ impl Streams {
     }
 
     /// Opens a dataset's stream with all that works on it, and puts it in its place. Where that fails, or nobody waits for it any
-    /// more, nothing of it goes on: the next attempt would have it twice, and nobody would see the first.
-    async fn open(&self, applied: Registered, kept: &mut Kept) -> Result<Arc<Stream>, UpError> {
+    /// more, nothing of it goes on: the next attempt would have it twice, and nobody would see the first. `old` is the one that
+    /// was there before, and has ended.
+    async fn open(&self, applied: Registered, kept: &mut Kept, old: Option<&Stream>) -> Result<Arc<Stream>, UpError> {
         let stream = Arc::new(Stream::open(&self.parts, applied).await?);
+        if let Some(old) = old {
+            stream.inherit(old);
+        }
         let given_up = stream.stop.clone().drop_guard();
         if let Err(error) = self.begin(&stream, kept).await {
             drop(given_up);

@@ -4,6 +4,7 @@ use std::path::Path;
 use tidemark_batch::report::quiet;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::live::ViewId;
+use tidemark_shared::log::Bounds;
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::store::{IfMissing, Store};
 use tidemark_speed::keep::Kept;
@@ -100,14 +101,59 @@ async fn the_end_of_a_stream_is_bounded_and_gone_on_with() {
     let (old, partition, offset) = with_a_record(&streams, &nobody()).await;
     let log = Arc::clone(&streams.parts.log);
     log.delete_topic(&old.topic).await.expect("deleted");
-    let new = log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
+    log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
 
-    let late = old.end_within(&new, Duration::from_millis(20)).await;
+    let late = old.end_within(Duration::from_millis(20)).await;
     assert!(matches!(late, Err(UpError::StillEnding { .. })), "{late:?}");
     assert!(old.stop.is_cancelled() && Arc::ptr_eq(&old, &streams.get("a").expect("it is still there")));
     streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
     assert_ne!(streams.get("a").expect("it is open").topic.id, old.topic.id);
     assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), Some(offset + 1));
+}
+
+/// A broker that lags behind told of another topic, and that one's end failed: the stream is taken up again, not waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_end_had_begun_is_taken_up_again_where_its_topic_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let faulty = Faulty::new(store.objects(), vec![Rule::new(Call::Put, ".parquet", 0, Fault::Hangs)]);
+    let streams = streams(store.decorated(|_| faulty.store()), folder.path()).await;
+    let (old, partition, offset) = with_a_record(&streams, &nobody()).await;
+    old.end_within(Duration::from_millis(20)).await.expect_err("the store does not answer");
+    streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
+    let new = streams.get("a").expect("it is open");
+    assert!(!Arc::ptr_eq(&old, &new) && !new.stop.is_cancelled());
+    assert_eq!((&new.topic, &new.source), (&old.topic, &old.source));
+    assert_eq!(new.archiver.flush().await.expect("it reads again").end(&partition), offset + 1);
+    assert!(new.archiver.status()[&partition].lost.is_empty());
+    streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
+    assert!(Arc::ptr_eq(&new, &streams.get("a").expect("it is open")), "it goes on");
+}
+
+/// H1: what the log was seen to have of a topic that is gone, and neither archive nor view has, is lost once that is sure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h1_what_a_log_was_seen_to_have_is_lost_after_the_wait() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let streams = streams(store, folder.path()).await;
+    let (old, partition, offset) = with_a_record(&streams, &nobody()).await;
+    // More than any view will show.
+    let seen = offset + 9;
+    let bounds = Bounds { start: 0, end: seen };
+    old.archiver.saw(&vec![bounds; partition.partition as usize + 1]);
+    old.end().await.expect("what was gathered is archived");
+    assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), Some(offset + 1), "nothing is lost yet");
+
+    let log = Arc::clone(&streams.parts.log);
+    log.delete_topic(&old.topic).await.expect("deleted");
+    log.create_topic(&old.topic.name, old.topic.partitions).await.expect("made again");
+    streams.renew("a", &mut Kept::new(Duration::ZERO), &nobody()).await;
+    let new = streams.get("a").expect("it is open");
+    assert!(new.has_seen_earlier());
+    assert_eq!(old.archive.end(&partition, 0).await.expect("an archive"), Some(seen));
+    assert_eq!(new.archiver.status()[&partition].lost, vec![Range { start: offset + 1, end: seen }]);
 }
 
 /// What was read of the old incarnation is archived; the new one's offsets begin anew, as another source.

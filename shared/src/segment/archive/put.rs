@@ -8,7 +8,7 @@ use super::{Archive, PutSegment, covers};
 use crate::elsewhere::elsewhere;
 use crate::layout;
 use crate::position::LogPartition;
-use crate::segment::{Segment, SegmentError, read_segment, write_segment};
+use crate::segment::{Segment, SegmentError, SegmentHeader, read_segment, write_segment};
 use crate::store::PutNew;
 
 impl Archive {
@@ -68,6 +68,30 @@ impl Archive {
             };
         }
         Ok(None)
+    }
+
+    /// The range of the segment at `start`, where the archive of a partition ended once, if it says that all of it is lost.
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub async fn lost_at(&self, partition: &LogPartition, start: u64) -> Result<Option<Range<u64>>, SegmentError> {
+        let found = self.segments_from(partition, start).await?.into_iter().next();
+        let Some(segment) = found.filter(|segment| segment.start == start) else { return Ok(None) };
+        let SegmentHeader { range, lost } = self.header(&segment).await?;
+        Ok((lost.as_slice() == std::slice::from_ref(&range)).then_some(range))
+    }
+
+    /// What is lost of what the segments from `from` on cover, by their headers. `from` is as that of [`Self::segments_from`].
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub async fn lost_from(&self, partition: &LogPartition, from: u64) -> Result<Vec<Range<u64>>, SegmentError> {
+        let Some(origin) = self.origin(partition).await? else { return Ok(Vec::new()) };
+        let (from, mut lost) = (from.max(origin), Vec::new());
+        for segment in self.segments_from(partition, from).await? {
+            lost.extend(self.header(&segment).await?.lost);
+        }
+        Ok(lost.into_iter().map(|lost| lost.start.max(from)..lost.end).filter(|lost| !lost.is_empty()).collect())
     }
 
     /// Puts a packed segment, unless it is there.

@@ -25,7 +25,7 @@ use tracing::{Instrument as _, Span, info_span};
 use self::answer::{NoPage, Page, each_row_is_in_a_group, page};
 use self::asked::{Asked, asked};
 use crate::calls::Call;
-use crate::client::Answer;
+use crate::client::{Answer, NoRoom};
 use crate::counts::of_pieces;
 use crate::failure::{Failure, failed};
 use crate::indices::portions;
@@ -137,7 +137,7 @@ impl Aggregation {
             tidemark.offsets = number(offsets(pieces)),
             tidemark.page = number(nth),
         );
-        self.pinned.cluster.search(Call::Aggregate, &indices, body).instrument(span).await
+        self.pinned.cluster.search(Call::Aggregate, &indices, body, NoRoom::Waits).instrument(span).await
     }
 }
 

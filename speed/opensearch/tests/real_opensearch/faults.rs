@@ -1,18 +1,41 @@
 //! What goes wrong with a cluster, and that nothing is lost or doubled by it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
+use tidemark_opensearch::{Call, CallOutcome, Calls};
 use tidemark_shared::error::{ErrorKind as _, Kind, chain};
 use tidemark_shared::live::{LiveError, LiveView};
 use tidemark_testing::contract::live::{self as contract, batch, check_moment, coverage, partition, ranges};
+use tidemark_testing::contract::log::SteppedClock;
 use tidemark_testing::wait::until;
 
-use crate::proxy::{Mode, Proxy};
-use crate::{ask, indices, server, tell, views, views_at};
+use crate::proxy::{Mode, Proxy, SILENT};
+use crate::{ask, indices, server, tell, views, views_at, views_with};
 
 /// What OpenSearch sets on every index of a node whose disk is nearly full.
 const BLOCK: &str = "index.blocks.read_only_allow_delete";
+
+/// Between two floors that are tried while an index takes no writes.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// How many requests there were.
+#[derive(Debug, Default)]
+struct Counted(AtomicUsize);
+
+impl Counted {
+    fn requests(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Calls for Counted {
+    fn ended(&self, _: Call, _: CallOutcome, _: Duration) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
 
 /// Applies a batch until it is taken in.
 async fn applied(views: &Arc<dyn LiveView>, view: &tidemark_shared::live::ViewId, range: std::ops::Range<u64>) {
@@ -69,6 +92,22 @@ async fn real_opensearch_that_is_busy_takes_each_row_once() {
         taking.await.unwrap();
         check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, end)])).await;
     }
+    views.close(&view).await.unwrap();
+}
+
+/// H6: while a shard moves, none of its copies may say for a moment what it holds. What was read waits for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_whose_copies_are_silent_for_a_moment_is_asked_again() {
+    let proxy = Proxy::start(&server()).await;
+    let views: Arc<dyn LiveView> = Arc::new(views_at(&proxy.url(), 64));
+    let view = contract::view("silent");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    applied(&views, &view, 0..50).await;
+    let pin = views.pin(&view).await.unwrap().unwrap();
+    proxy.set(Mode::Silent);
+    assert_eq!(pin.counts(&coverage(&[0])).await.unwrap().records, count(0..50));
+    assert_eq!(proxy.hits(), SILENT, "nobody was silent");
+    proxy.set(Mode::Pass);
     views.close(&view).await.unwrap();
 }
 
@@ -146,12 +185,16 @@ async fn real_opensearch_a_closed_index_is_waited_for() {
 }
 
 /// H4, H6, H7: where indices take no writes, as on a disk that is nearly full, curated rows make room all the same. The floor
-/// follows, and nothing that is curated is indexed again; meanwhile who would read what went is told so.
+/// follows, and nothing that is curated is indexed again; meanwhile who would read what went is told so. Whoever drops rows does so
+/// all the time, and asks the cluster now and then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_opensearch_curated_rows_go_from_a_disk_that_is_nearly_full() {
     let (schema, old, new) = (contract::schema(), coverage(&[0]), coverage(&[90]));
     for by_another in [false, true] {
-        let (one, two) = (views(40), views(40));
+        let (clock, counted) = (Arc::new(SteppedClock::default()), Arc::new(Counted::default()));
+        let one: Arc<dyn LiveView> =
+            Arc::new(views_with(&server(), 40, Arc::<SteppedClock>::clone(&clock), Arc::<Counted>::clone(&counted)));
+        let two = views(40);
         let view = contract::view("flood");
         one.open(&view, &schema, &old).await.unwrap();
         applied(&one, &view, 0..110).await;
@@ -167,8 +210,16 @@ async fn real_opensearch_curated_rows_go_from_a_disk_that_is_nearly_full() {
         let error = one.drop_below(&view, &new).await.expect_err("the floor can't be raised");
         assert!(chain(&error).contains("blocked by") && error.kind() == Kind::Retryable, "{}", chain(&error));
         assert_eq!(of_rows(indices(&view)), rows[2..], "curated rows keep the disk full");
-        // once more, as whoever drops does: there is nothing left to drop
-        one.drop_below(&view, &new).await.expect_err("the floor can't be raised");
+        let asked = counted.requests();
+        for _ in 0..5 {
+            let error = one.drop_below(&view, &new).await.expect_err("the floor can't be raised");
+            assert!(error.hint().is_some_and(|hint| hint.contains("make room")), "{error:?}");
+        }
+        assert_eq!(counted.requests(), asked, "an ailing cluster is asked all the time");
+        clock.pass(PAUSE);
+        one.drop_below(&view, &new).await.expect_err("there is nothing left to drop");
+        let asked = counted.requests() - asked;
+        assert!((1..=3).contains(&asked), "the state, a floor and the indices, not {asked} requests");
         for views in [&one, &two] {
             views.open(&view, &schema, &old).await.unwrap();
             assert_eq!(views.pin(&view).await.unwrap().unwrap().ranges(), &ranges(&[(0, 110)]));
@@ -187,6 +238,10 @@ async fn real_opensearch_curated_rows_go_from_a_disk_that_is_nearly_full() {
         // Whoever looks first knows of it: by what it dropped, or by the coverage that it opens the view with.
         let (looks, floors) = if by_another { (&two, &new) } else { (&one, &old) };
         looks.open(&view, &schema, floors).await.unwrap();
+        if by_another {
+            one.drop_below(&view, &new).await.expect_err("a process that has not written looks later");
+            clock.pass(PAUSE);
+        }
         check_moment(&looks.pin(&view).await.unwrap().unwrap(), &ranges(&[(80, 110)])).await;
         one.drop_below(&view, &new).await.unwrap();
         one.apply(&view, batch(&partition(0), 110..130)).await.unwrap();

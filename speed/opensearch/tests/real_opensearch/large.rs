@@ -7,10 +7,11 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlanProperties as _, execute_stream};
+use datafusion::physical_plan::{ExecutionPlanProperties as _, collect, execute_stream};
 use futures::StreamExt as _;
 use tidemark_opensearch::{OpenSearchUrl, OpenSearchView, OpenSearchViewSettings};
 use tidemark_shared::ambient::System;
+use tidemark_shared::error::chain;
 use tidemark_shared::live::{LiveBatch, LiveView};
 use tidemark_shared::position::OFFSET_COLUMN;
 use tidemark_testing::contract::live::{
@@ -97,7 +98,27 @@ async fn real_opensearch_that_breaks_off_is_asked_for_less() {
     let rows = contract::rows(&pin, &[(partition(0), 0..20)].into()).await;
     let found = rows.into_iter().map(|(_, offset, ..)| offset);
     assert!(found.eq((0..20).filter(|offset| fate(*offset) == Fate::Row)), "rows are missing");
-    assert!(proxy.hits() > 0, "nothing was refused");
+    assert_eq!(proxy.hits(), 1, "less is asked for at once");
+    proxy.set(Mode::Pass);
+    check_moment(&pin, &ranges(&[(0, 20)])).await;
+    views.close(&view).await.unwrap();
+}
+
+/// Where others take the room, asking for ever less would only make it worse: that is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_that_has_room_for_nothing_is_not_asked_on() {
+    let proxy = Proxy::start(&server()).await;
+    let views: Arc<dyn LiveView> = Arc::new(views_at(&proxy.url(), 64));
+    let view = contract::view("tripped");
+    views.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    views.apply(&view, batch(&partition(0), 0..20)).await.unwrap();
+    let pin = views.pin(&view).await.unwrap().unwrap();
+    proxy.set(Mode::Tripped);
+    let plan = pin.scan(&[(partition(0), 0..20)].into(), None, &[], None).unwrap();
+    let error = collect(plan, Arc::new(TaskContext::default())).await.expect_err("there is no room");
+    assert!(chain(&error).contains("Data too large"), "{}", chain(&error));
+    // Four halvings, told of at once, and the attempts where a cluster is busy; no other way down to single rows is tried.
+    assert!((5..=12).contains(&proxy.hits()), "{} requests", proxy.hits());
     proxy.set(Mode::Pass);
     check_moment(&pin, &ranges(&[(0, 20)])).await;
     views.close(&view).await.unwrap();

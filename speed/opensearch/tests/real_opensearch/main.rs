@@ -13,8 +13,8 @@ mod writers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_opensearch::{OpenSearchUrl, OpenSearchView, OpenSearchViewSettings};
-use tidemark_shared::ambient::System;
+use tidemark_opensearch::{Calls, NoCalls, OpenSearchUrl, OpenSearchView, OpenSearchViewSettings};
+use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::live::LiveView;
 use tidemark_testing::contract::live as contract;
 use tidemark_testing::wait::until;
@@ -26,6 +26,11 @@ fn server() -> String {
 
 /// Views at an address, with names that no other run has, in small indices and blocks.
 fn views_at(address: &str, index_offsets: u64) -> OpenSearchView {
+    views_with(address, index_offsets, Arc::new(System), Arc::new(NoCalls))
+}
+
+/// The same, with a clock of the test's, and told of requests.
+fn views_with(address: &str, index_offsets: u64, ambient: Arc<dyn Ambient>, calls: Arc<dyn Calls>) -> OpenSearchView {
     let url: OpenSearchUrl =
         format!("opensearch+{address}/test-{}", std::process::id()).parse().expect("the server's address");
     let settings = OpenSearchViewSettings {
@@ -37,7 +42,7 @@ fn views_at(address: &str, index_offsets: u64) -> OpenSearchView {
         timeout: Duration::from_secs(60),
         ..OpenSearchViewSettings::default()
     };
-    OpenSearchView::new(&url, Arc::new(System), settings).expect("a client")
+    OpenSearchView::with_calls(&url, ambient, settings, calls).expect("a client")
 }
 
 fn views(index_offsets: u64) -> Arc<dyn LiveView> {

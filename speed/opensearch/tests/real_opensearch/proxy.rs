@@ -23,9 +23,16 @@ pub(crate) enum Mode {
     Deaf,
     /// There is no room for answers of more than a few hits.
     Breaker,
+    /// There is no room for any answer to a search.
+    Tripped,
+    /// As often as [`SILENT`], no copy says what it holds.
+    Silent,
 }
 
-const MODES: [Mode; 6] = [Mode::Pass, Mode::Away, Mode::Busy, Mode::BusyItems, Mode::Deaf, Mode::Breaker];
+const MODES: [Mode; 8] =
+    [Mode::Pass, Mode::Away, Mode::Busy, Mode::BusyItems, Mode::Deaf, Mode::Breaker, Mode::Tripped, Mode::Silent];
+/// How often copies are silent.
+pub(crate) const SILENT: usize = 3;
 /// Hits for which there is room.
 const HITS_MAX: u64 = 12;
 
@@ -96,9 +103,9 @@ async fn connection(
         head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     client.read_exact(&mut body).await?;
-    let is_bulk = head.lines().next().is_some_and(|line| line.contains("_bulk"));
+    let is_of = |what: &str| head.lines().next().is_some_and(|line| line.contains(what));
+    let (is_bulk, is_search) = (is_of("_bulk"), is_of("_search?"));
     let is_write = is_bulk || head.starts_with("PUT");
-    let is_search = head.lines().next().is_some_and(|line| line.contains("_search?"));
     let wanted = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).ok()?["size"].as_u64();
     let mode = MODES[mode.load(Ordering::SeqCst)];
     let fault = match mode {
@@ -107,29 +114,17 @@ async fn connection(
         Mode::Busy | Mode::BusyItems => is_bulk,
         Mode::Deaf => is_write,
         Mode::Breaker => is_search && wanted(&body).is_some_and(|hits| hits > HITS_MAX),
+        Mode::Tripped => is_search,
+        Mode::Silent => is_of("_stats/flush") && hits.load(Ordering::SeqCst) < SILENT,
     };
     if fault {
         hits.fetch_add(1, Ordering::SeqCst);
     }
-    let busy = r#"{"type":"rejected_execution_exception","reason":"the queue is full"}"#;
-    match mode {
-        Mode::Away => return Ok(()),
-        Mode::Busy if fault => {
-            return answer(&mut client, "429 Too Many Requests", &format!("{{\"error\":{busy}}}")).await;
-        }
-        Mode::Breaker if fault => {
-            let cause = r#"{"type":"circuit_breaking_exception","reason":"Data too large"}"#;
-            let failed = r#""type":"search_phase_execution_exception","reason":"all shards failed""#;
-            let body = format!("{{\"error\":{{\"root_cause\":[{cause}],{failed}}}}}");
-            return answer(&mut client, "429 Too Many Requests", &body).await;
-        }
-        Mode::BusyItems if fault => {
-            let count = body.split(|byte| *byte == b'\n').count() / 2;
-            let items = vec![format!("{{\"index\":{{\"status\":429,\"error\":{busy}}}}}"); count];
-            return answer(&mut client, "200 OK", &format!("{{\"errors\":true,\"items\":[{}]}}", items.join(",")))
-                .await;
-        }
-        _ => {}
+    if mode == Mode::Away {
+        return Ok(());
+    }
+    if fault && let Some((status, text)) = instead(mode, &body) {
+        return answer(&mut client, status, &text).await;
     }
     let mut upstream = TcpStream::connect(server).await?;
     let head: String = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).fold(
@@ -152,6 +147,27 @@ async fn connection(
         client.write_all(&response[line..]).await?;
     }
     client.shutdown().await
+}
+
+/// What a request is answered with that a fault meets, unless it is passed on all the same.
+fn instead(mode: Mode, body: &[u8]) -> Option<(&'static str, String)> {
+    let (done, too_many) = ("200 OK", "429 Too Many Requests");
+    let busy = r#"{"type":"rejected_execution_exception","reason":"the queue is full"}"#;
+    match mode {
+        Mode::Pass | Mode::Away | Mode::Deaf => None,
+        Mode::Busy => Some((too_many, format!("{{\"error\":{busy}}}"))),
+        Mode::BusyItems => {
+            let count = body.split(|byte| *byte == b'\n').count() / 2;
+            let items = vec![format!("{{\"index\":{{\"status\":429,\"error\":{busy}}}}}"); count];
+            Some((done, format!("{{\"errors\":true,\"items\":[{}]}}", items.join(","))))
+        }
+        Mode::Breaker | Mode::Tripped => {
+            let cause = r#"{"type":"circuit_breaking_exception","reason":"Data too large"}"#;
+            let failed = r#""type":"search_phase_execution_exception","reason":"all shards failed""#;
+            Some((too_many, format!("{{\"error\":{{\"root_cause\":[{cause}],{failed}}}}}")))
+        }
+        Mode::Silent => Some((done, "{}".to_owned())),
+    }
 }
 
 async fn answer(client: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
