@@ -131,8 +131,12 @@ impl Stack {
 
     /// No visible position is lower than it was.
     fn watch(&mut self) {
-        let status = self.servers["serving"].get("/v1/status").expect("it answers");
-        for (partition, now) in status["datasets"][0]["partitions"].as_object().expect("partitions") {
+        // A dataset whose parts do not answer in time is told of with an error, and without positions.
+        let status = until("positions", || {
+            let status = self.servers["serving"].get("/v1/status").expect("it answers");
+            status["datasets"][0]["partitions"].is_object().then_some(status)
+        });
+        for (partition, now) in status["datasets"][0]["partitions"].as_object().expect("it is one") {
             let now = now["visible"].as_u64().unwrap_or(0);
             let highest = self.visible.entry(partition.clone()).or_default();
             assert!(now >= *highest, "{partition} was visible up to {highest}, and is up to {now}");
