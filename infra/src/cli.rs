@@ -73,7 +73,8 @@ pub struct Global {
     /// No progress and no remarks
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub quiet: bool,
-    /// What to log to standard error: a level, or levels by part [env: TIDEMARK_LOG] [default: warn]
+    /// What to log to standard error: a level, or levels by part, such as info,buoyant_kernel=warn [env: TIDEMARK_LOG]
+    /// [default: warn]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Global options")]
     pub log: Option<String>,
     /// How log lines look: text or json [env: TIDEMARK_LOG_FORMAT] [default: text]

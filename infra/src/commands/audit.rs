@@ -27,7 +27,7 @@ use crate::context::{Context, stores};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render;
-use crate::units::parse_duration;
+use crate::units::{counted, parse_duration};
 
 /// Longest line of a file of answers, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 20;
@@ -220,10 +220,12 @@ impl Got {
     }
 
     fn remark(&self) -> String {
-        let answers = self.answers.len();
-        match self.unanswered.len() {
-            0 => format!("{answers} answers; deriving them again"),
-            unanswered => format!("{answers} answers, {unanswered} questions without one; deriving them again"),
+        let answers = counted(self.answers.len() as u64, "answer");
+        match self.unanswered.len() as u64 {
+            0 => format!("{answers}; deriving them again"),
+            unanswered => {
+                format!("{answers}, {} without one; deriving them again", counted(unanswered, "question"))
+            }
         }
     }
 }
@@ -442,9 +444,9 @@ mod tests {
         let answer = || Answered { sql: String::new(), as_of: BTreeMap::new(), columns: Vec::new(), rows: Vec::new() };
         let mut got = Got::default();
         got.take(true, Ok(answer())).unwrap();
-        assert_eq!(got.remark(), "1 answers; deriving them again");
+        assert_eq!(got.remark(), "1 answer; deriving them again");
         got.take(true, Err(refused(422, "memory_limit"))).unwrap();
         got.take(true, Ok(answer())).unwrap();
-        assert_eq!(got.remark(), "2 answers, 1 questions without one; deriving them again");
+        assert_eq!(got.remark(), "2 answers, 1 question without one; deriving them again");
     }
 }

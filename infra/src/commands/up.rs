@@ -23,7 +23,14 @@ acknowledged is lost.
 Examples:
   tidemark up
   tidemark up --http 127.0.0.1:0 --batch-interval 5s
-  tidemark up --role archiver,indexer --data-dir one")]
+
+A process of some roles shares log, views, store and catalog with the others. Name those by flags,
+by the environment or in tidemark.toml; what the data folder has is one process's alone:
+  tidemark up --role archiver,indexer --data-dir one --log-url kafka://kafka:9092 \\
+    --live-url opensearch+http://search:9200 --store-url s3://lake/tidemark
+  tidemark up --role batch,serving --data-dir two --log-url kafka://kafka:9092 \\
+    --live-url opensearch+http://search:9200 --store-url s3://lake/tidemark \\
+    --catalog-url postgres://tidemark@db/tidemark")]
 pub struct UpArgs {
     /// What this process is: archiver, indexer, batch, serving, several with commas, or all [env: TIDEMARK_ROLES]
     /// [default: all]
@@ -44,7 +51,8 @@ pub struct UpArgs {
     /// Log: embedded:PATH or kafka://HOST:PORT,HOST2:PORT [env: TIDEMARK_LOG_URL] [default: the data folder's log]
     #[arg(long, value_name = "URL")]
     pub log_url: Option<String>,
-    /// Real-time views: memory: or opensearch+http://host:9200 [env: TIDEMARK_LIVE_URL]
+    /// Real-time views: memory:, opensearch+http://host:9200 or opensearch+https://user:password@host:9200/prefix [env:
+    /// TIDEMARK_LIVE_URL]
     #[arg(long, value_name = "URL")]
     pub live_url: Option<String>,
     /// Less common settings.

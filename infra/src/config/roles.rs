@@ -101,13 +101,21 @@ impl Config {
         // The catalog is for who registers tables and for who asks for them.
         let asks_catalog = roles.has(Role::Batch) || roles.has(Role::Serving);
         let forbidding = [
-            (self.server.own_log(), "log.url", "an embedded log is one process's: name a Kafka"),
-            (self.server.own_views(), "live.url", "views in memory are one process's: name an OpenSearch"),
-            (is_default("store.url"), "store.url", "the others would have stores of their own: name the one of all"),
+            (self.server.own_log(), "log.url", "an embedded log is one process's: name a Kafka by --log-url"),
+            (
+                self.server.own_views(),
+                "live.url",
+                "views in memory are one process's: name an OpenSearch by --live-url",
+            ),
+            (
+                is_default("store.url"),
+                "store.url",
+                "the others would have stores of their own: name the one of all by --store-url",
+            ),
             (
                 asks_catalog && is_default("catalog.url"),
                 "catalog.url",
-                "the others would have catalogs of their own: name the one of all",
+                "the others would have catalogs of their own: name the one of all by --catalog-url",
             ),
         ];
         let problems: Vec<String> = forbidding
@@ -146,13 +154,16 @@ mod tests {
             ("TIDEMARK_STORE_URL", "s3://b/p"),
             ("TIDEMARK_CATALOG_URL", "postgres://u@p/d"),
         ];
-        let forbidden = |roles: &str, without: &str| -> Vec<String> {
+        let problems = |roles: &str, without: &str| -> Vec<String> {
             let env = |name: &str| match name {
                 "TIDEMARK_ROLES" => Some(roles.to_owned()),
                 _ => shared.iter().find(|(key, _)| *key == name && name != without).map(|(_, url)| (*url).to_owned()),
             };
             let config = resolve(None, &env, &Flags::default(), Path::new("/srv")).expect("valid by itself");
-            let problems = config.check_roles().err().map(|error| error.problems).unwrap_or_default();
+            config.check_roles().err().map(|error| error.problems).unwrap_or_default()
+        };
+        let forbidden = |roles: &str, without: &str| -> Vec<String> {
+            let problems = problems(roles, without);
             problems.iter().filter_map(|problem| problem.split('`').nth(1)).map(str::to_owned).collect()
         };
         assert_eq!(forbidden("indexer", ""), Vec::<String>::new());
@@ -163,6 +174,8 @@ mod tests {
             ("TIDEMARK_CATALOG_URL", "catalog.url"),
         ] {
             assert_eq!(forbidden("batch,serving", without), [key]);
+            let flag = format!(" by --{}", key.replace('.', "-"));
+            assert!(problems("batch,serving", without)[0].ends_with(&flag), "{flag}");
             assert_eq!(forbidden("all", without), Vec::<String>::new());
         }
         assert_eq!(forbidden("archiver", "TIDEMARK_CATALOG_URL"), Vec::<String>::new());

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -370,4 +370,27 @@ fn each_key_is_listed_once() {
     paths.sort();
     paths.dedup();
     assert_eq!(paths.len(), KEYS.len());
+}
+
+/// What somebody uncomments is taken, and changes nothing where it stands as it is.
+#[test]
+fn the_example_has_every_setting_with_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tidemark.example.toml");
+    let text = std::fs::read_to_string(&path).expect("it can be read");
+    let is_setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
+    let settings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_setting).collect();
+    let example = FileLayer::parse(&path, &settings.join("\n")).expect("it is valid");
+    let sections: BTreeSet<&str> =
+        settings.iter().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).collect();
+    for key in KEYS {
+        assert!(key.section.is_empty() || sections.contains(key.section), "there is no [{}]", key.section);
+        // Of Kafka and of traces it shows what somebody has who needs them.
+        if ["log.kafka", "traces"].contains(&key.section) {
+            continue;
+        }
+        let value = example.values.get(&key.path()).map(|(value, _)| value.as_str());
+        // A path is relative to the file, and to the data folder where nobody says anything.
+        let wanted = if key.default.contains('<') { value.or(Some("a path")) } else { Some(key.default) };
+        assert_eq!(value, wanted, "{}", key.path());
+    }
 }

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use tidemark_serving::audit::AuditReport;
 
+use crate::units::counted;
+
 /// The verdict, then what differs.
 #[must_use]
 pub fn audit(report: &AuditReport) -> String {
     let AuditReport { audited, wrong, rows_derived, .. } = report;
-    let mut text =
-        format!("{audited} answers audited, {wrong} wrong; {rows_derived} rows derived from the master dataset\n");
+    let (audited, rows_derived) = (counted(*audited, "answer"), counted(*rows_derived, "row"));
+    let mut text = format!("{audited} audited, {wrong} wrong; {rows_derived} derived from the master dataset\n");
     for (reason, count) in &report.not_auditable {
         writeln!(text, "{count} not auditable: {reason}").expect("a string takes all text");
     }

@@ -60,6 +60,10 @@ fn reasons(counts: &Counts) -> String {
     format!("rejected by reason: {}\n", reasons.join(", "))
 }
 
+/// When those answer by a new generation who have answered by another.
+const SWITCHES: &str =
+    "a running `tidemark up` takes it up within a second; with a stream, once its real-time view is as far\n";
+
 /// A recompute's report.
 #[must_use]
 pub fn recompute(report: &RecomputeReport) -> String {
@@ -79,6 +83,9 @@ pub fn recompute(report: &RecomputeReport) -> String {
         taken => format!("{} records that were rejects are none now\n", format_count(taken)),
     });
     text.push_str(&format!("{bytes} of Parquet written, in {}\n", format_elapsed(report.elapsed_ms)));
+    if report.previous_generation.is_some() {
+        text.push_str(SWITCHES);
+    }
     text.push_str(&untold(report.catalog_error.as_deref()));
     text
 }

@@ -118,4 +118,13 @@ mod tests {
         }
         assert!(!text.contains("stream green"), "it is told twice: {text}");
     }
+
+    #[test]
+    fn an_end_that_nobody_knows_is_no_number() {
+        let partition = json!({"log_end": null, "archived": null, "visible": 4, "stopped": false});
+        let text = server(&json!({"datasets": [{"dataset": "orders", "partitions": {"orders/0": partition}}]}), None);
+        let line = text.lines().find(|line| line.contains("orders/0")).unwrap_or_default();
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(cells, ["orders/0", "-", "-", "4", "-", "-", "-"], "{text}");
+    }
 }

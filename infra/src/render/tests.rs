@@ -1,4 +1,4 @@
-use tidemark_batch::report::{DatasetStatus, FileOutcome, FileReport, HeldFile, IngestReport};
+use tidemark_batch::report::{DatasetStatus, FileOutcome, FileReport, HeldFile, IngestReport, RecomputeReport};
 use tidemark_shared::ledger::Breach;
 use tidemark_shared::position::{Coverage, LogPartition};
 
@@ -199,4 +199,24 @@ fn a_vacuum_says_what_it_would_do() {
 fn columns_line_up_whatever_their_content() {
     let rows = [vec!["é".to_owned(), "10".to_owned()], vec!["abc".to_owned(), "5".to_owned()]];
     assert_eq!(table(&[("a", false), ("n", true)], &rows), "a     n\né    10\nabc   5\n");
+}
+
+#[test]
+fn a_recompute_says_when_a_running_process_answers_by_it() {
+    let of = |previous: Option<&str>| RecomputeReport {
+        dataset: "trips".to_owned(),
+        generation: "g2".to_owned(),
+        previous_generation: previous.map(str::to_owned),
+        definition: "bbbb".to_owned(),
+        counts: counts(1, 1, 0, &[]),
+        previous_counts: Counts::default(),
+        rejects_taken_up: 0,
+        curated_bytes: 7,
+        catalog_error: None,
+        elapsed_ms: 3,
+    };
+    let text = recompute(&of(Some("g1")));
+    assert!(text.starts_with("trips: generation g2 answers now, g1 before; definition bbbb\n"), "{text}");
+    assert!(text.contains("\na running `tidemark up` takes it up within a second"), "{text}");
+    assert!(!recompute(&of(None)).contains("tidemark up"), "nothing answered before");
 }

@@ -25,7 +25,10 @@ pub enum UpError {
     #[error(transparent)]
     LogSettings(#[from] LogSettingsError),
     /// The real-time view's URL names no adapter of this build.
-    #[error("`live.url` is {url}: this build has `memory:` and `opensearch+http://host:9200`")]
+    #[error(
+        "`live.url` is {url}: this build has `memory:`, `opensearch+http://host:9200` and \
+         `opensearch+https://user:password@host:9200/prefix`"
+    )]
     UnknownLive {
         /// The URL, without what may be secret in it.
         url: String,
@@ -75,6 +78,14 @@ pub enum UpError {
     Opening {
         /// The dataset.
         dataset: String,
+    },
+    /// A dataset's stream could not be opened, and is tried again.
+    #[error("dataset `{dataset}` takes no records now, for its stream can't be opened: {reason}")]
+    NotOpened {
+        /// The dataset.
+        dataset: String,
+        /// What the last attempt failed for.
+        reason: String,
     },
     /// What was read of a topic that was made again is not archived yet.
     #[error("what was read of the earlier topic of dataset `{dataset}` is not archived after {} s", after.as_secs())]
@@ -138,9 +149,11 @@ impl ErrorKind for UpError {
         match self {
             Self::UnknownLive { .. } | Self::LiveUrl(_) | Self::Unguarded(_) | Self::Tokens(_) => Kind::Invalid,
             Self::LogSettings(error) => error.kind(),
-            Self::Address { .. } | Self::Endpoints { .. } | Self::Opening { .. } | Self::StillEnding { .. } => {
-                Kind::Retryable
-            }
+            Self::Address { .. }
+            | Self::Endpoints { .. }
+            | Self::Opening { .. }
+            | Self::NotOpened { .. }
+            | Self::StillEnding { .. } => Kind::Retryable,
             Self::NoDefinition { .. } => Kind::Corrupt,
             Self::Door => Kind::Internal,
             Self::Log(error) | Self::Running { source: error, .. } => error.kind(),
@@ -180,6 +193,7 @@ impl ErrorKind for UpError {
             | Self::LiveUrl(_)
             | Self::Tokens(_)
             | Self::Opening { .. }
+            | Self::NotOpened { .. }
             | Self::StillEnding { .. }
             | Self::NoDefinition { .. }
             | Self::Door => None,

@@ -28,6 +28,7 @@ use super::ready::{self, Observed};
 use super::status;
 use super::stream::Stream;
 use super::streams::Streams;
+use super::task_name::{TaskKind, TaskName};
 use crate::config::Role;
 
 /// Longest look at all that is asked for a status or a scrape: neither waits for a store, log or view that is away.
@@ -36,6 +37,8 @@ const STATUS_MAX: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long records and statements wait for the stream of a dataset that was applied a moment ago.
 const OPENING_MAX: Duration = Duration::from_secs(5);
+/// How long they wait where the last attempt to open it failed: for the next one, which is made at once.
+const OPENING_AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 pub(super) struct Facts {
@@ -82,11 +85,13 @@ impl Facts {
             Some(applied) if applied.definition.stream.is_none() => IntakeError::NoStream { dataset },
             Some(_) => {
                 self.streams.look_at_definitions();
-                if let Some(stream) = self.streams.opened(&dataset, OPENING_MAX).await {
+                let opening = TaskName::of(TaskKind::Stream, &dataset);
+                let failure = || self.parts.tasks.failure(&opening);
+                let within = if failure().is_some() { OPENING_AGAIN_MAX } else { OPENING_MAX };
+                if let Some(stream) = self.streams.opened(&dataset, within).await {
                     return Ok(stream);
                 }
-                let reason = "its stream is being opened".to_owned();
-                IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
+                not_open(dataset, failure())
             }
         })
     }
@@ -216,16 +221,23 @@ impl Backend for Facts {
     async fn status(&self) -> Result<Value, AnyError> {
         // One that can't be told hides none of the others.
         let (mut datasets, mut failed) = (Vec::new(), Vec::new());
-        for (dataset, status) in self.all_statuses(STATUS_MAX).await {
+        let readiness = self.readiness_within(ready::ANSWER_MAX);
+        let (readiness, statuses) = tokio::join!(readiness, self.all_statuses(STATUS_MAX));
+        for (dataset, status) in statuses {
             match status {
                 Ok(status) => datasets.push(serde_json::to_value(status).expect("a status is plain data")),
                 Err(error) => failed.push(json!({"dataset": dataset, "error": error})),
             }
         }
+        let not_ready = match readiness {
+            Readiness::NotReady { reason } => Some(reason),
+            Readiness::Ready { .. } => None,
+        };
         let usage = self.parts.live.usage();
         Ok(json!({
             "roles": self.parts.roles.names(),
-            "ready": self.up_for().is_some(),
+            "ready": not_ready.is_none(),
+            "not_ready": not_ready,
             "datasets": datasets,
             "degraded": ready::degraded(&ready::standings(&self.parts, &self.streams)),
             "failed": failed,
@@ -240,6 +252,18 @@ impl Backend for Facts {
 
     async fn readiness(&self) -> Readiness {
         self.readiness_within(ready::ANSWER_MAX).await
+    }
+}
+
+/// Why records are not taken whose stream is not open: who comes again soon is taken in, or, after a failure, who comes once
+/// that has passed.
+fn not_open(dataset: String, failure: Option<String>) -> IntakeError {
+    match failure {
+        Some(reason) => IntakeError::Failed(AnyError::new(UpError::NotOpened { dataset, reason })),
+        None => {
+            let reason = "its stream is being opened".to_owned();
+            IntakeError::Busy { dataset, reason, retry_after: RETRY_AFTER }
+        }
     }
 }
 

@@ -334,16 +334,17 @@ impl Metrics {
     fn log_ends(&self, dataset: &str, partitions: &BTreeMap<String, PartitionStatus>) {
         let mut known = self.log_ends_known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|at| {
-            let in_log = partitions.get(&at.partition).is_some_and(|status| status.in_log);
+            let in_log = partitions.get(&at.partition).is_some_and(|status| status.log_end.is_some());
             let stays = at.dataset != dataset || in_log;
             if !stays {
                 let _was = self.log_end.remove(at);
             }
             stays
         });
-        for (partition, status) in partitions.iter().filter(|(_, status)| status.in_log) {
+        let in_log = partitions.iter().filter_map(|(partition, status)| Some((partition, status.log_end?)));
+        for (partition, log_end) in in_log {
             let at = of_partition(dataset, partition);
-            let _before = self.log_end.get_or_create(&at).set(status.log_end);
+            let _before = self.log_end.get_or_create(&at).set(log_end);
             known.insert(at);
         }
     }
@@ -393,16 +394,16 @@ mod tests {
     fn a_partition_that_the_log_has_no_more_has_no_end_there() {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
-        let ends = |partitions: &[(&str, bool, u64)]| -> BTreeMap<String, PartitionStatus> {
-            let status = |(name, in_log, log_end): &(&str, bool, u64)| {
-                let status = PartitionStatus { in_log: *in_log, log_end: *log_end, ..PartitionStatus::default() };
+        let ends = |partitions: &[(&str, Option<u64>)]| -> BTreeMap<String, PartitionStatus> {
+            let status = |(name, log_end): &(&str, Option<u64>)| {
+                let status = PartitionStatus { log_end: *log_end, ..PartitionStatus::default() };
                 ((*name).to_owned(), status)
             };
             partitions.iter().map(status).collect()
         };
         let shown = || samples(&registry, "tidemark_log_end_offset");
-        metrics.log_ends("b", &ends(&[("b/0", true, 1)]));
-        metrics.log_ends("a", &ends(&[("a/0", true, 7), ("a/1", true, 0)]));
+        metrics.log_ends("b", &ends(&[("b/0", Some(1))]));
+        metrics.log_ends("a", &ends(&[("a/0", Some(7)), ("a/1", Some(0))]));
         let all = [
             r#"{dataset="a",partition="a/0"} 7"#,
             r#"{dataset="a",partition="a/1"} 0"#,
@@ -410,7 +411,7 @@ mod tests {
         ];
         assert_eq!(shown(), all);
         // The topic was made again; the view has rows of the earlier one still.
-        metrics.log_ends("a", &ends(&[("a/0", false, 0), ("a~2/0", true, 3)]));
+        metrics.log_ends("a", &ends(&[("a/0", None), ("a~2/0", Some(3))]));
         assert_eq!(shown(), [r#"{dataset="a",partition="a~2/0"} 3"#, all[2]]);
     }
 

@@ -48,10 +48,8 @@ struct GenerationStatus {
 /// What of a partition the process has to do with.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PartitionStatus {
-    /// True if the log has it. One of an earlier incarnation of the topic only the view may have.
-    #[serde(skip)]
-    pub(super) in_log: bool,
-    pub(super) log_end: u64,
+    /// `None` if the log does not have it: one of an earlier incarnation of the topic only archive and view may have.
+    pub(super) log_end: Option<u64>,
     pub(super) archived: Option<u64>,
     /// Segments that this process has put.
     pub(super) segments: u64,
@@ -104,8 +102,7 @@ pub(super) async fn of(parts: &Parts, stream: &Stream) -> Result<DatasetStatus, 
     let mut partitions = Parted::new();
     let ends = stream.log_ends().await?;
     for (partition, end) in ends.iter() {
-        let entry = partitions.entry(partition.to_string()).or_default();
-        (entry.in_log, entry.log_end) = (true, end);
+        partitions.entry(partition.to_string()).or_default().log_end = Some(end);
     }
     if shows(Role::Archiver) {
         archived(parts, stream, &ends, &mut partitions).await?;
@@ -190,7 +187,8 @@ async fn visible(
     let pin = parts.live.pin(&stream.view(generation)).await.map_err(AnyError::new)?;
     for (partition, range) in pin.iter().flat_map(|pin| pin.ranges()) {
         let entry = partitions.entry(partition.to_string()).or_default();
-        (entry.visible, entry.lag_records) = (Some(range.visible), Some(entry.log_end.saturating_sub(range.visible)));
+        entry.visible = Some(range.visible);
+        entry.lag_records = entry.log_end.map(|end| end.saturating_sub(range.visible));
     }
     Ok(None)
 }
@@ -215,10 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_the_log_has_not_shows_no_end_of_it() {
+        let earlier = PartitionStatus { archived: Some(4), visible: Some(4), ..PartitionStatus::default() };
+        let shown: Value = serde_json::to_value(earlier).unwrap();
+        assert_eq!((&shown["log_end"], &shown["archived"], &shown["visible"]), (&Value::Null, &json!(4), &json!(4)));
+    }
+
+    #[test]
     fn troubles_show_as_errors_and_whether_they_stop_a_partition() {
         let trouble = |error: &str, stopped| Trouble { error: error.to_owned(), stopped };
         let shown = |troubles: Vec<Trouble>| {
-            let status = PartitionStatus { log_end: 7, troubles: Troubles(troubles), ..PartitionStatus::default() };
+            let status =
+                PartitionStatus { log_end: Some(7), troubles: Troubles(troubles), ..PartitionStatus::default() };
             let shown: Value = serde_json::to_value(status).unwrap();
             (shown["log_end"].clone(), shown.get("errors").cloned(), shown["stopped"].clone())
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidemark_shared::ambient::{Ambient as _, System};
@@ -23,6 +23,9 @@ const RESTART: Backoff = Backoff {
     time_max: Duration::MAX,
     attempts_min: 1,
 };
+
+/// Time after which a failure that stays the same is logged again: what is tried every second would fill the log.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// How a task is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -49,6 +52,8 @@ struct Entry {
     health: Health,
     /// The number of the task that was spawned under the name last, if one was: another one before it may not have ended yet.
     owner: Option<u64>,
+    /// The failure that was logged last, and when.
+    logged: Option<(String, Instant)>,
 }
 
 /// A spawned task's hold on its name.
@@ -61,7 +66,7 @@ struct Own {
 impl Own {
     /// Takes the name over, from whoever had it.
     fn enter(&self) {
-        let entry = Entry { health: Health::default(), owner: Some(self.number) };
+        let entry = Entry { owner: Some(self.number), ..Entry::default() };
         lock(&self.known).insert(self.name.clone(), entry);
     }
 
@@ -148,6 +153,23 @@ impl Tasks {
         lock(&self.known).entry(name.clone()).or_default().health.error = Some(error);
     }
 
+    /// True if a failure is to be logged: it is another one than the last time, or that was a while ago.
+    pub(super) fn is_news(&self, name: &TaskName, error: &str) -> bool {
+        let mut known = lock(&self.known);
+        let logged = &mut known.entry(name.clone()).or_default().logged;
+        let last = logged.as_ref().map(|(error, at)| (error.as_str(), at.elapsed()));
+        let is_news = is_news(last, error);
+        if is_news {
+            *logged = Some((error.to_owned(), Instant::now()));
+        }
+        is_news
+    }
+
+    /// What a task failed for, if it has not worked since.
+    pub(super) fn failure(&self, name: &TaskName) -> Option<String> {
+        lock(&self.known).get(name)?.health.error.clone()
+    }
+
     pub(super) fn health(&self) -> BTreeMap<TaskName, Health> {
         lock(&self.known).iter().map(|(name, entry)| (name.clone(), entry.health.clone())).collect()
     }
@@ -163,6 +185,11 @@ impl Tasks {
         running.shutdown().await;
         false
     }
+}
+
+/// Whether `error` is to be logged, where the last one that was is `last`, so long ago.
+fn is_news(last: Option<(&str, Duration)>, error: &str) -> bool {
+    last.is_none_or(|(last, ago)| last != error || ago >= SAID_AGAIN)
 }
 
 fn lock(known: &Mutex<BTreeMap<TaskName, Entry>>) -> MutexGuard<'_, BTreeMap<TaskName, Entry>> {
@@ -200,6 +227,29 @@ mod tests {
         assert!(tasks.join(Duration::from_secs(60)).await);
         assert_eq!(runs.load(Ordering::Relaxed), 3);
         assert_eq!(tasks.health(), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_failure_that_stays_the_same_is_logged_once_a_minute() {
+        let ago = Duration::from_secs;
+        for (last, error, wanted) in [
+            (None, "away", true),
+            (Some(("away", ago(0))), "away", false),
+            (Some(("away", ago(59))), "away", false),
+            (Some(("away", ago(60))), "away", true),
+            (Some(("away", ago(1))), "refused", true),
+        ] {
+            assert_eq!(is_news(last, error), wanted, "{last:?}, {error}");
+        }
+        let (tasks, other) = (Tasks::new(), TaskName::of(TaskKind::Stream, "orders"));
+        let said = [(&name(), "away"), (&name(), "away"), (&other, "away"), (&name(), "refused"), (&name(), "away")];
+        let news = said.map(|(name, error)| {
+            let is_news = tasks.is_news(name, error);
+            tasks.fails(name, error.to_owned());
+            tasks.works(name);
+            is_news
+        });
+        assert_eq!(news, [true, false, true, true, true]);
     }
 
     #[tokio::test]

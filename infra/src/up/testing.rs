@@ -201,6 +201,8 @@ impl Log for GatedLog {
 pub(super) struct Faults {
     /// No view is pinned while one of these tasks runs.
     pub(super) no_pin_beside: Option<Arc<Tasks>>,
+    /// No view is opened.
+    pub(super) no_open: bool,
     /// The dataset whose rows do not go: who asks for that waits for ever.
     pub(super) stuck: Option<&'static str>,
     /// How often rows of a dataset went.
@@ -240,6 +242,9 @@ impl fmt::Debug for FaultyView {
 #[async_trait]
 impl LiveView for FaultyView {
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
+        if self.faults().no_open {
+            return Err(LiveError::backend("open a view", std::io::Error::other("the cluster is away")));
+        }
         self.inner.open(view, schema, floors).await
     }
 

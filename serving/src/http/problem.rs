@@ -14,6 +14,7 @@ use tidemark_shared::sql::{CutError, SqlError};
 use utoipa::ToSchema;
 
 use super::backend::IntakeError;
+use crate::merge::failure_of_view;
 
 /// All codes with their statuses; each keeps its meaning for ever.
 pub(super) const CODES: &[(&str, u16)] = &[
@@ -238,6 +239,10 @@ fn cut_code(error: &CutError) -> (StatusCode, &'static str) {
         CutError::NotReached { .. } => StatusCode::GATEWAY_TIMEOUT,
         CutError::TooStale { .. } => StatusCode::PRECONDITION_FAILED,
         CutError::PositionsGone { .. } => StatusCode::GONE,
+        // One that answers again later; what can't pass by itself is told as what it is.
+        CutError::Failed(_) if failure_of_view(error).is_some_and(|view| view.kind() == Kind::Retryable) => {
+            return (StatusCode::SERVICE_UNAVAILABLE, "realtime_unavailable");
+        }
         CutError::Failed(source) => return by_kind(source.kind()),
     };
     (status, error.code().unwrap_or("internal"))
@@ -247,11 +252,16 @@ impl From<SqlError> for Problem {
     fn from(error: SqlError) -> Self {
         let (status, code) = sql_code(&error);
         let mut problem = told(status, code, &error);
-        // Why there is no moment to answer at is the caller's to know: how far it got, which offsets are missing.
-        if let SqlError::Cut { source, .. } = &error
-            && !matches!(source, CutError::Failed(_))
-        {
-            problem.detail = chain(&error);
+        // Why there is no moment to answer at is the caller's to know: how far it got, which offsets are missing, what the
+        // real-time view said.
+        if let SqlError::Cut { dataset, source } = &error {
+            let is_view = failure_of_view(source).is_some();
+            if is_view || !matches!(source, CutError::Failed(_)) {
+                problem.detail = chain(&error);
+            }
+            if is_view && problem.hint.is_none() {
+                problem.hint = Some(format!("`batch.{dataset}` answers for what is curated"));
+            }
         }
         // The engine's hints are about the flags of `tidemark sql`.
         let of_flags = |hint: &String| hint.contains("`--");
@@ -295,6 +305,7 @@ mod tests {
     use tidemark_shared::live::LiveError;
 
     use super::*;
+    use crate::merge::view_failed;
 
     #[derive(Debug, thiserror::Error)]
     #[error("a document can't be read")]
@@ -312,16 +323,29 @@ mod tests {
 
     #[test]
     fn a_view_that_fails_for_good_is_no_invitation_to_come_again() {
+        let batch = "`batch.orders` answers for what is curated";
         for (kind, status, code, hint, retry_after_s) in [
-            (Kind::Retryable, 503, "unavailable", None, Some(1)),
-            (Kind::Corrupt, 500, "corrupt", Some("remove it"), None),
-            (Kind::Unsupported, 501, "unsupported", None, None),
-            (Kind::Internal, 500, "internal", None, None),
+            (Kind::Retryable, 503, "realtime_unavailable", batch, Some(1)),
+            (Kind::Corrupt, 500, "corrupt", "remove it", None),
+            (Kind::Unsupported, 501, "unsupported", batch, None),
+            (Kind::Internal, 500, "internal", batch, None),
         ] {
-            let source = CutError::failed(LiveError::of("pin a view", Failure(kind)));
+            let source = view_failed(LiveError::of("pin a view", Failure(kind)));
             let problem = Problem::from(SqlError::Cut { dataset: "orders".to_owned(), source });
             let told = (problem.status, problem.code, problem.hint.as_deref(), problem.retry_after_s);
-            assert_eq!(told, (status, code, hint, retry_after_s), "{kind:?}");
+            assert_eq!(told, (status, code, Some(hint), retry_after_s), "{kind:?}");
+            let said = "dataset `orders` has no answer: its real-time part can't be read: \
+                        the real-time view failed to pin a view: a document can't be read";
+            assert_eq!(problem.detail, said, "{kind:?}");
         }
+    }
+
+    /// What a store said names keys and paths: that is for the log.
+    #[test]
+    fn what_others_behind_a_cut_said_is_for_the_log() {
+        let source = CutError::failed(LogError::backend("tell its ends", std::io::Error::other("s3://key")));
+        let problem = Problem::from(SqlError::Cut { dataset: "orders".to_owned(), source });
+        let told = (problem.status, problem.code, problem.detail.as_str(), problem.hint);
+        assert_eq!(told, (503, "unavailable", "dataset `orders` has no answer", None));
     }
 }

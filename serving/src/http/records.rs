@@ -183,6 +183,10 @@ fn of_container(bytes: Bytes) -> Result<Vec<Bytes>, Problem> {
 fn of_array(text: &str) -> Result<Vec<&str>, Problem> {
     let malformed =
         |error: serde_json::Error| Problem::bad_request("malformed", format!("expected an array of objects: {error}"));
+    if text.trim_start().starts_with('{') {
+        let detail = "expected an array of objects, found an object: send objects as `Content-Type: application/x-ndjson`, one a line";
+        return Err(Problem::bad_request("malformed", detail));
+    }
     let values: Vec<&RawValue> = serde_json::from_str(text).map_err(malformed)?;
     let mut records = Vec::with_capacity(values.len());
     for (index, value) in values.iter().enumerate() {
@@ -241,6 +245,17 @@ mod tests {
             let Err(problem) = of_lines(text) else { panic!("{text} was taken") };
             assert_eq!((problem.code, problem.detail.as_str()), ("malformed", wanted), "{text}");
         }
+    }
+
+    #[test]
+    fn an_object_that_is_no_array_is_told_the_media_type_of_objects() {
+        for text in ["{\"a\":1}", "\n {\"a\":1}\n{\"a\":2}\n"] {
+            let problem = of_array(text).expect_err("no array");
+            assert_eq!(problem.code, "malformed");
+            assert!(problem.detail.contains("application/x-ndjson"), "{}", problem.detail);
+        }
+        let other = of_array("17").expect_err("no array");
+        assert!(!other.detail.contains("ndjson"), "{}", other.detail);
     }
 
     #[test]

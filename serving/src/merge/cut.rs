@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::decide::{Split, split};
 use super::generation::Admitted;
-use super::sources::{Sources, failed, view_id};
+use super::sources::{Sources, failed, view_failed, view_id};
 use super::switch::Chosen;
 
 /// How often a version is read again because the view has dropped rows above it; each time a newer one must be there.
@@ -232,7 +232,7 @@ impl Sources {
         generation: &CurrentGeneration,
         curated: &CuratedTable,
     ) -> Result<LivePart, CutError> {
-        let pin = self.live.pin(&view_id(dataset, generation)).await.map_err(failed)?;
+        let pin = self.live.pin(&view_id(dataset, generation)).await.map_err(view_failed)?;
         let pin = pin.ok_or_else(|| CutError::NoView { generation: generation.generation.clone() })?;
         // H6: floors and rows are of one pin.
         let split = split(&curated.version().coverage, pin.ranges())?;

@@ -36,6 +36,9 @@ use tidemark_shared::store::Store;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+pub(crate) use sources::failure_of_view;
+#[cfg(test)]
+pub(crate) use sources::view_failed;
 pub use speed::SpeedStatus;
 pub use versions::{Generations, VersionCache, VersionError, Versions};
 

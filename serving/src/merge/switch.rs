@@ -12,7 +12,7 @@ use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::CutError;
 
 use super::generation::{Admitted, Candidate, LastAnswer, Part, Seen, Served, admit, may_answer, served};
-use super::sources::{Sources, Switch, failed, view_id};
+use super::sources::{Sources, Switch, failed, view_failed, view_id};
 use super::versions::Generations;
 
 /// How long nobody waits for a note after one could not be written, while a generation before answers.
@@ -61,7 +61,7 @@ impl Sources {
             match self.live.pin(&view_id(dataset, generation)).await {
                 Ok(pin) => pins.push(pin),
                 Err(error) => {
-                    untold = Some(failed(error));
+                    untold = Some(view_failed(error));
                     break;
                 }
             }

@@ -12,7 +12,7 @@ use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
 use super::datasets::CutError;
-use super::messages::of_planner;
+use super::messages::{named_alike, of_planner};
 use super::watch::Refusal;
 
 /// Why a statement has no answer, or stopped in the middle of one.
@@ -399,6 +399,7 @@ impl SqlError {
             DataFusionError::SQL(error, _) => Self::Syntax { message: parser_message(&error) },
             DataFusionError::SchemaError(error, backtrace) => match *error {
                 SchemaError::FieldNotFound { field, valid_fields } => unknown_column(&field, &valid_fields),
+                SchemaError::DuplicateUnqualifiedField { name } => Self::Plan { message: named_alike(&name) },
                 other => Self::Plan {
                     message: DataFusionError::SchemaError(Box::new(other), backtrace).message().to_string(),
                 },

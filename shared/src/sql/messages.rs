@@ -13,6 +13,14 @@ pub(super) fn of_planner(message: &str) -> String {
     format!("no function is called as `{call}`{takes}; `CAST(… AS …)` changes a type")
 }
 
+/// Why a step can't have two columns named `name`.
+pub(super) fn named_alike(name: &str) -> String {
+    format!(
+        "two columns of one step are named `{name}`, and a cast is no part of a name: compute one of them in a subquery, under \
+         an alias, `SELECT sum(x), sum(y) FROM (SELECT x, x::double AS y FROM …)`"
+    )
+}
+
 /// A mistake in a statement is no defect of the planner, whatever it thinks.
 fn without_appeal(message: &str) -> String {
     let text = message.strip_prefix("Internal error: ").unwrap_or(message);

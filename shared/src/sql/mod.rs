@@ -51,6 +51,7 @@ pub use engine::{Limits, Query, SqlConfig, SqlEngine};
 pub use error::SqlError;
 pub use files::{FileFormat, FileTable};
 pub use glue::PortTables;
+pub(crate) use mended::IntervalLengths;
 pub use mended::mended;
 pub use params::Param;
 pub use statement::split;

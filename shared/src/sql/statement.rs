@@ -6,7 +6,9 @@ use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    JoinOperator, Query, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespace};
@@ -14,7 +16,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespa
 use super::error::SqlError;
 use super::far::reach_far;
 use super::weight::check_tables;
-use crate::misread::misread;
+use crate::misread::{misread, misread_number};
 
 /// Cuts `text` at its semicolons, those in strings and comments aside. Pieces without a word are dropped. The second
 /// value is true if the last piece was ended by a semicolon, too.
@@ -90,6 +92,13 @@ fn check_depth(text: &str) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// Refuses numbers that the parser takes for something else.
+fn check_numbers(text: &str) -> Result<(), SqlError> {
+    // As above.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location() else { return Ok(()) };
+    misread_number(text, &tokens).map_or(Ok(()), |message| Err(SqlError::Syntax { message }))
+}
+
 /// What a token does to the depth of the statement.
 #[derive(Clone, Copy)]
 enum Step {
@@ -120,7 +129,8 @@ fn step(token: &Token) -> Step {
     }
 }
 
-/// What the statement asks for that DataFusion passes over without a word, and what it would do instead.
+/// What the statement asks for that DataFusion passes over without a word, or refuses in the words of its parser; and what it
+/// would do, or is to be written, instead.
 fn passed_over(statement: &Statement) -> Option<&'static str> {
     struct PassedOver;
 
@@ -130,7 +140,7 @@ fn passed_over(statement: &Statement) -> Option<&'static str> {
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<&'static str> {
             match query_counts_rows(query) {
                 true => ControlFlow::Break("EXCEPT ALL and INTERSECT ALL: the engine would not count equal rows"),
-                false => ControlFlow::Continue(()),
+                false => unread_join(query).map_or(ControlFlow::Continue(()), ControlFlow::Break),
             }
         }
 
@@ -138,6 +148,15 @@ fn passed_over(statement: &Statement) -> Option<&'static str> {
             match table {
                 TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
                     ControlFlow::Break("TABLESAMPLE: the engine would answer from all rows")
+                }
+                TableFactor::Pivot { .. } => ControlFlow::Break(
+                    "PIVOT is not supported: write an aggregate for each column, `sum(x) FILTER (WHERE kind = 'a') AS a`",
+                ),
+                TableFactor::Unpivot { .. } => ControlFlow::Break(
+                    "UNPIVOT is not supported: write a SELECT for each column, and put them together by UNION ALL",
+                ),
+                TableFactor::NestedJoin { table_with_joins, .. } => {
+                    unread_kind(table_with_joins).map_or(ControlFlow::Continue(()), ControlFlow::Break)
                 }
                 _ => ControlFlow::Continue(()),
             }
@@ -149,6 +168,31 @@ fn passed_over(statement: &Statement) -> Option<&'static str> {
         Statement::Explain(explain) => passed_over(&explain.statement),
         _ => None,
     }
+}
+
+/// A kind of join in the `FROM` of a query, those in brackets aside, that has another name here.
+fn unread_join(query: &Query) -> Option<&'static str> {
+    let mut sides = vec![query.body.as_ref()];
+    while let Some(side) = sides.pop() {
+        match side {
+            SetExpr::Select(select) => {
+                if let Some(unread) = select.from.iter().find_map(unread_kind) {
+                    return Some(unread);
+                }
+            }
+            SetExpr::SetOperation { left, right, .. } => sides.extend([left.as_ref(), right.as_ref()]),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn unread_kind(tables: &TableWithJoins) -> Option<&'static str> {
+    tables.joins.iter().find_map(|join| match join.join_operator {
+        JoinOperator::Semi(_) => Some("SEMI JOIN is not supported: write LEFT SEMI JOIN"),
+        JoinOperator::Anti(_) => Some("ANTI JOIN is not supported: write LEFT ANTI JOIN"),
+        _ => None,
+    })
 }
 
 /// True if it matters to a query, those in brackets aside, how often a row is in what it puts together.
@@ -168,6 +212,7 @@ fn query_counts_rows(query: &Query) -> bool {
 /// The one statement that `text` is.
 pub(super) fn parse(text: &str) -> Result<Statement, SqlError> {
     check_depth(text)?;
+    check_numbers(text)?;
     let mut statements = DFParser::parse_sql(text).map_err(SqlError::from_planning)?;
     match (statements.pop_front(), statements.len()) {
         (Some(mut statement), 0) => {

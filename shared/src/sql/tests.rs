@@ -27,6 +27,7 @@ mod answers;
 mod bounds;
 mod files;
 mod fresh;
+mod intervals;
 mod layers;
 mod notes;
 mod stopping;

@@ -26,6 +26,7 @@ use super::sql::{
 use super::types::storable;
 use super::zone::zone_problems;
 use crate::dataset::is_name;
+use crate::sql::IntervalLengths;
 
 /// The name under which a condition sees the transform's output.
 pub(super) const OUTPUT: &str = "output";
@@ -185,7 +186,8 @@ fn names(schema: &SchemaRef) -> Vec<String> {
 }
 
 fn analyze(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    let rules = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
+    let mut rules = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
+    rules.add_function_rewrite(Arc::new(IntervalLengths));
     rules.execute_and_check(plan, Functions::get().options(), |_, _| {})
 }
 

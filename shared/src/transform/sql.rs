@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 use super::functions::Functions;
 use super::zone::zone_problems;
 use crate::dataset::nearest;
-use crate::misread::misread;
+use crate::misread::{misread, misread_number};
 
 /// Most tokens of one SQL text. With it the depth of what the parser builds is bounded.
 const TOKENS_MAX: usize = 8_000;
@@ -81,6 +81,9 @@ fn parser(sql: &str) -> Result<Parser<'static>, SqlProblem> {
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location().map_err(|error| located(&error.to_string()))?;
     if tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count() > TOKENS_MAX {
         return Err(SqlProblem::new(format!("longer than {TOKENS_MAX} words and signs")));
+    }
+    if let Some(message) = misread_number(sql, &tokens) {
+        return Err(SqlProblem::new(message));
     }
     Ok(Parser::new(dialect).with_tokens_with_locations(tokens))
 }

@@ -60,6 +60,7 @@ fn what_is_not_per_record_and_deterministic_is_refused_by_name() {
         ("SELECT id FROM", "expected: identifier"),
         ("SELECT $1 AS a FROM input", "`$1`"),
         ("SELECT nosuch(id) AS a FROM input", "unknown function `nosuch`"),
+        ("SELECT id * 1_000 AS a FROM input", "`1_000` is no number"),
         ("SELECT id, id FROM input", ""),
         ("SELECT id, amount AS id FROM input", ""),
         ("SELECT id + 1 FROM input", "can't name an output column"),
@@ -229,6 +230,28 @@ fn rules_see_output_and_input_and_the_first_true_one_names_the_reject() {
     assert_eq!(found, wanted.map(|(offset, code)| (offset, code.to_owned())));
     assert_eq!((result.offsets, result.filtered), (vec![110, 140], 1));
     assert_eq!(result.batch.num_columns(), 2);
+}
+
+#[test]
+fn lengths_of_time_are_compared_as_lengths() {
+    let late = "input.at - TIMESTAMP '2019-01-01' > INTERVAL '30 days'";
+    let rule = format!("[[reject]]\nname = \"late\"\nwhen = \"{late}\"\n");
+    let sql = "SELECT id, at, at - TIMESTAMP '2019-01-01' >= INTERVAL '1 month' AS old FROM input \
+               WHERE at - TIMESTAMP '2019-01-01' < INTERVAL '720 days'";
+    for (at, kept, old) in [
+        ("2019-01-30 00:00:00", 1, Some(false)),
+        ("2019-01-31 00:00:00", 1, Some(true)),
+        ("2019-02-01 00:00:00", 0, None),
+        ("2021-02-01 00:00:00", 0, None),
+    ] {
+        let decoded = decoded(vec![Some(1)], &["a"], Some(at));
+        let result = transform(sql, &rule).apply(&decoded);
+        adds_up(&decoded, &result);
+        assert_eq!(result.batch.num_rows(), kept, "{at}: {:?}", result.rejects);
+        let found: Vec<bool> = result.batch.column(2).as_boolean().iter().flatten().collect();
+        assert_eq!(found.first().copied(), old, "{at}");
+        assert_eq!(result.filtered, u64::from(at.starts_with("2021")), "{at}");
+    }
 }
 
 #[test]

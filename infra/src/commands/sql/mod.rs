@@ -180,6 +180,12 @@ pub enum SqlCommandError {
         /// File name, or standard input.
         from: String,
     },
+    /// A command of the prompt among statements.
+    #[error("`{command}` is a command of the prompt, not a statement")]
+    PromptCommand {
+        /// Its first word.
+        command: String,
+    },
     /// Several answers where the format holds one.
     #[error("{count} statements, but this format holds one answer")]
     OneAnswer {
@@ -204,6 +210,7 @@ impl ErrorKind for SqlCommandError {
             Self::Server(error) => error.kind(),
             Self::Input { .. }
             | Self::Empty { .. }
+            | Self::PromptCommand { .. }
             | Self::OneAnswer { .. }
             | Self::Output(OutputError::SameName { .. }) => Kind::Invalid,
             Self::Output(_) | Self::Prompt(_) | Self::Cancelled => Kind::Retryable,
@@ -217,6 +224,10 @@ impl ErrorKind for SqlCommandError {
                 Some("`--local` or `--table NAME=PATH` has this process answer, which reads files in place".to_owned())
             }
             Self::Server(error) => error.hint(),
+            Self::PromptCommand { .. } => Some(
+                "`tidemark sql` on a terminal has a prompt; in a statement, ask `information_schema.tables`, or `DESCRIBE`"
+                    .to_owned(),
+            ),
             Self::OneAnswer { .. } => {
                 Some("use `--format table`, `ndjson` or `csv`, or run them one by one".to_owned())
             }
@@ -302,7 +313,17 @@ fn statements(args: &SqlArgs) -> Result<Option<Vec<String>>, SqlCommandError> {
     if statements.is_empty() {
         return Err(SqlCommandError::Empty { from });
     }
-    Ok(Some(statements))
+    match statements.iter().find_map(|statement| prompt_command(statement)) {
+        Some(command) => Err(SqlCommandError::PromptCommand { command: command.to_owned() }),
+        None => Ok(Some(statements)),
+    }
+}
+
+/// The command that a text begins with which only the prompt knows: no statement begins so.
+fn prompt_command(statement: &str) -> Option<&str> {
+    let word = statement.split_whitespace().next()?;
+    let name = word.strip_prefix(['.', '\\'])?;
+    name.starts_with(|first: char| first.is_ascii_alphabetic()).then_some(word)
 }
 
 fn read_text(from: impl Read) -> io::Result<String> {

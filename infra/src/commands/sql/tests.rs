@@ -32,6 +32,21 @@ fn lines_of_the_prompt_are_commands_or_text() {
 }
 
 #[test]
+fn commands_of_the_prompt_are_told_from_statements() {
+    for (text, wanted) in [
+        (".tables", Some(".tables")),
+        (" .schema batch.trips\nSELECT 1", Some(".schema")),
+        ("\\d trips", Some("\\d")),
+        ("SELECT .5", None),
+        (".5", None),
+        ("SELECT 1", None),
+        ("", None),
+    ] {
+        assert_eq!(prompt_command(text), wanted, "{text}");
+    }
+}
+
+#[test]
 fn a_statement_is_complete_with_its_semicolon() {
     assert_eq!(complete("SELECT 1"), None);
     assert_eq!(complete("SELECT ';"), None);

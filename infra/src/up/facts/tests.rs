@@ -2,6 +2,7 @@ use std::path::Path;
 
 use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
+use tidemark_shared::error::{ErrorKind as _, Kind};
 use tidemark_shared::store::{IfMissing, Store};
 
 use super::*;
@@ -81,4 +82,47 @@ async fn a_process_that_starts_or_stops_asks_nobody_whether_it_is_ready() {
     facts.stops();
     let told = facts.readiness_within(ANSWER_MAX).now_or_never();
     assert_eq!(told, Some(Readiness::NotReady { reason: "it starts or stops".to_owned() }));
+}
+
+/// A cluster that was never there: the reason is told wherever somebody asks, and is the same everywhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_can_not_be_opened_takes_no_records_and_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let mut parts = parts(store, folder.path()).await;
+    let view = FaultyView::before(&mut parts);
+    view.faults().no_open = true;
+    let streams = Arc::new(Streams::new(parts.clone()));
+    streams.discover(&nobody()).await.expect("datasets are listed");
+    let (was_ready, ages) = (AtomicBool::new(false), Ages::default());
+    let facts = Facts { parts, streams, up_since: Mutex::default(), was_ready, ages };
+    facts.started();
+
+    let append = || facts.append("a", vec![Bytes::from_static(b"{}")], None, None);
+    let refused = append().await.expect_err("its stream is not open");
+    assert!(matches!(refused, IntakeError::Failed(_)) && refused.kind() == Kind::Retryable, "{refused:?}");
+    let said = refused.to_string();
+    assert!(said.starts_with("dataset `a` takes no records now, for its stream can't be opened: "), "{said}");
+    assert!(said.contains("the real-time view failed to open a view: the cluster is away"), "{said}");
+
+    let status = facts.status().await.expect("it tells");
+    let Readiness::NotReady { reason } = facts.readiness().await else { panic!("{status}") };
+    assert_eq!((&status["ready"], &status["not_ready"]), (&json!(false), &json!(reason)));
+    assert!(reason.contains("the cluster is away"), "{reason}");
+
+    view.faults().no_open = false;
+    facts.streams.discover(&nobody()).await.expect("datasets are listed");
+    assert_eq!(append().await.expect("it takes records").positions.len(), 1);
+    let works = || standings(&facts.parts, &facts.streams).get("a") == Some(&Standing::Works);
+    until("it works", works).await;
+    let status = facts.status().await.expect("it tells");
+    assert_eq!((&status["ready"], &status["not_ready"]), (&json!(true), &json!(null)));
+}
+
+#[test]
+fn a_stream_that_is_only_being_opened_is_busy() {
+    let told = |failure: Option<&str>| not_open("a".to_owned(), failure.map(str::to_owned));
+    assert!(matches!(told(None), IntakeError::Busy { .. }));
+    assert!(matches!(told(Some("no broker")), IntakeError::Failed(_)));
 }

@@ -25,8 +25,11 @@ impl Streams {
                 }
             }
             Err(error) => {
-                tracing::error!(dataset, error = %chain(&error), "the dataset's stream is not taken up");
-                self.parts.tasks.fails(&name, chain(&error));
+                let error = chain(&error);
+                if self.parts.tasks.is_news(&name, &error) {
+                    tracing::error!(dataset, error, "the dataset's stream is not taken up");
+                }
+                self.parts.tasks.fails(&name, error);
             }
         }
     }
@@ -44,9 +47,11 @@ impl Streams {
                 found(stream).await;
             }
             Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(dataset, error, "the stream does not follow its topic");
-                self.parts.tasks.fails(&TaskName::of(TaskKind::Stream, dataset), error);
+                let (name, error) = (TaskName::of(TaskKind::Stream, dataset), chain(&error));
+                if self.parts.tasks.is_news(&name, &error) {
+                    tracing::warn!(dataset, error, "the stream does not follow its topic");
+                }
+                self.parts.tasks.fails(&name, error);
             }
         }
     }

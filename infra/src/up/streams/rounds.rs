@@ -116,8 +116,11 @@ impl Streams {
                 datasets
             }
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "definitions can't be looked at");
-                self.parts.tasks.fails(&name, chain(&error));
+                let error = chain(&error);
+                if self.parts.tasks.is_news(&name, &error) {
+                    tracing::warn!(error, "definitions can't be looked at");
+                }
+                self.parts.tasks.fails(&name, error);
                 self.all().iter().map(|stream| stream.dataset.clone()).collect()
             }
         }
@@ -134,8 +137,11 @@ impl Streams {
         match keep(&self.parts, &stream, &mut kept).await {
             Ok(()) => self.parts.tasks.works(&name),
             Err(error) => {
-                tracing::warn!(dataset, error = %chain(&error), "looking again");
-                self.parts.tasks.fails(&name, chain(&error));
+                let error = chain(&error);
+                if self.parts.tasks.is_news(&name, &error) {
+                    tracing::warn!(dataset, error, "looking again");
+                }
+                self.parts.tasks.fails(&name, error);
             }
         }
         kept

@@ -332,6 +332,16 @@ async fn datasets_and_health_are_shown() {
             assert_eq!((reply.status, reply.json()["code"].clone()), (404, json!("unknown_dataset")), "{name}");
         }
     }
+    served.world.take_views_away(true);
+    let asked = served.sql(json!({"sql": "SELECT * FROM orders"}), "application/json").await;
+    let problem = asked.json();
+    assert_eq!((asked.status, problem["code"].clone()), (503, json!("realtime_unavailable")), "{problem}");
+    let detail = problem["detail"].as_str().expect("a text");
+    assert!(detail.contains("the real-time view failed to pin a view: "), "{detail}");
+    assert_eq!(problem["hint"], "`batch.orders` answers for what is curated");
+    let asked = served.sql(json!({"sql": "SELECT * FROM batch.orders"}), "application/json").await;
+    assert_eq!(asked.status, 200, "{asked:?}");
+    served.world.take_views_away(false);
     served.world.close_view("g1").await;
     let shown = served.get("/v1/datasets/orders").await.json();
     assert_eq!(shown["problem"]["code"], "realtime_unavailable", "{shown}");

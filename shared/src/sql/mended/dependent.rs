@@ -95,7 +95,7 @@ fn described(subquery: &Subquery) -> String {
     format!("the subquery `SELECT {selects} …`{depends}")
 }
 
-/// Refuses an optimized plan with a subquery that no rule made a join of.
+/// Refuses an optimized plan with a subquery that no rule made a join of, be it one of `FROM`.
 pub(in crate::sql) fn check_joined(plan: &LogicalPlan) -> Result<()> {
     let is_left = |expr: &Expr| match expr {
         // One that depends on no row is asked once, as it is.
@@ -103,14 +103,25 @@ pub(in crate::sql) fn check_joined(plan: &LogicalPlan) -> Result<()> {
         other => subquery_of(other).is_some(),
     };
     let check = |expr: &Expr| match subquery_of(expr).filter(|_| is_left(expr)) {
+        None => check_beside(expr),
         Some(subquery) => plan_err!(
             "{} can't be made a join: it may compare its columns with those of the row outside in its WHERE, where it \
              aggregates by `=` alone, and without ORDER BY, LIMIT or UNION; else {INSTEAD}",
             described(subquery)
         ),
-        None => Ok(TreeNodeRecursion::Continue),
     };
     plan.apply_with_subqueries(|node| node.apply_expressions(|expr| expr.apply(check))).map(drop)
+}
+
+/// Refuses a column of another row, outside of the subqueries of conditions and values: it is of what stands beside it in
+/// `FROM`.
+fn check_beside(expr: &Expr) -> Result<TreeNodeRecursion> {
+    let Expr::OuterReferenceColumn(_, column) = expr else { return Ok(TreeNodeRecursion::Continue) };
+    let column = column.flat_name();
+    plan_err!(
+        "what stands in FROM depends on `{column}`, a column beside it, and can't be made a join: select the elements of a \
+         list beside the other columns, `SELECT id, unnest(tags) FROM …`; for a LATERAL subquery, {INSTEAD}"
+    )
 }
 
 /// `expr`, with own names in the subquery that it is, if it needs them.

@@ -1,8 +1,8 @@
 //! What mends DataFusion's answers, for the engine and for sessions beside it: what an answer is compared with must not be
 //! wrong itself.
 //!
-//! Wrong answers: [`names`], [`lists`], [`sums`], [`extremes`], [`zeros`], [`dependent`]. Refusals of what is valid:
-//! [`truths`], [`distinct`], [`repeated`], and [`dependent`] again.
+//! Wrong answers: [`names`], [`lists`], [`sums`], [`extremes`], [`zeros`], [`intervals`], [`dependent`]. Refusals of what is
+//! valid: [`truths`], [`distinct`], [`repeated`], and [`dependent`] again.
 
 use std::sync::Arc;
 
@@ -16,17 +16,20 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use dependent::OwnNames;
 use distinct::SameTypes;
 use extremes::{all_groups, extremes};
+use intervals::NoIntervalOrder;
 use lists::PlainLists;
 use names::walled;
 use sums::WideSums;
 use truths::Truths;
 
 pub(super) use dependent::check_joined;
+pub(crate) use intervals::IntervalLengths;
 pub(super) use repeated::Repeated;
 
 mod dependent;
 mod distinct;
 mod extremes;
+mod intervals;
 mod lists;
 mod names;
 mod repeated;
@@ -53,6 +56,7 @@ impl Rules {
 
     /// These, with what mends them: behind the analyzer's, and around those of the others that go wrong.
     pub(super) fn mended(mut self) -> Self {
+        self.analyzer.insert(0, Arc::new(NoIntervalOrder));
         self.analyzer.push(Arc::new(OwnNames));
         self.analyzer.push(Arc::new(PlainLists));
         self.analyzer.push(Arc::new(WideSums));
@@ -75,6 +79,7 @@ impl Rules {
         for function in extremes() {
             let _of_datafusion = state.register_udaf(function)?;
         }
+        state.register_function_rewrite(Arc::new(IntervalLengths))?;
         Ok(state)
     }
 }

@@ -1,10 +1,12 @@
-//! Columns that a statement selects twice (`SELECT a, a`).
+//! Columns that a statement selects twice (`SELECT a, a`), or that differ by a cast alone (`SELECT a::date, a::time`), which is
+//! no part of a column's name.
 //!
 //! DataFusion refuses them, as every step's columns have names of their own. So the second one has another name while the
 //! statement is planned and answered, and gets its own back with the answer.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema};
@@ -13,7 +15,7 @@ use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem};
+use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, visit_expressions_mut};
 use futures::StreamExt as _;
 
 /// The columns of an answer that are there again.
@@ -26,7 +28,7 @@ pub(in crate::sql) struct Repeated {
 }
 
 impl Repeated {
-    /// Gives each column that `statement` selects again, word for word, a name of its own.
+    /// Gives each column that `statement` selects again, word for word or but for casts, a name of its own.
     pub(in crate::sql) fn set_apart(statement: &mut Statement) -> Self {
         let selected = match statement {
             Statement::Statement(inner) => match inner.as_mut() {
@@ -56,7 +58,7 @@ impl Repeated {
         let mut firsts = BTreeMap::new();
         let mut places = Vec::new();
         for (at, item) in items.iter_mut().enumerate() {
-            let first = match firsts.entry(item.to_string()) {
+            let first = match firsts.entry(shown_by(item)) {
                 Entry::Vacant(first) => {
                     first.insert(at);
                     continue;
@@ -95,6 +97,35 @@ impl Repeated {
     }
 }
 
+/// What decides of the name of a column.
+fn shown_by(item: &SelectItem) -> String {
+    let SelectItem::UnnamedExpr(expr) = item else { return item.to_string() };
+    let mut bare = expr.clone();
+    let _walked: ControlFlow<()> = visit_expressions_mut(&mut bare, |part| {
+        if let Some(inner) = without_cast(part) {
+            *part = inner;
+        }
+        ControlFlow::Continue(())
+    });
+    while let ast::Expr::Nested(inner) = bare {
+        bare = *inner;
+    }
+    bare.to_string()
+}
+
+/// What is cast by `expr`, if it is a cast. That of a constant keeps its own: a minus before it would be part of a number.
+fn without_cast(expr: &ast::Expr) -> Option<ast::Expr> {
+    use ast::Expr;
+    let Expr::Cast { expr, .. } = expr else { return None };
+    match expr.as_ref() {
+        Expr::Value(_) => None,
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Function(_) | Expr::Nested(_) => {
+            Some(expr.as_ref().clone())
+        }
+        other => Some(Expr::Nested(Box::new(other.clone()))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use datafusion::sql::parser::DFParser;
@@ -114,6 +145,12 @@ mod tests {
             ("SELECT b FROM (SELECT a, a FROM t) u", vec![]),
             ("SELECT a, a FROM t UNION ALL SELECT a, a FROM t", vec![]),
             ("EXPLAIN SELECT a, a FROM t", vec![]),
+            ("SELECT a::date, a::time, a, CAST(a AS INT) FROM t", vec![(1, 0), (2, 0), (3, 0)]),
+            ("SELECT sum(x), sum(x::double), sum(TRY_CAST(y AS INT)) FROM t", vec![(1, 0)]),
+            ("SELECT CAST(a + b AS INT), a + b, (a + b)::text FROM t", vec![(1, 0), (2, 0)]),
+            ("SELECT CAST(a + b AS INT) * c, a + b * c FROM t", vec![]),
+            ("SELECT a::date AS a, a FROM t", vec![]),
+            ("SELECT -1, -1::int FROM t", vec![]),
         ] {
             let mut statement = DFParser::parse_sql(sql).expect(sql).pop_front().expect("a statement");
             let repeated = Repeated::set_apart(&mut statement);

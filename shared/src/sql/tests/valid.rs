@@ -156,6 +156,12 @@ async fn a_column_can_be_selected_twice() {
             "12|12000999|12",
             vec!["m", "max(trips.id)", "m"],
         ),
+        ("SELECT CAST(x AS TEXT), x::double FROM (SELECT 7 AS x) t", "7|7.0", vec!["t.x", "t.x"]),
+        (
+            "SELECT abs(fare_amount::int), abs(fare_amount) AS a, abs(fare_amount::double) FROM trips ORDER BY id LIMIT 1",
+            "0|0|0.0",
+            vec!["abs(trips.fare_amount)", "a", "abs(trips.fare_amount)"],
+        ),
     ] {
         let (found, answer) = rows(&engine, &ask(sql)).await.expect(sql);
         assert_eq!(found, wanted, "{sql}");
@@ -164,4 +170,36 @@ async fn a_column_can_be_selected_twice() {
     }
     let two_meanings = error(&engine, "SELECT id AS p, fare_amount AS p FROM trips ORDER BY p").await;
     assert!(matches!(two_meanings, SqlError::Plan { .. }), "{two_meanings:?}");
+    let aggregated = error(&engine, "SELECT sum(id), sum(id::double) FROM trips").await;
+    assert!(aggregated.to_string().contains("compute one of them in a subquery"), "{aggregated}");
+    let apart = "SELECT sum(x), sum(y) FROM (SELECT 1 AS x, 1::double AS y)";
+    assert_eq!(rows(&engine, &ask(apart)).await.expect("as the message says").0, "1|1.0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_read_is_refused_with_what_to_write_instead() {
+    let fixture = Fixture::new().await;
+    let engine = fixture.engine(SqlConfig::default());
+    for (sql, instead) in [
+        ("SELECT id * 1_000 FROM trips", "without `_`, `1000`"),
+        ("SELECT id + 0x1F FROM trips", "in decimal, `31`"),
+        ("SELECT a.id FROM trips a SEMI JOIN trips b ON a.id = b.id", "LEFT SEMI JOIN"),
+        ("SELECT 1 UNION SELECT a.id FROM (trips a ANTI JOIN trips b ON a.id = b.id)", "LEFT ANTI JOIN"),
+        ("SELECT * FROM trips PIVOT (sum(id) FOR pickup_month IN ('01', '02'))", "FILTER (WHERE"),
+        ("SELECT id, e FROM (SELECT 1 AS id, [1, 2] AS l) t, UNNEST(l) AS u(e)", "SELECT id, unnest(tags)"),
+        (
+            "SELECT t.id, u.n FROM trips t CROSS JOIN LATERAL (SELECT t.id + fare_amount AS n FROM trips LIMIT 1) u",
+            "LATERAL subquery",
+        ),
+    ] {
+        let refused = error(&engine, sql).await;
+        assert_eq!(refused.kind(), Kind::Invalid, "{sql}: {refused:?}");
+        assert!(refused.to_string().contains(instead), "{sql}: {refused}");
+    }
+    for (sql, wanted) in [
+        ("SELECT count(*) FROM trips a LEFT SEMI JOIN trips b ON a.id = b.id", "12000"),
+        ("SELECT id, unnest(l) FROM (SELECT 7 AS id, [1, 2] AS l) t", "7|1\n7|2"),
+    ] {
+        assert_eq!(rows(&engine, &ask(sql)).await.expect(sql).0, wanted, "{sql}");
+    }
 }
