@@ -152,12 +152,15 @@ fn what_only_views_have_of_a_topic_that_is_gone_is_lost_once_nobody_archives_it_
     assert!(kept.is_lost(&other, 0, Shown { newest: 1, most: 1 }, Duration::ZERO, at(19)), "nobody is waited for");
 }
 
+/// What happens between two looks at the topic of a partition.
+type Between = fn(&mut Kept, &LogPartition);
+
 /// A broker that lags behind tells of other topics, now and then.
 #[test]
 fn nothing_is_lost_of_a_topic_that_was_there_at_any_look_of_the_wait() {
     let (partition, wait): (LogPartition, _) = ("t/0".parse().expect("a partition"), Duration::from_secs(5));
     let shown = |most| Shown { newest: 3, most };
-    let cases: [(&str, fn(&mut Kept, &LogPartition)); 2] = [
+    let cases: [(&str, Between); 2] = [
         ("it was there", |kept, partition| kept.is_there(partition)),
         ("a look failed", |kept, _| kept.nobody_looked()),
     ];
