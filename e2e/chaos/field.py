@@ -299,7 +299,18 @@ class Field:
     def block_writes(self, are_blocked: bool) -> None:
         """As OpenSearch itself does when its disk is nearly full, and takes back. Indices that were made meanwhile have no block."""
         block = {"index.blocks.read_only_allow_delete": True if are_blocked else None}
-        self.search("PUT", "chaos__*/_settings?allow_no_indices=true", block)
+
+        def is_done() -> bool:
+            try:
+                self.search("PUT", "chaos__*/_settings?allow_no_indices=true&ignore_unavailable=true", block)
+            except urllib.error.HTTPError as error:
+                # its owner has let one go since the names were looked up
+                if error.code == 404:
+                    return False
+                raise
+            return True
+
+        until("a block on all indices", NOTICED_WITHIN_S, is_done)
 
     def indices(self, kind: str) -> list[str]:
         """Names, in the order in which they were made."""

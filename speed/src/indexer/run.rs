@@ -163,7 +163,12 @@ impl Indexer {
         partitions: Vec<LogPartition>,
     ) {
         for partition in partitions {
-            if self.owns(own, &partition) && !work.has(&partition) {
+            let owns = self.owns(own, &partition);
+            if owns && work.has(&partition) {
+                continue;
+            }
+            lock(&self.to_read).remove(&partition);
+            if owns {
                 let (indexer, permits, name) = (Arc::clone(self), Arc::clone(permits), partition.clone());
                 work.spawn(partition, async move { indexer.keep_up(&name, &permits).await });
             }
@@ -174,7 +179,8 @@ impl Indexer {
     /// that must be read again, or whose archive has gone on. One of the topic itself waits for its log, and is told.
     async fn look_again(&self) -> Result<Vec<LogPartition>, IndexerError> {
         let mut partitions = self.reopen().await?;
-        let further = std::mem::take(&mut *lock(&self.to_read));
+        // They stay until work on them has begun: what ends at this moment still counts as at work, and a look may be cut off.
+        let further = lock(&self.to_read).clone();
         if !further.is_empty() {
             // An archive that had not even begun was none of the view's.
             let _reopened = self.open_partitions(further.iter().cloned().collect()).await?;
