@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -310,7 +311,7 @@ class Field:
                 raise
             return True
 
-        until("a block on all indices", NOTICED_WITHIN_S, is_done)
+        until("a block on all indices", RECOVERY_WITHIN_S, is_done)
 
     def indices(self, kind: str) -> list[str]:
         """Names, in the order in which they were made."""
