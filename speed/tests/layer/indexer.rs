@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::live::{LivePin, LiveView, ViewId};
 use tidemark_shared::log::{Log, Retention, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
@@ -18,7 +16,7 @@ use tidemark_speed::indexer::{Indexer, IndexerError, IndexerParts, IndexerSettin
 use tidemark_speed::pressure::Pressure;
 use tokio_util::sync::CancellationToken;
 
-use super::support::{World, definition, name, until};
+use super::support::{Watched, World, definition, name, until};
 
 pub(super) fn view() -> ViewId {
     ViewId { dataset: "orders".to_owned(), generation: "g1".to_owned() }
@@ -211,60 +209,17 @@ async fn running_follows_the_log_and_new_partitions_and_tells_how_fresh_it_is() 
     indexer.run(&Share::default(), &CancellationToken::new()).await.unwrap_err();
 }
 
-/// Views that take note of how many partitions each opening names.
-#[derive(Debug)]
-struct Noting {
-    inner: Arc<dyn LiveView>,
-    opened: Mutex<Vec<usize>>,
-}
-
-#[async_trait]
-impl LiveView for Noting {
-    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
-        self.opened.lock().unwrap().push(floors.iter().count());
-        self.inner.open(view, schema, floors).await
-    }
-
-    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
-        self.inner.apply(view, batch).await
-    }
-
-    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        self.inner.pin(view).await
-    }
-
-    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
-        self.inner.drop_below(view, coverage).await
-    }
-
-    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        self.inner.close(view).await
-    }
-
-    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        self.inner.views().await
-    }
-
-    fn usage(&self) -> LiveUsage {
-        self.inner.usage()
-    }
-
-    fn limit(&self) -> Option<LiveUsage> {
-        self.inner.limit()
-    }
-}
-
 /// Each look whether there is something new opens the view once, with all that is kept up, and never again for nothing.
 #[tokio::test]
 async fn a_look_opens_the_view_once() {
     let world = World::new(1).await;
-    let noting = Arc::new(Noting { inner: world.live(), opened: Mutex::default() });
-    let live = Arc::clone(&noting) as Arc<dyn LiveView>;
+    let watched = Arc::new(Watched::new(world.live()));
+    let live = Arc::clone(&watched) as Arc<dyn LiveView>;
     let settings = IndexerSettings { partitions_refresh: Duration::from_millis(1), ..IndexerSettings::default() };
     let indexer = Arc::new(Indexer::open(parts(&world, &live), Coverage::new(), settings).await.unwrap());
     let (running, mut tasks) = (Arc::clone(&indexer), tokio::task::JoinSet::new());
     tasks.spawn(async move { running.run(&Share::default(), &CancellationToken::new()).await });
-    let opened = || noting.opened.lock().unwrap().clone();
+    let opened = || watched.opened();
     until(async || opened().len() >= 8).await;
     world.log.add_partitions(&world.topic, 2).await.unwrap();
     until(async || opened().ends_with(&[2, 2])).await;

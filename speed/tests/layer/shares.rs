@@ -2,13 +2,12 @@
 //! where the output is. One that does not know of it, as a process that was stopped, makes nothing wrong.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::live::{LiveView, ViewId};
 use tidemark_shared::log::{Assignment, Log as _, Membership, Partitions, ReadLimits, Share};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::rows::StreamRows;
@@ -21,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::parts;
-use super::support::{World, definition, name, until};
+use super::support::{Watched, World, definition, name, until};
 
 /// A member whose share the test decides.
 #[derive(Debug)]
@@ -208,57 +207,11 @@ async fn indexers_share_a_view_and_go_on_where_it_is() {
     check_counts(&live, 1, 70).await;
 }
 
-/// Views that take the first batch in no form, and every one after it.
-#[derive(Debug)]
-struct RefusesOnce {
-    inner: Arc<dyn LiveView>,
-    refused: AtomicBool,
-}
-
-#[async_trait]
-impl LiveView for RefusesOnce {
-    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
-        self.inner.open(view, schema, floors).await
-    }
-
-    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
-        if !self.refused.swap(true, Ordering::Relaxed) {
-            let (view, partition, reason) = (view.clone(), batch.partition, "it is the first".to_owned());
-            return Err(LiveError::Refused { view, partition, offset: batch.range.start, reason });
-        }
-        self.inner.apply(view, batch).await
-    }
-
-    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        self.inner.pin(view).await
-    }
-
-    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
-        self.inner.drop_below(view, coverage).await
-    }
-
-    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        self.inner.close(view).await
-    }
-
-    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        self.inner.views().await
-    }
-
-    fn usage(&self) -> LiveUsage {
-        self.inner.usage()
-    }
-
-    fn limit(&self) -> Option<LiveUsage> {
-        self.inner.limit()
-    }
-}
-
 /// A partition that has stopped here may go on elsewhere; when it comes back, it does so here.
 #[tokio::test]
 async fn a_partition_that_has_stopped_begins_anew_once_it_was_anothers() {
     let world = World::new(1).await;
-    let live: Arc<dyn LiveView> = Arc::new(RefusesOnce { inner: world.live(), refused: AtomicBool::new(false) });
+    let live: Arc<dyn LiveView> = Arc::new(Watched::refusing_once(world.live()));
     let one = indexer(&world, &live).await;
     let running = index(&one, &[0]);
     world.produce(0, 0..20).await;

@@ -1,13 +1,16 @@
 //! A log, a store that can fail, views and a dataset, all small, made of what `parts` has.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::{Definition, Sources, parse};
-use tidemark_shared::live::LiveView;
+use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
 use tidemark_shared::log::{Log, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::segment::Archive;
@@ -85,6 +88,70 @@ impl World {
     /// Moves a partition's end on by `count` offsets that no record has.
     pub(crate) async fn skip(&self, partition: u32, count: u64) {
         parts::skip(&self.log, &self.topic, partition, count).await;
+    }
+}
+
+/// Views that take note of how many partitions each opening names, and may take the first batch in no form.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    inner: Arc<dyn LiveView>,
+    opened: Mutex<Vec<usize>>,
+    refuses: AtomicBool,
+}
+
+impl Watched {
+    pub(crate) fn new(inner: Arc<dyn LiveView>) -> Self {
+        Self { inner, opened: Mutex::default(), refuses: AtomicBool::new(false) }
+    }
+
+    /// Takes the first batch in no form, and every one after it.
+    pub(crate) fn refusing_once(inner: Arc<dyn LiveView>) -> Self {
+        Self { refuses: AtomicBool::new(true), ..Self::new(inner) }
+    }
+
+    /// How many partitions each opening named.
+    pub(crate) fn opened(&self) -> Vec<usize> {
+        self.opened.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl LiveView for Watched {
+    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
+        self.opened.lock().unwrap().push(floors.iter().count());
+        self.inner.open(view, schema, floors).await
+    }
+
+    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
+        if self.refuses.swap(false, Ordering::Relaxed) {
+            let (view, partition, reason) = (view.clone(), batch.partition, "it is the first".to_owned());
+            return Err(LiveError::Refused { view, partition, offset: batch.range.start, reason });
+        }
+        self.inner.apply(view, batch).await
+    }
+
+    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
+        self.inner.pin(view).await
+    }
+
+    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
+        self.inner.drop_below(view, coverage).await
+    }
+
+    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
+        self.inner.close(view).await
+    }
+
+    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
+        self.inner.views().await
+    }
+
+    fn usage(&self) -> LiveUsage {
+        self.inner.usage()
+    }
+
+    fn limit(&self) -> Option<LiveUsage> {
+        self.inner.limit()
     }
 }
 
