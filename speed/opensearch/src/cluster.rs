@@ -22,6 +22,7 @@ use crate::indices::Described;
 use crate::leases::Leases;
 use crate::mapping::{Mapping, schema_of_text, schema_text};
 use crate::names;
+use crate::seen::LastSeen;
 use crate::state::PartitionState;
 use crate::view::OpenSearchViewSettings;
 use opensearch::http::Method;
@@ -39,6 +40,7 @@ pub(crate) struct Cluster {
     pub(crate) cache: Cache,
     pub(crate) handles: Mutex<BTreeMap<ViewId, Arc<Handle>>>,
     pub(crate) usage: Mutex<BTreeMap<ViewId, LiveUsage>>,
+    pub(crate) last_seen: LastSeen,
 }
 
 /// What is known of a view for as long as its state index is the same.
@@ -169,6 +171,9 @@ impl Cluster {
         let found = self.describe(&index).await.map_err(failed("open a view"))?;
         let Some(found) = found.first() else { return Ok(None) };
         let handle = Arc::new(Handle::of(view, found)?);
+        if self.last_seen.note(view, &handle.uuid) {
+            tracing::warn!(%view, "the view's state index was lost; the view was made anew");
+        }
         let mut handles = lock(&self.handles);
         // Whoever was faster has writers already.
         let known = handles.entry(view.clone()).or_insert_with(|| Arc::clone(&handle));

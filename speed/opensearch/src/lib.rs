@@ -39,6 +39,7 @@ mod pin;
 mod rowless;
 mod rows;
 mod scan;
+mod seen;
 mod sizes;
 mod state;
 #[cfg(test)]

@@ -95,8 +95,9 @@ impl OpenSearchView {
         let client = client.map_err(|error| LiveError::backend("make a client", error.to_string()))?;
         let cache = Cache::new(settings.cache_bytes_max);
         let (prefix, leases) = (url.prefix.clone(), Leases::default());
-        let (handles, usage) = (Default::default(), Default::default());
-        Ok(Self { cluster: Arc::new(Cluster { client, prefix, settings, ambient, leases, cache, handles, usage }) })
+        let (handles, usage, last_seen) = Default::default();
+        let cluster = Cluster { client, prefix, settings, ambient, leases, cache, handles, usage, last_seen };
+        Ok(Self { cluster: Arc::new(cluster) })
     }
 
     fn missing(view: &ViewId) -> LiveError {
@@ -199,6 +200,7 @@ impl LiveView for OpenSearchView {
         cluster.remove_index(&names::state_index(&cluster.prefix, view)).await.map_err(&failed)?;
         lock(&cluster.handles).remove(view);
         lock(&cluster.usage).remove(view);
+        cluster.last_seen.forget(view);
         let rows = cluster.describe(&names::row_indices(&cluster.prefix, view)).await.map_err(&failed)?;
         rows.into_iter().for_each(|index| cluster.leases.doom(index.name));
         cluster.sweep().await.map(drop).map_err(failed)
