@@ -5,7 +5,8 @@ do by themselves.
 
 In one run, on servers that it starts: records consumed by librdkafka alone; the very documents that our indexer writes (they
 are recorded on their way once), in the same portions, sent by `_bulk` alone, without refreshes and with those that ours make; our
-whole speed layer, which reads a topic that is full already, from its first record to the last visible one; the archiver alone.
+whole speed layer, which reads a topic that is full already, from its first record to the last visible one; the same two with
+OpenSearch on a half of the processors and all else on the other; the archiver alone.
 These take turns on a JVM that has had 300,000 documents before, and medians are compared. Then how fresh records are at a steady
 500 a second; a live `GROUP BY`; four business questions with 1 % of the rows live, merged against the batch part alone; and
 memory of each process. It prints figures beside their goals and asserts nothing but equal answers: machines differ.
@@ -29,6 +30,7 @@ from typing import Any
 # first, for it says where the others are
 from common import BODY_RECORDS, ROOT, Client, fresh, highest, in_turns, machine, order, orders, wait_visible  # isort: skip
 import bare
+from apart import apart, halves
 from ours import DOOR, ROLES, Ours, dataset_status, until
 from queries import ORDERS
 from record import Recorder
@@ -42,6 +44,7 @@ WARM_UP_S = 15
 #: A topic for what takes a second for 300,000 records, and a name for how it is consumed.
 MANY, CONSUME_MANY = "many", "bare consume, many"
 BARE, WHOLE_LAYER = "bare _bulk", "whole speed layer"
+BARE_APART, WHOLE_APART = "bare _bulk, apart", "whole speed layer, apart"
 #: Different records in it.
 DIFFERENT = 100_000
 INDEXED_WITHIN_S = 1_800
@@ -211,9 +214,19 @@ class Rounds:
         self.memory = {name: resident_mb(server.process.pid) for name, server in ours.all.items()}
         self.grouped(ours, pushdown)
         stack.end(ours)
+        if (parts := halves()) is not None:
+            with apart(stack.servers, *parts):
+                self.one_apart()
         ours = stack.platform("--segment-age-max", "500ms", roles=("archiver", DOOR), topic=MANY)
         self.take("archiver alone", from_the_start(stack, ours, self.archived, 1)[0])
         stack.end(ours)
+
+    def one_apart(self) -> None:
+        self.take(BARE_APART, self.take_with_servers(BARE_APART, lambda: self.bulk.run(False)))
+        ours = self.stack.platform()
+        seconds, _ = self.take_with_servers(WHOLE_APART, lambda: from_the_start(self.stack, ours, self.records, 0))
+        self.take(WHOLE_APART, seconds)
+        self.stack.end(ours)
 
     def grouped(self, ours: Ours, pushdown: str) -> None:
         """The same question twice: where rows are read, they are kept."""
@@ -231,11 +244,15 @@ class Rounds:
         rate = {what: (self.archived if what in many else self.records) / seconds for what, seconds in median.items()}
         slower = min("bare consume", BARE, key=rate.get)
         print(f"\nthroughput, {self.records:,} records, medians of {len(self.seconds[slower])} rounds in turns")
-        for what in ("bare consume", BARE, "bare _bulk, refreshed", WHOLE_LAYER, *many):
+        pairs = [BARE_APART, WHOLE_APART] if BARE_APART in rate else []
+        for what in ("bare consume", BARE, "bare _bulk, refreshed", WHOLE_LAYER, *pairs, *many):
             spread = f"{min(self.seconds[what]):.1f} to {max(self.seconds[what]):.1f} s"
             print(f"  {what:<24} {rate[what]:>10,.0f} records/s   {median[what]:6.1f} s ({spread})")
         print(f"  whole speed layer / slower of the bares ({slower}): {rate[WHOLE_LAYER] / rate[slower]:.2f} (goal 0.90); "
               f"/ bare _bulk, refreshed: {rate[WHOLE_LAYER] / rate['bare _bulk, refreshed']:.2f}")
+        if pairs:
+            print(f"  whole speed layer / bare _bulk, OpenSearch on a half of the processors and all else on the other: "
+                  f"{rate[WHOLE_APART] / rate[BARE_APART]:.2f}")
         print(f"  archiver alone / bare consume of as many: {rate['archiver alone'] / rate[CONSUME_MANY]:.2f} (goal 0.80), {self.archived:,} records each")
         used = {name: statistics.median(taken[name] for taken in self.processor) / self.records * 1e6 for name in self.processor[0]}
         parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in used.items())

@@ -1,8 +1,11 @@
-"""Tests of the rules of tidy.py that are patterns. `make test` runs them (e2e/tests/e2e/tools.rs)."""
+"""Tests of the rules of tidy.py that are patterns, and of where they hold. `make test` runs them (e2e/tests/e2e/tools.rs)."""
 
 from __future__ import annotations
 
+import tempfile
 import unittest
+from pathlib import Path
+from unittest import mock
 
 import tidy
 
@@ -34,6 +37,29 @@ class UnfinishedTest(unittest.TestCase):
         for text in ["    #[" + "ignore]", "#![" + "allow(dead_code)]"]:
             self.assertEqual(len(tidy.unfinished(f"fn a() {{}}\n{text}\n", may_wait=True)), 1, text)
             self.assertEqual(tidy.unfinished(f'let text = "{text}";', may_wait=True), [], text)
+
+
+class PoisonedTest(unittest.TestCase):
+    def test_who_takes_a_poisoned_lock_says_why(self) -> None:
+        taken = "    self.state.lock().unwrap_or_else(PoisonError::into_inner)"
+        for before in ["", "    let a = 1; // of another line", "fn state() {", taken]:
+            self.assertIn(f"line 2: {tidy.UNREASONED}", tidy.poisoned([before, taken]), before)
+        self.assertEqual(tidy.poisoned([taken]), [f"line 1: {tidy.UNREASONED}"])
+
+    def test_a_reason_stands_on_the_line_before(self) -> None:
+        taken = "    self.state.lock().unwrap_or_else(PoisonError::into_inner)"
+        self.assertEqual(tidy.poisoned(["    // every change is one assignment", taken]), [])
+        self.assertEqual(tidy.poisoned(["use std::sync::{Mutex, PoisonError};", "// PoisonError::into_inner"]), [])
+
+    def test_only_the_one_way_to_take_it_needs_no_reason(self) -> None:
+        text = "//! A lock.\nfn take() {\n    lock.lock().unwrap_or_else(PoisonError::into_inner)\n}\n"
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(tidy, "ROOT", Path(folder)):
+            for name in [tidy.POISON, Path("shared/src/lib.rs"), Path("shared/testing/src/poison.rs"), Path("e2e/a.rs")]:
+                path = tidy.ROOT / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+                expected = [] if name == tidy.POISON else [f"line 3: {tidy.UNREASONED}"]
+                self.assertEqual(tidy.problems(path), expected, name)
 
 
 if __name__ == "__main__":

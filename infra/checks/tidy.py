@@ -3,6 +3,7 @@
 - a source file has at most 500 lines and begins with what it is for;
 - no absolute path of somebody's machine;
 - no switched-off test, no unfinished code, no `#[allow]` (it is `#[expect(…, reason)]`), no waiting by time;
+- one way to take a lock that may be poisoned, `shared/src/poison.rs`; another has its reason on the line before;
 - relative links of Markdown files lead to files, and the tests that `ARCHITECTURE.md` names are where it says.
 
 Standard library only. Exit code 0: all hold; 1: a rule is broken, one line each.
@@ -38,6 +39,12 @@ UNFINISHED = [
 
 # pauses between attempts that others spoil, and looks at what nobody announces: the two places with no condition to wait for
 PAUSES = {Path("shared/src/backoff.rs"), Path("shared/testing/src/wait.rs")}
+
+# who goes on after a holder's panic says why nothing is half done: `poison.rs` for most, by what it is only for
+POISON = Path("shared/src/poison.rs")
+POISONED = re.compile(r"\bPoisonError::")
+COMMENT = re.compile(r"\s*//")
+UNREASONED = "a poisoned lock is taken: by `lock`, `read` or `write` of tidemark_shared, or with the reason on the line before"
 
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
@@ -113,6 +120,8 @@ def problems(path: Path) -> list[str]:
             found.append(f"line {number}: an absolute path of a machine")
     if path.suffix == ".rs":
         found += unfinished(text, may_wait=path.relative_to(ROOT) in PAUSES)
+        if path.relative_to(ROOT) != POISON:
+            found += poisoned(lines)
     return found
 
 
@@ -123,6 +132,14 @@ def unfinished(text: str, may_wait: bool) -> list[str]:
         for pattern, what in UNFINISHED
         for match in pattern.finditer(text)
         if not (may_wait and what == WAITING)
+    ]
+
+
+def poisoned(lines: list[str]) -> list[str]:
+    return [
+        f"line {number}: {UNREASONED}"
+        for number, (before, line) in enumerate(zip(["", *lines], lines), 1)
+        if POISONED.search(line) and not COMMENT.match(line) and not COMMENT.match(before)
     ]
 
 

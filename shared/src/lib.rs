@@ -33,4 +33,4 @@ pub mod telemetry;
 pub mod transform;
 
 pub use hex::hex;
-pub use poison::lock;
+pub use poison::{lock, read, write};

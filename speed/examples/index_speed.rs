@@ -8,7 +8,7 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tidemark_shared::ambient::{Ambient, System};
 use tidemark_shared::dataset::{Sources, parse};
 use tidemark_shared::live::{LiveView, ViewId};
+use tidemark_shared::lock;
 use tidemark_shared::log::memory::MemoryLog;
 use tidemark_shared::log::{Log, LogError, Record, Routed, Share, Topic, TopicName};
 use tidemark_shared::position::Coverage;
@@ -149,7 +150,7 @@ async fn produce(
         let (log, topic, left, ambient) = (Arc::clone(log), topic.clone(), Arc::clone(&left), Arc::clone(ambient));
         producers.spawn(async move {
             loop {
-                let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let next = lock(&left).next();
                 let Some(mut batch) = next else { return Ok(()) };
                 let timestamp_ms = ambient.now().timestamp_millis();
                 batch.iter_mut().for_each(|routed| routed.record.timestamp_ms = timestamp_ms);

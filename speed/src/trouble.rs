@@ -1,5 +1,5 @@
 //! What keeps partitions from going on: for each the failure of the last attempt, until one succeeds. After a failure that
-//! nothing heals there are no more attempts.
+//! nothing heals there are no more attempts: the partition has stopped.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -21,8 +21,12 @@ pub struct Trouble {
 }
 
 /// The troubles of those partitions that have some.
-#[derive(Debug, Default)]
-pub(crate) struct Troubles(Mutex<BTreeMap<LogPartition, Known>>);
+#[derive(Debug)]
+pub(crate) struct Troubles {
+    /// What is done on the partitions.
+    work: String,
+    known: Mutex<BTreeMap<LogPartition, Known>>,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -33,24 +37,51 @@ struct Known {
 }
 
 impl Troubles {
+    /// There are none yet. `work` is what is done on the partitions: "archiving".
+    pub(crate) fn new(work: String) -> Self {
+        Self { work, known: Mutex::default() }
+    }
+
+    /// Makes an attempt on a partition, unless that has stopped: then it fails by what `stopped` makes of the reason. After a
+    /// failure that nothing heals it stops. Whoever calls has the partition locked, so that nobody else makes an attempt between
+    /// such a failure and the stop.
+    pub(crate) async fn attempt<T, E: ErrorKind>(
+        &self,
+        partition: &LogPartition,
+        attempt: impl Future<Output = Result<T, E>>,
+        stopped: impl FnOnce(String) -> E,
+    ) -> Result<T, E> {
+        if let Some(reason) = self.stopped(partition) {
+            return Err(stopped(reason));
+        }
+        // Boxed, for a future that is handed over takes its room twice.
+        let outcome = Box::pin(attempt).await;
+        if let Err(error) = &outcome
+            && self.stop(partition, error)
+        {
+            tracing::error!(%partition, error = %chain(error), "{} has stopped", self.work);
+        }
+        outcome
+    }
+
     /// Why a partition is not to be worked on any more, if that is so.
-    pub(crate) fn stopped(&self, partition: &LogPartition) -> Option<String> {
-        lock(&self.0).get(partition)?.reason.clone()
+    fn stopped(&self, partition: &LogPartition) -> Option<String> {
+        lock(&self.known).get(partition)?.reason.clone()
     }
 
     /// Ends the attempts on a partition if nothing heals `error`; tells whether.
-    pub(crate) fn stop(&self, partition: &LogPartition, error: &impl ErrorKind) -> bool {
+    fn stop(&self, partition: &LogPartition, error: &impl ErrorKind) -> bool {
         if may_heal(error.kind()) {
             return false;
         }
         let known = Known { error: chain(error), reason: Some(error.to_string()) };
-        lock(&self.0).insert(partition.clone(), known);
+        lock(&self.known).insert(partition.clone(), known);
         true
     }
 
     /// Takes note of what an attempt came to. Where there are to be no more, nothing changes.
     pub(crate) fn note<T, E: ErrorKind>(&self, partition: &LogPartition, outcome: &Result<T, E>) {
-        let mut all = lock(&self.0);
+        let mut all = lock(&self.known);
         if all.get(partition).is_some_and(|known| known.reason.is_some()) {
             return;
         }
@@ -62,18 +93,20 @@ impl Troubles {
 
     /// Knows nothing of a partition any more: it is another's, or to be tried anew.
     pub(crate) fn forget(&self, partition: &LogPartition) {
-        lock(&self.0).remove(partition);
+        lock(&self.known).remove(partition);
     }
 
     /// What keeps a partition from going on, if anything does.
     pub(crate) fn of(&self, partition: &LogPartition) -> Option<Trouble> {
         let told = |known: &Known| Trouble { error: known.error.clone(), stopped: known.reason.is_some() };
-        lock(&self.0).get(partition).map(told)
+        lock(&self.known).get(partition).map(told)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tidemark_shared::error::Kind;
 
     use super::*;
@@ -98,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_failure_stands_until_an_attempt_succeeds_and_one_that_nothing_heals_stays() {
-        let (troubles, partition) = (Troubles::default(), "t/0".parse().unwrap());
+        let (troubles, partition) = (Troubles::new("testing".to_owned()), "t/0".parse().unwrap());
         let trouble = |kind, stopped| Some(Trouble { error: chain(&Failure(kind, std::fmt::Error)), stopped });
         troubles.note(&partition, &failed(Kind::Retryable));
         assert_eq!((troubles.of(&partition), troubles.stopped(&partition)), (trouble(Kind::Retryable, false), None));
@@ -118,5 +151,34 @@ mod tests {
         assert_eq!(troubles.of(&"t/1".parse().unwrap()), None);
         troubles.forget(&partition);
         assert_eq!((troubles.of(&partition), troubles.stopped(&partition)), (None, None));
+    }
+
+    #[tokio::test]
+    async fn there_is_no_attempt_after_a_failure_that_nothing_heals() {
+        let (troubles, attempts) = (Troubles::new("testing".to_owned()), AtomicUsize::new(0));
+        let (partition, other): (LogPartition, LogPartition) = ("t/0".parse().unwrap(), "t/1".parse().unwrap());
+        let attempt = async |partition: &LogPartition, outcome: Result<(), Failure>| {
+            let attempt = async {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                outcome
+            };
+            let stopped = |reason: String| {
+                assert_eq!(reason, "it is Corrupt");
+                Failure(Kind::Conflict, std::fmt::Error)
+            };
+            let made = troubles.attempt(partition, attempt, stopped).await.map_err(|error| error.kind());
+            (made, attempts.load(Ordering::Relaxed))
+        };
+        for (outcome, made) in [
+            (failed(Kind::Retryable), (Err(Kind::Retryable), 1)),
+            (Ok(()), (Ok(()), 2)),
+            (failed(Kind::Corrupt), (Err(Kind::Corrupt), 3)),
+            (Ok(()), (Err(Kind::Conflict), 3)),
+        ] {
+            assert_eq!(attempt(&partition, outcome).await, made);
+        }
+        assert_eq!(attempt(&other, Ok(())).await, (Ok(()), 4), "the other one has not stopped");
+        troubles.forget(&partition);
+        assert_eq!(attempt(&partition, Ok(())).await, (Ok(()), 5));
     }
 }

@@ -121,6 +121,7 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
+        // a panic ends the simulation, and the calls that it unwinds come by here once more
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

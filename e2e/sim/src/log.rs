@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use tidemark_shared::log::memory::MemoryLog;
 use tidemark_shared::log::{
-    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
-    Routed, Topic, TopicName,
+    Appended, Bounds, Fetched, IdempotencyKey, Log, LogError, LogLayer, Position, ReadLimits, Retention, Routed, Topic,
 };
 
 use crate::gate::{Call, Handle};
@@ -34,6 +32,7 @@ pub struct Past {
 impl History {
     /// What there is so far.
     pub fn past(&self) -> MutexGuard<'_, Past> {
+        // a panic ends the simulation: nobody judges by what it left half done
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -46,7 +45,7 @@ impl History {
 
 /// See the module's text.
 pub struct GatedLog {
-    log: Arc<MemoryLog>,
+    log: Arc<dyn Log>,
     history: Arc<History>,
     handle: Handle,
 }
@@ -70,7 +69,7 @@ impl GatedLog {
 }
 
 async fn append(
-    log: &MemoryLog,
+    log: &dyn Log,
     history: &History,
     topic: &Topic,
     records: Vec<Routed>,
@@ -90,25 +89,9 @@ async fn append(
 }
 
 #[async_trait]
-impl Log for GatedLog {
-    async fn create_topic(&self, name: &TopicName, partitions: u32) -> Result<Topic, LogError> {
-        self.log.create_topic(name, partitions).await
-    }
-
-    async fn add_partitions(&self, topic: &Topic, total: u32) -> Result<Topic, LogError> {
-        self.log.add_partitions(topic, total).await
-    }
-
-    async fn delete_topic(&self, topic: &Topic) -> Result<(), LogError> {
-        self.log.delete_topic(topic).await
-    }
-
-    async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
-        self.log.topic(name).await
-    }
-
-    async fn topics(&self) -> Result<Vec<Topic>, LogError> {
-        self.log.topics().await
+impl LogLayer for GatedLog {
+    fn inner(&self) -> &Arc<dyn Log> {
+        &self.log
     }
 
     async fn append(
@@ -120,7 +103,7 @@ impl Log for GatedLog {
         let act = || {
             let (log, history, topic) = (Arc::clone(&self.log), Arc::clone(&self.history), topic.clone());
             let (records, key) = (records.clone(), key.cloned());
-            async move { append(&log, &history, &topic, records, key.as_ref()).await }.boxed()
+            async move { append(log.as_ref(), &history, &topic, records, key.as_ref()).await }.boxed()
         };
         self.handle.call(Call::Append, String::new(), act, fault).await
     }
@@ -131,10 +114,6 @@ impl Log for GatedLog {
             async move { log.read(&topic, partition, from, limits).await }.boxed()
         };
         self.handle.call(Call::Read, format!("{partition} from {from}"), act, fault).await
-    }
-
-    async fn wait(&self, topic: &Topic, beyond: &[Position], at_most: Duration) -> Result<bool, LogError> {
-        self.log.wait(topic, beyond, at_most).await
     }
 
     async fn bounds(&self, topic: &Topic) -> Result<Vec<Bounds>, LogError> {
@@ -158,17 +137,5 @@ impl Log for GatedLog {
             async move { log.retain(&topic, partition, &retention, limit).await }.boxed()
         };
         self.handle.call(Call::Retain, format!("{partition} to {limit}"), act, fault).await
-    }
-
-    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
-        self.log.join(topic, group).await
-    }
-
-    async fn health(&self) -> Result<(), LogError> {
-        self.log.health().await
-    }
-
-    async fn close(&self) -> Result<(), LogError> {
-        self.log.close().await
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use object_store::{
     ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tidemark_shared::ambient::Ambient;
+use tidemark_shared::lock;
 use tidemark_shared::store::{Leftover, Operation, Store, StoreError, StoreUrl, Upkeep};
 
 use crate::clock::Clock;
@@ -54,7 +55,7 @@ impl Disk {
 
     async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let put = self.objects.put_opts(location, payload, options).await?;
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = lock(&self.written);
         written.insert(location.clone(), self.clock.now());
         Ok(put)
     }
@@ -67,7 +68,7 @@ impl Disk {
     }
 
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = lock(&self.written);
         meta.last_modified = written.get(&meta.location).copied().unwrap_or_default();
         meta
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::{ErrorKind, Kind, chain};
 use tidemark_shared::live::LiveView;
+use tidemark_shared::lock;
 use tidemark_shared::log::memory::MemoryLog;
 use tidemark_shared::log::{Log, Topic, TopicName};
 use tidemark_shared::position::{LogPartition, Source};
@@ -154,10 +155,6 @@ impl Stores for NoStores {
             "there is no other store",
         ))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl World {

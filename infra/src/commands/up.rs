@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use tidemark_shared::store::IfMissing;
 
+use super::batch::BatchFlags;
 use super::query;
 use crate::cli::given;
 use crate::config::Role;
@@ -112,21 +113,13 @@ pub struct MoreArgs {
     /// Disk space for what statements spill; 0: nothing spills [env: TIDEMARK_SQL_SPILL_BYTES_MAX]
     #[arg(long, value_name = "BYTES")]
     pub spill_bytes_max: Option<String>,
-    /// Threads that decode, transform and encode [env: TIDEMARK_BATCH_THREADS]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<String>,
-    /// Rows that a batch run holds before it writes row groups early [env: TIDEMARK_BATCH_BUFFER_BYTES_MAX]
-    #[arg(long, value_name = "BYTES")]
-    pub buffer_bytes_max: Option<String>,
-    /// Raw bytes after which a batch run commits and goes on [env: TIDEMARK_BATCH_COMMIT_BYTES]
-    #[arg(long, value_name = "BYTES")]
-    pub commit_bytes: Option<String>,
-    /// Size that a data file should reach [env: TIDEMARK_BATCH_FILE_BYTES_TARGET]
-    #[arg(long, value_name = "BYTES")]
-    pub file_bytes_target: Option<String>,
     /// How long what queries may still read is kept [env: TIDEMARK_BATCH_GRACE]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<String>,
+    // After all others without a heading of their own: its heading holds on.
+    /// Settings of the batch layer.
+    #[command(flatten)]
+    pub batch: BatchFlags,
     /// Where traces go: a receiver of OTLP over HTTP, or `none` [env: TIDEMARK_TRACES_ENDPOINT] [default: none]
     #[arg(long, value_name = "URL", help_heading = "Traces")]
     pub traces_endpoint: Option<String>,
@@ -140,7 +133,7 @@ impl UpArgs {
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let more = &self.more;
-        given(&[
+        let own = given(&[
             ("--role", &self.role),
             ("--http", &self.http),
             ("--tokens-file", &self.tokens_file),
@@ -164,14 +157,11 @@ impl UpArgs {
             ("--bytes-read-max", &more.bytes_read_max),
             ("--memory", &more.memory),
             ("--spill-bytes-max", &more.spill_bytes_max),
-            ("--threads", &more.threads),
-            ("--buffer-bytes-max", &more.buffer_bytes_max),
-            ("--commit-bytes", &more.commit_bytes),
-            ("--file-bytes-target", &more.file_bytes_target),
             ("--grace", &more.grace),
             ("--traces-endpoint", &more.traces_endpoint),
             ("--traces-sample", &more.traces_sample),
-        ])
+        ]);
+        [own, more.batch.settings()].concat()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::Context;
@@ -134,17 +134,21 @@ impl<E: SpanExporter> SpanExporter for OnItsOwn<E> {
 }
 
 impl Losses {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // a panic inside leaves at most a wrong number to be told of
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sent(&self, spans: usize) {
         let _before = self.counts.sent.inc_by(spans as u64);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut *told).at.is_some() {
+        if std::mem::take(&mut *self.told()).at.is_some() {
             tracing::info!("spans are taken again");
         }
     }
 
     fn lost(&self, spans: usize, error: &str) {
         let _before = self.counts.lost.inc_by(spans as u64);
-        let lost = self.told.lock().unwrap_or_else(PoisonError::into_inner).lost(spans, Instant::now());
+        let lost = self.told().lost(spans, Instant::now());
         if let Some(lost) = lost {
             tracing::warn!(lost, error, "spans of traces are lost");
         }

@@ -3,11 +3,12 @@
 //! The time of a record never changes, and questions of one layer ask for the same ones again and again: those that were looked
 //! up lately are kept, for a look at a log that is elsewhere takes longer than many a question.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use tidemark_shared::error::AnyError;
+use tidemark_shared::lock;
 use tidemark_shared::log::{Log, LogError, ReadLimits};
 use tidemark_shared::position::{Coverage, LogPartition};
 
@@ -20,9 +21,9 @@ const KEPT: usize = 8;
 /// Partitions that are asked at once.
 const AT_ONCE: usize = 16;
 
-/// Times of records that were looked up lately.
+/// Times of records that were looked up lately, the last ones first.
 #[derive(Debug, Default)]
-pub(super) struct Ages(Mutex<BTreeMap<LogPartition, VecDeque<(u64, i64)>>>);
+pub(super) struct Ages(Mutex<BTreeMap<LogPartition, Vec<(u64, i64)>>>);
 
 impl Ages {
     /// The milliseconds since 1970 at which the oldest record at or above `positions` and below `ends` was appended; `None` if
@@ -68,16 +69,15 @@ impl Ages {
     }
 
     fn known(&self, partition: &LogPartition, from: u64) -> Option<i64> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.0);
         all.get(partition)?.iter().find(|(offset, _)| *offset == from).map(|(_, at)| *at)
     }
 
     fn keep(&self, partition: &LogPartition, from: u64, at: i64) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_partition = all.entry(partition.clone()).or_default();
-        of_partition.retain(|(offset, _)| *offset != from);
-        of_partition.push_front((from, at));
-        of_partition.truncate(KEPT);
+        let mut all = lock(&self.0);
+        let others = all.get(partition).into_iter().flatten().filter(|(offset, _)| *offset != from);
+        let of_partition = std::iter::once(&(from, at)).chain(others).take(KEPT).copied().collect();
+        all.insert(partition.clone(), of_partition);
     }
 }
 

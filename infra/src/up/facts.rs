@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use tidemark_serving::http::{Backend, IntakeError, Readiness, Taken};
 use tidemark_serving::merge::SpeedStatus;
 use tidemark_shared::dataset::{Format, is_name, registry};
 use tidemark_shared::error::{AnyError, chain};
+use tidemark_shared::lock;
 use tidemark_shared::log::IdempotencyKey;
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::telemetry::TraceParent;
@@ -61,16 +62,16 @@ impl fmt::Debug for Facts {
 impl Facts {
     /// Says that everything has started.
     pub(super) fn started(&self) {
-        *self.up_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *lock(&self.up_since) = Some(Instant::now());
     }
 
     /// Says that the process begins to stop.
     pub(super) fn stops(&self) {
-        *self.up_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.up_since) = None;
     }
 
     fn up_for(&self) -> Option<Duration> {
-        self.up_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+        lock(&self.up_since).map(|since| since.elapsed())
     }
 
     /// A dataset's stream, or why there is none.
@@ -113,14 +114,14 @@ impl Facts {
         let Parts { live, metrics, tasks, .. } = &self.parts;
         let readiness = self.readiness_within(at_most.min(ready::ANSWER_MAX));
         let (readiness, statuses) = tokio::join!(readiness, self.all_statuses(at_most));
-        metrics.process(matches!(readiness, Readiness::Ready { .. }), live.usage(), live.limit());
-        metrics.tasks(&tasks.health());
+        metrics.process.show(matches!(readiness, Readiness::Ready { .. }), live.usage(), live.limit());
+        metrics.process.tasks(&tasks.health());
         for (dataset, status) in statuses {
             match status {
                 Ok(status) => metrics.dataset(&status),
                 Err(error) => {
                     tracing::warn!(dataset, error, "the dataset can't be measured");
-                    metrics.measure_failed(&dataset);
+                    metrics.datasets.measure_failed(&dataset);
                 }
             }
         }

@@ -10,21 +10,21 @@ use tidemark_shared::secrets::shown_url;
 use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
 
 use super::UpError;
-use super::metrics::Metrics;
+use super::metrics::CallMetrics;
 use crate::config::ServerConfig;
 
-impl Calls for Metrics {
+impl Calls for CallMetrics {
     fn ended(&self, call: Call, outcome: CallOutcome, took: Duration) {
-        self.live_called(call.name(), outcome.name(), took);
+        self.live_ended(call.name(), outcome.name(), took);
     }
 }
 
-/// The views that `live.url` names; what is asked of a cluster, `metrics` shows. Asks nothing of it yet: one that is away at
+/// The views that `live.url` names; what is asked of a cluster, `calls` shows. Asks nothing of it yet: one that is away at
 /// the start is waited for.
 pub(super) fn open(
     config: &ServerConfig,
     ambient: &Arc<dyn Ambient>,
-    metrics: &Arc<Metrics>,
+    calls: &Arc<CallMetrics>,
 ) -> Result<Arc<dyn LiveView>, UpError> {
     let (url, ambient, bytes) = (&config.live_url, Arc::clone(ambient), config.live_bytes_max);
     if config.own_views() {
@@ -41,6 +41,6 @@ pub(super) fn open(
         aggregate_pushdown: config.live_aggregate_pushdown,
         ..OpenSearchViewSettings::default()
     };
-    let calls = Arc::clone(metrics) as Arc<dyn Calls>;
+    let calls = Arc::clone(calls) as Arc<dyn Calls>;
     Ok(Arc::new(OpenSearchView::with_calls(&url, ambient, settings, calls)?))
 }

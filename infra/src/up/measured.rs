@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use tidemark_shared::log::{
-    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
-    Routed, Topic, TopicName,
+    Appended, Bounds, Fetched, IdempotencyKey, Log, LogError, LogLayer, ReadLimits, Routed, Topic,
 };
 
 use super::metrics::Metrics;
@@ -42,25 +41,9 @@ impl fmt::Debug for Measured {
 }
 
 #[async_trait]
-impl Log for Measured {
-    async fn create_topic(&self, name: &TopicName, partitions: u32) -> Result<Topic, LogError> {
-        self.inner.create_topic(name, partitions).await
-    }
-
-    async fn add_partitions(&self, topic: &Topic, total: u32) -> Result<Topic, LogError> {
-        self.inner.add_partitions(topic, total).await
-    }
-
-    async fn delete_topic(&self, topic: &Topic) -> Result<(), LogError> {
-        self.inner.delete_topic(topic).await
-    }
-
-    async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
-        self.inner.topic(name).await
-    }
-
-    async fn topics(&self) -> Result<Vec<Topic>, LogError> {
-        self.inner.topics().await
+impl LogLayer for Measured {
+    fn inner(&self) -> &Arc<dyn Log> {
+        &self.inner
     }
 
     async fn append(
@@ -76,33 +59,7 @@ impl Log for Measured {
         self.timed("read", self.inner.read(topic, partition, from, limits)).await
     }
 
-    async fn wait(&self, topic: &Topic, beyond: &[Position], at_most: Duration) -> Result<bool, LogError> {
-        self.inner.wait(topic, beyond, at_most).await
-    }
-
     async fn bounds(&self, topic: &Topic) -> Result<Vec<Bounds>, LogError> {
         self.timed("bounds", self.inner.bounds(topic)).await
-    }
-
-    async fn retain(
-        &self,
-        topic: &Topic,
-        partition: u32,
-        retention: &Retention,
-        limit: u64,
-    ) -> Result<Bounds, LogError> {
-        self.inner.retain(topic, partition, retention, limit).await
-    }
-
-    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
-        self.inner.join(topic, group).await
-    }
-
-    async fn health(&self) -> Result<(), LogError> {
-        self.inner.health().await
-    }
-
-    async fn close(&self) -> Result<(), LogError> {
-        self.inner.close().await
     }
 }

@@ -158,7 +158,7 @@ fn parts(
 ) -> Result<Parts, UpError> {
     let ambient: Arc<dyn Ambient> = Arc::new(System);
     let moves = Moves::new();
-    let live = live::open(config, &ambient, &metrics)?;
+    let live = live::open(config, &ambient, &metrics.calls)?;
     let versions: Arc<dyn Versions> = Arc::new(VersionCache::new(store.objects()));
     let live_url = shown_url(&config.live_url);
     Ok(Parts {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::live::{LiveBatch, LiveError, LiveLayer, LiveView, ViewId};
 use tidemark_shared::position::Coverage;
 use tokio::sync::watch;
 
@@ -53,7 +53,11 @@ impl Notifying {
 }
 
 #[async_trait]
-impl LiveView for Notifying {
+impl LiveLayer for Notifying {
+    fn inner(&self) -> &Arc<dyn LiveView> {
+        &self.inner
+    }
+
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
         self.inner.open(view, schema, floors).await?;
         self.moves.tell();
@@ -65,28 +69,46 @@ impl LiveView for Notifying {
         self.moves.tell();
         Ok(())
     }
+}
 
-    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        self.inner.pin(view).await
+#[cfg(test)]
+mod tests {
+    use tidemark_speed::live::memory::{MemoryView, MemoryViewSettings};
+    use tidemark_testing::contract::live as contract;
+
+    use super::*;
+
+    fn notifying(bytes_max: u64) -> (Arc<dyn LiveView>, Moves) {
+        let settings = MemoryViewSettings { bytes_max, scan_parts: 2 };
+        let moves = Moves::new();
+        (Arc::new(Notifying::new(Arc::new(MemoryView::new(settings)), moves.clone())), moves)
     }
 
-    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
-        self.inner.drop_below(view, coverage).await
+    #[tokio::test]
+    async fn views_that_tell_of_moves_keep_the_contract() {
+        contract::check_all(&notifying(64 << 20).0).await;
+        contract::check_full(&notifying(1 << 20).0).await;
     }
 
-    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        self.inner.close(view).await
-    }
-
-    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        self.inner.views().await
-    }
-
-    fn usage(&self) -> LiveUsage {
-        self.inner.usage()
-    }
-
-    fn limit(&self) -> Option<LiveUsage> {
-        self.inner.limit()
+    #[tokio::test]
+    async fn only_what_moved_something_is_told() {
+        let (live, moves) = notifying(1 << 20);
+        let mut changes = moves.changes();
+        let mut told = || {
+            let told = changes.has_changed().expect("it is there");
+            changes.mark_unchanged();
+            told
+        };
+        let (view, partition) = (contract::view("moves"), contract::partition(0));
+        let batch = |range| contract::batch(&partition, range);
+        live.apply(&view, batch(0..5)).await.expect_err("it is not open");
+        assert!(!told(), "what failed");
+        live.open(&view, &contract::schema(), &contract::coverage(&[0])).await.expect("it opens");
+        assert!(told(), "a view was opened");
+        live.apply(&view, batch(0..5)).await.expect("it is taken in");
+        assert!(told(), "a batch was taken in");
+        live.apply(&view, batch(6..9)).await.expect_err("there is a gap");
+        drop(live.pin(&view).await.expect("it is there"));
+        assert!(!told(), "what failed, and what reads");
     }
 }

@@ -1,21 +1,16 @@
-//! Whether the process's roles do their work: for whoever routes to it, and waits for it before he stops another one.
+//! Whether the process's roles do their work: for whoever routes to it, and waits for it before he stops another one. Here it is
+//! decided, of what `look` sees of the process and asks log and views, and `anew` of views that are made anew.
+
+mod anew;
+mod look;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemark_serving::http::Readiness;
-use tidemark_shared::error::{ErrorKind, chain};
-use tidemark_shared::log::Assignment;
-use tidemark_shared::position::Coverage;
-use tidemark_speed::indexer::ViewStatus;
 
-use super::parts::Parts;
-use super::stream::Stream;
-use super::streams::Streams;
-use super::task_name::TaskName;
-use super::tasks::Health;
-use crate::config::Role;
+pub(super) use anew::{MadeAnew, made_anew};
+pub(super) use look::{lacking, standings};
 
 /// Longest wait for the answers of log and views, which are asked side by side.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -106,195 +101,9 @@ pub(super) fn degraded(datasets: &BTreeMap<String, Standing>) -> BTreeMap<String
     datasets.iter().filter_map(|(dataset, standing)| Some((dataset.clone(), reason(standing)?))).collect()
 }
 
-/// The datasets whose own views are not known to have been where the log ended when their streams were opened, with what they
-/// lack.
-pub(super) async fn made_anew(streams: &Streams, at_most: Duration) -> BTreeMap<String, String> {
-    let looked_at = streams.all().into_iter().map(|stream| async move {
-        if stream.has_caught_up.load(Ordering::Relaxed) {
-            return None;
-        }
-        let asked = tokio::time::timeout(at_most, view_statuses(&stream)).await;
-        let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", at_most.as_secs_f64())));
-        let lack = Lack::of(&stream.ends_at_open, &asked);
-        if lack == Lack::Nothing {
-            stream.has_caught_up.store(true, Ordering::Relaxed);
-        }
-        Some((stream.dataset.clone(), lack.told()?))
-    });
-    futures::future::join_all(looked_at).await.into_iter().flatten().collect()
-}
-
-/// How far each of a stream's views is; an error if that can't be told of all of them.
-async fn view_statuses(stream: &Stream) -> Result<Vec<ViewStatus>, String> {
-    let mut statuses = Vec::new();
-    for (_, running) in stream.all_indexers() {
-        // What they lack is of what the log had then: nobody needs its ends of now.
-        statuses.push(running.indexer.status(&stream.ends_at_open).await.map_err(|error| chain(&error))?);
-    }
-    Ok(statuses)
-}
-
-/// What a stream's own views lack of what the log had when the stream was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Lack {
-    /// Nothing: so it stays, whatever comes.
-    Nothing,
-    /// Offsets of partitions that do not get on: nobody knows whether they come.
-    Stuck,
-    /// So many offsets that come; of several views, those of the one that lacks most.
-    Offsets(u64),
-    /// That can't be told now: there is a view, and it may lack anything.
-    Untold(String),
-}
-
-impl Lack {
-    /// What views lack that stand so, where the log had these ends.
-    fn of(ends: &Coverage, views: &Result<Vec<ViewStatus>, String>) -> Self {
-        if ends.iter().all(|(_, end)| end == 0) {
-            return Self::Nothing;
-        }
-        let views = match views {
-            Ok(views) if views.is_empty() => return Self::Untold("none is open yet".to_owned()),
-            Ok(views) => views,
-            Err(reason) => return Self::Untold(reason.clone()),
-        };
-        let lacking = || views.iter().map(|view| lacking_of(ends, view));
-        let that_come = lacking().map(|(that_come, _)| that_come).max().unwrap_or(0);
-        match lacking().all(|(_, offsets)| offsets == 0) {
-            true => Self::Nothing,
-            false if that_come == 0 => Self::Stuck,
-            false => Self::Offsets(that_come),
-        }
-    }
-
-    /// For people; `None` if there is nothing that could be waited for.
-    fn told(&self) -> Option<String> {
-        match self {
-            Self::Nothing | Self::Stuck => None,
-            Self::Offsets(offsets) => Some(format!(
-                "its real-time view lacks {offsets} offsets still that the log had when the stream was opened"
-            )),
-            Self::Untold(reason) => {
-                Some(format!("whether its real-time view has caught up can't be told yet: {reason}"))
-            }
-        }
-    }
-}
-
-/// Offsets that a view lacks: of partitions that nothing keeps from going on, and of all.
-fn lacking_of(ends: &Coverage, status: &ViewStatus) -> (u64, u64) {
-    let (mut that_come, mut all) = (0, 0);
-    for (partition, end) in ends.iter() {
-        let known = status.partitions.get(&partition.to_string());
-        let offsets = end.saturating_sub(known.map_or(0, |known| known.visible));
-        all += offsets;
-        that_come += if known.is_none_or(|known| known.trouble.is_none()) { offsets } else { 0 };
-    }
-    (that_come, all)
-}
-
-/// What the process lacks that all datasets need; `None` if nothing. Whoever routes here is to know, and to know again once it
-/// has passed.
-pub(super) async fn lacking(parts: &Parts, at_most: Duration) -> Option<String> {
-    let has = |roles: &[Role]| roles.iter().any(|role| parts.roles.has(*role));
-    let log = async {
-        let needed = has(&[Role::Archiver, Role::Indexer, Role::Serving]);
-        if needed { lacks("the log has", at_most, parts.log.health()).await } else { None }
-    };
-    let views = async {
-        let needed = has(&[Role::Indexer, Role::Serving]) && !parts.own_views;
-        if needed { lacks("the real-time views have", at_most, parts.live.views()).await } else { None }
-    };
-    let (log, views) = tokio::join!(log, views);
-    log.or(views)
-}
-
-/// What is wrong with an answer that the process needs; `None` if nothing.
-async fn lacks<T, E: ErrorKind>(
-    who_has: &str,
-    at_most: Duration,
-    answer: impl Future<Output = Result<T, E>>,
-) -> Option<String> {
-    match tokio::time::timeout(at_most, answer).await {
-        Ok(answer) => answer.err().map(|error| told(&error)),
-        Err(_) => Some(format!("{who_has} not answered in time")),
-    }
-}
-
-fn told(error: &impl ErrorKind) -> String {
-    error.hint().map_or_else(|| chain(error), |hint| format!("{}; {hint}", chain(error)))
-}
-
-/// How the process stands with each dataset. Asks nobody.
-pub(super) fn standings(parts: &Parts, streams: &Streams) -> BTreeMap<String, Standing> {
-    let health = parts.tasks.health();
-    let standing = |dataset: &str| {
-        let failing = failing(&health, dataset);
-        let Some(stream) = streams.get(dataset) else {
-            if !streams.declares(dataset) {
-                return Standing::Files;
-            }
-            return Standing::NotTakenUp(failing.unwrap_or_else(|| "its stream is being opened".to_owned()));
-        };
-        match (missing_of(parts, &stream), failing) {
-            (None, None) => Standing::Works,
-            (None, Some(failing)) => Standing::Fails(failing),
-            (Some(missing), None) => Standing::NotTakenUp(missing),
-            (Some(missing), Some(failing)) => Standing::NotTakenUp(format!("{missing}; {failing}")),
-        }
-    };
-    let names = streams.known().into_iter();
-    names.map(|dataset| (dataset.clone(), standing(&dataset))).collect()
-}
-
-/// What work on a dataset's stream and views failed for the last time, where it was the last that was heard of it.
-fn failing(health: &BTreeMap<TaskName, Health>, dataset: &str) -> Option<String> {
-    let of_task = |(name, health): (&TaskName, &Health)| {
-        let is_its = name.kind.is_of_stream() && name.dataset.as_deref() == Some(dataset);
-        let error = health.error.as_ref().filter(|_| is_its)?;
-        Some(format!("{}: {error}", name.kind.name()))
-    };
-    let all: Vec<String> = health.iter().filter_map(of_task).collect();
-    (!all.is_empty()).then(|| all.join("; "))
-}
-
-/// What archiver or indexers of an open stream lack.
-fn missing_of(parts: &Parts, stream: &Stream) -> Option<String> {
-    let waits = |role: Role, share: &Assignment| {
-        let why = share.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
-        (!share.joined).then(|| format!("the {} waits for its share of the partitions{why}", role.name()))
-    };
-    if let Some(share) = stream.archivers.get()
-        && let Some(waits) = waits(Role::Archiver, &share.assignment())
-    {
-        return Some(waits);
-    }
-    if !parts.roles.has(Role::Indexer) {
-        return None;
-    }
-    let indexers = stream.all_indexers();
-    if indexers.is_empty() {
-        return Some("no view is open yet".to_owned());
-    }
-    indexers.iter().find_map(|(_, running)| {
-        let share = running.share.assignment();
-        let resuming = || {
-            let resumed = running.indexer.has_resumed(&share.partitions);
-            (!resumed).then(|| "the indexer has not taken up all of its partitions yet".to_owned())
-        };
-        waits(Role::Indexer, &share).or_else(resuming)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use tidemark_shared::counts::Totals;
-    use tidemark_speed::freshness::Freshness;
-    use tidemark_speed::indexer::IndexerStatus;
-    use tidemark_speed::trouble::Trouble;
-
     use super::*;
-    use crate::up::task_name::TaskKind;
 
     fn observed(seconds: u64, serves: bool, datasets: &[(&str, Standing)]) -> Observed {
         let datasets = datasets.iter().map(|(name, standing)| ((*name).to_owned(), standing.clone())).collect();
@@ -365,51 +174,6 @@ mod tests {
         }
     }
 
-    fn ends(ends: [u64; 3]) -> Coverage {
-        let of = |(number, end): (usize, u64)| (format!("t/{number}").parse().expect("a partition"), end);
-        ends.into_iter().enumerate().map(of).collect()
-    }
-
-    /// A view's visible positions; partition 0 may be in trouble.
-    fn view(visible: &[u64], trouble: bool) -> ViewStatus {
-        let status = |(number, visible): (usize, &u64)| {
-            let trouble = (trouble && number == 0).then(|| Trouble { error: "no memory".to_owned(), stopped: true });
-            (format!("t/{number}"), IndexerStatus { visible: *visible, trouble, ..IndexerStatus::default() })
-        };
-        let partitions = visible.iter().enumerate().map(status).collect();
-        ViewStatus { partitions, freshness: Freshness::default(), totals: Totals::default() }
-    }
-
-    #[test]
-    fn a_view_lacks_what_was_in_the_log_and_is_not_visible() {
-        let ends = ends([9, 0, 5]);
-        for (views, wanted) in [
-            (vec![view(&[9, 0, 5], false)], Lack::Nothing),
-            (vec![view(&[12, 3, 5], true)], Lack::Nothing),
-            (vec![view(&[2, 0, 4], false)], Lack::Offsets(8)),
-            (vec![view(&[2, 0, 4], true)], Lack::Offsets(1)),
-            (vec![view(&[2, 0, 5], true)], Lack::Stuck),
-            (vec![view(&[9, 0], false)], Lack::Offsets(5)),
-            (vec![view(&[9, 0, 5], false), view(&[9, 0, 2], false)], Lack::Offsets(3)),
-        ] {
-            assert_eq!(Lack::of(&ends, &Ok(views.clone())), wanted, "{views:?}");
-        }
-    }
-
-    #[test]
-    fn who_cant_tell_what_a_view_lacks_has_not_seen_it_catch_up() {
-        let late = || Err("no answer within 2 s".to_owned());
-        let lack = Lack::of(&ends([9, 0, 5]), &late());
-        assert_eq!(lack, Lack::Untold("no answer within 2 s".to_owned()));
-        assert!(lack.told().is_some_and(|told| told.ends_with(": no answer within 2 s")), "{lack:?}");
-        assert!(matches!(Lack::of(&ends([9, 0, 5]), &Ok(Vec::new())), Lack::Untold(_)), "no view is open");
-        // Of a log that had no records, and in a process that keeps no views of its own, there is nothing to ask.
-        for none in [ends([0; 3]), Coverage::new()] {
-            assert_eq!(Lack::of(&none, &late()), Lack::Nothing);
-        }
-        assert_eq!((Lack::Nothing.told(), Lack::Stuck.told()), (None, None));
-    }
-
     #[test]
     fn what_all_datasets_need_decides_for_all() {
         let works = observed(90, true, &[("a", Standing::Works)]);
@@ -417,24 +181,5 @@ mod tests {
         assert_eq!(text(&decide(&starts)), "no: it starts or stops");
         let lacks = Observed { lacking: Some("the broker is away".to_owned()), ..works };
         assert_eq!(text(&decide(&lacks)), "no: the broker is away");
-    }
-
-    #[test]
-    fn a_dataset_has_its_own_tasks() {
-        let failed = |error: &str| Health { restarts: 1, error: Some(error.to_owned()) };
-        let of = TaskName::of;
-        let health = BTreeMap::from([
-            (of(TaskKind::Archiver, "a"), failed("x")),
-            (of(TaskKind::Batch, "a"), failed("no run")),
-            (TaskName::of_indexer("a", "g1"), failed("y")),
-            (TaskName::of_indexer("ab", "g1"), failed("z")),
-            (TaskName::of_process(TaskKind::Keeper), failed("no keeper")),
-            (of(TaskKind::Keeper, "b"), Health::default()),
-            (of(TaskKind::Stream, "of"), failed("no topic")),
-        ]);
-        let of = |dataset| failing(&health, dataset);
-        assert_eq!(of("a").as_deref(), Some("archiver: x; indexer: y"));
-        assert_eq!((of("ab").as_deref(), of("b"), of("g1")), (Some("indexer: z"), None, None));
-        assert_eq!(of("of").as_deref(), Some("stream: no topic"), "a dataset may be called so");
     }
 }

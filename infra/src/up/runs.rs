@@ -67,7 +67,7 @@ impl Runs {
             let ended = self.stream.stop_batch.run_until_cancelled(Box::pin(self.once(&mut upkeep))).await;
             let Some(ended) = ended else { break };
             let well_at = ended.is_ok().then(|| self.parts.ambient.now());
-            self.parts.metrics.ran(&self.stream.dataset, begun.elapsed(), well_at);
+            self.parts.metrics.runs.ended(&self.stream.dataset, begun.elapsed(), well_at);
             match ended {
                 Ok(()) => self.parts.tasks.works(&name),
                 Err(error) => {

@@ -8,7 +8,7 @@ mod intake;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -20,12 +20,14 @@ use tidemark_shared::log::{LogError, Partitioner, Partitions, Share, Topic, Topi
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::rows::StreamRows;
 use tidemark_shared::segment::Archive;
+use tidemark_shared::{lock, read};
 use tidemark_speed::archiver::Archiver;
 use tidemark_speed::indexer::{Indexer, IndexerParts, IndexerSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::UpError;
 use super::parts::Parts;
+use super::ready::MadeAnew;
 use crate::config::Role;
 pub(super) use earlier::Views;
 use heard::{ANSWER_MAX, Heard, ends_of};
@@ -51,10 +53,8 @@ pub(super) struct Stream {
     partitioner: Mutex<Partitioner>,
     pub(super) indexers: Mutex<BTreeMap<String, Running>>,
     pub(super) heard: Heard,
-    /// Where the log ended when the stream was opened, if its views are this process's alone: they were lost with the one before.
-    pub(super) ends_at_open: Coverage,
-    /// True once its views are known to have been as far as that.
-    pub(super) has_caught_up: AtomicBool,
+    /// Its views, as far as readiness waits for them.
+    pub(super) anew: MadeAnew,
     /// How far logs of earlier incarnations were seen to reach.
     seen_before: Mutex<BTreeMap<LogPartition, u64>>,
     /// True once its end has begun. Whatever the log tells then, nothing works on it any more.
@@ -104,6 +104,7 @@ impl Stream {
             archiver.own(Partitions::none()).await;
         }
         let source = archiver.source().clone();
+        // Views that are this process's alone were lost with the one before.
         let ends_at_open = match parts.roles.has(Role::Indexer) && parts.own_views {
             true => ends_of(&source, &parts.log.bounds(&topic).await?),
             false => Coverage::new(),
@@ -121,8 +122,7 @@ impl Stream {
             runners: OnceLock::new(),
             definition: RwLock::new(Arc::new(applied)),
             indexers: Mutex::default(),
-            ends_at_open,
-            has_caught_up: AtomicBool::new(false),
+            anew: MadeAnew::up_to(ends_at_open),
             seen_before: Mutex::default(),
             is_ending: AtomicBool::new(false),
             views_looked_at: Mutex::default(),
@@ -148,7 +148,7 @@ impl Stream {
     }
 
     pub(super) fn definition(&self) -> Arc<Registered> {
-        Arc::clone(&self.definition.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&read(&self.definition))
     }
 
     pub(super) fn view(&self, generation: &str) -> ViewId {
@@ -156,11 +156,11 @@ impl Stream {
     }
 
     pub(super) fn indexer(&self, generation: &str) -> Option<Running> {
-        self.indexers.lock().unwrap_or_else(PoisonError::into_inner).get(generation).cloned()
+        lock(&self.indexers).get(generation).cloned()
     }
 
     pub(super) fn all_indexers(&self) -> Vec<(String, Running)> {
-        let indexers = self.indexers.lock().unwrap_or_else(PoisonError::into_inner);
+        let indexers = lock(&self.indexers);
         indexers.iter().map(|(generation, running)| (generation.clone(), running.clone())).collect()
     }
 
@@ -189,13 +189,13 @@ impl Stream {
         let Parts { groups, log, .. } = &self.parts;
         let share = groups.indexers(log, &self.topic, &self.dataset, &generation.generation).await?;
         let running = Running { indexer, share, stop: self.stop.child_token() };
-        let mut indexers = self.indexers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut indexers = lock(&self.indexers);
         Ok(indexers.entry(generation.generation.clone()).or_insert(running).clone())
     }
 
     /// Ends the indexer of a generation that answers no more, and lets its view go.
     pub(super) async fn close_indexer(&self, generation: &str) -> Result<(), UpError> {
-        let gone = self.indexers.lock().unwrap_or_else(PoisonError::into_inner).remove(generation);
+        let gone = lock(&self.indexers).remove(generation);
         let Some(running) = gone else { return Ok(()) };
         running.stop.cancel();
         running.share.leave().await;
@@ -264,7 +264,7 @@ impl Stream {
 
     /// Begins a look at views that nobody here keeps up; false if the last one began less than `every` ago.
     pub(super) fn begins_look_at_views(&self, every: Duration) -> bool {
-        let mut looked_at = self.views_looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked_at = lock(&self.views_looked_at);
         let is_time = looked_at.is_none_or(|at| at.elapsed() >= every);
         if is_time {
             *looked_at = Some(Instant::now());

@@ -8,10 +8,11 @@ mod rounds;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tidemark_shared::{read, write};
 use tokio::sync::Notify;
 
 use super::parts::Parts;
@@ -54,7 +55,7 @@ impl Streams {
     }
 
     pub(super) fn get(&self, dataset: &str) -> Option<Arc<Stream>> {
-        self.all.read().unwrap_or_else(PoisonError::into_inner).get(dataset).cloned()
+        read(&self.all).get(dataset).cloned()
     }
 
     /// A dataset's stream once it is open; `None` if it is not `within` this time.
@@ -74,12 +75,12 @@ impl Streams {
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Stream>> {
-        self.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        read(&self.all).values().cloned().collect()
     }
 
     /// True if the dataset has a stream, whether or not it is open yet; true for all before the first look.
     pub(super) fn declares(&self, dataset: &str) -> bool {
-        match &*self.declared.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*read(&self.declared) {
             None => true,
             Some(declared) => declared.get(dataset).is_some_and(|declared| declared.stream),
         }
@@ -87,17 +88,16 @@ impl Streams {
 
     /// The datasets that there are, as far as they were looked at.
     pub(super) fn known(&self) -> Vec<String> {
-        let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
+        let declared = read(&self.declared);
         declared.iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     fn declared(&self, dataset: &str) -> Option<Declared> {
-        self.declared.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(dataset).copied()
+        read(&self.declared).as_ref()?.get(dataset).copied()
     }
 
     fn declare(&self, dataset: &str, declared: Declared) {
-        let mut all = self.declared.write().unwrap_or_else(PoisonError::into_inner);
-        all.get_or_insert_default().insert(dataset.to_owned(), declared);
+        write(&self.declared).get_or_insert_default().insert(dataset.to_owned(), declared);
     }
 
     /// Asks for a look at pointers and coverage now.
@@ -113,9 +113,7 @@ impl Streams {
 
     /// Puts an open stream in its dataset's place, where another incarnation may have been.
     fn insert(&self, stream: &Arc<Stream>) {
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(stream.dataset.clone(), Arc::clone(stream));
-        drop(all);
+        write(&self.all).insert(stream.dataset.clone(), Arc::clone(stream));
         self.opened.notify_waiters();
     }
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidemark_shared::ambient::{Ambient as _, System};
 use tidemark_shared::backoff::{Attempts, Backoff};
+use tidemark_shared::lock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -190,11 +191,6 @@ impl Tasks {
 /// Whether `error` is to be logged, where the last one that was is `last`, so long ago.
 fn is_news(last: Option<(&str, Duration)>, error: &str) -> bool {
     last.is_none_or(|(last, ago)| last != error || ago >= SAID_AGAIN)
-}
-
-fn lock(known: &Mutex<BTreeMap<TaskName, Entry>>) -> MutexGuard<'_, BTreeMap<TaskName, Entry>> {
-    // every change is one assignment or one call on the map, so a panic leaves nothing half done
-    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -14,12 +14,9 @@ use prometheus_client::registry::Registry;
 use tidemark_batch::{Batch, BatchSettings};
 use tidemark_shared::ambient::System;
 use tidemark_shared::dataset::Sources;
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::live::{LiveError, LiveLayer, LivePin, LiveView, ViewId};
 use tidemark_shared::lock;
-use tidemark_shared::log::{
-    Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
-    Routed, Topic, TopicName,
-};
+use tidemark_shared::log::{Bounds, Log, LogError, LogLayer, Topic};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::store::Store;
 use tidemark_shared::telemetry::NoTraces;
@@ -116,55 +113,22 @@ impl Gate {
     }
 }
 
-/// A log whose calls `health` and `bounds` wait at a gate.
-pub(super) struct GatedLog {
+/// A log whose calls `health` and `bounds` meet others at a gate.
+pub(super) struct MeetingLog {
     pub(super) inner: Arc<dyn Log>,
     pub(super) gate: Arc<Gate>,
 }
 
-impl fmt::Debug for GatedLog {
+impl fmt::Debug for MeetingLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
 #[async_trait]
-impl Log for GatedLog {
-    async fn create_topic(&self, name: &TopicName, partitions: u32) -> Result<Topic, LogError> {
-        self.inner.create_topic(name, partitions).await
-    }
-
-    async fn add_partitions(&self, topic: &Topic, total: u32) -> Result<Topic, LogError> {
-        self.inner.add_partitions(topic, total).await
-    }
-
-    async fn delete_topic(&self, topic: &Topic) -> Result<(), LogError> {
-        self.inner.delete_topic(topic).await
-    }
-
-    async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
-        self.inner.topic(name).await
-    }
-
-    async fn topics(&self) -> Result<Vec<Topic>, LogError> {
-        self.inner.topics().await
-    }
-
-    async fn append(
-        &self,
-        topic: &Topic,
-        records: Vec<Routed>,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<Appended, LogError> {
-        self.inner.append(topic, records, key).await
-    }
-
-    async fn read(&self, topic: &Topic, partition: u32, from: u64, limits: ReadLimits) -> Result<Fetched, LogError> {
-        self.inner.read(topic, partition, from, limits).await
-    }
-
-    async fn wait(&self, topic: &Topic, beyond: &[Position], at_most: Duration) -> Result<bool, LogError> {
-        self.inner.wait(topic, beyond, at_most).await
+impl LogLayer for MeetingLog {
+    fn inner(&self) -> &Arc<dyn Log> {
+        &self.inner
     }
 
     async fn bounds(&self, topic: &Topic) -> Result<Vec<Bounds>, LogError> {
@@ -172,27 +136,9 @@ impl Log for GatedLog {
         self.inner.bounds(topic).await
     }
 
-    async fn retain(
-        &self,
-        topic: &Topic,
-        partition: u32,
-        retention: &Retention,
-        limit: u64,
-    ) -> Result<Bounds, LogError> {
-        self.inner.retain(topic, partition, retention, limit).await
-    }
-
-    async fn join(&self, topic: &Topic, group: &GroupName) -> Result<Arc<dyn Membership>, LogError> {
-        self.inner.join(topic, group).await
-    }
-
     async fn health(&self) -> Result<(), LogError> {
         self.gate.pass("health").await;
         self.inner.health().await
-    }
-
-    async fn close(&self) -> Result<(), LogError> {
-        self.inner.close().await
     }
 }
 
@@ -240,16 +186,16 @@ impl fmt::Debug for FaultyView {
 }
 
 #[async_trait]
-impl LiveView for FaultyView {
+impl LiveLayer for FaultyView {
+    fn inner(&self) -> &Arc<dyn LiveView> {
+        &self.inner
+    }
+
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
         if self.faults().no_open {
             return Err(LiveError::backend("open a view", std::io::Error::other("the cluster is away")));
         }
         self.inner.open(view, schema, floors).await
-    }
-
-    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
-        self.inner.apply(view, batch).await
     }
 
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
@@ -270,20 +216,8 @@ impl LiveView for FaultyView {
         self.inner.drop_below(view, coverage).await
     }
 
-    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        self.inner.close(view).await
-    }
-
     async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
         self.gate.pass("views").await;
         self.inner.views().await
-    }
-
-    fn usage(&self) -> LiveUsage {
-        self.inner.usage()
-    }
-
-    fn limit(&self) -> Option<LiveUsage> {
-        self.inner.limit()
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tidemark_shared::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ struct Waiting {
 
 impl Line {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // a panic inside leaves at most a number that no connection has
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,12 +76,12 @@ impl Idle {
         waiting.next += 1;
         let _none = waiting.tickets.insert(ticket, self.make_room.clone());
         drop(waiting);
-        *self.ticket.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+        *lock(&self.ticket) = Some(ticket);
         self.line.longer.notify_waiters();
     }
 
     fn end(&self) {
-        let ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ticket = lock(&self.ticket).take();
         if let Some(ticket) = ticket {
             let _token = self.line.waiting().tickets.remove(&ticket);
         }

@@ -69,6 +69,7 @@ impl SlowAnswers {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
+        // a panic inside leaves wrong counts at most: somebody waits longer or is cut off sooner, and no answer is wrong
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use serde::Deserialize;
 use tidemark_shared::error::chain;
+use tidemark_shared::lock;
 use tidemark_shared::output::{self, RowWriter};
 use tidemark_shared::position::Coverage;
 use tidemark_shared::sql::{Answer, AsOf, Limits, Param, Query, Wants};
@@ -256,13 +257,13 @@ struct Pieces(Arc<Mutex<Vec<u8>>>);
 
 impl Pieces {
     fn take(&self) -> Bytes {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into()
+        std::mem::take(&mut *lock(&self.0)).into()
     }
 }
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        lock(&self.0).extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

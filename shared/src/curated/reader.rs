@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -11,6 +11,7 @@ use super::pointer::{newest, read};
 use super::version::CuratedVersion;
 use super::{CuratedError, ordered};
 use crate::layout;
+use crate::lock;
 
 /// Opens the current generation of datasets and keeps the last version of each.
 ///
@@ -53,7 +54,7 @@ impl CuratedReader {
     /// # Errors
     /// As [`CuratedVersion::open`].
     pub async fn open(&self, dataset: &str) -> Result<Option<Arc<CuratedVersion>>, CuratedError> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(dataset).cloned();
+        let kept = lock(&self.kept).get(dataset).cloned();
         let newest_pointer = newest(self.objects.as_ref(), dataset);
         // Both are asked at once: most of the time neither moved.
         let (newest_pointer, unmoved) = match &kept {
@@ -74,7 +75,7 @@ impl CuratedReader {
     /// Keeps `version`, which pointer `pointer` led to, unless another statement came by a later one meanwhile.
     pub(super) fn keep(&self, pointer: u64, version: &Arc<CuratedVersion>) {
         let opened = Kept { pointer, version: Arc::clone(version) };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         if kept.get(&version.dataset).is_none_or(|kept| kept.age() < opened.age()) {
             let _earlier = kept.insert(version.dataset.clone(), opened);
         }

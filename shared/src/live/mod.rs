@@ -14,6 +14,7 @@
 
 mod aggregate;
 mod error;
+mod layer;
 mod narrow;
 mod rows;
 mod select;
@@ -21,6 +22,7 @@ mod table;
 
 pub use aggregate::{AggregateRequest, LiveAggregation, LiveState};
 pub use error::LiveError;
+pub use layer::LiveLayer;
 pub use narrow::narrowed;
 pub use rows::{as_schema, rows_in};
 pub use select::{is_behind, live_range};

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::error::AnyError;
+use crate::{read, write};
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
@@ -64,15 +65,15 @@ pub(super) struct SessionTable {
 
 impl SessionTables {
     pub(super) fn get(&self, name: &str) -> Option<SessionTable> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        read(&self.0).get(name).cloned()
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        read(&self.0).keys().cloned().collect()
     }
 
     pub(super) fn insert(&self, name: String, table: SessionTable) -> Option<SessionTable> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, table)
+        write(&self.0).insert(name, table)
     }
 }
 
@@ -97,11 +98,11 @@ impl OpenedSchema {
     }
 
     pub(super) fn open(&self, name: &str, table: Arc<dyn TableProvider>) {
-        let _previous = self.opened.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table);
+        let _previous = write(&self.opened).insert(name.to_owned(), table);
     }
 
     pub(super) fn opened(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        self.opened.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        read(&self.opened).get(name).cloned()
     }
 }
 

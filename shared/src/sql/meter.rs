@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Seek as _;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use url::Url;
+
+use crate::lock;
 
 /// What one statement has read so far.
 #[derive(Debug, Default)]
@@ -49,7 +51,7 @@ impl Meter {
 
     /// Number of distinct objects of which bytes were read.
     pub(super) fn objects(&self) -> usize {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.objects).len()
     }
 
     /// The limit, if a read was refused for it.
@@ -62,7 +64,7 @@ impl Meter {
     /// # Errors
     /// The limit is reached.
     pub(super) fn settle(&self) -> Result<()> {
-        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        let begun = std::mem::take(&mut *lock(&self.begun));
         begun.into_iter().try_for_each(|(location, mut file)| match file.stream_position() {
             Ok(bytes) => self.charge(&location, bytes),
             Err(source) => Err(object_store::Error::Generic { store: "meter", source: Box::new(source) }),
@@ -72,7 +74,7 @@ impl Meter {
     fn begin(&self, location: &Path, file: &File) -> std::io::Result<()> {
         // It shares its cursor with the one that is read.
         let file = file.try_clone()?;
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push((location.clone(), file));
+        lock(&self.begun).push((location.clone(), file));
         Ok(())
     }
 
@@ -83,7 +85,7 @@ impl Meter {
             self.exceeded.store(true, Ordering::Relaxed);
             return Err(object_store::Error::Generic { store: "meter", source: Box::new(LimitReached) });
         }
-        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut objects = lock(&self.objects);
         if !objects.contains(location) {
             objects.insert(location.clone());
         }

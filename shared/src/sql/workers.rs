@@ -3,11 +3,13 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use datafusion::error::DataFusionError;
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::lock;
 
 /// Stack of each thread: a statement as deep as is allowed is taken apart by recursion.
 const STACK_BYTES: usize = 16 << 20;
@@ -53,7 +55,7 @@ impl Drop for Workers {
     fn drop(&mut self) {
         let (Some(runtime), permit) = (self.runtime.take(), self.permit.take()) else { return };
         if self.is_done.load(Ordering::Relaxed) {
-            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = lock(&IDLE);
             match idle.len() < IDLE_MAX {
                 true => idle.push(runtime),
                 false => runtime.shutdown_background(),
@@ -79,7 +81,7 @@ impl Place {
             return Ok(Self::Here);
         }
         let permit = STATEMENTS.acquire().await.expect("it is never closed");
-        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = lock(&IDLE).pop();
         let runtime = idle.map_or_else(start, Ok).map_err(DataFusionError::IoError)?;
         Ok(Self::Workers(Arc::new(Workers {
             runtime: Some(runtime),

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path as FilePath;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
@@ -99,9 +99,14 @@ impl ObjectReader {
         }
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        // a panic inside leaves at most a block out, which is fetched again
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The block's fetch, begun if need be, and, for a reader that came from the block before, that of the next one.
     fn block(&self, index: u64) -> Block {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let sequential = index == 0 || state.blocks.iter().any(|(known, _)| *known + 1 == index);
         let block = self.known_or_new(&mut state, index);
         let next = index + 1;
@@ -148,7 +153,7 @@ impl ObjectReader {
 
     /// Forgets a fetch that failed, so that a retry asks the store again.
     fn forget(&self, index: u64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.blocks.retain(|(known, _)| *known != index);
     }
 }

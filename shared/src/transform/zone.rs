@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use arrow::array::{Array, BooleanArray, PrimitiveArray};
 use arrow::compute::{max, min};
@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::functions::EVENT_INSTANT;
 use super::sql::{SqlProblem, excerpt};
 use crate::dataset::nearest;
+use crate::lock;
 
 const SECOND: i64 = 1_000_000;
 /// Half a day, in seconds: no zone of the database has two transitions closer than this.
@@ -43,7 +44,7 @@ impl LocalTime {
     }
 
     fn gaps(self) -> Gaps {
-        let mut known = GAPS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&GAPS);
         Arc::clone(known.entry(self.zone).or_insert_with(|| gaps(self.zone)))
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use object_store::{
     Error, GetOptions, GetResult, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     Result, UploadPart,
 };
+use tidemark_shared::lock;
 
 use crate::forward::{Layer, Layered};
 
@@ -92,7 +93,7 @@ impl Faulty {
 
     /// Adds a rule; it counts calls from now on.
     pub fn add(&self, rule: Rule) {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+        lock(&self.rules).push(rule);
     }
 
     /// How many calls failed, or lost their answer, by a rule so far. One that names a call that is never made does not
@@ -105,12 +106,12 @@ impl Faulty {
     /// All calls so far, in order, with their keys.
     #[must_use]
     pub fn made(&self) -> Vec<(Call, Path)> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.made).clone()
     }
 
     fn fault(&self, call: Call, path: &Path) -> Option<Fault> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((call, path.clone()));
-        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        lock(&self.made).push((call, path.clone()));
+        let rules = lock(&self.rules);
         let mut due = None;
         for rule in rules.iter().filter(|rule| rule.call == call && path.as_ref().contains(&rule.key)) {
             if rule.seen.fetch_add(1, Ordering::Relaxed) == rule.nth {

@@ -1,19 +1,43 @@
-//! The log port's contract on the log in memory, and what only that one can be made to do.
+//! The log port's contract on the log in memory, by itself and below a layer, and what only that one can be made to do.
 
 use std::sync::Arc;
 
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::log::memory::MemoryLog;
-use tidemark_shared::log::{Bounds, Log, LogError, ReadLimits, Record, Routed, TopicName};
+use tidemark_shared::log::{Bounds, Log, LogError, LogLayer, ReadLimits, Record, Routed, TopicName};
 use tidemark_testing::contract::log::{self as contract, SteppedClock};
+
+/// A layer that changes nothing.
+#[derive(Debug)]
+struct Plain(Arc<dyn Log>);
+
+impl LogLayer for Plain {
+    fn inner(&self) -> &Arc<dyn Log> {
+        &self.0
+    }
+}
+
+fn memory() -> (Arc<dyn Log>, Arc<SteppedClock>) {
+    let clock = Arc::new(SteppedClock::default());
+    (Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>)), clock)
+}
+
+async fn check(log: Arc<dyn Log>, clock: &SteppedClock) {
+    contract::check_all(&log).await;
+    contract::check_time(&log, clock).await;
+    contract::check_close(&log).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_in_memory_keeps_the_contract() {
-    let clock = Arc::new(SteppedClock::default());
-    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Arc::clone(&clock) as Arc<dyn Ambient>));
-    contract::check_all(&log).await;
-    contract::check_time(&log, &clock).await;
-    contract::check_close(&log).await;
+    let (log, clock) = memory();
+    check(log, &clock).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_hands_every_call_on() {
+    let (log, clock) = memory();
+    check(Arc::new(Plain(log)), &clock).await;
 }
 
 #[tokio::test]

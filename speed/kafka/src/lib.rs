@@ -22,6 +22,7 @@
 //! - It appends by name: a topic that somebody deletes and makes again *while* records are on their way gets them, and the
 //!   caller is told [`LogError::Replaced`] nevertheless. With a key they are taken back: their transaction is aborted.
 //! - A record's time can't be 0 or before 1970: such a time goes in a header of ours ([`record`]), which readers here take off.
+//! - It removes records from the middle of a topic that is compacted: such a topic is refused when it is opened ([`policy`]).
 //! - While a process that died in the middle of an append with a key has its transaction open, readers get no later
 //!   records of those partitions: for 10 s, or until another append with a key ends it.
 //!
@@ -38,6 +39,8 @@ mod member;
 mod native;
 mod offsets;
 mod parts;
+mod patience;
+mod policy;
 mod produce;
 mod readers;
 mod record;

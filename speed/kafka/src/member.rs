@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics};
 use tidemark_shared::error::chain;
+use tidemark_shared::lock;
 use tidemark_shared::log::{Assignment, GroupName, LogError, Membership, Partitions, TopicName, blocking};
 use tokio::sync::watch;
 
@@ -104,7 +105,7 @@ impl Membership for Member {
 
     async fn leave(&self) {
         self.place.go();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         let Some(thread) = thread else { return };
         let ended = tokio::time::timeout(LEAVE_MAX, blocking(move || thread.join().is_ok())).await;
         if !matches!(ended, Ok(Ok(true))) {
@@ -122,8 +123,7 @@ impl Drop for Member {
 
 impl Place {
     fn settled(&self) -> MutexGuard<'_, Settled> {
-        // every change is one assignment, so a panic leaves nothing half done
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settled)
     }
 
     fn go(&self) {
@@ -139,6 +139,7 @@ impl Place {
     fn pause(&self, at_most: Duration) {
         let settled = self.settled();
         let waited = self.told.wait_timeout_while(settled, at_most, |settled| !settled.leaving);
+        // as `lock` does: who waits takes the lock again
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -208,6 +209,7 @@ impl Place {
         let settled = self.settled();
         let unsettled = |settled: &mut Settled| settled.number < number && !settled.leaving;
         let waited = self.told.wait_timeout_while(settled, SETTLE_MAX, unsettled);
+        // as `lock` does: who waits takes the lock again
         let (settled, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(settled);
         if waited.timed_out() {

@@ -1,6 +1,6 @@
-//! The calls into librdkafka that the `rdkafka` crate has no safe form of: topics' ids, and one partition's records by
-//! position, with the offsets at which a reader came to the end (the crate drops those, and panics at a header whose
-//! name is not UTF-8).
+//! The calls into librdkafka that the `rdkafka` crate has no safe form of: topics' ids, why a broker does not tell a topic's
+//! settings (the crate shows a topic without any then), and one partition's records by position, with the offsets at which a
+//! reader came to the end (the crate drops those, and panics at a header whose name is not UTF-8).
 //!
 //! All of this project's code on Kafka that the compiler can't check is here.
 #![expect(unsafe_code, reason = "calls of a C library; what makes each of them sound is said beside it")]
@@ -50,31 +50,19 @@ pub(crate) fn describe(
 ) -> Result<Vec<Result<Option<Described>, RDKafkaErrorCode>>, RDKafkaErrorCode> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    let wait_ms = i32::try_from((timeout + SLACK).as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the client outlives the call. The names are copied by the first function, the collection and options by
-    // `rd_kafka_DescribeTopics`; each object is destroyed once, by its guard, and the event after what was read from it.
+    // SAFETY: the client outlives the call. The names are copied by the first function, the collection by
+    // `rd_kafka_DescribeTopics`; each object is destroyed once, by its guard, and the answer after what was read from it.
     unsafe {
         let rk = client.native_ptr();
         let topics =
             Guard::of(sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()), |found| {
                 sys::rd_kafka_TopicCollection_destroy(found);
             })?;
-        let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let options = Guard::of(options, |found| sys::rd_kafka_AdminOptions_destroy(found))?;
-        let mut message = [0; MESSAGE_BYTES];
-        let set =
-            sys::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout_ms, message.as_mut_ptr(), MESSAGE_BYTES);
-        checked(set)?;
-        let queue = Guard::of(sys::rd_kafka_queue_new(rk), |found| sys::rd_kafka_queue_destroy(found))?;
-        sys::rd_kafka_DescribeTopics(rk, topics.0, options.0, queue.0);
-        let event = sys::rd_kafka_queue_poll(queue.0, wait_ms);
-        if event.is_null() {
-            return Err(RDKafkaErrorCode::OperationTimedOut);
-        }
-        let event = Guard::of(event, |found| sys::rd_kafka_event_destroy(found))?;
-        checked(sys::rd_kafka_event_error(event.0))?;
-        let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let answer = ask(client, operation, timeout, |options, queue| {
+            sys::rd_kafka_DescribeTopics(rk, topics.0, options, queue);
+        })?;
+        let result = sys::rd_kafka_event_DescribeTopics_result(answer.event.0);
         if result.is_null() {
             return Err(RDKafkaErrorCode::BadMessage);
         }
@@ -101,6 +89,94 @@ unsafe fn described(topic: *const sys::rd_kafka_TopicDescription_t) -> Result<Op
         // as Kafka's own tools show it
         let id = Some(id.replace('+', "-").replace('/', "_")).filter(|id| !id.is_empty() && id != NO_ID);
         Ok(Some(Described { id, partitions: u32::try_from(partitions).unwrap_or(u32::MAX) }))
+    }
+}
+
+/// What a broker tells of a topic's setting; `None` if it has none of that name. Blocks for `timeout` at most, and a little.
+///
+/// # Errors
+/// The failure of the request, or why the broker does not tell.
+pub(crate) fn setting(
+    client: &Client<Events>,
+    topic: &str,
+    name: &str,
+    timeout: Duration,
+) -> Result<Option<String>, RDKafkaErrorCode> {
+    let topic = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+    // SAFETY: the client outlives the call. The name is copied by the first function, the resource by
+    // `rd_kafka_DescribeConfigs`; each object is destroyed once, by its guard, and the answer after what was read from it.
+    unsafe {
+        let rk = client.native_ptr();
+        let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        let resource = Guard::of(sys::rd_kafka_ConfigResource_new(kind, topic.as_ptr()), |found| {
+            sys::rd_kafka_ConfigResource_destroy(found);
+        })?;
+        let mut resources = [resource.0];
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
+        let answer = ask(client, operation, timeout, |options, queue| {
+            sys::rd_kafka_DescribeConfigs(rk, resources.as_mut_ptr(), resources.len(), options, queue);
+        })?;
+        let result = sys::rd_kafka_event_DescribeConfigs_result(answer.event.0);
+        if result.is_null() {
+            return Err(RDKafkaErrorCode::BadMessage);
+        }
+        let mut count = 0;
+        let found = sys::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
+        if count == 0 {
+            return Err(RDKafkaErrorCode::BadMessage);
+        }
+        let found = *found;
+        checked(sys::rd_kafka_ConfigResource_error(found))?;
+        let mut count = 0;
+        let entries = sys::rd_kafka_ConfigResource_configs(found, &raw mut count);
+        for at in 0..count {
+            let entry = *entries.add(at);
+            if text(sys::rd_kafka_ConfigEntry_name(entry)) == name {
+                let value = sys::rd_kafka_ConfigEntry_value(entry);
+                return Ok((!value.is_null()).then(|| text(value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What a broker answered, and the queue by which it came. Dropped in this order.
+struct Answer {
+    event: Guard<sys::rd_kafka_event_t>,
+    _queue: Guard<sys::rd_kafka_queue_t>,
+}
+
+/// Has `request` send a request with the options, which it copies, and waits for the answer in the queue.
+///
+/// # Safety
+/// `request` sends one of the kind `operation` by `client`, and keeps no pointer.
+unsafe fn ask(
+    client: &Client<Events>,
+    operation: sys::rd_kafka_admin_op_t,
+    timeout: Duration,
+    request: impl FnOnce(*const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+) -> Result<Answer, RDKafkaErrorCode> {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let wait_ms = i32::try_from((timeout + SLACK).as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client outlives the call, and the caller's; each object is destroyed once, by its guard.
+    unsafe {
+        let rk = client.native_ptr();
+        let options = Guard::of(sys::rd_kafka_AdminOptions_new(rk, operation), |found| {
+            sys::rd_kafka_AdminOptions_destroy(found);
+        })?;
+        let mut message = [0; MESSAGE_BYTES];
+        let set =
+            sys::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout_ms, message.as_mut_ptr(), MESSAGE_BYTES);
+        checked(set)?;
+        let queue = Guard::of(sys::rd_kafka_queue_new(rk), |found| sys::rd_kafka_queue_destroy(found))?;
+        request(options.0, queue.0);
+        let event = sys::rd_kafka_queue_poll(queue.0, wait_ms);
+        if event.is_null() {
+            return Err(RDKafkaErrorCode::OperationTimedOut);
+        }
+        let event = Guard::of(event, |found| sys::rd_kafka_event_destroy(found))?;
+        checked(sys::rd_kafka_event_error(event.0))?;
+        Ok(Answer { event, _queue: queue })
     }
 }
 

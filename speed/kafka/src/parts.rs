@@ -14,6 +14,7 @@ use tidemark_shared::log::{LogError, Topic, TopicName};
 use crate::clients::{Clients, Events};
 use crate::error::{SETTLING, client_failed, failed, is_unknown};
 use crate::offsets::Offsets;
+use crate::policy::Policies;
 use crate::topics::Topics;
 
 /// Longest wait for the controller.
@@ -28,6 +29,7 @@ pub(crate) struct Parts {
     pub(crate) looker: Arc<BaseConsumer<Events>>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) offsets: Offsets,
+    pub(crate) policies: Policies,
 }
 
 impl Parts {
@@ -38,7 +40,8 @@ impl Parts {
         let (asker, looker) = (clients.reader()?, clients.looker()?);
         let topics = Arc::new(Topics::start(Arc::clone(&admin))?);
         let offsets = Offsets::new(asker, Arc::clone(&topics), Arc::clone(&ambient));
-        Ok(Self { clients, ambient, admin, looker, topics, offsets })
+        let policies = Policies::new(Arc::clone(&admin), Arc::clone(&topics), Arc::clone(&ambient));
+        Ok(Self { clients, ambient, admin, looker, topics, offsets, policies })
     }
 
     /// Makes a topic, unless there is one of that name, and waits until it can be used.

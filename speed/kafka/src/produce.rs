@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
+use tidemark_shared::lock;
 use tidemark_shared::log::{LogError, Position, Routed, Topic, TopicId, blocking};
 use tokio::sync::oneshot;
 
@@ -112,6 +113,7 @@ impl Batch {
     }
 
     fn state(&self) -> MutexGuard<'_, Outcome> {
+        // a panic inside leaves at most a record of which nothing is heard, and its batch ends by time
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,7 +192,7 @@ struct Client {
 
 impl Client {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 
@@ -251,7 +253,7 @@ impl Plain {
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.client)
     }
 }
 

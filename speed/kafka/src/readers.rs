@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::clients::{Clients, Events, thread};
 use crate::native::{PartitionStream, Taken};
+use crate::patience::Patience;
 
 /// Most readers of a partition: an archiver, indexers of two generations, and whoever looks at single records.
 const LANES_MAX: usize = 5;
@@ -31,7 +32,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(20);
 /// Most that is taken from a client's queue at once.
 const TAKE_MAX: usize = 1_000;
 
-type Place = (TopicName, u32);
+/// A partition of a topic, whatever its incarnation.
+type Spot = (TopicName, u32);
 
 /// All readers.
 pub(crate) struct Readers {
@@ -44,7 +46,7 @@ pub(crate) struct Readers {
 struct State {
     closed: bool,
     lanes: Vec<Arc<BaseConsumer<Events>>>,
-    places: HashMap<Place, AtPlace>,
+    spots: HashMap<Spot, AtSpot>,
     /// The incarnations that the lanes' clients have met.
     met: HashMap<TopicName, TopicId>,
     swept: Option<Instant>,
@@ -54,7 +56,7 @@ struct State {
 type Gone = (Vec<Reader>, Vec<Arc<BaseConsumer<Events>>>);
 
 #[derive(Default)]
-struct AtPlace {
+struct AtSpot {
     /// Lanes whose reader is made, at work or not.
     taken: BTreeSet<usize>,
     idle: Vec<Reader>,
@@ -72,17 +74,17 @@ impl Readers {
     /// # Errors
     /// [`LogError::Closed`], [`LogError::Invalid`] if librdkafka does not take the settings.
     pub(crate) async fn checkout(&self, topic: &Topic, partition: u32, from: u64) -> Result<Held<'_>, LogError> {
-        let place = (topic.name.clone(), partition);
+        let spot = (topic.name.clone(), partition);
         loop {
             let returned = self.returned.notified();
             let (found, gone) = {
                 let mut state = self.open()?;
                 let gone = renew(&mut state, topic);
-                (self.try_checkout(&mut state, &place, &topic.id, from)?, gone)
+                (self.try_checkout(&mut state, &spot, &topic.id, from)?, gone)
             };
             let_go(gone);
             if let Some(reader) = found {
-                return Ok(Held { readers: self, place, reader: Some(reader), waits: false });
+                return Ok(Held { readers: self, spot, reader: Some(reader), waits: false });
             }
             returned.await;
         }
@@ -93,21 +95,21 @@ impl Readers {
     /// # Errors
     /// As of [`Self::checkout`].
     pub(crate) fn spare(&self, topic: &Topic, partition: u32, from: u64) -> Result<Option<Held<'_>>, LogError> {
-        let place = (topic.name.clone(), partition);
+        let spot = (topic.name.clone(), partition);
         let (reader, gone) = {
             let mut state = self.open()?;
             let gone = renew(&mut state, topic);
-            if state.places.entry(place.clone()).or_default().waiting >= WAITERS_MAX {
+            if state.spots.entry(spot.clone()).or_default().waiting >= WAITERS_MAX {
                 (None, gone)
             } else {
-                let found = self.try_checkout(&mut state, &place, &topic.id, from)?;
-                state.places.entry(place.clone()).or_default().waiting += usize::from(found.is_some());
+                let found = self.try_checkout(&mut state, &spot, &topic.id, from)?;
+                state.spots.entry(spot.clone()).or_default().waiting += usize::from(found.is_some());
                 (found, gone)
             }
         };
         let_go(gone);
         let Some(reader) = reader else { return Ok(None) };
-        Ok(Some(Held { readers: self, place, reader: Some(reader), waits: true }))
+        Ok(Some(Held { readers: self, spot, reader: Some(reader), waits: true }))
     }
 
     fn open(&self) -> Result<MutexGuard<'_, State>, LogError> {
@@ -118,11 +120,11 @@ impl Readers {
     fn try_checkout(
         &self,
         state: &mut State,
-        place: &Place,
+        spot: &Spot,
         id: &TopicId,
         from: u64,
     ) -> Result<Option<Reader>, LogError> {
-        let at = state.places.entry(place.clone()).or_default();
+        let at = state.spots.entry(spot.clone()).or_default();
         if let Some(found) = at.idle.iter().position(|reader| reader.stands_at(id, from)) {
             return Ok(Some(at.idle.swap_remove(found)));
         }
@@ -136,7 +138,7 @@ impl Readers {
         match self.lane(state, lane) {
             Ok(consumer) => Ok(Some(Reader::new(lane, consumer, id.clone()))),
             Err(error) => {
-                state.places.entry(place.clone()).or_default().taken.remove(&lane);
+                state.spots.entry(spot.clone()).or_default().taken.remove(&lane);
                 Err(error)
             }
         }
@@ -149,16 +151,16 @@ impl Readers {
         Ok(Arc::clone(&state.lanes[lane]))
     }
 
-    fn give_back(&self, place: &Place, mut reader: Reader, waits: bool) {
+    fn give_back(&self, spot: &Spot, mut reader: Reader, waits: bool) {
         reader.used = Instant::now();
         let (mut gone, mut outdated, mut idle) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut state = self.state();
-            let is_outdated = state.met.get(&place.0).is_some_and(|met| *met != reader.id);
+            let is_outdated = state.met.get(&spot.0).is_some_and(|met| *met != reader.id);
             if state.closed {
                 gone.push(reader);
             } else {
-                let at = state.places.entry(place.clone()).or_default();
+                let at = state.spots.entry(spot.clone()).or_default();
                 at.waiting -= usize::from(waits);
                 if is_outdated {
                     at.taken.remove(&reader.lane);
@@ -181,25 +183,25 @@ impl Readers {
 
     /// Stops readers, and then frees their lanes: a stop ends what the client fetches of the partition, and would end it for a
     /// reader that came to the lane meanwhile.
-    fn stop(&self, idle: Vec<(Place, Reader)>) {
+    fn stop(&self, idle: Vec<(Spot, Reader)>) {
         if idle.is_empty() {
             return;
         }
-        let lanes: Vec<(Place, usize)> = idle.iter().map(|(place, reader)| (place.clone(), reader.lane)).collect();
+        let lanes: Vec<(Spot, usize)> = idle.iter().map(|(spot, reader)| (spot.clone(), reader.lane)).collect();
         drop(idle);
         let mut state = self.state();
-        for (place, lane) in lanes {
-            let Some(at) = state.places.get_mut(&place) else { continue };
+        for (spot, lane) in lanes {
+            let Some(at) = state.spots.get_mut(&spot) else { continue };
             at.taken.remove(&lane);
             if at.taken.is_empty() {
-                state.places.remove(&place);
+                state.spots.remove(&spot);
             }
         }
     }
 
     /// Records below `start` have gone: idle readers that stand there are of no use.
     pub(crate) fn retained(&self, topic: &Topic, partition: u32, start: u64) {
-        if let Some(at) = self.state().places.get_mut(&(topic.name.clone(), partition)) {
+        if let Some(at) = self.state().spots.get_mut(&(topic.name.clone(), partition)) {
             for reader in at.idle.iter_mut().filter(|reader| reader.next < start) {
                 reader.reset();
             }
@@ -213,7 +215,7 @@ impl Readers {
             let mut state = self.state();
             state.closed = true;
             // readers before the clients that they are of
-            (std::mem::take(&mut state.places), std::mem::take(&mut state.lanes))
+            (std::mem::take(&mut state.spots), std::mem::take(&mut state.lanes))
         };
         self.returned.notify_waiters();
         all
@@ -233,7 +235,7 @@ fn renew(state: &mut State, topic: &Topic) -> Gone {
         return Gone::default();
     }
     let mut readers = Vec::new();
-    for (_, at) in state.places.iter_mut().filter(|((name, _), _)| *name == topic.name) {
+    for (_, at) in state.spots.iter_mut().filter(|((name, _), _)| *name == topic.name) {
         for reader in at.idle.drain(..) {
             at.taken.remove(&reader.lane);
             readers.push(reader);
@@ -251,22 +253,22 @@ fn let_go(gone: Gone) {
 }
 
 /// Takes out those that nobody used for so long. Their lanes are theirs until they have stopped.
-fn sweep(state: &mut State, idle_max: Duration) -> Vec<(Place, Reader)> {
+fn sweep(state: &mut State, idle_max: Duration) -> Vec<(Spot, Reader)> {
     let mut idle = Vec::new();
-    for (place, at) in &mut state.places {
+    for (spot, at) in &mut state.spots {
         let (old, young) = at.idle.drain(..).partition(|reader| reader.used.elapsed() >= idle_max);
         at.idle = young;
         let old: Vec<Reader> = old;
-        idle.extend(old.into_iter().map(|reader| (place.clone(), reader)));
+        idle.extend(old.into_iter().map(|reader| (spot.clone(), reader)));
     }
-    state.places.retain(|_, at| !at.taken.is_empty());
+    state.spots.retain(|_, at| !at.taken.is_empty());
     idle
 }
 
 /// A reader that somebody has; it goes back when it is dropped.
 pub(crate) struct Held<'r> {
     readers: &'r Readers,
-    place: Place,
+    spot: Spot,
     reader: Option<Reader>,
     waits: bool,
 }
@@ -288,7 +290,7 @@ impl std::ops::DerefMut for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(reader) = self.reader.take() {
-            self.readers.give_back(&self.place, reader, self.waits);
+            self.readers.give_back(&self.spot, reader, self.waits);
         }
     }
 }
@@ -308,13 +310,16 @@ pub(crate) struct Reader {
     passed: u64,
     /// As far as is known. Bounds move only up, so that each is a bound of what they are.
     bounds: Bounds,
+    /// How long it is waited for more.
+    patience: Patience,
     used: Instant,
 }
 
 impl Reader {
     fn new(lane: usize, consumer: Arc<BaseConsumer<Events>>, id: TopicId) -> Self {
-        let (records, bounds) = (VecDeque::new(), Bounds::default());
-        Self { lane, consumer, id, stream: None, next: 0, records, bytes: 0, passed: 0, bounds, used: Instant::now() }
+        let (records, bounds, patience) = (VecDeque::new(), Bounds::default(), Patience::default());
+        let (stream, used) = (None, Instant::now());
+        Self { lane, consumer, id, stream, next: 0, records, bytes: 0, passed: 0, bounds, patience, used }
     }
 
     /// True if the next record that it gives is the first one from `from` on.
@@ -322,7 +327,7 @@ impl Reader {
         self.stream.is_some() && self.id == *id && self.next == from
     }
 
-    /// Moves to `from`, of a partition that has `bounds`.
+    /// Moves to `from`, of a partition that has `bounds`. Where it stood there, it begins anew.
     pub(crate) fn seek(
         &mut self,
         topic: &Topic,
@@ -331,6 +336,9 @@ impl Reader {
         bounds: Bounds,
     ) -> Result<(), RDKafkaErrorCode> {
         self.reset();
+        if self.id != topic.id || self.next != from {
+            self.patience = Patience::default();
+        }
         self.id = topic.id.clone();
         (self.next, self.passed, self.bounds) = (from, from, bounds);
         let stream = PartitionStream::start(Arc::clone(&self.consumer), topic.name.as_str(), partition, from)?;
@@ -374,7 +382,16 @@ impl Reader {
             }
         }
         self.bounds.end = self.bounds.end.max(self.passed);
-        Ok(self.passed > self.next)
+        let has_some = self.passed > self.next;
+        if has_some {
+            self.patience = Patience::default();
+        }
+        Ok(has_some)
+    }
+
+    /// Nothing came for as long as a read waits: true if it is to begin anew where it stands.
+    pub(crate) fn is_out_of_patience(&mut self) -> bool {
+        self.patience.is_over()
     }
 
     /// Gives what it has, within `limits`.
@@ -419,16 +436,52 @@ mod tests {
     use crate::settings::KafkaSettings;
     use crate::stats::NoStats;
 
-    #[test]
-    fn a_lane_is_free_once_its_reader_has_stopped() {
+    fn readers() -> Readers {
         // nobody listens there
         let settings = KafkaSettings { brokers: "127.0.0.1:1".to_owned(), ..KafkaSettings::default() };
         let clients = Clients::start(settings, Arc::new(NoStats)).expect("settings that go together");
-        let readers = Readers::new(Arc::new(clients));
-        let topic = Topic { name: TopicName::new("t").expect("a name"), id: TopicId::new("1"), partitions: 1 };
+        Readers::new(Arc::new(clients))
+    }
+
+    fn topic() -> Topic {
+        Topic { name: TopicName::new("t").expect("a name"), id: TopicId::new("1"), partitions: 1 }
+    }
+
+    #[tokio::test]
+    async fn who_reads_on_after_a_vain_wait_has_the_reader_that_waited() {
+        let (readers, topic) = (readers(), topic());
+        let mut first = readers.checkout(&topic, 0, 7).await.expect("it is open");
+        first.seek(&topic, 0, 7, Bounds { start: 0, end: 9 }).expect("nobody is asked");
+        assert!(!first.is_out_of_patience());
+        let (lane, patience, came) = (first.lane, first.patience, first.came().expect("it stands there"));
+        // whoever comes meanwhile has another one
+        assert_ne!(readers.checkout(&topic, 0, 7).await.expect("it is open").lane, lane);
+        drop(first);
+        let again = readers.checkout(&topic, 0, 7).await.expect("it is open");
+        assert!(again.stands_at(&topic.id, 7));
+        assert_eq!((again.lane, again.patience), (lane, patience));
+        assert!(Arc::ptr_eq(&again.came().expect("it stands there"), &came), "it has begun anew");
+    }
+
+    #[test]
+    fn a_reader_that_begins_anew_where_it_stood_has_more_patience_and_elsewhere_it_has_not() {
+        let (readers, topic) = (readers(), topic());
+        let mut reader = readers.spare(&topic, 0, 7).expect("it is open").expect("all lanes are free");
+        let mut seek = |from| {
+            reader.seek(&topic, 0, from, Bounds { start: 0, end: 9 }).expect("nobody is asked");
+            let vain = (1..=100).find(|_| reader.is_out_of_patience());
+            vain.expect("it begins anew at last")
+        };
+        let first = seek(7);
+        assert_eq!([seek(7), seek(7), seek(8)], [2 * first, 4 * first, first]);
+    }
+
+    #[test]
+    fn a_lane_is_free_once_its_reader_has_stopped() {
+        let (readers, topic) = (readers(), topic());
         drop(readers.spare(&topic, 0, 0).expect("it is open").expect("all lanes are free"));
-        let place: Place = (topic.name.clone(), 0);
-        let taken = || readers.state().places.get(&place).map(|at| at.taken.len());
+        let spot: Spot = (topic.name.clone(), 0);
+        let taken = || readers.state().spots.get(&spot).map(|at| at.taken.len());
         assert_eq!(sweep(&mut readers.state(), IDLE_MAX).len(), 0, "it was used just now");
         let idle = sweep(&mut readers.state(), Duration::ZERO);
         assert_eq!((idle.len(), taken()), (1, Some(1)), "another one could have what it is about to stop");

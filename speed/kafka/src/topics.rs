@@ -1,11 +1,12 @@
 //! Which topics there are, and which incarnations they are. One thread asks the broker for all who want to know at the moment.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::error::RDKafkaErrorCode;
+use tidemark_shared::lock;
 use tidemark_shared::log::{LogError, Topic, TopicId, TopicName, check_partition};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -167,15 +168,15 @@ impl Topics {
     }
 
     fn questions(&self) -> MutexGuard<'_, Option<mpsc::Sender<Question>>> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.questions)
     }
 
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pulse)
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<TopicName, Topic>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 
@@ -191,7 +192,7 @@ fn answer_all(admin: &AdminClient<Events>, questions: &mut mpsc::Receiver<Questi
         let asked: Vec<(TopicName, Vec<oneshot::Sender<Description>>)> = asked.into_iter().collect();
         let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
         let found = describe(admin.inner(), &names, ANSWER_MAX);
-        pulse.lock().unwrap_or_else(PoisonError::into_inner).beats(&found);
+        lock(pulse).beats(&found);
         for (at, (_, waiting)) in asked.into_iter().enumerate() {
             for answer in waiting {
                 let described = match &found {

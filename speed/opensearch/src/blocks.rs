@@ -3,6 +3,7 @@
 //! without wanted ones is not asked at all.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidemark_shared::position::LogPartition;
@@ -10,6 +11,7 @@ use tidemark_shared::position::LogPartition;
 use crate::counts::in_range;
 use crate::filter::any;
 use crate::pin::Piece;
+use crate::state::IndexRef;
 
 /// Most ranges of several offsets that are told apart in a request, which has room for some 1,000 conditions in all. Single
 /// offsets are one condition together.
@@ -71,6 +73,17 @@ pub(crate) fn blocks(
     blocks
 }
 
+/// Blocks in order, each with what it shares with all others of its index, as `make` makes it; `None` where there are no others. So it
+/// goes with the last of them.
+pub(crate) fn sharing<T>(blocks: &[Block], make: impl Fn(&IndexRef) -> T) -> Vec<(Block, Option<Arc<T>>)> {
+    let mut all = Vec::with_capacity(blocks.len());
+    for of_index in blocks.chunk_by(|one, next| one.piece.index == next.piece.index) {
+        let shared = (of_index.len() > 1).then(|| Arc::new(make(&of_index[0].piece.index)));
+        all.extend(of_index.iter().map(|block| (block.clone(), shared.clone())));
+    }
+    all
+}
+
 /// A piece in parts, each of offsets that are read together, with all that are.
 pub(crate) fn cut(piece: &Piece, around: &impl Fn(&LogPartition, u64) -> Range<u64>) -> Vec<(Range<u64>, Piece)> {
     let (mut parts, mut start) = (Vec::new(), piece.range.start);
@@ -108,7 +121,6 @@ pub(crate) fn less_helps(range: &Range<u64>, halved: u32, bytes: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::IndexRef;
 
     fn piece(index: &str, start: u64, end: u64) -> Piece {
         Piece { partition: "t/3".parse().unwrap(), index: IndexRef::named(index), range: start..end }
@@ -163,6 +175,21 @@ mod tests {
         let around = |_: &LogPartition, at: u64| part(0..100, at, 8_050, bytes_in);
         let found = blocks([piece("a", 30, 41), piece("a", 45, 60)], around);
         assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), ["a 30-50: 30-41,45-50", "a 50-60: 50-60"]);
+    }
+
+    #[test]
+    fn what_blocks_of_an_index_share_goes_with_the_last_of_them() {
+        let wanted = [piece("a", 0, 30), piece("b", 30, 35), piece("c", 35, 60)];
+        let blocks = blocks(wanted, each(10));
+        let mut all = sharing(&blocks, |index| index.name.clone());
+        assert_eq!(all.iter().map(|(block, _)| block.clone()).collect::<Vec<_>>(), blocks);
+        let shared = |(_, shared): &(Block, Option<Arc<String>>)| shared.as_deref().cloned().unwrap_or_default();
+        assert_eq!(all.iter().map(shared).collect::<Vec<_>>(), ["a", "a", "a", "", "c", "c", "c"]);
+        let first = Arc::downgrade(all[0].1.as_ref().unwrap());
+        drop(all.drain(..2));
+        assert!(first.upgrade().is_some(), "the third one needs it");
+        drop(all.remove(0));
+        assert!(first.upgrade().is_none(), "it stays for as long as other indices are read");
     }
 
     #[test]

@@ -55,8 +55,6 @@ impl From<Failure> for BulkError {
 #[derive(Debug, Deserialize)]
 struct Answered {
     #[serde(default)]
-    errors: bool,
-    #[serde(default)]
     items: Vec<Item>,
 }
 
@@ -69,10 +67,27 @@ struct Item {
 struct Outcome {
     status: u16,
     #[serde(default)]
-    error: Reason,
+    result: Done,
+    /// Of few documents of thousands, if of any.
+    #[serde(default)]
+    error: Option<Box<Reason>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What was done about a document, in OpenSearch's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Done {
+    Created,
+    Updated,
+    /// Nothing, as where an ingest pipeline drops it.
+    Noop,
+    /// Something else, or it is not told.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
 struct Reason {
     #[serde(rename = "type", default)]
     kind: String,
@@ -91,11 +106,31 @@ impl Reason {
     }
 }
 
+impl Outcome {
+    fn verdict(&self) -> Verdict {
+        let error = self.error.as_deref();
+        let (kind, reason) = error.map_or(("", ""), |error| (error.kind.as_str(), error.reason.as_str()));
+        verdict(self.status, self.result, kind, reason)
+    }
+
+    fn reason(&self) -> String {
+        match (&self.error, self.result) {
+            (Some(error), _) => error.text(),
+            (None, Done::Noop) => {
+                format!("it was answered with status {} and `noop`, as where an ingest pipeline drops it", self.status)
+            }
+            (None, _) => format!("it was answered with status {} and no reason", self.status),
+        }
+    }
+}
+
 /// What to do about a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is there.
     Taken,
+    /// It is not there, and no error says why.
+    Dropped,
     /// Send it again.
     Again,
     /// Send it without its searched fields.
@@ -107,9 +142,10 @@ pub(crate) enum Verdict {
 }
 
 /// The verdict on an outcome: by the kind of its error, and where that says nothing, in the words of HTTP.
-pub(crate) fn verdict(status: u16, kind: &str, reason: &str) -> Verdict {
+pub(crate) fn verdict(status: u16, done: Done, kind: &str, reason: &str) -> Verdict {
     match (status, kind) {
-        (200..=299, _) => Verdict::Taken,
+        (200..=299, _) if matches!(done, Done::Created | Done::Updated) => Verdict::Taken,
+        (200..=299, _) => Verdict::Dropped,
         // With the status of a document that is refused.
         (_, "index_closed_exception") => Verdict::IndexClosed,
         (404, kind) if is_missing_index(kind) => Verdict::IndexGone,
@@ -175,7 +211,8 @@ impl Cluster {
         portion: &[Document],
         body: Bytes,
     ) -> Result<Option<(Vec<Document>, String)>, BulkError> {
-        let wanted = "errors,items.index.status,items.index.error";
+        // `errors` only for who reads along: without an error, a document may have been dropped.
+        let wanted = "errors,items.index.status,items.index.result,items.index.error";
         let path = format!("{}/_bulk?require_alias=true&filter_path={wanted}", index.alias);
         let span = info_span!(
             target: SPANS,
@@ -187,16 +224,14 @@ impl Cluster {
         );
         let asked = self.client.once(Call::Bulk, Method::Post, &path, Content::Lines, Some(body));
         let answer = asked.instrument(span).await?;
-        let gone = || Failure::IndexGone { index: index.name.clone() };
         match answer.accepted() {
             Ok(()) => {}
-            Err(failure) if failure.is_missing() => return Err(gone().into()),
             Err(Failure::Refused { status: 413, reason, .. }) if portion.len() == 1 => {
                 return Err(BulkError::Refused { offset: portion[0].offset, reason });
             }
             Err(Failure::Refused { status: 413, .. }) => return Ok(None),
             Err(failure) if failure.is_passing() => return Ok(Some((portion.to_vec(), failure.to_string()))),
-            Err(failure) => return Err(failure.into()),
+            Err(failure) => return Err(failure.about(&index.name).into()),
         }
         let answered: Answered = answer.parsed()?;
         if answered.items.len() != portion.len() {
@@ -204,21 +239,22 @@ impl Cluster {
             return Err(answer.incomplete(told).into());
         }
         let (mut again, mut reason) = (Vec::new(), String::new());
-        if !answered.errors {
-            return Ok(Some((again, reason)));
-        }
-        for (document, item) in portion.iter().zip(&answered.items) {
-            let outcome = &item.index;
-            match verdict(outcome.status, &outcome.error.kind, &outcome.error.reason) {
+        let name = || index.name.clone();
+        for (document, Item { index: outcome }) in portion.iter().zip(&answered.items) {
+            match outcome.verdict() {
                 Verdict::Taken => {}
-                Verdict::IndexGone => return Err(gone().into()),
-                Verdict::IndexClosed => return Err(Failure::IndexClosed { index: index.name.clone() }.into()),
+                Verdict::Dropped => {
+                    let (offset, reason) = (document.offset, outcome.reason());
+                    return Err(Failure::Dropped { index: name(), offset, reason }.into());
+                }
+                Verdict::IndexGone => return Err(Failure::IndexGone { index: name() }.into()),
+                Verdict::IndexClosed => return Err(Failure::IndexClosed { index: name() }.into()),
                 Verdict::Again => {
                     again.push(document.clone());
-                    reason = outcome.error.text();
+                    reason = outcome.reason();
                 }
                 Verdict::Bare => {
-                    let (offset, why) = (document.offset, outcome.error.text());
+                    let (offset, why) = (document.offset, outcome.reason());
                     tracing::warn!(index = index.name, offset, reason = why, "a row is kept without searched fields");
                     let refused = || BulkError::Refused { offset, reason: why.clone() };
                     again.push(document.bare().ok_or_else(refused)?);
@@ -287,12 +323,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_neither_created_nor_updated_is_not_there() {
+        let text = r#"{"items": [
+            {"index": {"result": "created", "status": 201}},
+            {"index": {"result": "updated", "status": 200}},
+            {"index": {"result": "noop", "status": 200}},
+            {"index": {"result": "not_found", "status": 200}},
+            {"index": {"status": 200}},
+            {"index": {"status": 429, "error": {"type": "rejected_execution_exception", "reason": "full"}}},
+            {"index": {"status": 400, "error": {"type": "mapper_parsing_exception", "reason": "failed to parse",
+                "caused_by": {"type": "input_coercion_exception", "reason": "out of range"}}}}
+        ]}"#;
+        let Answered { items } = serde_json::from_str(text).unwrap();
+        let found: Vec<(Verdict, String)> =
+            items.iter().map(|Item { index }| (index.verdict(), index.reason())).collect();
+        let wanted = [
+            (Verdict::Taken, ""),
+            (Verdict::Taken, ""),
+            (Verdict::Dropped, "status 200 and `noop`, as where an ingest pipeline"),
+            (Verdict::Dropped, "status 200 and no reason"),
+            (Verdict::Dropped, "status 200 and no reason"),
+            (Verdict::Again, "rejected_execution_exception: full"),
+            (Verdict::Bare, "failed to parse: out of range"),
+        ];
+        assert_eq!(found.len(), wanted.len());
+        for ((verdict, reason), (wanted, told)) in found.into_iter().zip(wanted) {
+            assert_eq!(verdict, wanted, "{reason}");
+            assert!(reason.contains(told), "{reason}, not {told}");
+        }
+    }
+
+    #[test]
     fn an_outcome_says_what_to_do() {
         let (none, no_alias) =
             ("", "no write index is defined for alias [a]. The write index may be explicitly disabled");
         for (status, kind, reason, wanted) in [
-            (200, "", none, Verdict::Taken),
-            (201, "", none, Verdict::Taken),
             // Not even then is it known to be on every copy: somebody else has written it, under a version of his own.
             (409, "version_conflict_engine_exception", none, Verdict::Again),
             (429, "rejected_execution_exception", none, Verdict::Again),
@@ -311,7 +376,7 @@ mod tests {
             (400, "routing_missing_exception", none, Verdict::Again),
             (413, "", none, Verdict::Bare),
         ] {
-            assert_eq!(verdict(status, kind, reason), wanted, "{status} {kind} {reason}");
+            assert_eq!(verdict(status, Done::Other, kind, reason), wanted, "{status} {kind} {reason}");
         }
     }
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemark_shared::ambient::Ambient;
-use tidemark_shared::live::{LiveError, LiveUsage, ViewId};
+use tidemark_shared::live::{LiveError, ViewId};
 use tidemark_shared::lock;
 use tidemark_shared::position::LogPartition;
 
@@ -22,9 +22,9 @@ use crate::indices::Described;
 use crate::leases::Leases;
 use crate::mapping::{Mapping, schema_of_text, schema_text};
 use crate::names;
-use crate::seen::LastSeen;
 use crate::state::PartitionState;
 use crate::view::OpenSearchViewSettings;
+use crate::views::Views;
 use opensearch::http::Method;
 
 /// A partition's state as this process last wrote or read it, for one writer at a time.
@@ -38,9 +38,7 @@ pub(crate) struct Cluster {
     pub(crate) ambient: Arc<dyn Ambient>,
     pub(crate) leases: Leases,
     pub(crate) cache: Cache,
-    pub(crate) handles: Mutex<BTreeMap<ViewId, Arc<Handle>>>,
-    pub(crate) usage: Mutex<BTreeMap<ViewId, LiveUsage>>,
-    pub(crate) last_seen: LastSeen,
+    pub(crate) views: Views,
 }
 
 /// What is known of a view for as long as its state index is the same.
@@ -99,6 +97,7 @@ impl Handle {
         row_meta(&self.view)
     }
 
+    /// Of a view whose state index was found, addressed by its name until its alias is known.
     fn of(view: &ViewId, found: &Described) -> Result<Self, LiveError> {
         let meta = &found.meta;
         let foreign = |reason: String| Failure::Foreign { index: found.name.clone(), reason };
@@ -109,7 +108,6 @@ impl Handle {
         }
         let meta: Meta = serde_json::from_value(meta.clone()).map_err(|error| unread(error.to_string()))?;
         let schema = schema_of_text(&meta.schema).map_err(|error| unread(error.to_string()))?;
-        let alias = found.alias.clone().ok_or_else(|| unread("it has no alias of ours".to_owned()))?;
         if meta.range == 0 {
             return Err(unread("its indices hold no offsets".to_owned()));
         }
@@ -117,7 +115,7 @@ impl Handle {
             view: view.clone(),
             exact: ExactRows::new(&schema).map_err(|error| LiveError::backend("open a view", error))?,
             mapping: Mapping::of(&schema),
-            state: alias,
+            state: found.name.clone(),
             uuid: found.uuid.clone(),
             range: meta.range,
             known: Mutex::default(),
@@ -126,6 +124,19 @@ impl Handle {
             refused: Mutex::default(),
             covered: Mutex::default(),
         })
+    }
+}
+
+#[cfg(test)]
+impl Handle {
+    /// Of a view whose state index has this id.
+    pub(crate) fn named(view: &ViewId, uuid: &str) -> Arc<Self> {
+        let mut meta = row_meta(view);
+        meta["schema"] = json!(schema_text(&tidemark_testing::contract::live::schema()).expect("a schema"));
+        meta["range"] = json!(10);
+        let name = names::state_index("test", view);
+        let found = Described { name, aliases: Vec::new(), uuid: uuid.to_owned(), meta };
+        Arc::new(Self::of(view, &found).expect("it is one of ours"))
     }
 }
 
@@ -159,10 +170,10 @@ impl Cluster {
 
     /// A view that is known, or that is found in the cluster.
     pub(crate) async fn handle(&self, view: &ViewId) -> Result<Option<Arc<Handle>>, LiveError> {
-        if let Some(handle) = lock(&self.handles).get(view) {
-            return Ok(Some(Arc::clone(handle)));
+        match self.views.handle(view) {
+            Some(handle) => Ok(Some(handle)),
+            None => self.load(view).await,
         }
-        self.load(view).await
     }
 
     /// A view as the cluster has it.
@@ -170,25 +181,14 @@ impl Cluster {
         let index = names::state_index(&self.prefix, view);
         let found = self.describe(&index).await.map_err(failed("open a view"))?;
         let Some(found) = found.first() else { return Ok(None) };
-        let handle = Arc::new(Handle::of(view, found)?);
-        if self.last_seen.note(view, &handle.uuid) {
+        let mut handle = Handle::of(view, found)?;
+        // Only one that is ours.
+        handle.state = self.ensure_alias(found).await.map_err(failed("open a view"))?;
+        let (handle, was_lost) = self.views.take_in(Arc::new(handle));
+        if was_lost {
             tracing::warn!(%view, "the view's state index was lost; the view was made anew");
         }
-        let mut handles = lock(&self.handles);
-        // Whoever was faster has writers already.
-        let known = handles.entry(view.clone()).or_insert_with(|| Arc::clone(&handle));
-        if known.uuid != handle.uuid {
-            *known = handle;
-        }
-        Ok(Some(Arc::clone(known)))
-    }
-
-    /// The view's state index is not the one that it was: what was known of it counts no more.
-    pub(crate) fn forget(&self, handle: &Arc<Handle>) {
-        let mut handles = lock(&self.handles);
-        if handles.get(&handle.view).is_some_and(|known| Arc::ptr_eq(known, handle)) {
-            handles.remove(&handle.view);
-        }
+        Ok(Some(handle))
     }
 
     /// A view, made if there is none.

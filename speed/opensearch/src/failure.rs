@@ -65,6 +65,16 @@ pub enum Failure {
         /// The index.
         index: String,
     },
+    /// The cluster answered for a document as if all were well, and did not write it.
+    #[error("the document of offset {offset} was not written to `{index}`: {reason}")]
+    Dropped {
+        /// The index.
+        index: String,
+        /// The record's offset.
+        offset: u64,
+        /// What the cluster did instead.
+        reason: String,
+    },
     /// An index of a view is there, and closed.
     #[error("the index `{index}` is closed")]
     IndexClosed {
@@ -172,6 +182,11 @@ impl Failure {
         }
     }
 
+    /// The failure of a request that was about one index of ours: if that is not there, its name says more than the request.
+    pub(crate) fn about(self, index: &str) -> Self {
+        if self.is_missing() { Self::IndexGone { index: index.to_owned() } } else { self }
+    }
+
     /// True if there is no room for so much at once, here or in the cluster, and there may be for less.
     pub(crate) fn is_too_much(&self) -> bool {
         match self {
@@ -207,6 +222,7 @@ impl ErrorKind for Failure {
             | Self::Unreadable { .. }
             | Self::Incomplete { .. }
             | Self::IndexGone { .. }
+            | Self::Dropped { .. }
             | Self::IndexClosed { .. }
             | Self::ReadOnly { .. }
             | Self::AliasShared { .. }
@@ -224,6 +240,9 @@ impl ErrorKind for Failure {
             Self::Refused { status: 401, .. } => "check user and password in `live.url`",
             Self::AliasShared { .. } => {
                 "remove that alias from the other index, or that index; then it goes on by itself"
+            }
+            Self::Dropped { .. } => {
+                "set `index.default_pipeline` and `index.final_pipeline` of that index to `_none`; then it goes on by itself"
             }
             Self::IndexClosed { .. } => "open that index (`POST /<index>/_open`); then it goes on by itself",
             Self::ReadOnly { .. } => {
@@ -269,6 +288,7 @@ mod tests {
             (Failure::Unreadable { request: request(), source: unreadable }, Kind::Retryable, ""),
             (Failure::Incomplete { request: request(), reason: reason() }, Kind::Retryable, ""),
             (Failure::IndexGone { index: index() }, Kind::Retryable, ""),
+            (Failure::Dropped { index: index(), offset: 1, reason: reason() }, Kind::Retryable, "final_pipeline"),
             (Failure::IndexClosed { index: index() }, Kind::Retryable, "_open"),
             (Failure::ReadOnly { index: index(), reason: reason() }, Kind::Retryable, "make room"),
             (
@@ -292,6 +312,30 @@ mod tests {
             let told = error.hint();
             assert_eq!((error.kind(), told.is_some()), (kind, !hint.is_empty()), "{error:?}: {told:?}");
             assert!(told.unwrap_or_default().contains(hint), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_index_that_is_missing_is_gone_by_its_name() {
+        let missing = |status: u16, kind: &str| {
+            Failure::refused("GET /i.1", status, &format!(r#"{{"error": {{"type": "{kind}", "reason": "b"}}}}"#))
+        };
+        for (failure, wanted) in [
+            (missing(404, "index_not_found_exception"), Some("i")),
+            (missing(404, "aliases_not_found_exception"), Some("i")),
+            (Failure::IndexGone { index: "i.1".to_owned() }, Some("i")),
+            // A document or a search that is not there, and an index that is.
+            (missing(404, "search_context_missing_exception"), None),
+            (missing(400, "index_closed_exception"), None),
+            (missing(503, "index_not_found_exception"), None),
+            (Failure::Contended { index: "i.1".to_owned() }, None),
+        ] {
+            let before = failure.to_string();
+            match (failure.about("i"), wanted) {
+                (Failure::IndexGone { index }, Some(wanted)) => assert_eq!(index, wanted),
+                (other, None) => assert_eq!(other.to_string(), before),
+                (other, wanted) => panic!("{other:?}, not {wanted:?}"),
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! Conditions of a statement as queries. A query may let rows through that the condition excludes, and never keeps one back
 //! that it does not (H8): the engine looks at every row again. Conditions on positions are none of them: what they exclude is
-//! not asked for ([`crate::scan`]).
+//! not asked for ([`crate::scan`]). So a cluster that takes no such query, as its settings may have it, is asked without.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
@@ -9,8 +11,10 @@ use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use serde_json::{Value, json};
+use tidemark_shared::error::chain;
 
 use crate::document::ALL_COLUMNS;
+use crate::failure::Failure;
 use crate::mapping::{Mapping, Searched, SearchedColumn};
 
 /// Most values of a list that are asked for.
@@ -24,6 +28,45 @@ const CLAUSES_MAX: usize = 768;
 const CLAUSES_EACH: usize = 3;
 /// Ranges that a list of times is asked for by.
 const LIST_RANGES: usize = 16;
+
+/// The queries of a scan's conditions, for as long as the cluster takes them.
+#[derive(Debug)]
+pub(crate) struct Prefilter {
+    queries: Vec<Value>,
+    is_refused: AtomicBool,
+}
+
+impl Prefilter {
+    pub(crate) fn new(filters: &[Expr], mapping: &Mapping) -> Self {
+        Self { queries: queries(filters, mapping), is_refused: AtomicBool::new(false) }
+    }
+
+    /// The queries, and another that narrows down what is read as well; none once the cluster has refused some.
+    pub(crate) fn with(&self, another: Option<Value>) -> Vec<Value> {
+        if self.is_refused.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.queries.iter().cloned().chain(another).collect()
+    }
+
+    /// Looks at the failure of a request that was made with the queries. True if it may be due to them: then none of them is sent
+    /// from here on, and the same is to be asked for without them.
+    pub(crate) fn is_refused_by(&self, failure: &Failure) -> bool {
+        if !is_of_queries(failure) {
+            return false;
+        }
+        if !self.is_refused.swap(true, Ordering::Relaxed) {
+            tracing::debug!(error = %chain(failure), "conditions are refused, and all rows are read");
+        }
+        true
+    }
+}
+
+/// True if a request may have failed for the queries in it, and not for want of room, rights or an index: 400, and 500 where the
+/// cluster has met the bound after it took them.
+fn is_of_queries(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused { status: 400 | 500, .. }) && !failure.is_missing() && !failure.is_too_much()
+}
 
 /// Queries that all rows pass which pass `filters`; empty if nothing of them can be asked for. What is one too many for a request is
 /// left to the engine.
@@ -235,4 +278,47 @@ pub(crate) fn compared(column: &SearchedColumn, op: Operator, value: &ScalarValu
 pub(crate) fn same_type(value: &DataType, column: &DataType) -> bool {
     let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     value == column || (is_text(value) && is_text(column))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::logical_expr::{col, lit};
+    use tidemark_shared::rows::table_schema;
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_due_to_conditions_is_asked_for_without_them() {
+        let schema = table_schema(&Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let mapping = Mapping::of(&schema);
+        let search = |kind: &str| {
+            let cause = format!(r#"{{"type": "{kind}", "reason": "no"}}"#);
+            format!(r#"{{"error": {{"root_cause": [{cause}], "type": "search_phase_execution_exception"}}}}"#)
+        };
+        let offsets = || Some(json!({"terms": {"offset": [1, 5]}}));
+        for (status, kind, wanted) in [
+            // `search.allow_expensive_queries`, `index.max_terms_count`
+            (400, "query_shard_exception", true),
+            // `indices.query.bool.max_clause_count`
+            (400, "too_many_nested_clauses", true),
+            (500, "too_many_clauses", true),
+            (429, "rejected_execution_exception", false),
+            (429, "circuit_breaking_exception", false),
+            (500, "circuit_breaking_exception", false),
+            (413, "", false),
+            (503, "no_shard_available_action_exception", false),
+            (401, "security_exception", false),
+            (403, "security_exception", false),
+            (404, "index_not_found_exception", false),
+            (404, "search_context_missing_exception", false),
+        ] {
+            let prefilter = Prefilter::new(&[col("n").gt(lit(5_i64))], &mapping);
+            assert_eq!((prefilter.with(None).len(), prefilter.with(offsets()).len()), (1, 2));
+            let failure = Failure::refused("POST /i.1/_search", status, &search(kind));
+            assert_eq!(prefilter.is_refused_by(&failure), wanted, "{status} {kind}");
+            let left = if wanted { 0 } else { 2 };
+            assert_eq!(prefilter.with(offsets()).len(), left, "{status} {kind}");
+        }
+    }
 }

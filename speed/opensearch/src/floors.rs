@@ -17,10 +17,8 @@ use tidemark_shared::position::LogPartition;
 use crate::cluster::{Cluster, Handle};
 use crate::failure::{Failure, failed};
 use crate::names;
-use crate::state::Put;
+use crate::state::{OVERTAKEN_MAX, Put};
 
-/// Attempts against others who write the same.
-const ATTEMPTS_MAX: u32 = 20;
 /// Milliseconds between two floors that are tried while a state index takes no writes.
 const REFUSED_PAUSE_MS: i64 = 10_000;
 /// What a failure is told for.
@@ -98,7 +96,7 @@ impl Cluster {
     ) -> Result<(), LiveError> {
         let slot = handle.writer(partition);
         let mut writer = slot.lock().await;
-        for _ in 0..ATTEMPTS_MAX {
+        for _ in 0..OVERTAKEN_MAX {
             let gone = |failure| self.gone(handle, failure, OPERATION);
             // The coverage may know partitions that the view does not.
             let Some(mut state) = self.read_partition(handle, partition).await.map_err(gone)? else { return Ok(()) };
@@ -122,7 +120,7 @@ impl Cluster {
             if round.refused.is_some() {
                 return self.doom_there(handle, dropped, round).await.map_err(gone);
             }
-            state.indices.retain(|start, _| !below(start));
+            state.drop_indices_below(end, handle.range);
             let lags = state.visible < end;
             (state.floor, state.visible) = (end, state.visible.max(end));
             state.rowless.drop_below(end);

@@ -27,6 +27,25 @@ pub(crate) struct Identity {
     pub(crate) history: Option<String>,
 }
 
+/// An index that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Present {
+    pub(crate) identity: Identity,
+    /// Those of its aliases that are ours.
+    pub(crate) aliases: Vec<String>,
+}
+
+/// What an index that is there is to whoever has written another down under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The very one.
+    Meant,
+    /// The very one, and not to be reached: the alias that was written down with it was taken from it.
+    Unaliased,
+    /// Another, or one with other documents.
+    Another,
+}
+
 #[derive(Debug, Deserialize)]
 struct Stats {
     #[serde(default)]
@@ -55,6 +74,19 @@ impl Identity {
     pub(crate) fn is_not(&self, index: &IndexRef) -> bool {
         let histories = self.history.as_ref().zip(index.history.as_ref());
         self.uuid != index.uuid || histories.is_some_and(|(found, known)| found != known)
+    }
+}
+
+impl Present {
+    /// What it is to whoever wrote `index` down. Whose it is need not be read from its mapping: by its id it is known.
+    pub(crate) fn standing(&self, index: &IndexRef) -> Standing {
+        if self.identity.is_not(index) {
+            Standing::Another
+        } else if self.aliases.contains(&index.alias) {
+            Standing::Meant
+        } else {
+            Standing::Unaliased
+        }
     }
 }
 
@@ -126,9 +158,7 @@ impl Cluster {
                 }
             };
             match (outcome, some) {
-                (Err(failure), [one]) if failure.is_missing() => {
-                    return Err(Failure::IndexGone { index: one.name.clone() });
-                }
+                (Err(failure), [one]) => return Err(failure.about(&one.name)),
                 // The one of them that it is about is the one to name.
                 (Err(failure), [_, _, ..])
                     if failure.is_missing() || matches!(failure, Failure::AliasShared { .. }) =>
@@ -153,10 +183,7 @@ impl Cluster {
         let mut attempts = Attempts::new(BUSY);
         loop {
             let answer = self.said_by(name).await?;
-            let found = match identities(&answer) {
-                Err(failure) if failure.is_missing() => return Err(gone()),
-                read => read?.remove(name),
-            };
+            let found = identities(&answer).map_err(|failure| failure.about(name))?.remove(name);
             match found {
                 Some(identity) if identity.uuid != uuid => return Err(gone()),
                 Some(Identity { history: Some(history), .. }) => return Ok(history),
@@ -169,13 +196,13 @@ impl Cluster {
     }
 
     /// The indices that a pattern matches, by name.
-    pub(crate) async fn present(&self, pattern: &str) -> Result<BTreeMap<String, Identity>, Failure> {
+    pub(crate) async fn present(&self, pattern: &str) -> Result<BTreeMap<String, Present>, Failure> {
         let described = self.describe(pattern).await?;
         let mut said = identities(&self.said_by(pattern).await?)?;
         // One without a copy, as one that is red, is there all the same.
         let all = described.into_iter().map(|index| {
             let history = said.remove(&index.name).filter(|said| said.uuid == index.uuid).and_then(|said| said.history);
-            (index.name, Identity { uuid: index.uuid, history })
+            (index.name, Present { identity: Identity { uuid: index.uuid, history }, aliases: index.aliases })
         });
         Ok(all.collect())
     }
@@ -250,12 +277,25 @@ mod tests {
     #[test]
     fn what_is_not_known_is_held_against_no_index() {
         let index = IndexRef::named("a");
-        let identity = |uuid: &str, history: Option<&str>| {
-            Identity { uuid: uuid.to_owned(), history: history.map(str::to_owned) }.is_not(&index)
+        let standing = |uuid: &str, history: Option<&str>, aliases: &[&str]| {
+            let identity = Identity { uuid: uuid.to_owned(), history: history.map(str::to_owned) };
+            let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+            Present { identity, aliases }.standing(&index)
         };
-        assert!(!identity("id a", Some("history of a")));
-        assert!(!identity("id a", None));
-        assert!(identity("id a", Some("another")));
-        assert!(identity("another", None));
+        for (history, its, others) in [
+            (Some("history of a"), Standing::Meant, Standing::Another),
+            (None, Standing::Meant, Standing::Another),
+            (Some("another"), Standing::Another, Standing::Another),
+        ] {
+            assert_eq!(standing("id a", history, &["a.0", "a.1"]), its, "{history:?}");
+            assert_eq!(standing("another", history, &["a.1"]), others, "{history:?}");
+        }
+        // It has what was written to it, and nobody reaches it: by no alias, or by one that was given to it since.
+        let none: &[&str] = &[];
+        for aliases in [none, &["a.2"]] {
+            assert_eq!(standing("id a", Some("history of a"), aliases), Standing::Unaliased, "{aliases:?}");
+            assert_eq!(standing("id a", None, aliases), Standing::Unaliased, "{aliases:?}");
+            assert_eq!(standing("id a", Some("another"), aliases), Standing::Another, "{aliases:?}");
+        }
     }
 }

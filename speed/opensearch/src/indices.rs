@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidemark_shared::live::ViewId;
 use tidemark_shared::position::LogPartition;
 
 use crate::calls::Call;
@@ -17,8 +18,8 @@ use crate::state::IndexRef;
 #[derive(Debug, Clone)]
 pub(crate) struct Described {
     pub(crate) name: String,
-    /// The alias that was made with it.
-    pub(crate) alias: Option<String>,
+    /// Those of its aliases that are ours: the one that was made with it, unless somebody took that.
+    pub(crate) aliases: Vec<String>,
     pub(crate) uuid: String,
     /// What we wrote about it; null if it is not ours.
     pub(crate) meta: Value,
@@ -26,6 +27,14 @@ pub(crate) struct Described {
 
 /// Indices that are named in one request: a request's first line has at most 4,096 bytes.
 const NAMED_MAX: usize = 8;
+
+impl Described {
+    /// The view that it is of, as it says itself; `None` if it is not ours.
+    pub(crate) fn view(&self) -> Option<ViewId> {
+        let text = |name: &str| self.meta[name].as_str().map(str::to_owned);
+        Some(ViewId { dataset: text("dataset")?, generation: text("generation")? })
+    }
+}
 
 #[derive(Debug, Deserialize)]
 struct Refreshed {
@@ -44,21 +53,16 @@ pub(crate) struct Shards {
 
 impl Cluster {
     /// Makes an index; one that is there stays as it is.
-    pub(crate) async fn create_index(&self, index: &str, mappings: Value) -> Result<(), Failure> {
+    pub(crate) async fn create_index(&self, index: &str, mut mappings: Value) -> Result<(), Failure> {
         let alias = names::alias(index, &self.ambient.unique_id());
         let of =
             |object: &str| mappings["properties"][object]["properties"].as_object().map_or(0, |fields| fields.len());
         let fields = of("row") + of("whole");
+        // Whatever a template says: positions and rejects are read from there, and no document names a shard.
+        mappings["_source"] = json!({"enabled": true});
+        mappings["_routing"] = json!({"required": false});
         let body = json!({
-            "settings": {"index": {
-                "number_of_shards": 1,
-                // One copy where there is a second node for it.
-                "auto_expand_replicas": "0-1",
-                // Rows are searchable when a writer says so, and on every copy then.
-                "refresh_interval": "-1",
-                "replication.type": "DOCUMENT",
-                "mapping.total_fields.limit": fields + 100,
-            }},
+            "settings": {"index": settings(fields)},
             "mappings": mappings,
             // Whoever gives the alias to another index as well writes to this one still, and no copy of it is restored beside it
             // with the same alias.
@@ -91,46 +95,82 @@ impl Cluster {
             Ok(()) => answer.parsed()?,
         };
         let described = |(name, index): (String, Value)| {
-            let aliases = index["aliases"].as_object();
+            let aliases = index["aliases"].as_object().into_iter().flat_map(|aliases| aliases.keys());
             let ours = |alias: &&String| alias.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.'));
-            let alias = aliases.and_then(|aliases| aliases.keys().find(ours)).cloned();
+            let aliases = aliases.filter(ours).cloned().collect();
             let uuid = index["settings"]["index"]["uuid"].as_str().unwrap_or_default().to_owned();
             let meta = index["mappings"]["_meta"]["tidemark"].clone();
-            Described { name, alias, uuid, meta }
+            Described { name, aliases, uuid, meta }
         };
         Ok(all.into_iter().map(described).collect())
     }
 
-    /// The index of a partition's rows from `start` on, made if there is none. What is in one that is there counts: a row is
-    /// known by its position.
+    /// The index of a partition's rows from `start` on, made if there is none. What is in one that is there counts, for a row is
+    /// known by its position; but not in the one with the id `stale`, which is removed first.
     pub(crate) async fn ensure_row_index(
         &self,
         handle: &Handle,
         partition: &LogPartition,
         start: u64,
+        stale: Option<&str>,
     ) -> Result<IndexRef, Failure> {
         let name = names::row_index(&self.prefix, &handle.view, partition, start);
         let _names = self.leases.names.read().await;
         self.leases.revive(&name);
+        if let Some(stale) = stale {
+            self.remove_stale(&name, stale).await?;
+        }
         let meta = handle.row_meta();
         self.create_index(&name, handle.mapping.mappings(&meta)).await?;
         let found = self.describe(&name).await?.into_iter().next();
         let found = found.ok_or_else(|| Failure::IndexGone { index: name.clone() })?;
-        let foreign = |reason: &str| Failure::Foreign { index: name.clone(), reason: reason.to_owned() };
         if found.meta != meta {
-            return Err(foreign("its mapping is not ours"));
+            return Err(Failure::Foreign { index: name, reason: "its mapping is not ours".to_owned() });
         }
-        let alias = found.alias.ok_or_else(|| foreign("it lost the alias that was made with it"))?;
+        let alias = self.ensure_alias(&found).await?;
+        // If it is another by now, its id says so.
         let history = Some(self.history(&name, &found.uuid).await?);
         Ok(IndexRef { name, alias, uuid: found.uuid, history })
+    }
+
+    /// Removes an index with rows from before a step back, unless it is another by now: somebody else has written them again.
+    ///
+    /// It goes whoever reads it. A statement that does is told so by the index's name, as it is by the one that was gone: it would
+    /// wait for rows that are not coming back, and all who read this partition for it. Writers of other processes that still write
+    /// to it are told the same, and find in the state that the position stepped back. Two that come to the same offset at once may
+    /// both remove it, one of them what the other has made: he is told, too, and makes it again.
+    async fn remove_stale(&self, name: &str, uuid: &str) -> Result<(), Failure> {
+        if self.describe(name).await?.iter().any(|found| found.uuid == uuid) {
+            tracing::info!(index = name, "rows from before a step back are removed; they are indexed again");
+            self.remove_index(name).await?;
+        }
+        Ok(())
+    }
+
+    /// The alias by which an index of ours is reached, given to it if somebody took it. That is one that nobody had before: who
+    /// means the index by another may mean one that was here before this.
+    pub(crate) async fn ensure_alias(&self, found: &Described) -> Result<String, Failure> {
+        if let Some(alias) = found.aliases.first() {
+            return Ok(alias.clone());
+        }
+        let alias = names::alias(&found.name, &self.ambient.unique_id());
+        self.give_alias(&found.name, &alias).await?;
+        Ok(alias)
+    }
+
+    /// Gives an index an alias that was taken from it.
+    pub(crate) async fn give_alias(&self, index: &str, alias: &str) -> Result<(), Failure> {
+        tracing::warn!(index, alias, "an alias was taken from an index; it gets it again");
+        let add = json!({"actions": [{"add": {"index": index, "alias": alias, "is_write_index": true}}]});
+        let answer = self.send(Call::Other, Method::Post, "_aliases", Some(&add)).await?;
+        answer.accepted().map_err(|failure| failure.about(index))
     }
 
     /// Makes all that was written to an index searchable, on every copy of it (H4).
     pub(crate) async fn refresh(&self, index: &IndexRef) -> Result<(), Failure> {
         let answer = self.send(Call::Refresh, Method::Post, &format!("{}/_refresh", index.alias), None).await?;
         match answer.read::<Refreshed>() {
-            Err(failure) if failure.is_missing() => Err(Failure::IndexGone { index: index.name.clone() }),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(failure.about(&index.name)),
             Ok(Refreshed { shards }) if shards.failed > 0 || shards.successful == 0 => {
                 Err(answer.incomplete(format!("{} copies failed, {} did not", shards.failed, shards.successful)))
             }
@@ -146,6 +186,41 @@ impl Cluster {
             outcome => outcome,
         }
     }
+}
+
+/// The settings of an index whose mapping has so many fields. All that a user's template could set, and by which rows would be lost,
+/// changed or not found, is set here: what a request says goes before what templates say.
+fn settings(fields: usize) -> Value {
+    json!({
+        "number_of_shards": 1,
+        "routing_partition_size": 1,
+        // One copy where there is a second node for it.
+        "auto_expand_replicas": "0-1",
+        // Rows are searchable when a writer says so, and on every copy then.
+        "refresh_interval": "-1",
+        "replication.type": "DOCUMENT",
+        "mapping.total_fields.limit": fields + 100,
+        // What is answered survives a node that loses its power.
+        "translog.durability": "request",
+        // Documents are written, and answers read, as they are.
+        "default_pipeline": "_none",
+        "final_pipeline": "_none",
+        "search.default_pipeline": "_none",
+        // A value that a field can't hold is refused, and then named in `unindexed`: left out in silence, it would be found by no
+        // filter.
+        "mapping.ignore_malformed": false,
+        // A document's text is kept: what the mapping does not name can't be made of its fields.
+        "derived_source.enabled": false,
+        // Documents are written over what is there.
+        "append_only.enabled": false,
+        // Patterns of names must find it.
+        "hidden": false,
+        "blocks": {"read_only": false, "read_only_allow_delete": false, "read": false, "write": false, "metadata": false},
+        // As much may be asked for as is asked for at once.
+        "max_result_window": 10_000,
+        "max_terms_count": 65_536,
+        "max_docvalue_fields_search": 100,
+    })
 }
 
 /// Indices in a path.

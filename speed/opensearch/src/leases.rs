@@ -1,5 +1,6 @@
 //! Which row indices readers of this process still need. An index that is to go waits for them: a pin keeps what it has
-//! (H6). Readers of other processes have the grace time of whoever lets rows go, and an error after it.
+//! (H6). Readers of other processes have the grace time of whoever lets rows go, and an error after it. One with rows from before a
+//! step back waits for nobody: it goes when they are written again, and who reads it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};

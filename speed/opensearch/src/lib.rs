@@ -15,7 +15,8 @@
 //!
 //! Every index has an alias of its own, made with it and never used again. All reading and writing goes through aliases: who
 //! addresses an index that was deleted, or replaced by another of its name, is told so, and no write makes one by itself. Whether
-//! it still holds what was written to it is compared after each read: [`identity`].
+//! it still holds what was written to it is compared after each read: [`identity`]. What templates of the users' own say of indices
+//! is overruled where rows would suffer: [`indices`].
 
 mod aggregate;
 mod blocks;
@@ -26,6 +27,7 @@ mod client;
 mod cluster;
 mod counts;
 mod document;
+mod due;
 mod exact;
 mod failure;
 mod filter;
@@ -36,10 +38,10 @@ mod leases;
 mod mapping;
 mod names;
 mod pin;
+mod point_in_time;
 mod rowless;
 mod rows;
 mod scan;
-mod seen;
 mod sizes;
 mod state;
 #[cfg(test)]
@@ -48,6 +50,7 @@ mod upkeep;
 mod url;
 mod usage;
 mod view;
+mod views;
 mod whole;
 
 pub use calls::{Call, CallOutcome, Calls, NoCalls};

@@ -10,6 +10,8 @@ use tidemark_shared::position::LogPartition;
 const BETWEEN: &str = "__";
 /// Bytes of a part above which its end is replaced by a digest: index names have at most 255 bytes.
 const PART_MAX: usize = 60;
+/// Digits of an offset in a name, so that names are in the order of offsets.
+const START_DIGITS: usize = 20;
 
 /// What the names of all indices of a view begin with.
 pub(crate) fn view_prefix(prefix: &str, view: &ViewId) -> String {
@@ -36,10 +38,23 @@ pub(crate) fn row_indices(prefix: &str, view: &ViewId) -> String {
     format!("{}{BETWEEN}rows{BETWEEN}*", view_prefix(prefix, view))
 }
 
+/// What the names of all row indices of a partition begin with; where their rows begin stands after it.
+pub(crate) fn partition_prefix(prefix: &str, view: &ViewId, partition: &LogPartition) -> String {
+    let begin = [&view_prefix(prefix, view), "rows", &escaped(partition.source.as_str())].join(BETWEEN);
+    format!("{begin}{BETWEEN}{}{BETWEEN}", partition.partition)
+}
+
 /// The index of a partition's rows from offset `start` on.
 pub(crate) fn row_index(prefix: &str, view: &ViewId, partition: &LogPartition, start: u64) -> String {
-    let begin = [&view_prefix(prefix, view), "rows", &escaped(partition.source.as_str())].join(BETWEEN);
-    format!("{begin}{BETWEEN}{}{BETWEEN}{start:020}", partition.partition)
+    format!("{}{start:0width$}", partition_prefix(prefix, view, partition), width = START_DIGITS)
+}
+
+/// From which offset on an index holds rows of the partition whose names begin so ([`partition_prefix`]); `None` if it is none of
+/// them.
+pub(crate) fn start_of(of_partition: &str, index: &str) -> Option<u64> {
+    let digits = index.strip_prefix(of_partition)?;
+    let is_start = digits.len() == START_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_start.then(|| digits.parse().ok()).flatten()
 }
 
 /// An alias that nobody had before. `unique` is an id of letters, digits and `-`.
@@ -100,6 +115,25 @@ mod tests {
                 let pattern = row_indices(&"p".repeat(32), &view);
                 assert!(name.starts_with(pattern.trim_end_matches('*')));
             }
+        }
+    }
+
+    #[test]
+    fn a_name_says_where_its_rows_begin_and_is_of_one_partition() {
+        let view = ViewId { dataset: "trips".to_owned(), generation: "g".to_owned() };
+        let partitions: [LogPartition; 4] = ["t/1", "t/11", "t__1/1", "u/1"].map(|name| name.parse().unwrap());
+        for start in [0, 1, 262_144, u64::MAX] {
+            for of in &partitions {
+                let name = row_index("tidemark", &view, of, start);
+                for other in &partitions {
+                    let found = start_of(&partition_prefix("tidemark", &view, other), &name);
+                    assert_eq!(found, (of == other).then_some(start), "{name} as one of {other}");
+                }
+            }
+        }
+        let of_partition = partition_prefix("tidemark", &view, &partitions[0]);
+        for rest in ["", "7", "00000000000000000000.0123456789abcdef", "+0000000000000000001", "99999999999999999999"] {
+            assert_eq!(start_of(&of_partition, &format!("{of_partition}{rest}")), None, "{rest}");
         }
     }
 

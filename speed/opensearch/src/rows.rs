@@ -12,13 +12,11 @@ use crate::bulk::BulkError;
 use crate::cluster::{Cluster, Handle};
 use crate::document::{Document, documents};
 use crate::failure::{Failure, failed};
-use crate::state::{PartitionState, Put};
+use crate::state::{OVERTAKEN_MAX, PartitionState, Put};
 use crate::usage::taken;
 
 /// Rows above which making documents of them leaves the runtime's threads.
 const INLINE_ROWS_MAX: usize = 512;
-/// Attempts against others who write the same.
-const ATTEMPTS_MAX: u32 = 20;
 
 impl Cluster {
     /// Takes a batch in. See the port.
@@ -26,7 +24,7 @@ impl Cluster {
         let (partition, operation) = (&batch.partition, "take rows in");
         let slot = handle.writer(partition);
         let mut writer = slot.lock().await;
-        for _ in 0..ATTEMPTS_MAX {
+        for _ in 0..OVERTAKEN_MAX {
             // Taken out: whoever is cut off in between reads it again.
             let (state, remembered) = match writer.take() {
                 Some(state) => (state, true),
@@ -82,7 +80,7 @@ impl Cluster {
     pub(crate) fn gone(&self, handle: &Arc<Handle>, failure: Failure, operation: &'static str) -> LiveError {
         match failure {
             Failure::IndexGone { index } if index == handle.state => {
-                self.forget(handle);
+                self.views.forget(handle);
                 LiveError::Missing { view: handle.view.clone(), partition: None }
             }
             failure => failed(operation)(failure),
@@ -103,7 +101,10 @@ impl Cluster {
         for (start, documents) in by_index(handle, made) {
             let index = match state.indices.get(&start) {
                 Some(index) => index.clone(),
-                None => self.ensure_row_index(handle, partition, start).await?,
+                None => {
+                    let stale = state.stale.get(&start).map(String::as_str);
+                    self.ensure_row_index(handle, partition, start, stale).await?
+                }
             };
             let rows = documents.iter().filter_map(|document| Some((document.offset, document.row_bytes()?)));
             state.sizes.take_in(rows, state.floor);
@@ -111,9 +112,10 @@ impl Cluster {
             // Only then are all rows below the new position found (H4).
             self.refresh(&index).await?;
             state.indices.insert(start, index);
+            state.stale.remove(&start);
         }
         let floor = state.floor;
-        state.indices.retain(|start, _| start + handle.range > floor);
+        state.drop_indices_below(floor, handle.range);
         state.rowless.take_in(batch, state.visible);
         state.rowless.drop_below(floor);
         state.visible = batch.range.end;
@@ -121,7 +123,7 @@ impl Cluster {
         match self.put_position(handle, partition, &state).await? {
             Put::Overtaken => Ok(None),
             Put::Done => {
-                self.note_usage(&handle.view, usage);
+                self.views.change_usage(&handle.view, |known| known.plus(usage));
                 Ok(Some(state))
             }
         }

@@ -1,10 +1,13 @@
 //! Rows into a plan: several streams side by side, each a few requests ahead of its reader, block by block.
 //!
-//! More than one block ([`crate::blocks`]) of an index are read from a point in time, whose index is compared once, after it was
-//! opened; a single one is read as it is and compared then (H6). A point in time that has ended, as when a reader was slow, is
-//! followed by another: rows below the visible position are the same in it.
+//! More than one block ([`crate::blocks`]) of an index are read from a [`PointInTime`], whose index is compared once, after it was
+//! opened; a single one is read as it is and compared then (H6). Conditions and limits:
+//!
+//! - Conditions keep rows back where the cluster takes them as queries ([`crate::filter`]). Where it does not, whatever its settings
+//!   say, all rows are read: the engine looks at every row again.
+//! - A limit counts only where there are no conditions. With them nobody knows here which rows pass, and so which are enough.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,26 +23,26 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt as _, TryStreamExt as _};
-use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemark_shared::error::chain;
 use tidemark_shared::live::{narrowed, rows_in};
 use tidemark_shared::position::LogPartition;
 use tidemark_shared::telemetry::{SPANS, number};
-use tokio::sync::Mutex;
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::blocks::{Block, blocks, cut, less_helps, part};
+use crate::blocks::{Block, blocks, cut, less_helps, part, sharing};
 use crate::cache::BlockKey;
 use crate::calls::Call;
 use crate::client::{Answer, NoRoom};
-use crate::cluster::Cluster;
-use crate::counts::{check_complete, in_range};
+use crate::counts::in_range;
 use crate::failure::{Failure, failed};
-use crate::filter;
+use crate::filter::Prefilter;
 use crate::pin::{Piece, Pinned};
+use crate::point_in_time::PointInTime;
 use crate::state::IndexRef;
+
+#[cfg(test)]
+mod tests;
 
 /// Values of a binary field come without the `=` that they were written with.
 const UNPADDED: GeneralPurpose = GeneralPurpose::new(
@@ -48,10 +51,6 @@ const UNPADDED: GeneralPurpose = GeneralPurpose::new(
 );
 /// Requests of a stream that are under way at once.
 const AHEAD: usize = 2;
-/// How long a point in time outlives the last request on it.
-const KEEP_ALIVE: &str = "2m";
-/// Points in time after the first that a request tries.
-const REOPENED_MAX: u32 = 3;
 /// Most hits of a search that the cluster allows.
 const HITS_MAX: u64 = 10_000;
 /// Bytes of rows, about, that are asked for at once. The cluster makes a whole answer in its memory, and there are several at a time.
@@ -71,10 +70,11 @@ pub(crate) fn plan(
         None => Arc::clone(read),
     };
     let ranges = narrowed(ranges, filters);
+    let limit = limit.filter(|_| filters.is_empty());
     let each = ranges.iter().flat_map(|(partition, ranges)| ranges.iter().map(move |range| (partition, range)));
     let blocks = blocks(each.flat_map(|(partition, range)| pinned.pieces(partition, range)), around(pinned));
     let parts = if limit.is_some() { 1 } else { pinned.cluster.settings.scan_parts.clamp(1, blocks.len().max(1)) };
-    let filters: Arc<[Value]> = filter::queries(filters, &pinned.handle.mapping).into();
+    let prefilter = Arc::new(Prefilter::new(filters, &pinned.handle.mapping));
     let span = Span::current();
     let part = |blocks: &[Block]| -> Arc<dyn PartitionStream> {
         Arc::new(Part {
@@ -82,7 +82,7 @@ pub(crate) fn plan(
             blocks: blocks.to_vec(),
             projection: projection.cloned(),
             schema: Arc::clone(&schema),
-            filters: Arc::clone(&filters),
+            prefilter: Arc::clone(&prefilter),
             limit,
             span: span.clone(),
         })
@@ -132,7 +132,7 @@ struct Part {
     blocks: Vec<Block>,
     projection: Option<Vec<usize>>,
     schema: SchemaRef,
-    filters: Arc<[Value]>,
+    prefilter: Arc<Prefilter>,
     limit: Option<usize>,
     /// What it was planned in. It is read elsewhere, where nobody knows that any more.
     span: Span,
@@ -144,29 +144,21 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut of_index: HashMap<String, (usize, Arc<PointInTime>)> = HashMap::new();
-        for Block { piece, .. } in &self.blocks {
-            let (count, _) = of_index.entry(piece.index.name.clone()).or_insert_with(|| {
-                let (cluster, index) = (Arc::clone(&self.pinned.cluster), piece.index.clone());
-                (0, Arc::new(PointInTime { cluster, index, id: Mutex::default() }))
-            });
-            *count += 1;
-        }
-        let points = of_index.into_iter().filter(|(_, (count, _))| *count > 1).map(|(name, (_, point))| (name, point));
         let reader = Arc::new(Reader {
             pinned: Arc::clone(&self.pinned),
             projection: self.projection.clone(),
-            filters: Arc::clone(&self.filters),
+            prefilter: Arc::clone(&self.prefilter),
             limit: self.limit,
             span: self.span.clone(),
-            points: points.collect(),
         });
-        let read = move |block: Block| {
+        let cluster = &self.pinned.cluster;
+        let point = |index: &IndexRef| PointInTime::new(Arc::clone(cluster), index.clone());
+        let read = move |(block, point): (Block, Option<Arc<PointInTime>>)| {
             let reader = Arc::clone(&reader);
-            async move { reader.read(&block).await.map_err(told) }
+            async move { reader.read(&block, point.as_deref()).await.map_err(told) }
         };
         let ahead = if self.limit.is_some() { 1 } else { AHEAD };
-        let batches = futures::stream::iter(self.blocks.clone()).map(read).buffered(ahead);
+        let batches = futures::stream::iter(sharing(&self.blocks, point)).map(read).buffered(ahead);
         let mut left = self.limit.unwrap_or(usize::MAX);
         let batches = batches.try_take_while(move |batch| {
             let goes_on = left > 0;
@@ -185,23 +177,9 @@ fn told(failure: Failure) -> DataFusionError {
 struct Reader {
     pinned: Arc<Pinned>,
     projection: Option<Vec<usize>>,
-    filters: Arc<[Value]>,
+    prefilter: Arc<Prefilter>,
     limit: Option<usize>,
     span: Span,
-    /// By index, where more than one block of it is read.
-    points: HashMap<String, Arc<PointInTime>>,
-}
-
-/// A point in time of an index, opened when it is first needed, and anew where it has ended.
-struct PointInTime {
-    cluster: Arc<Cluster>,
-    index: IndexRef,
-    id: Mutex<Option<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Opened {
-    pit_id: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,8 +208,8 @@ struct Fields<'a> {
 }
 
 impl Reader {
-    /// The rows of a block, with the columns that are wanted.
-    async fn read(&self, block: &Block) -> Result<RecordBatch, Failure> {
+    /// The rows of a block, with the columns that are wanted; from `point`, if there is one.
+    async fn read(&self, block: &Block, point: Option<&PointInTime>) -> Result<RecordBatch, Failure> {
         let piece = &block.piece;
         let cache = &self.pinned.cluster.cache;
         let key = key(&piece.index, block.of.start);
@@ -241,23 +219,30 @@ impl Reader {
         {
             return self.projected(&rows_in(rows, &piece.range), piece);
         }
-        let filters: Vec<Value> = self.filters.iter().cloned().chain(block.between()).collect();
-        if !filters.is_empty() || self.limit.is_some() {
-            let rows = self.fetch(piece, &piece.range, &filters).await?;
+        if self.limit.is_some() {
+            let rows = self.fetch(piece, point, &piece.range, &[]).await?;
             return self.projected(&rows, piece);
         }
+        let filters = self.prefilter.with(block.between());
+        if !filters.is_empty() {
+            match self.fetch(piece, point, &piece.range, &filters).await {
+                // All rows are asked for, as where there are no conditions.
+                Err(failure) if self.prefilter.is_refused_by(&failure) => {}
+                rows => return self.projected(&rows?, piece),
+            }
+        }
         if self.projection.as_ref().is_some_and(Vec::is_empty) {
-            let count = self.count(piece).await?;
+            let count = self.count(piece, point).await?;
             return self.empty(count, piece);
         }
         let (range, rows) = match known {
             // Only what is new.
             Some((known, rows)) if known.end > piece.range.start => {
-                let more = self.fetch(piece, &(known.end..piece.range.end), &[]).await?;
+                let more = self.fetch(piece, point, &(known.end..piece.range.end), &[]).await?;
                 let rows = concat_batches(self.pinned.handle.exact.read(), [&rows, &more]);
                 (known.start..piece.range.end, rows.map_err(|error| corrupt(&piece.index, error))?)
             }
-            _ => (piece.range.clone(), self.fetch(piece, &piece.range, &[]).await?),
+            _ => (piece.range.clone(), self.fetch(piece, point, &piece.range, &[]).await?),
         };
         cache.put(key, range, rows.clone());
         self.projected(&rows_in(&rows, &piece.range), piece)
@@ -281,14 +266,20 @@ impl Reader {
     }
 
     /// The rows of `range` that pass `filters`, all columns; of few offsets at a time where they are large.
-    async fn fetch(&self, piece: &Piece, range: &Range<u64>, filters: &[Value]) -> Result<RecordBatch, Failure> {
+    async fn fetch(
+        &self,
+        piece: &Piece,
+        point: Option<&PointInTime>,
+        range: &Range<u64>,
+        filters: &[Value],
+    ) -> Result<RecordBatch, Failure> {
         let exact = &self.pinned.handle.exact;
         let (mut todo, mut parts) = (vec![(range.clone(), 0)], Vec::new());
         while let Some((range, halved)) = todo.pop() {
             let (length, bytes) = (range.end - range.start, bytes_in(&self.pinned, &piece.partition, &range));
             let helps = less_helps(&range, halved, bytes);
             let no_room = if helps { NoRoom::Told } else { NoRoom::Waits };
-            let answer = match self.search(piece, self.query(piece, &range, filters), no_room).await {
+            let answer = match self.search(piece, point, self.query(piece, &range, filters), no_room).await {
                 // What is too large by itself is halved down to a single row.
                 Err(failure) if failure.is_too_much() && length > 1 && (helps || !failure.is_breaker()) => {
                     let middle = range.start + length / 2;
@@ -299,6 +290,10 @@ impl Reader {
             };
             let found: Found<'_> = serde_json::from_str(&answer.body)
                 .map_err(|source| Failure::Unreadable { request: answer.request.clone(), source })?;
+            if filters.is_empty() {
+                let part = Piece { range, ..piece.clone() };
+                self.pinned.check_due(&answer, &[part], self.limit, found.hits.hits.len() as u64)?;
+            }
             let mut offsets = Vec::with_capacity(found.hits.hits.len());
             let mut rows = Vec::with_capacity(found.hits.hits.len());
             for Hit { sort: [offset], fields } in &found.hits.hits {
@@ -331,15 +326,23 @@ impl Reader {
     }
 
     /// How many rows a block has.
-    async fn count(&self, piece: &Piece) -> Result<usize, Failure> {
+    async fn count(&self, piece: &Piece, point: Option<&PointInTime>) -> Result<usize, Failure> {
         let body = json!({"size": 0, "track_total_hits": true, "query": matching(&piece.index, &piece.range, &[])});
-        let answer = self.search(piece, body, NoRoom::Waits).await?;
+        let answer = self.search(piece, point, body, NoRoom::Waits).await?;
         let found: Value = answer.parsed()?;
-        let count = found["hits"]["total"]["value"].as_u64().and_then(|count| usize::try_from(count).ok());
-        count.ok_or_else(|| answer.incomplete("there is no count"))
+        let count = found["hits"]["total"]["value"].as_u64();
+        let count = count.ok_or_else(|| answer.incomplete("there is no count"))?;
+        self.pinned.check_due(&answer, std::slice::from_ref(piece), None, count)?;
+        usize::try_from(count).map_err(|_| answer.incomplete("the count is too large"))
     }
 
-    async fn search(&self, piece: &Piece, body: Value, no_room: NoRoom) -> Result<Answer, Failure> {
+    async fn search(
+        &self,
+        piece: &Piece,
+        point: Option<&PointInTime>,
+        body: Value,
+        no_room: NoRoom,
+    ) -> Result<Answer, Failure> {
         let span = info_span!(
             target: SPANS,
             parent: &self.span,
@@ -349,28 +352,14 @@ impl Reader {
             tidemark.offset.start = number(piece.range.start),
             tidemark.offset.end = number(piece.range.end),
         );
-        self.ask(piece, body, no_room).instrument(span).await
-    }
-
-    async fn ask(&self, piece: &Piece, mut body: Value, no_room: NoRoom) -> Result<Answer, Failure> {
-        let cluster = &self.pinned.cluster;
-        let Some(point) = self.points.get(&piece.index.name) else {
-            return cluster.search(Call::Search, std::slice::from_ref(&piece.index), &body, no_room).await;
+        let searching = async {
+            let Some(point) = point else {
+                let index = std::slice::from_ref(&piece.index);
+                return self.pinned.cluster.search(Call::Search, index, &body, no_room).await;
+            };
+            point.search(body, no_room).await
         };
-        let (mut id, mut reopened) = (point.opened(None).await?, 0);
-        loop {
-            body["pit"] = json!({"id": id, "keep_alive": KEEP_ALIVE});
-            let path = "_search?allow_partial_search_results=false";
-            let answer = cluster.send_with(Call::Search, Method::Post, path, Some(&body), no_room).await?;
-            match check_complete(&answer) {
-                // It has ended, or its index is gone: who opens another is told of that.
-                Err(Failure::Refused { status: 404, .. }) if reopened < REOPENED_MAX => {
-                    reopened += 1;
-                    id = point.opened(Some(&id)).await?;
-                }
-                checked => return checked.map(|()| answer),
-            }
-        }
+        searching.instrument(span).await
     }
 }
 
@@ -379,58 +368,6 @@ fn matching(index: &IndexRef, range: &Range<u64>, filters: &[Value]) -> Value {
     let mut all = vec![json!({"term": {"kind": "row"}}), json!({"term": {"_index": index.name}}), in_range(range)];
     all.extend(filters.iter().cloned());
     json!({"bool": {"filter": all}})
-}
-
-impl PointInTime {
-    /// Its id. It is opened if there is none yet, or only `ended`.
-    async fn opened(&self, ended: Option<&str>) -> Result<String, Failure> {
-        let mut id = self.id.lock().await;
-        if let Some(known) = id.as_ref().filter(|known| Some(known.as_str()) != ended) {
-            return Ok(known.clone());
-        }
-        *id = None;
-        let opened = self.open().await?;
-        *id = Some(opened.clone());
-        Ok(opened)
-    }
-
-    /// Opens one, and compares the index that it is of.
-    async fn open(&self) -> Result<String, Failure> {
-        let path = format!(
-            "{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false",
-            self.index.alias
-        );
-        let answer = self.cluster.send(Call::Other, Method::Post, &path, None).await?;
-        let opened: Opened = match answer.read() {
-            Err(failure) if failure.is_missing() => {
-                return Err(Failure::IndexGone { index: self.index.name.clone() });
-            }
-            read => read?,
-        };
-        match self.cluster.check_identity(std::slice::from_ref(&self.index)).await {
-            Ok(()) => Ok(opened.pit_id),
-            Err(failure) => {
-                close(&self.cluster, opened.pit_id).await;
-                Err(failure)
-            }
-        }
-    }
-}
-
-/// Lets a point in time go; if that fails, it goes by itself.
-async fn close(cluster: &Cluster, id: String) {
-    let body = json!({"pit_id": [id]});
-    if let Err(failure) = cluster.send(Call::Other, Method::Delete, "_search/point_in_time", Some(&body)).await {
-        tracing::debug!(error = %chain(&failure), "a point in time ends by itself");
-    }
-}
-
-impl Drop for PointInTime {
-    fn drop(&mut self) {
-        let Some(id) = self.id.get_mut().take() else { return };
-        let cluster = Arc::clone(&self.cluster);
-        drop(self.cluster.client.home().spawn(async move { close(&cluster, id).await }));
-    }
 }
 
 fn corrupt(index: &IndexRef, reason: impl ToString) -> Failure {

@@ -48,6 +48,9 @@ pub(crate) struct PartitionState {
     pub(crate) visible: u64,
     /// By the offset from which on they hold rows.
     pub(crate) indices: BTreeMap<u64, IndexRef>,
+    /// The ids of indices, likewise, that were there when the position stepped back and that it counts on no more. What is in them
+    /// was read before that, and may be gone from log and archive: they are removed before their rows are written again.
+    pub(crate) stale: BTreeMap<u64, String>,
     /// Lost offsets that it has read past.
     pub(crate) lost: Vec<Range<u64>>,
     /// Offsets without a row, as far as they are known.
@@ -65,6 +68,9 @@ pub(crate) enum Put {
     Overtaken,
 }
 
+/// Attempts of whoever is overtaken again and again.
+pub(crate) const OVERTAKEN_MAX: u32 = 20;
+
 #[derive(Debug, Serialize, Deserialize)]
 struct PositionDocument {
     partition: String,
@@ -74,6 +80,9 @@ struct PositionDocument {
     /// Of the indices, as far as they are known.
     #[serde(default)]
     histories: Vec<(u64, String)>,
+    /// A release before this one wrote none.
+    #[serde(default)]
+    stale: Vec<(u64, String)>,
     #[serde(default)]
     lost: Vec<Range<u64>>,
     /// A release before this one wrote none.
@@ -125,9 +134,16 @@ impl IndexRef {
 impl PartitionState {
     /// A partition of which nothing is visible yet: it begins at `floor`.
     pub(crate) fn beginning(floor: u64) -> Self {
-        let (indices, lost) = (BTreeMap::new(), Vec::new());
+        let (indices, stale, lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (rowless, sizes) = (Rowless::beginning(floor), Sizes::beginning(floor));
-        Self { epoch: 0, floor, visible: floor, indices, lost, rowless, sizes }
+        Self { epoch: 0, floor, visible: floor, indices, stale, lost, rowless, sizes }
+    }
+
+    /// Forgets indices that lie below a floor whole; each holds rows of `range` offsets.
+    pub(crate) fn drop_indices_below(&mut self, floor: u64, range: u64) {
+        let stays = |start: &u64| start.saturating_add(range) > floor;
+        self.indices.retain(|start, _| stays(start));
+        self.stale.retain(|start, _| stays(start));
     }
 
     /// How many rows have offsets in `range`, as far as they are there; `None` if that is not known.
@@ -159,8 +175,9 @@ impl PartitionState {
         let history = |(start, index): (&u64, &IndexRef)| Some((*start, index.history.clone()?));
         let histories = self.indices.iter().filter_map(history).collect();
         let (epoch, visible, lost) = (self.epoch, self.visible, self.lost.clone());
+        let stale = self.stale.clone().into_iter().collect();
         let (partition, rowless, sizes) = (partition.to_string(), Some(self.rowless.clone()), Some(self.sizes.clone()));
-        json!(PositionDocument { partition, epoch, visible, indices, histories, lost, rowless, sizes })
+        json!(PositionDocument { partition, epoch, visible, indices, histories, stale, lost, rowless, sizes })
     }
 }
 
@@ -175,16 +192,14 @@ impl Cluster {
         // Another copy may not have heard of the newest position yet, and positions never go back (H4).
         let path = format!("{}/_mget?preference=_primary", handle.state);
         let answer = self.send(Call::Other, Method::Post, &path, Some(&json!({"docs": docs}))).await?;
-        let gone = || Failure::IndexGone { index: handle.state.clone() };
-        let got: Got = match answer.read() {
-            Err(failure) if failure.is_missing() => return Err(gone()),
-            read => read?,
-        };
+        let got: Got = answer.read().map_err(|failure| failure.about(&handle.state))?;
         if got.docs.len() != ids.len() {
             return Err(answer.incomplete(format!("{} of {} documents", got.docs.len(), ids.len())));
         }
         match got.docs.iter().find(|doc| !doc.error.is_null()) {
-            Some(doc) if doc.error["type"].as_str().is_some_and(is_missing_index) => Err(gone()),
+            Some(doc) if doc.error["type"].as_str().is_some_and(is_missing_index) => {
+                Err(Failure::IndexGone { index: handle.state.clone() })
+            }
             Some(doc) => Err(answer.incomplete(doc.error.to_string())),
             None => Ok(got.docs),
         }
@@ -257,8 +272,7 @@ impl Cluster {
             Ok(()) => Put::Done,
             // The answer to a first attempt may have been lost: what is there decides.
             Err(Failure::Refused { status: 409, .. }) => Put::Overtaken,
-            Err(failure) if failure.is_missing() => return Err(Failure::IndexGone { index: state.clone() }),
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(failure.about(state)),
         };
         // Either way the index takes writes: floors need wait no longer.
         *lock(&handle.refused) = None;
@@ -297,8 +311,7 @@ impl Cluster {
             let answer = self.send(Call::Other, Method::Put, &path, Some(&document)).await?;
             match answer.accepted() {
                 Err(Failure::Refused { status: 409, .. }) => {}
-                Err(failure) if failure.is_missing() => return Err(Failure::IndexGone { index: handle.state.clone() }),
-                outcome => return outcome,
+                outcome => return outcome.map_err(|failure| failure.about(&handle.state)),
             }
         }
         Err(Failure::Contended { index: handle.state.clone() })
@@ -310,8 +323,7 @@ impl Cluster {
         let answer = self.send(Call::Other, Method::Put, &path, Some(document)).await?;
         match answer.accepted() {
             Err(Failure::Refused { status: 409, .. }) => Ok(()),
-            Err(failure) if failure.is_missing() => Err(Failure::IndexGone { index: handle.state.clone() }),
-            outcome => outcome,
+            outcome => outcome.map_err(|failure| failure.about(&handle.state)),
         }
     }
 }
@@ -361,6 +373,7 @@ fn state_of(position: PositionDocument, floor: u64) -> PartitionState {
         // A floor that was raised above it stands before the position is written.
         visible: visible.max(floor),
         indices: position.indices.into_iter().map(one).collect(),
+        stale: position.stale.into_iter().collect(),
         lost: lost_with(&position.lost, &[], floor),
         rowless,
         sizes,
@@ -380,6 +393,7 @@ mod tests {
         state.sizes.take_in([(7, 100), (20, 50)], 5);
         (state.epoch, state.visible) = (2, 30);
         (state.indices, state.lost) = (BTreeMap::from([(0, IndexRef::named("i"))]), vec![Range { start: 7, end: 9 }]);
+        state.stale = BTreeMap::from([(40, "id".to_owned())]);
         let read = |text: Value, floor| state_of(serde_json::from_value(text).unwrap(), floor);
         let written = state.document(&partition(0));
         assert_eq!(read(written.clone(), 5), state);
@@ -391,7 +405,7 @@ mod tests {
 
         // As a release before this one wrote it: how many rows there are is not known, but of none; nor what the index held.
         let mut earlier = written;
-        for field in ["rowless", "histories", "sizes"] {
+        for field in ["rowless", "histories", "sizes", "stale"] {
             earlier.as_object_mut().unwrap().remove(field).expect(field);
         }
         let earlier = read(earlier, 5);
@@ -399,5 +413,19 @@ mod tests {
         assert!(bytes(&earlier) > 25 * 1_000, "rows that nothing is known of may be large");
         let index = IndexRef { history: None, ..IndexRef::named("i") };
         assert_eq!((earlier.visible, earlier.indices, earlier.lost), (30, BTreeMap::from([(0, index)]), state.lost));
+        assert_eq!(earlier.stale, BTreeMap::new());
+    }
+
+    #[test]
+    fn an_index_is_forgotten_when_all_of_it_lies_below_a_floor() {
+        let mut state = PartitionState::beginning(0);
+        for start in [0, 10, 20] {
+            state.indices.insert(start, IndexRef::named("i"));
+            state.stale.insert(start + 30, "id".to_owned());
+        }
+        for (floor, wanted) in [(9, 6), (10, 5), (29, 4), (30, 3), (40, 2), (59, 1), (60, 0)] {
+            state.drop_indices_below(floor, 10);
+            assert_eq!(state.indices.len() + state.stale.len(), wanted, "below {floor}");
+        }
     }
 }

@@ -9,19 +9,16 @@ use tidemark_shared::position::LogPartition;
 
 use crate::cluster::{Cluster, Handle};
 use crate::failure::Failure;
-use crate::identity::Identity;
+use crate::identity::{Present, Standing};
 use crate::names;
-use crate::state::{IndexRef, PartitionState, Put};
-
-/// Attempts against others who write the same.
-const ATTEMPTS_MAX: u32 = 20;
+use crate::state::{IndexRef, OVERTAKEN_MAX, PartitionState, Put};
 
 impl Cluster {
     /// Finds out which indices of a partition are gone, and begins an epoch in which its position stands before the first of
     /// them: from there on it is indexed again. What was read of the rest stays right. Of those whose rows are curated, only the
-    /// floor tells, and nothing is indexed again.
+    /// floor tells, and nothing is indexed again. Those that only lack their alias get it again.
     pub(crate) async fn mend(&self, handle: &Arc<Handle>, partition: &LogPartition) -> Result<(), Failure> {
-        for _ in 0..ATTEMPTS_MAX {
+        for _ in 0..OVERTAKEN_MAX {
             let Some(state) = self.read_partition(handle, partition).await? else { return Ok(()) };
             let there = self.row_indices(&handle.view).await?;
             if let Some(end) = curated(&state, handle.range, handle.covered(partition), &there) {
@@ -30,20 +27,33 @@ impl Cluster {
                 let _either = self.put_floor(handle, partition, end).await?;
                 continue;
             }
-            let Some(next) = mended(&state, handle.range, &there) else { return Ok(()) };
-            tracing::warn!(
-                view = %handle.view, %partition, from = next.visible, to = state.visible,
-                "rows were lost with their index; they are indexed again"
-            );
-            if self.put_position(handle, partition, &next).await? == Put::Done {
+            if let Some(next) = mended(&state, handle.range, &there) {
+                tracing::warn!(
+                    view = %handle.view, %partition, from = next.visible, to = state.visible,
+                    "rows were lost with their index; they are indexed again"
+                );
+                if self.put_position(handle, partition, &next).await? == Put::Done {
+                    return Ok(());
+                }
+                continue;
+            }
+            let unaliased = unaliased(&state, handle.range, &there);
+            if unaliased.is_empty() {
                 return Ok(());
+            }
+            for index in unaliased {
+                match self.give_alias(&index.name, &index.alias).await {
+                    // The next attempt finds it gone.
+                    Err(failure) if failure.is_missing() => {}
+                    outcome => outcome?,
+                }
             }
         }
         Err(Failure::Contended { index: handle.state.clone() })
     }
 
     /// A view's row indices that are there, by name.
-    pub(crate) async fn row_indices(&self, view: &ViewId) -> Result<BTreeMap<String, Identity>, Failure> {
+    pub(crate) async fn row_indices(&self, view: &ViewId) -> Result<BTreeMap<String, Present>, Failure> {
         self.present(&names::row_indices(&self.prefix, view)).await
     }
 
@@ -53,9 +63,8 @@ impl Cluster {
         let found = self.describe(&names::dataset_indices(&self.prefix, dataset)).await?;
         let all: BTreeSet<String> = found.iter().map(|index| index.name.clone()).collect();
         for index in found {
-            let text = |name: &str| index.meta[name].as_str().unwrap_or_default().to_owned();
-            let view = ViewId { dataset: text("dataset"), generation: text("generation") };
-            if !view.generation.is_empty() && !all.contains(&names::state_index(&self.prefix, &view)) {
+            let is_orphan = |view: &ViewId| !all.contains(&names::state_index(&self.prefix, view));
+            if index.view().is_some_and(|view| is_orphan(&view)) {
                 tracing::info!(index = index.name, "the rows of a view that is gone are removed");
                 self.leases.doom(index.name);
             }
@@ -69,8 +78,7 @@ impl Cluster {
         let states = self.read_state(handle).await?;
         let there = self.row_indices(&handle.view).await?;
         for (partition, state) in &states {
-            let next = mended(state, handle.range, &there);
-            if next.is_some() {
+            if is_amiss(state, handle.range, &there) {
                 let slot = handle.writer(partition);
                 let mut writer = slot.lock().await;
                 *writer = None;
@@ -83,10 +91,9 @@ impl Cluster {
                     outcome => outcome?,
                 }
             }
-            let first = names::row_index(&self.prefix, &handle.view, partition, 0);
-            let of_partition = &first[..first.len() - 20];
-            for name in there.keys().filter(|name| name.starts_with(of_partition)) {
-                let start: Option<u64> = name[of_partition.len()..].parse().ok();
+            let of_partition = names::partition_prefix(&self.prefix, &handle.view, partition);
+            for name in there.keys() {
+                let start = names::start_of(&of_partition, name);
                 if start.is_some_and(|start| start.saturating_add(handle.range) <= state.floor) {
                     self.leases.doom(name.clone());
                 }
@@ -119,38 +126,57 @@ impl Cluster {
     }
 }
 
+/// The indices of a partition that its position counts on, in order, each with what is there under its name.
+fn counted_on<'a>(
+    state: &'a PartitionState,
+    range: u64,
+    there: &'a BTreeMap<String, Present>,
+) -> impl Iterator<Item = (u64, &'a IndexRef, Option<Standing>)> {
+    let counts = move |start: u64| start.saturating_add(range) > state.floor && start < state.visible;
+    let all = state.indices.iter().filter(move |(start, _)| counts(**start));
+    all.map(move |(start, index)| (*start, index, there.get(&index.name).map(|found| found.standing(index))))
+}
+
+/// True if an index that a partition's position counts on is not there as it was.
+fn is_amiss(state: &PartitionState, range: u64, there: &BTreeMap<String, Present>) -> bool {
+    counted_on(state, range, there).any(|(_, _, standing)| standing != Some(Standing::Meant))
+}
+
 /// Where the indices of a partition begin that its position counts on and that are gone, or do not hold any more what was written to
 /// them, in order.
-fn gone(state: &PartitionState, range: u64, there: &BTreeMap<String, Identity>) -> Vec<u64> {
-    let counts = |start: u64| start.saturating_add(range) > state.floor && start < state.visible;
-    let is_gone = |index: &IndexRef| there.get(&index.name).is_none_or(|found| found.is_not(index));
-    let gone = state.indices.iter().filter(|(start, index)| counts(**start) && is_gone(index));
-    gone.map(|(start, _)| *start).collect()
+fn gone(state: &PartitionState, range: u64, there: &BTreeMap<String, Present>) -> Vec<u64> {
+    let is_gone = |standing: Option<Standing>| matches!(standing, None | Some(Standing::Another));
+    let gone = counted_on(state, range, there).filter(|(_, _, standing)| is_gone(*standing));
+    gone.map(|(start, _, _)| start).collect()
+}
+
+/// The indices of a partition that its position counts on and that hold what was written to them, and lack their alias.
+fn unaliased(state: &PartitionState, range: u64, there: &BTreeMap<String, Present>) -> Vec<IndexRef> {
+    let some = counted_on(state, range, there).filter(|(_, _, standing)| *standing == Some(Standing::Unaliased));
+    some.map(|(_, index, _)| index.clone()).collect()
 }
 
 /// Up to where indices are gone whose rows all lie below `covered`, and so are curated; `None` if there are none.
-fn curated(state: &PartitionState, range: u64, covered: u64, there: &BTreeMap<String, Identity>) -> Option<u64> {
+fn curated(state: &PartitionState, range: u64, covered: u64, there: &BTreeMap<String, Present>) -> Option<u64> {
     let ends = gone(state, range, there).into_iter().map(|start| start.saturating_add(range));
     ends.filter(|end| *end <= covered).max()
 }
 
-/// A partition without the indices that are gone, in its next epoch; `None` if all are there.
-fn mended(state: &PartitionState, range: u64, there: &BTreeMap<String, Identity>) -> Option<PartitionState> {
+/// A partition without the indices that are gone, in its next epoch; `None` if all are there. Those that come after the first that is
+/// gone are taken off the list, too; whatever is there under their names is stale from now on.
+fn mended(state: &PartitionState, range: u64, there: &BTreeMap<String, Present>) -> Option<PartitionState> {
     let gone = *gone(state, range, there).first()?;
-    let kept = state.indices.iter().filter(|(start, _)| **start < gone);
+    let mut indices = state.indices.clone();
+    let dropped = indices.split_off(&gone);
+    let mut stale = state.stale.clone();
+    let found = |index: &IndexRef| there.get(&index.name).map(|found| found.identity.uuid.clone());
+    stale.extend(dropped.iter().filter_map(|(start, index)| Some((*start, found(index)?))));
     let visible = state.floor.max(gone);
     let (mut rowless, mut sizes) = (state.rowless.clone(), state.sizes.clone());
     rowless.step_back(visible);
     sizes.step_back(visible);
-    Some(PartitionState {
-        epoch: state.epoch + 1,
-        floor: state.floor,
-        visible,
-        indices: kept.map(|(start, index)| (*start, index.clone())).collect(),
-        lost: state.lost.clone(),
-        rowless,
-        sizes,
-    })
+    let (epoch, floor, lost) = (state.epoch + 1, state.floor, state.lost.clone());
+    Some(PartitionState { epoch, floor, visible, indices, stale, lost, rowless, sizes })
 }
 
 #[cfg(test)]
@@ -158,20 +184,33 @@ mod tests {
     use tidemark_testing::contract::live::{batch, partition};
 
     use super::*;
+    use crate::identity::Identity;
 
-    #[test]
-    fn a_position_steps_back_to_the_first_index_that_is_gone() {
+    /// A partition whose floor is 12 and whose position is 25, in indices of ten offsets.
+    fn state() -> PartitionState {
         let indices = [(0, "a"), (10, "b"), (20, "c")].map(|(start, name)| (start, IndexRef::named(name))).into();
         let mut state = PartitionState { epoch: 3, visible: 25, indices, ..PartitionState::beginning(12) };
         state.rowless.take_in(&batch(&partition(0), 12..25), 12);
         state.sizes.take_in((12..25).map(|offset| (offset, 1)), 12);
-        let found = |name: &str, history: Option<&str>| {
-            let (uuid, history) = (format!("id {name}"), history.map(str::to_owned));
-            (name.to_owned(), Identity { uuid, history })
-        };
-        let all: BTreeMap<String, Identity> =
-            ["a", "b", "c"].map(|name| found(name, Some(&format!("history of {name}")))).into();
-        let of = |there: &BTreeMap<String, Identity>| {
+        state
+    }
+
+    /// An index as [`IndexRef::named`] has it, but for its history.
+    fn found(name: &str, history: Option<&str>) -> (String, Present) {
+        let identity = Identity { uuid: format!("id {name}"), history: history.map(str::to_owned) };
+        (name.to_owned(), Present { identity, aliases: vec![format!("{name}.1")] })
+    }
+
+    /// The indices of [`state`].
+    fn all() -> BTreeMap<String, Present> {
+        ["a", "b", "c"].map(|name| found(name, Some(&format!("history of {name}")))).into()
+    }
+
+    #[test]
+    fn a_position_steps_back_to_the_first_index_that_is_gone() {
+        let (state, all) = (state(), all());
+        let of = |there: &BTreeMap<String, Present>| {
+            assert_eq!(is_amiss(&state, 10, there), mended(&state, 10, there).is_some(), "{there:?}");
             mended(&state, 10, there).map(|next| {
                 let bytes = next.bytes_in(&(0..u64::MAX));
                 (next.epoch, next.visible, next.indices.len(), next.rows_in(&(12..25)), bytes)
@@ -183,16 +222,17 @@ mod tests {
             there.remove(name).expect("it is there");
             there
         };
-        let with = |(name, identity): (String, Identity)| {
+        let with = |(name, found): (String, Present)| {
             let mut there = all.clone();
-            there.insert(name, identity).expect("it is there");
+            there.insert(name, found).expect("it is there");
             there
         };
         assert_eq!(of(&without("a")), None, "nothing counts on what is below the floor");
         let (second, third) = (Some((4, 12, 1, Some(0), 0)), Some((4, 20, 2, Some(5), 13)));
         assert_eq!(of(&without("b")), second);
         assert_eq!(of(&without("c")), third);
-        let another = Identity { uuid: "another".to_owned(), history: None };
+        let mut another = all["c"].clone();
+        another.identity = Identity { uuid: "another".to_owned(), history: None };
         assert_eq!(of(&with(("c".to_owned(), another))), third, "an index of the same name is not the same index");
         let restored = |name: &str| with(found(name, Some("another")));
         assert_eq!((of(&restored("a")), of(&restored("b")), of(&restored("c"))), (None, second, third));
@@ -212,5 +252,57 @@ mod tests {
         ] {
             assert_eq!(curated(&state, 10, covered, &there), wanted, "{:?} below {covered}", there.keys());
         }
+    }
+
+    #[test]
+    fn what_a_step_back_leaves_is_stale() {
+        let stale = |state: &PartitionState, there: &BTreeMap<String, Present>| {
+            mended(state, 10, there).map(|next| next.stale.into_iter().collect::<Vec<_>>())
+        };
+        let id = |start: u64, name: &str| (start, format!("id {name}"));
+        let (mut state, mut there) = (state(), all());
+        assert_eq!(stale(&state, &there), None);
+        there.remove("c");
+        assert_eq!(stale(&state, &there), Some(vec![]), "it is not there, and nothing comes after it");
+        there = all();
+        there.remove("b");
+        assert_eq!(stale(&state, &there), Some(vec![id(20, "c")]));
+        // One that lost what it held still has some of it, and so may one that has another's name.
+        there.extend([found("b", Some("another"))]);
+        assert_eq!(stale(&state, &there), Some(vec![id(10, "b"), id(20, "c")]));
+        there.get_mut("b").expect("it is there").identity.uuid = "another".to_owned();
+        assert_eq!(stale(&state, &there), Some(vec![(10, "another".to_owned()), id(20, "c")]));
+        // Of an earlier step back, until it is written anew.
+        state.stale = [id(20, "before"), id(30, "d")].into();
+        assert_eq!(stale(&state, &there), Some(vec![(10, "another".to_owned()), id(20, "c"), id(30, "d")]));
+    }
+
+    #[test]
+    fn an_index_that_only_lacks_its_alias_is_not_gone() {
+        let state = state();
+        let names = |there: &BTreeMap<String, Present>| {
+            unaliased(&state, 10, there).into_iter().map(|index| index.name).collect::<Vec<_>>()
+        };
+        let without = |name: &str, aliases: &[&str]| {
+            let mut there = all();
+            let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+            there.get_mut(name).expect("it is there").aliases = aliases;
+            there
+        };
+        for (there, wanted) in [
+            (all(), vec![]),
+            (without("b", &[]), vec!["b"]),
+            (without("c", &["c.2"]), vec!["c"]),
+            (without("c", &["c.0", "c.1"]), vec![]),
+            // Nothing counts on what is below the floor.
+            (without("a", &[]), vec![]),
+        ] {
+            assert_eq!(names(&there), wanted);
+            assert_eq!(is_amiss(&state, 10, &there), !wanted.is_empty(), "{wanted:?}");
+            assert_eq!(mended(&state, 10, &there), None, "{wanted:?}");
+        }
+        let mut there = without("b", &[]);
+        there.get_mut("b").expect("it is there").identity.uuid = "another".to_owned();
+        assert_eq!((names(&there), gone(&state, 10, &there)), (vec![], vec![10]), "it is another");
     }
 }

@@ -4,7 +4,6 @@ use opensearch::http::Method;
 use serde_json::{Value, json};
 use tidemark_shared::error::chain;
 use tidemark_shared::live::{LiveBatch, LiveUsage, ViewId};
-use tidemark_shared::lock;
 
 use crate::calls::Call;
 use crate::client::Answer;
@@ -14,18 +13,6 @@ use crate::failure::Failure;
 use crate::names;
 
 impl Cluster {
-    /// What all views take together.
-    pub(crate) fn usage_of_all(&self) -> LiveUsage {
-        lock(&self.usage).values().copied().fold(LiveUsage::default(), LiveUsage::plus)
-    }
-
-    /// Adds to what a view takes.
-    pub(crate) fn note_usage(&self, view: &ViewId, more: LiveUsage) {
-        let mut usage = lock(&self.usage);
-        let of = usage.entry(view.clone()).or_default();
-        *of = of.plus(more);
-    }
-
     /// Takes note of what a view takes, as the cluster counts it.
     pub(crate) async fn measure(&self, view: &ViewId) -> Result<(), Failure> {
         let pattern = names::row_indices(&self.prefix, view);
@@ -33,16 +20,14 @@ impl Cluster {
         let stats: Value = self.send(Call::Other, Method::Get, &path, None).await?.read()?;
         let bytes = stats["_all"]["primaries"]["store"]["size_in_bytes"].as_u64().unwrap_or(0);
         let counted = self.kinds(&pattern).await;
-        let mut usage = lock(&self.usage);
-        let of = usage.entry(view.clone()).or_default();
-        *of = match counted {
+        // An index that somebody is making at this moment can't be searched. It is only for people, who have the last figures.
+        let counted = counted.inspect_err(|failure| {
+            tracing::debug!(%view, error = %chain(failure), "rows and rejects could not be counted");
+        });
+        self.views.change_usage(view, |known| match counted {
             Ok(Kinds { rows, rejects, .. }) => LiveUsage { rows, rejects, bytes },
-            // An index that somebody is making at this moment can't be searched. It is only for people, who have the last figures.
-            Err(failure) => {
-                tracing::debug!(%view, error = %chain(&failure), "rows and rejects could not be counted");
-                LiveUsage { bytes, ..*of }
-            }
-        };
+            Err(_) => LiveUsage { bytes, ..known },
+        });
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The port's calls.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -10,7 +10,6 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
-use tidemark_shared::lock;
 use tidemark_shared::position::{Coverage, LogPartition};
 
 use crate::cache::Cache;
@@ -18,10 +17,12 @@ use crate::calls::{Calls, NoCalls};
 use crate::client::Client;
 use crate::cluster::{Cluster, Handle};
 use crate::failure::failed;
+use crate::indices::Described;
 use crate::leases::Leases;
 use crate::names;
 use crate::pin::OpenSearchPin;
 use crate::url::OpenSearchUrl;
+use crate::views::Views;
 
 /// How an [`OpenSearchView`] behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +96,7 @@ impl OpenSearchView {
         let client = client.map_err(|error| LiveError::backend("make a client", error.to_string()))?;
         let cache = Cache::new(settings.cache_bytes_max);
         let (prefix, leases) = (url.prefix.clone(), Leases::default());
-        let (handles, usage, last_seen) = Default::default();
-        let cluster = Cluster { client, prefix, settings, ambient, leases, cache, handles, usage, last_seen };
+        let cluster = Cluster { client, prefix, settings, ambient, leases, cache, views: Views::default() };
         Ok(Self { cluster: Arc::new(cluster) })
     }
 
@@ -111,7 +111,7 @@ impl OpenSearchView {
         floors: &[(LogPartition, u64)],
     ) -> Result<(), LiveError> {
         let (cluster, operation) = (&self.cluster, "open a view");
-        let is_known = lock(&cluster.handles).contains_key(view);
+        let is_known = cluster.views.handle(view).is_some();
         let handle = cluster.opened(view, schema).await?;
         if !is_known {
             cluster.wait_usable(&handle.state).await.map_err(failed(operation))?;
@@ -198,9 +198,7 @@ impl LiveView for OpenSearchView {
         let (cluster, failed) = (&self.cluster, failed("let a view go"));
         // From here on it is not there, whoever still reads its rows.
         cluster.remove_index(&names::state_index(&cluster.prefix, view)).await.map_err(&failed)?;
-        lock(&cluster.handles).remove(view);
-        lock(&cluster.usage).remove(view);
-        cluster.last_seen.forget(view);
+        cluster.views.let_go(view);
         let rows = cluster.describe(&names::row_indices(&cluster.prefix, view)).await.map_err(&failed)?;
         rows.into_iter().for_each(|index| cluster.leases.doom(index.name));
         cluster.sweep().await.map(drop).map_err(failed)
@@ -209,18 +207,13 @@ impl LiveView for OpenSearchView {
     async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
         let pattern = names::state_indices(&self.cluster.prefix);
         let found = self.cluster.describe(&pattern).await.map_err(failed("list views"))?;
-        let text = |index: &serde_json::Value, name: &str| index[name].as_str().map(str::to_owned);
-        let view = |index: &serde_json::Value| {
-            Some(ViewId { dataset: text(index, "dataset")?, generation: text(index, "generation")? })
-        };
-        let views: BTreeMap<ViewId, ()> =
-            found.iter().filter_map(|index| view(&index.meta)).map(|view| (view, ())).collect();
-        Ok(views.into_keys().collect())
+        let views: BTreeSet<ViewId> = found.iter().filter_map(Described::view).collect();
+        Ok(views.into_iter().collect())
     }
 
     /// As far as this process knows: what it wrote since it last asked the cluster, and what that said.
     fn usage(&self) -> LiveUsage {
-        self.cluster.usage_of_all()
+        self.cluster.views.usage_of_all()
     }
 
     /// The cluster sees to its own.

@@ -91,8 +91,18 @@ pub struct ArchiverStatus {
     pub segments: u64,
     /// Offsets that left the log before they were archived, as far as this archiver met them.
     pub lost: Vec<Range<u64>>,
-    /// What keeps the partition from going on.
+    /// What keeps the partition from going on; or, while nothing does, the log from letting go of what is archived.
     pub trouble: Option<Trouble>,
+}
+
+/// What is known of how far a partition is, beside what keeps it from going on.
+#[derive(Debug, Default)]
+struct Known {
+    archived: Option<u64>,
+    segments: u64,
+    lost: Vec<Range<u64>>,
+    /// Why the log did not let go of what is archived when it was to last.
+    kept: Option<String>,
 }
 
 /// Archives one incarnation of a topic for a dataset.
@@ -104,8 +114,7 @@ pub struct Archiver {
     source: Source,
     settings: ArchiverSettings,
     partitions: Mutex<BTreeMap<u32, Arc<tokio::sync::Mutex<Partition>>>>,
-    /// Without the troubles.
-    status: Mutex<BTreeMap<LogPartition, ArchiverStatus>>,
+    known: Mutex<BTreeMap<LogPartition, Known>>,
     troubles: Troubles,
     /// Bytes gathered for all partitions together.
     gathered: AtomicUsize,
@@ -130,8 +139,8 @@ impl Archiver {
         settings: ArchiverSettings,
     ) -> Result<Self, ArchiverError> {
         let source = archive.source(&topic).await?.source;
-        let (partitions, status) = (Mutex::default(), Mutex::default());
-        let (troubles, gathered, own) = (Troubles::default(), AtomicUsize::new(0), Mutex::new(Partitions::All));
+        let (partitions, known, troubles) = (Mutex::default(), Mutex::default(), Troubles::new("archiving".to_owned()));
+        let (gathered, own) = (AtomicUsize::new(0), Mutex::new(Partitions::All));
         let (seen, is_gone) = (Mutex::default(), AtomicBool::new(false));
         Ok(Self {
             log,
@@ -141,7 +150,7 @@ impl Archiver {
             source,
             settings,
             partitions,
-            status,
+            known,
             troubles,
             gathered,
             own,
@@ -171,7 +180,7 @@ impl Archiver {
     pub async fn look_at_others(&self, count: u32) -> Result<(), ArchiverError> {
         for number in (0..count).filter(|number| !self.owns(*number)) {
             let name = self.log_partition(number);
-            let known = lock(&self.status).get(&name).and_then(|status| status.archived);
+            let known = lock(&self.known).get(&name).and_then(|known| known.archived);
             if let Some(end) = self.archive.end(&name, known.unwrap_or(0)).await? {
                 self.set_archived(number, end);
             }
@@ -182,10 +191,10 @@ impl Archiver {
     /// Takes note of offsets that are lost with an earlier incarnation of the topic, whose archive says so, as if this one had
     /// met them: [`Self::status`] tells them from now on.
     pub fn met_lost(&self, partition: &LogPartition, lost: Range<u64>) {
-        let mut all = lock(&self.status);
-        let status = all.entry(partition.clone()).or_default();
-        status.archived = status.archived.max(Some(lost.end));
-        status.lost.push(lost);
+        let mut all = lock(&self.known);
+        let known = all.entry(partition.clone()).or_default();
+        known.archived = known.archived.max(Some(lost.end));
+        known.lost.push(lost);
     }
 
     /// The source that the topic's incarnation is.
@@ -260,11 +269,13 @@ impl Archiver {
     /// How far each partition is that was looked at.
     #[must_use]
     pub fn status(&self) -> BTreeMap<LogPartition, ArchiverStatus> {
-        let mut all = lock(&self.status).clone();
-        for (partition, status) in &mut all {
-            status.trouble = self.troubles.of(partition);
-        }
-        all
+        let status = |(partition, known): (&LogPartition, &Known)| {
+            let kept = || known.kept.clone().map(|error| Trouble { error, stopped: false });
+            let (archived, segments, lost) = (known.archived, known.segments, known.lost.clone());
+            let trouble = self.troubles.of(partition).or_else(kept);
+            (partition.clone(), ArchiverStatus { archived, segments, lost, trouble })
+        };
+        lock(&self.known).iter().map(status).collect()
     }
 
     /// Takes note of how far the log reaches: see [`Self::seen`].
@@ -293,7 +304,7 @@ impl Archiver {
         self.partition(partition).lock().await.archived
     }
 
-    /// Records in the status what a step came to.
+    /// Takes note of what a step came to.
     fn note(
         &self,
         partition: u32,
@@ -301,11 +312,11 @@ impl Archiver {
     ) -> Result<ArchiverStep, ArchiverError> {
         let partition = self.log_partition(partition);
         self.troubles.note(&partition, &outcome);
-        let mut all = lock(&self.status);
-        let status = all.entry(partition).or_default();
+        let mut all = lock(&self.known);
+        let known = all.entry(partition).or_default();
         match &outcome {
-            Ok(ArchiverStep::Lost(range)) => status.lost.push(range.clone()),
-            Ok(ArchiverStep::Sealed(..)) => status.segments += 1,
+            Ok(ArchiverStep::Lost(range)) => known.lost.push(range.clone()),
+            Ok(ArchiverStep::Sealed(..)) => known.segments += 1,
             Ok(_) | Err(_) => {}
         }
         outcome

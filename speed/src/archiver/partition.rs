@@ -61,16 +61,9 @@ impl Archiver {
         let slot = self.partition(number);
         let mut partition = slot.lock().await;
         let name = self.log_partition(number);
-        if let Some(reason) = self.troubles.stopped(&name) {
-            return Err(ArchiverError::Stopped { partition: name, reason });
-        }
-        let outcome = self.go_on(number, &mut partition, asked).await;
+        let stopped = |reason| ArchiverError::Stopped { partition: name.clone(), reason };
+        let outcome = self.troubles.attempt(&name, self.go_on(number, &mut partition, asked), stopped).await;
         self.count(&mut partition);
-        if let Err(error) = &outcome
-            && self.troubles.stop(&name, error)
-        {
-            tracing::error!(partition = %name, error = %chain(error), "archiving has stopped");
-        }
         outcome
     }
 
@@ -216,11 +209,13 @@ impl Archiver {
         Some(self.settings.segment_age_max.saturating_sub(self.age(partition)))
     }
 
-    /// Puts what was gathered as a segment, and lets the log drop it if it is to.
+    /// Puts what was gathered as a segment, and lets the log drop it if it is to. That the log does not keeps nothing from the
+    /// archive: some brokers never do, as where it is not allowed.
     async fn put(&self, number: u32, partition: &mut Partition, reason: Seal) -> Result<ArchiverStep, ArchiverError> {
         let step = self.put_gathered(number, partition, reason).await?;
         if matches!(step, ArchiverStep::Sealed(..)) {
-            self.retain(number, partition).await?;
+            let let_go = self.retain(number, partition).await;
+            self.note_kept(number, let_go.err());
         }
         Ok(step)
     }
@@ -320,6 +315,9 @@ impl Archiver {
         }
         partition.forget();
         self.troubles.forget(&self.log_partition(number));
+        if let Some(known) = lock(&self.known).get_mut(&self.log_partition(number)) {
+            known.kept = None;
+        }
         self.count(&mut partition);
     }
 
@@ -331,7 +329,23 @@ impl Archiver {
     }
 
     pub(super) fn set_archived(&self, number: u32, end: u64) {
-        lock(&self.status).entry(self.log_partition(number)).or_default().archived = Some(end);
+        lock(&self.known).entry(self.log_partition(number)).or_default().archived = Some(end);
+    }
+
+    /// Takes note of why the log keeps what is archived, if it was to let go of it and did not. It is to again after the next
+    /// segment, and a log that refuses does so for each: that is told once for all partitions, until none has such a trouble.
+    fn note_kept(&self, number: u32, error: Option<ArchiverError>) {
+        let name = self.log_partition(number);
+        let kept = error.map(|error| format!("the log keeps what is archived: {}", chain(&error)));
+        let told = {
+            let mut all = lock(&self.known);
+            let told = all.values().any(|known| known.kept.is_some());
+            all.entry(name.clone()).or_default().kept.clone_from(&kept);
+            told
+        };
+        if let Some(error) = kept.filter(|_| !told) {
+            tracing::warn!(partition = %name, error, "archiving goes on; the log is to let go again after the next segment");
+        }
     }
 
     /// Lets the log drop what is archived, if it is to drop anything; only what a power cut can't take back.

@@ -45,20 +45,21 @@ pub struct IndexerSettings {
     pub fresh_records_max: usize,
     /// Bytes of records from which on decoding leaves the runtime's threads.
     pub inline_bytes_max: usize,
-    /// Batches that are made at the same time, of different partitions.
+    /// Batches that are made at the same time, of different partitions: while one waits for the view, another is made.
     pub parallel: usize,
     /// Longest time between two looks at how many partitions the topic has.
     pub partitions_refresh: Duration,
 }
 
 impl Default for IndexerSettings {
-    /// 20,000 records or 4 MiB when behind, 2,000 records when not; as many side by side as there are processors.
+    /// 20,000 records or 4 MiB when behind, 2,000 records when not; as many side by side as there are processors, and two at
+    /// least.
     fn default() -> Self {
         Self {
             behind: ReadLimits { records_max: 20_000, bytes_max: 4 << 20 },
             fresh_records_max: 2_000,
             inline_bytes_max: 64 << 10,
-            parallel: available_parallelism().map_or(1, usize::from),
+            parallel: available_parallelism().map_or(1, usize::from).max(2),
             partitions_refresh: Duration::from_secs(10),
         }
     }
@@ -167,6 +168,7 @@ impl Indexer {
         settings: IndexerSettings,
     ) -> Result<Self, IndexerError> {
         let source = parts.archive.source(&parts.topic).await?.source;
+        let troubles = Troubles::new(format!("indexing of {}", parts.view));
         let indexer = Self {
             parts,
             settings,
@@ -175,7 +177,7 @@ impl Indexer {
             partitions: Mutex::default(),
             resumed: Mutex::default(),
             to_read: Mutex::default(),
-            troubles: Troubles::default(),
+            troubles,
             newest_ms: Mutex::default(),
             stepped_back: Notify::new(),
             ages: Mutex::default(),

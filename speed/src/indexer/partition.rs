@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use tidemark_shared::counts::Counts;
 use tidemark_shared::elsewhere::elsewhere;
-use tidemark_shared::error::chain;
 use tidemark_shared::live::{LiveBatch, LiveError};
 use tidemark_shared::lock;
 use tidemark_shared::log::{Fetched, OffsetRecord};
@@ -72,16 +71,8 @@ impl Indexer {
         let missing = || LiveError::Missing { view: self.parts.view.clone(), partition: Some(name.clone()) };
         let slot = slot.ok_or_else(missing)?;
         let mut partition = slot.lock().await;
-        if let Some(reason) = self.troubles.stopped(name) {
-            return Err(IndexerError::Stopped { partition: name.clone(), reason });
-        }
-        let outcome = self.advance(name, &mut partition).await;
-        if let Err(error) = &outcome
-            && self.troubles.stop(name, error)
-        {
-            tracing::error!(partition = %name, view = %self.parts.view, error = %chain(error), "indexing has stopped");
-        }
-        outcome
+        let stopped = |reason| IndexerError::Stopped { partition: name.clone(), reason };
+        self.troubles.attempt(name, self.advance(name, &mut partition), stopped).await
     }
 
     async fn advance(&self, name: &LogPartition, partition: &mut Partition) -> Result<IndexerStep, IndexerError> {

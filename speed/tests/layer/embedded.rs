@@ -141,10 +141,15 @@ async fn the_log_keeps_what_could_not_be_synced() {
     assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 20);
     world.produce(0, 20..40).await;
     std::fs::remove_file(&origin).unwrap();
-    archiver.step(0).await.unwrap_err();
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(20..40, Seal::Size));
     assert_eq!(world.log.bounds(&world.topic).await.unwrap()[0].start, 20, "records went that are not durable");
+    let trouble = || archiver.status()[&name(0)].trouble.clone();
+    assert!(trouble().is_some_and(|trouble| !trouble.stopped && trouble.error.contains("origin/0.json")));
     std::fs::write(&origin, kept).unwrap();
     check_archive(&world, 40, &[]).await;
+    world.produce(0, 40..60).await;
+    assert_eq!(archiver.step(0).await.unwrap(), ArchiverStep::Sealed(40..60, Seal::Size));
+    assert_eq!((world.log.bounds(&world.topic).await.unwrap()[0].start, trouble()), (60, None));
 }
 
 /// H7: a full view drops nothing; the indexer waits, asks for room, and goes on when rows went.

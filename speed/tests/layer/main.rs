@@ -8,5 +8,6 @@ mod ending;
 mod indexer;
 mod live;
 mod parts;
+mod retaining;
 mod shares;
 mod support;

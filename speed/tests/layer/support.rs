@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::dataset::{Definition, Sources, parse};
-use tidemark_shared::live::{LiveBatch, LiveError, LivePin, LiveUsage, LiveView, ViewId};
+use tidemark_shared::live::{LiveBatch, LiveError, LiveLayer, LiveView, ViewId};
 use tidemark_shared::log::{Log, Record, Routed, Topic, TopicName};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::segment::Archive;
@@ -116,7 +116,11 @@ impl Watched {
 }
 
 #[async_trait]
-impl LiveView for Watched {
+impl LiveLayer for Watched {
+    fn inner(&self) -> &Arc<dyn LiveView> {
+        &self.inner
+    }
+
     async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
         self.opened.lock().unwrap().push(floors.iter().count());
         self.inner.open(view, schema, floors).await
@@ -128,30 +132,6 @@ impl LiveView for Watched {
             return Err(LiveError::Refused { view, partition, offset: batch.range.start, reason });
         }
         self.inner.apply(view, batch).await
-    }
-
-    async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
-        self.inner.pin(view).await
-    }
-
-    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
-        self.inner.drop_below(view, coverage).await
-    }
-
-    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        self.inner.close(view).await
-    }
-
-    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        self.inner.views().await
-    }
-
-    fn usage(&self) -> LiveUsage {
-        self.inner.usage()
-    }
-
-    fn limit(&self) -> Option<LiveUsage> {
-        self.inner.limit()
     }
 }
 

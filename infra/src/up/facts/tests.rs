@@ -8,7 +8,7 @@ use tidemark_shared::store::{IfMissing, Store};
 use super::*;
 use crate::up::metrics::Metrics;
 use crate::up::ready::{ANSWER_MAX, Standing, standings};
-use crate::up::testing::{FaultyView, Gate, GatedLog, nobody, parts, samples, sources, until};
+use crate::up::testing::{FaultyView, Gate, MeetingLog, nobody, parts, samples, sources, until};
 
 /// A bound that nothing here comes near to.
 const LONG: Duration = Duration::from_secs(60);
@@ -20,7 +20,7 @@ async fn works(folder: &Path) -> (Facts, Arc<Gate>, Registry) {
     let mut shown = Registry::default();
     let mut parts = parts(store, folder).await;
     let gate = Arc::clone(&FaultyView::before(&mut parts).gate);
-    parts.log = Arc::new(GatedLog { inner: Arc::clone(&parts.log), gate: Arc::clone(&gate) });
+    parts.log = Arc::new(MeetingLog { inner: Arc::clone(&parts.log), gate: Arc::clone(&gate) });
     parts.metrics = Arc::new(Metrics::new(&mut shown));
     parts.own_views = false;
     let streams = Arc::new(Streams::new(parts.clone()));

@@ -19,7 +19,7 @@ impl Stream {
         let records = self.routed(self.records_of(values, origin));
         let appended = self.parts.log.append(&self.topic, records, key).await?;
         if !appended.repeated {
-            self.parts.metrics.appended(&self.dataset, appended.positions.len());
+            self.parts.metrics.datasets.appended(&self.dataset, appended.positions.len());
         }
         let position = |at: &Position| (partition_of(&self.source, at.partition), at.offset);
         Ok(Taken { positions: appended.positions.iter().map(position).collect(), repeated: appended.repeated })

@@ -1,9 +1,10 @@
 //! How a dataset's stream is opened when it is new, goes on by a newer definition, and begins anew where its topic was made again.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tidemark_shared::dataset::registry::{self, Registered};
 use tidemark_shared::error::chain;
+use tidemark_shared::write;
 use tidemark_speed::keep::{Kept, StreamTask, stream_task};
 
 use super::keeping::keep;
@@ -136,6 +137,6 @@ impl Streams {
         } else {
             self.parts.tasks.works(&name);
         }
-        *stream.definition.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(applied);
+        *write(&stream.definition) = Arc::new(applied);
     }
 }

@@ -2,13 +2,14 @@
 //! answer delays only itself: the views of all others would fill up meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use tidemark_shared::dataset::registry;
 use tidemark_shared::error::chain;
+use tidemark_shared::write;
 use tidemark_speed::keep::Kept;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -157,7 +158,7 @@ impl Streams {
         let datasets = registry::list(&self.parts.store).await?;
         let looks: Vec<_> = datasets.iter().map(|dataset| Box::pin(self.first_look(dataset, found))).collect();
         futures::stream::iter(looks).for_each_concurrent(SIDE_BY_SIDE_MAX, |look| look).await;
-        self.declared.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+        write(&self.declared).get_or_insert_default();
         Ok(())
     }
 

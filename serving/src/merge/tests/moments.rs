@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use tidemark_shared::counts::Counts;
 use tidemark_shared::curated::{CuratedTable, CurrentGeneration, Pointer};
 use tidemark_shared::live::{
-    AggregateRequest, LiveAggregation, LiveBatch, LiveError, LivePin, LiveRange, LiveUsage, LiveView, ViewId,
+    AggregateRequest, LiveAggregation, LiveError, LiveLayer, LivePin, LiveRange, LiveView, ViewId,
 };
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::Reject;
@@ -104,13 +104,9 @@ impl TestViews {
 }
 
 #[async_trait]
-impl LiveView for TestViews {
-    async fn open(&self, view: &ViewId, schema: &SchemaRef, floors: &Coverage) -> Result<(), LiveError> {
-        self.inner.open(view, schema, floors).await
-    }
-
-    async fn apply(&self, view: &ViewId, batch: LiveBatch) -> Result<(), LiveError> {
-        self.inner.apply(view, batch).await
+impl LiveLayer for TestViews {
+    fn inner(&self) -> &Arc<dyn LiveView> {
+        &self.inner
     }
 
     async fn pin(&self, view: &ViewId) -> Result<Option<Arc<dyn LivePin>>, LiveError> {
@@ -123,26 +119,6 @@ impl LiveView for TestViews {
         let pin = self.inner.pin(view).await?;
         let noting = |inner| Arc::new(TestPin { inner, counted: Arc::clone(&self.counted) }) as Arc<dyn LivePin>;
         Ok(pin.map(noting))
-    }
-
-    async fn drop_below(&self, view: &ViewId, coverage: &Coverage) -> Result<(), LiveError> {
-        self.inner.drop_below(view, coverage).await
-    }
-
-    async fn close(&self, view: &ViewId) -> Result<(), LiveError> {
-        self.inner.close(view).await
-    }
-
-    async fn views(&self) -> Result<Vec<ViewId>, LiveError> {
-        self.inner.views().await
-    }
-
-    fn usage(&self) -> LiveUsage {
-        self.inner.usage()
-    }
-
-    fn limit(&self) -> Option<LiveUsage> {
-        self.inner.limit()
     }
 }
 

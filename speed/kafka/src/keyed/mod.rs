@@ -7,18 +7,19 @@
 //! that count, once he has read the topic of keys to its end ([`index`]); a process that was fenced takes over again, reads
 //! what is new, and tries once more. Appends with keys of several processes to one topic are slow by that, and right.
 //!
-//! One thread a topic does it ([`work`]), all that waits in one transaction; threads of other incarnations end, and those that
+//! One thread a topic does it ([`work`]; what it knows of the keys, [`keys`]), all that waits in one transaction; threads of other incarnations end, and those that
 //! are too many ([`workers`]).
 
 mod entry;
 mod index;
+mod keys;
 mod work;
 mod workers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use tidemark_shared::log::{Appended, IdempotencyKey, LogError, Routed, Topic, TopicId};
+use tidemark_shared::log::{Appended, IdempotencyKey, LogError, Routed, Topic, TopicId, TopicName};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +31,11 @@ use crate::parts::Parts;
 const WAITING_MAX: usize = 256;
 /// Topics of keys begin so, and are not shown.
 pub(crate) const KEYS_PREFIX: &str = "tidemark-keys.";
+
+/// What the topic of an incarnation's keys is called.
+pub(crate) fn keys_topic(id: &TopicId) -> Result<TopicName, LogError> {
+    TopicName::new(&format!("{KEYS_PREFIX}{id}"))
+}
 
 /// An append that waits for its turn.
 struct Request {
@@ -105,6 +111,7 @@ impl Keyed {
     }
 
     fn workers(&self) -> MutexGuard<'_, Option<Workers<Worker>>> {
+        // a panic inside leaves at most a worker too few
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,16 +9,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tidemark_shared::backoff::{Attempts, Backoff};
 use tidemark_shared::error::chain;
-use tidemark_shared::log::{
-    Appended, Fingerprint, KeyedAppend, LogError, OffsetRecord, Position, Record, Routed, Topic, TopicName,
-};
+use tidemark_shared::log::{Appended, Fingerprint, KeyedAppend, LogError, Position, Record, Routed, Topic};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::index::Index;
-use super::{KEYS_PREFIX, Request, entry};
+use super::keys::Keys;
+use super::{Request, entry};
 use crate::error::{client_failed, failed};
-use crate::native::{PartitionStream, Taken};
 use crate::offsets::Ask;
 use crate::parts::Parts;
 use crate::produce::{Batch, Deliveries, Known, refused, send};
@@ -42,8 +39,6 @@ const VISIBLE: Backoff = Backoff {
     time_max: Duration::from_secs(2),
     attempts_min: 2,
 };
-/// How long an entry that must be there is waited for.
-const ENTRY_MAX: Duration = Duration::from_secs(10);
 
 /// Why a group of appends did not go.
 enum Trouble {
@@ -69,9 +64,7 @@ pub(super) fn run(parts: &Arc<Parts>, topic: &Topic, runtime: &Handle, requests:
         runtime: runtime.clone(),
         owner: None,
         known: Known::default(),
-        keys: None,
-        index: Index::default(),
-        next: 0,
+        keys: Keys::new(Arc::clone(parts), topic, runtime.clone()),
     };
     while let Some(first) = requests.blocking_recv() {
         let mut bytes = size(&first);
@@ -89,6 +82,7 @@ fn size(request: &Request) -> usize {
     request.records.iter().map(|routed| routed.record.bytes()).sum()
 }
 
+/// Appends under the topic's transactional id.
 struct Work {
     parts: Arc<Parts>,
     topic: Topic,
@@ -97,11 +91,7 @@ struct Work {
     owner: Option<Arc<BaseProducer<Deliveries>>>,
     /// What that producer knows.
     known: Known,
-    /// The topic of keys.
-    keys: Option<Topic>,
-    index: Index,
-    /// How far the topic of keys was read.
-    next: u64,
+    keys: Keys,
 }
 
 impl Work {
@@ -158,10 +148,10 @@ impl Work {
     fn attempt(&mut self, group: &[Request]) -> Result<Vec<Result<Appended, LogError>>, Trouble> {
         self.take_over()?;
         let now_ms = self.parts.ambient.now().timestamp_millis();
-        self.index.forget(now_ms);
+        self.keys.forget(now_ms);
         let mut answers: Vec<Option<Result<Appended, LogError>>> = Vec::with_capacity(group.len());
         for request in group {
-            answers.push(match self.index.find(request.key.as_str()) {
+            answers.push(match self.keys.find(request.key.as_str()) {
                 Some(offset) => self.repeated(request, offset)?,
                 None => None,
             });
@@ -180,7 +170,7 @@ impl Work {
 
     /// What the first call with the key was told; `None` if the entry is another key's.
     fn repeated(&self, request: &Request, offset: u64) -> Result<Option<Result<Appended, LogError>>, LogError> {
-        let read = self.entry_at(offset)?;
+        let read = self.keys.entry(offset)?;
         if read.record.key.as_deref() != Some(request.key.as_str().as_bytes()) {
             return Ok(None);
         }
@@ -193,8 +183,8 @@ impl Work {
         if new.is_empty() {
             return Ok(Vec::new());
         }
-        self.index.check_room(&self.topic.name, new.len()).map_err(Trouble::NoRoom)?;
-        let (Some(owner), Some(keys)) = (&self.owner, &self.keys) else { return Err(Trouble::TakeOver) };
+        self.keys.check_room(new.len()).map_err(Trouble::NoRoom)?;
+        let Some(owner) = &self.owner else { return Err(Trouble::TakeOver) };
         if new.iter().any(|request| self.known.lacks(&self.topic, &request.records)) {
             self.known.note(&self.topic, Known::learn(owner, &self.topic)?);
         }
@@ -217,15 +207,14 @@ impl Work {
             Routed { partition: 0, record }
         };
         let entries: Vec<Routed> = new.iter().zip(&appended).map(entry).collect();
-        let (batch, _) = send(owner, keys.name.as_str(), &entries)?;
+        let (batch, _) = send(owner, self.keys.name()?.as_str(), &entries)?;
         wait_for(owner, std::slice::from_ref(&batch));
         let places = batch.positions().map_err(|code| not_delivered(code, &entries))?;
         // By name they may have gone to another incarnation, where the key is not known: nothing counts there, then.
         self.runtime.block_on(self.parts.topics.expect(&self.topic))?;
         owner.commit_transaction(STEP_MAX).map_err(|_| Trouble::TakeOver)?;
         for (request, place) in new.iter().zip(&places) {
-            self.index.insert(request.key.as_str(), now_ms, place.offset);
-            self.next = self.next.max(place.offset + 1);
+            self.keys.note(request.key.as_str(), now_ms, place.offset);
         }
         self.wait_until_visible(&appended);
         Ok(appended)
@@ -257,99 +246,14 @@ impl Work {
         if self.owner.is_some() {
             return Ok(());
         }
-        let keys = self.keys_topic()?;
-        let owner = self.parts.clients.transactional(keys.name.as_str())?;
+        self.keys.open()?;
+        let owner = self.parts.clients.transactional(self.keys.name()?.as_str())?;
         owner.init_transactions(STEP_MAX).map_err(|error| trouble(&owner, error))?;
-        self.read_keys(&keys)?;
-        self.keys = Some(keys);
+        // nobody adds to them meanwhile: whoever could is fenced
+        self.keys.catch_up()?;
         self.known = Known::default();
         self.owner = Some(owner);
         Ok(())
-    }
-
-    /// The topic of keys, made if there is none.
-    fn keys_topic(&mut self) -> Result<Topic, LogError> {
-        let name = TopicName::new(&format!("{KEYS_PREFIX}{}", self.topic.id))?;
-        // twice as long as keys count
-        let retention = ("retention.ms", "172800000");
-        let config = [("cleanup.policy", "delete"), retention];
-        let found = self.runtime.block_on(async {
-            match self.parts.topics.current(&name).await? {
-                Some(found) => Ok(found),
-                None => self.parts.make(&name, 1, &config).await,
-            }
-        })?;
-        if self.keys.as_ref().is_none_or(|keys| keys.id != found.id) {
-            (self.index, self.next) = (Index::default(), 0);
-        }
-        Ok(found)
-    }
-
-    /// Reads the topic of keys on to its end. Nobody adds to it meanwhile: whoever could is fenced.
-    fn read_keys(&mut self, keys: &Topic) -> Result<(), LogError> {
-        let bounds = self.runtime.block_on(self.parts.offsets.bounds_of(keys, 0))?;
-        let from = self.next.max(bounds.start);
-        if from >= bounds.end {
-            self.next = from;
-            return Ok(());
-        }
-        let mut stream = self.stream(keys, from)?;
-        let mut passed = from;
-        let mut last = Instant::now();
-        while passed < bounds.end {
-            let taken = self.come(&mut stream, last)?;
-            last = Instant::now();
-            for taken in taken {
-                match taken {
-                    Taken::Record(OffsetRecord { offset, record }) => {
-                        passed = offset + 1;
-                        let at_ms = entry::time_of(record.value.as_deref().unwrap_or_default())?;
-                        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-                        self.index.insert(&key, at_ms, offset);
-                    }
-                    Taken::End(end) => passed = passed.max(end),
-                    Taken::Failed(code) => return Err(failed("read idempotency keys", code)),
-                }
-            }
-        }
-        self.next = passed;
-        Ok(())
-    }
-
-    fn entry_at(&self, offset: u64) -> Result<OffsetRecord, LogError> {
-        let keys = self.keys.as_ref().ok_or(LogError::Closed)?;
-        let mut stream = self.stream(keys, offset)?;
-        let begun = Instant::now();
-        loop {
-            for taken in self.come(&mut stream, begun)? {
-                match taken {
-                    Taken::Record(read) if read.offset >= offset => return Ok(read),
-                    Taken::Record(_) | Taken::End(_) => {}
-                    Taken::Failed(code) => return Err(failed("read an idempotency key", code)),
-                }
-            }
-        }
-    }
-
-    fn stream(&self, keys: &Topic, from: u64) -> Result<PartitionStream, LogError> {
-        let stream = PartitionStream::start(Arc::clone(&self.parts.looker), keys.name.as_str(), 0, from);
-        stream.map_err(|code| failed("read idempotency keys", code))
-    }
-
-    /// What comes next; fails if nothing does for too long.
-    fn come(&self, stream: &mut PartitionStream, since: Instant) -> Result<Vec<Taken>, LogError> {
-        loop {
-            let taken = stream.take(GROUP_MAX);
-            if !taken.is_empty() {
-                return Ok(taken);
-            }
-            let left = ENTRY_MAX.saturating_sub(since.elapsed());
-            let came = Arc::clone(stream.came());
-            let waited = self.runtime.block_on(async { tokio::time::timeout(left, came.notified()).await });
-            if waited.is_err() {
-                return Err(failed("read idempotency keys", RDKafkaErrorCode::OperationTimedOut));
-            }
-        }
     }
 }
 
@@ -421,7 +325,7 @@ fn wall_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use tidemark_shared::error::{ErrorKind as _, Kind};
-    use tidemark_shared::log::{IdempotencyKey, TopicId};
+    use tidemark_shared::log::{IdempotencyKey, TopicId, TopicName};
     use tokio::sync::oneshot;
 
     use super::*;

@@ -11,16 +11,17 @@ use async_trait::async_trait;
 use tidemark_shared::ambient::Ambient;
 use tidemark_shared::log::{
     Appended, Bounds, Fetched, GroupName, IdempotencyKey, Log, LogError, Membership, Position, ReadLimits, Retention,
-    Routed, Topic, TopicName, blocking, check_append, check_partition, check_partitions,
+    Routed, Topic, TopicName, blocking, check_append, check_partitions,
 };
 use tokio::sync::Semaphore;
 
 use crate::clients::Clients;
 use crate::error::client_failed;
-use crate::keyed::{KEYS_PREFIX, Keyed};
+use crate::keyed::{KEYS_PREFIX, Keyed, keys_topic};
 use crate::member::Member;
 use crate::offsets::Ask;
 use crate::parts::Parts;
+use crate::policy::DELETE;
 use crate::produce::Plain;
 use crate::readers::Readers;
 use crate::settings::KafkaSettings;
@@ -119,12 +120,14 @@ impl Log for KafkaLog {
         check_partitions(name, partitions)?;
         let found = match self.parts.topics.current(name).await? {
             Some(found) => found,
-            None => match self.parts.make(name, partitions, &[ANY_TIME]).await {
-                // brokers before 3.6 do not know the setting, and take any time
-                Err(LogError::Backend { .. }) => self.parts.make(name, partitions, &[]).await?,
+            None => match self.parts.make(name, partitions, &[DELETE, ANY_TIME]).await {
+                // brokers before 3.6 do not know that setting, and take any time
+                Err(LogError::Backend { .. }) => self.parts.make(name, partitions, &[DELETE]).await?,
                 made => made?,
             },
         };
+        // also of one that another made at the same time
+        self.parts.policies.check(&found).await?;
         if found.partitions != partitions {
             return Err(LogError::Mismatch { topic: name.clone(), expected: partitions, found: found.partitions });
         }
@@ -151,8 +154,7 @@ impl Log for KafkaLog {
         }
         self.keyed.forget(&topic.id);
         self.parts.delete(topic).await?;
-        let keys = TopicName::new(&format!("{KEYS_PREFIX}{}", topic.id))?;
-        if let Some(keys) = self.parts.topics.current(&keys).await? {
+        if let Some(keys) = self.parts.topics.current(&keys_topic(&topic.id)?).await? {
             self.parts.delete(&keys).await?;
         }
         Ok(())
@@ -160,7 +162,15 @@ impl Log for KafkaLog {
 
     async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
         self.check_open()?;
-        self.parts.topics.current(name).await
+        while let Some(found) = self.parts.topics.current(name).await? {
+            match self.parts.policies.check(&found).await {
+                Ok(()) => return Ok(Some(found)),
+                // it went meanwhile
+                Err(LogError::Missing { .. } | LogError::Replaced { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     async fn topics(&self) -> Result<Vec<Topic>, LogError> {
@@ -249,8 +259,7 @@ impl Log for KafkaLog {
         limit: u64,
     ) -> Result<Bounds, LogError> {
         self.check_open()?;
-        let known = self.parts.topics.known_with(topic, partition).await?;
-        check_partition(topic, partition, known.partitions)?;
+        self.parts.topics.known_with(topic, partition).await?;
         let bounds = self.parts.offsets.bounds_of(topic, partition).await?;
         let wanted = self.wanted_start(topic, partition, retention).await?;
         let start = wanted.min(limit).min(bounds.end);

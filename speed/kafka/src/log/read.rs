@@ -34,9 +34,15 @@ impl KafkaLog {
                 Ok(fetched)
             }
             Err(error) => {
-                reader.reset();
-                drop(reader);
-                Err(self.explained(topic, error).await)
+                if !stands(&error) {
+                    reader.reset();
+                }
+                let error = self.explained(topic, error).await;
+                // what comes of an incarnation that is gone is nobody's
+                if !stands(&error) {
+                    reader.reset();
+                }
+                Err(error)
             }
         }
     }
@@ -71,6 +77,9 @@ impl KafkaLog {
             let Some(came) = reader.came() else { return Err(failed("read records", RDKafkaErrorCode::State)) };
             let left = FETCH_MAX.saturating_sub(begun.elapsed());
             if tokio::time::timeout(left, came.notified()).await.is_err() {
+                if reader.is_out_of_patience() {
+                    self.stand_at(reader, topic, partition, from).await?;
+                }
                 return Err(failed("read records", RDKafkaErrorCode::OperationTimedOut));
             }
         }
@@ -111,5 +120,35 @@ impl KafkaLog {
             }
         }
         failed("read records", code)
+    }
+}
+
+/// True if a reader whose read failed so still stands where it did, and what is on its way to it is for the next read from
+/// there: a long transaction that was aborted gives nothing before all of it was fetched, which may take longer than a read
+/// waits. A reader that the broker refuses to send records has been reset for that already.
+fn stands(error: &LogError) -> bool {
+    matches!(error, LogError::Backend { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_shared::log::{TopicId, TopicName};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_stands_after_what_passes_and_not_where_its_topic_is_another() {
+        let topic = || TopicName::new("t").expect("a legal name");
+        for (error, stays) in [
+            (failed("read records", RDKafkaErrorCode::OperationTimedOut), true),
+            (failed("ask for the bounds of partitions", RDKafkaErrorCode::AllBrokersDown), true),
+            (LogError::Gone { topic: topic(), partition: 0, from: 1, start: 2 }, false),
+            (LogError::BeyondEnd { topic: topic(), partition: 0, from: 2, end: 1 }, false),
+            (LogError::Missing { topic: topic() }, false),
+            (LogError::Replaced { topic: topic(), expected: TopicId::new("a"), found: TopicId::new("b") }, false),
+            (LogError::Closed, false),
+        ] {
+            assert_eq!(stands(&error), stays, "{error:?}");
+        }
     }
 }

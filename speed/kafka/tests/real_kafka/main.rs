@@ -6,6 +6,7 @@ mod groups;
 mod incarnations;
 mod keys;
 mod others;
+mod policy;
 mod secure;
 mod stats;
 mod support;

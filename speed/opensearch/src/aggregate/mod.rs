@@ -102,6 +102,9 @@ impl Aggregation {
                 }
                 Err(NoPage::Incomplete(reason)) => return Err(answer.incomplete(reason)),
             };
+            if self.asked.filters.is_empty() {
+                self.pinned.check_due(&answer, pieces, None, page.rows)?;
+            }
             if nth == 1 && page.after.is_some() && !ends_in_time(&page) {
                 return Ok(false);
             }

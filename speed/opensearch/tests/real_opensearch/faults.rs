@@ -301,6 +301,50 @@ async fn real_opensearch_an_index_deleted_behind_our_back_is_an_error_and_is_mad
     views.close(&view).await.unwrap();
 }
 
+/// H4: where a position steps back, what came after the index that is gone is indexed again, too. Records that have left log and
+/// archive meanwhile, as those of a compacted topic, are no rows any more, though the index that had them is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_rows_that_are_not_read_again_after_a_step_back_are_gone() {
+    let (one, two) = (views(40), views(40));
+    let view = contract::view("stale");
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    applied(&one, &view, 0..110).await;
+    let before = one.pin(&view).await.unwrap().unwrap();
+    let rows = of_rows(indices(&view));
+    ask("DELETE", &rows[1]);
+    // Another process finds it gone, and ends before anything is indexed again.
+    two.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 40)])).await;
+    assert_eq!(before.counts(&coverage(&[80])).await.unwrap().records, count(80..110), "nobody has written it yet");
+
+    let (mut again, later) = (batch(&partition(0), 40..85), batch(&partition(0), 100..120));
+    again.range.end = later.range.end;
+    again.rows.extend(later.rows);
+    again.rejects.extend(later.rejects);
+    again.filtered.extend(later.filtered);
+    one.apply(&view, again).await.unwrap();
+    let is_row = |offset: &u64| contract::fate(*offset) == contract::Fate::Row;
+    let wanted: Vec<u64> = (0..85).chain(100..120).filter(is_row).collect();
+    for views in [&one, &two] {
+        let pin = views.pin(&view).await.unwrap().unwrap();
+        assert_eq!(pin.ranges(), &ranges(&[(0, 120)]));
+        let all = [(partition(0), 0..120)].into();
+        let found: Vec<u64> = contract::rows(&pin, &all).await.into_iter().map(|(_, offset, ..)| offset).collect();
+        assert_eq!(found, wanted);
+        assert_eq!(pin.rows(&all), Some(wanted.len() as u64));
+        assert_eq!(pin.counts(&coverage(&[0])).await.unwrap().records, count(0..85) + count(100..120));
+    }
+    let error = before.counts(&coverage(&[80])).await.expect_err("what it read was removed");
+    assert!(chain(&error).contains(&rows[2]), "{}", chain(&error));
+    drop(before);
+    // What was written again stays, and the position with it.
+    applied(&two, &view, 120..130).await;
+    two.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    assert_eq!(two.pin(&view).await.unwrap().unwrap().ranges(), &ranges(&[(0, 130)]));
+    one.close(&view).await.unwrap();
+    assert_eq!(indices(&view), Vec::<String>::new());
+}
+
 fn of_rows(names: Vec<String>) -> Vec<String> {
     names.into_iter().filter(|name| name.contains("__rows__")).collect()
 }

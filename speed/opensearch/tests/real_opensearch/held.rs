@@ -1,4 +1,5 @@
-//! Indices that are there, and do not hold any more what was written to them, or are not alone under their alias.
+//! Indices that are there, and do not hold any more what was written to them, or are not alone under their alias, or not reached by
+//! it.
 
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ async fn real_opensearch_an_index_restored_over_itself_is_an_error_and_is_indexe
     for views in [&one, &two] {
         check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 120)])).await;
     }
-    // A pin from before is of what is not there any more, though what has come instead is under the same name and id.
+    // A pin from before is of what is not there any more, though what has come instead is under the same name.
     answers_nothing(&pinned, 100, &index).await;
     one.close(&view).await.unwrap();
     done(&ask("DELETE", &snapshot));
@@ -114,5 +115,80 @@ async fn real_opensearch_another_index_under_an_alias_of_ours_is_an_error_that_n
     }
     check_moment(&pin, &ranges(&[(0, 100)])).await;
     done(&ask("DELETE", &copy));
+    one.close(&view).await.unwrap();
+}
+
+/// A document that is gone takes nothing with it by which its index would be told from what it was: that there are too few rows tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_a_row_that_is_gone_is_an_error_and_is_indexed_again_with_its_index() {
+    let (one, two) = (views(200), views(200));
+    let view = contract::view("row");
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    one.apply(&view, batch(&partition(0), 0..100)).await.unwrap();
+    let index = index_of_rows(&view);
+    let pin = two.pin(&view).await.unwrap().unwrap();
+    assert_eq!(contract::fate(5), contract::Fate::Row);
+    let deleted = ask("DELETE", &format!("{index}/_doc/contract%2F0%2F5?refresh=true"));
+    assert_eq!(deleted["result"], "deleted", "{deleted}");
+    // By many requests, by one, and where only their number is wanted.
+    for (range, projection) in [(0..100, None), (0..10, None), (0..100, Some(Vec::new()))] {
+        let plan = pin.scan(&[(partition(0), range)].into(), projection.as_ref(), &[], None).unwrap();
+        let error = collect(plan, Arc::new(TaskContext::default())).await.expect_err("a row is gone");
+        assert!(chain(&error).contains(&format!("rows must be in `{index}`")), "{}", chain(&error));
+    }
+    let plan = pin.scan(&[(partition(0), 30..100)].into(), None, &[], None).unwrap();
+    collect(plan, Arc::new(TaskContext::default())).await.expect("what does not need it is there");
+
+    done(&ask("DELETE", &index));
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    one.apply(&view, batch(&partition(0), 0..100)).await.unwrap();
+    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 100)])).await;
+    one.close(&view).await.unwrap();
+}
+
+/// H4: an index whose alias was taken from it has lost nothing. It gets it again, whoever meets it first, and no position steps back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_an_index_whose_alias_was_taken_gets_it_again() {
+    let (one, two) = (views(64), views(64));
+    let view = contract::view("unaliased");
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    one.apply(&view, batch(&partition(0), 0..100)).await.unwrap();
+    let before = two.pin(&view).await.unwrap().unwrap();
+    let aliases = |index: &str| {
+        let found = ask("GET", &format!("{index}/_alias"));
+        let aliases = found[index]["aliases"].as_object().expect("aliases");
+        aliases.keys().cloned().collect::<Vec<_>>()
+    };
+    let take = |index: &str| {
+        let had = aliases(index);
+        let remove = json!({"actions": [{"remove": {"index": index, "aliases": had}}]});
+        done(&tell("POST", "_aliases", &remove));
+        assert_eq!(aliases(index), Vec::<String>::new());
+        had
+    };
+    let (all, end) = (indices(&view), coverage(&[64]));
+    let [first, second, state] = all.as_slice() else { panic!("two indices of rows and one of positions: {all:?}") };
+
+    let had = take(second);
+    let error = before.counts(&end).await.expect_err("an index is not reached");
+    assert!(chain(&error).contains(second.as_str()), "{}", chain(&error));
+    one.apply(&view, batch(&partition(0), 100..120)).await.expect("who writes to it gives it its alias");
+    assert_eq!(aliases(second), had);
+    let had = take(first);
+    two.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    assert_eq!(aliases(first), had);
+    check_moment(&before, &ranges(&[(0, 100)])).await;
+    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 120)])).await;
+
+    // That of the state index fences off who knows an earlier one: it gets another.
+    let had = take(state);
+    let error = one.apply(&view, batch(&partition(0), 120..130)).await.expect_err("the state index is not reached");
+    assert!(matches!(error, LiveError::Missing { .. }), "{error:?}");
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    one.apply(&view, batch(&partition(0), 120..130)).await.unwrap();
+    assert!(aliases(state).len() == 1 && aliases(state) != had, "{:?}", aliases(state));
+    for views in [&one, &two] {
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 130)])).await;
+    }
     one.close(&view).await.unwrap();
 }

@@ -7,7 +7,9 @@ mod exact;
 mod faults;
 mod held;
 mod large;
+mod limits;
 mod proxy;
+mod templates;
 mod writers;
 
 use std::sync::Arc;

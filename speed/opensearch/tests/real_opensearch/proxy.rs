@@ -27,10 +27,21 @@ pub(crate) enum Mode {
     Tripped,
     /// As often as [`SILENT`], no copy says what it holds.
     Silent,
+    /// There is no room for points in time.
+    Pointless,
 }
 
-const MODES: [Mode; 8] =
-    [Mode::Pass, Mode::Away, Mode::Busy, Mode::BusyItems, Mode::Deaf, Mode::Breaker, Mode::Tripped, Mode::Silent];
+const MODES: [Mode; 9] = [
+    Mode::Pass,
+    Mode::Away,
+    Mode::Busy,
+    Mode::BusyItems,
+    Mode::Deaf,
+    Mode::Breaker,
+    Mode::Tripped,
+    Mode::Silent,
+    Mode::Pointless,
+];
 /// How often copies are silent.
 pub(crate) const SILENT: usize = 3;
 /// Hits for which there is room.
@@ -116,6 +127,7 @@ async fn connection(
         Mode::Breaker => is_search && wanted(&body).is_some_and(|hits| hits > HITS_MAX),
         Mode::Tripped => is_search,
         Mode::Silent => is_of("_stats/flush") && hits.load(Ordering::SeqCst) < SILENT,
+        Mode::Pointless => head.starts_with("POST") && is_of("/_search/point_in_time?"),
     };
     if fault {
         hits.fetch_add(1, Ordering::SeqCst);
@@ -153,6 +165,10 @@ async fn connection(
 fn instead(mode: Mode, body: &[u8]) -> Option<(&'static str, String)> {
     let (done, too_many) = ("200 OK", "429 Too Many Requests");
     let busy = r#"{"type":"rejected_execution_exception","reason":"the queue is full"}"#;
+    let of_search = |cause: &str| {
+        let failed = r#""type":"search_phase_execution_exception","reason":"all shards failed""#;
+        format!("{{\"error\":{{\"root_cause\":[{cause}],{failed}}}}}")
+    };
     match mode {
         Mode::Pass | Mode::Away | Mode::Deaf => None,
         Mode::Busy => Some((too_many, format!("{{\"error\":{busy}}}"))),
@@ -162,10 +178,9 @@ fn instead(mode: Mode, body: &[u8]) -> Option<(&'static str, String)> {
             Some((done, format!("{{\"errors\":true,\"items\":[{}]}}", items.join(","))))
         }
         Mode::Breaker | Mode::Tripped => {
-            let cause = r#"{"type":"circuit_breaking_exception","reason":"Data too large"}"#;
-            let failed = r#""type":"search_phase_execution_exception","reason":"all shards failed""#;
-            Some((too_many, format!("{{\"error\":{{\"root_cause\":[{cause}],{failed}}}}}")))
+            Some((too_many, of_search(r#"{"type":"circuit_breaking_exception","reason":"Data too large"}"#)))
         }
+        Mode::Pointless => Some((too_many, of_search(busy))),
         Mode::Silent => Some((done, "{}".to_owned())),
     }
 }

@@ -33,13 +33,14 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tidemark_shared::ambient::Ambient;
+use tidemark_shared::lock;
 use tidemark_shared::log::{
     Alone, Appended, Bounds, Fetched, Fingerprint, GroupName, IdempotencyKey, Log, LogError, Membership, Position,
     ReadLimits, Retention, Routed, Topic, TopicName, blocking, check_append, check_partitions, check_within,
@@ -140,7 +141,7 @@ impl EmbeddedLog {
 
     async fn ask<T>(&self, command: impl FnOnce(writer::Reply<T>) -> Command) -> Result<T, LogError> {
         let (reply, answer) = oneshot::channel();
-        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let commands = lock(&self.commands).clone();
         let commands = commands.ok_or(LogError::Closed)?;
         if commands.send(command(reply)).await.is_ok()
             && let Ok(outcome) = answer.await
@@ -184,7 +185,7 @@ impl EmbeddedLog {
     }
 
     fn join_writer(&self) -> Option<JoinHandle<()>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.writer).take()
     }
 }
 
@@ -331,7 +332,7 @@ impl Log for EmbeddedLog {
 
     async fn close(&self) -> Result<(), LogError> {
         // Intake stops; the writer ends when it has done what came before.
-        drop(self.commands.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.commands).take());
         self.shared.close();
         if let Some(writer) = self.join_writer() {
             // a panic was made known when it happened

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidemark_shared::ambient::Ambient;
+use tidemark_shared::lock;
 use tidemark_shared::log::{LogError, TopicId};
 
 use super::topics::Topics;
@@ -40,7 +41,7 @@ impl Shared {
     }
 
     fn status(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.status)
     }
 
     /// Fails once the log is closed.
@@ -85,6 +86,7 @@ impl Shared {
     pub(super) fn is_closed_within(&self, at_most: Duration) -> bool {
         let goes_on = |status: &mut Status| *status != Status::Closed;
         let waited = self.closed.wait_timeout_while(self.status(), at_most, goes_on);
+        // as `lock` does: who waits takes the lock again
         *waited.unwrap_or_else(PoisonError::into_inner).0 == Status::Closed
     }
 }

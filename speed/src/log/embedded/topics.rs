@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use fjall::Keyspace;
 use serde::{Deserialize, Serialize};
 use tidemark_shared::log::{Bounds, LogError, Topic, TopicId, TopicName, check_partition};
+use tidemark_shared::{lock, read, write};
 use tokio::sync::watch;
 
 use super::failure::corrupt;
@@ -77,11 +78,11 @@ impl TopicState {
     }
 
     pub(super) fn partitions(&self) -> RwLockReadGuard<'_, Vec<Arc<PartitionState>>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.partitions)
     }
 
     pub(super) fn add(&self, partitions: Vec<Arc<PartitionState>>) {
-        self.partitions.write().unwrap_or_else(PoisonError::into_inner).extend(partitions);
+        write(&self.partitions).extend(partitions);
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -123,7 +124,7 @@ impl TopicState {
     }
 
     fn take_over(&self, found: &Self) {
-        let mut known = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = write(&self.partitions);
         let found = found.partitions();
         known.iter().zip(found.iter()).for_each(|(known, found)| known.take_over(found));
         let more = found.iter().skip(known.len()).cloned().collect::<Vec<_>>();
@@ -152,22 +153,22 @@ impl PartitionState {
     }
 
     pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
+        // only the writer takes it, and is not there any more after a panic
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn keyspace(&self) -> Option<Keyspace> {
-        let keyspace = self.keyspace.lock().unwrap_or_else(PoisonError::into_inner);
-        keyspace.as_ref().map(|handle| handle.0.clone())
+        lock(&self.keyspace).as_ref().map(|handle| handle.0.clone())
     }
 
     pub(super) fn let_go(&self) {
-        drop(self.keyspace.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.keyspace).take());
     }
 
     /// Goes on with what the folder was found to hold. Who waits goes on waiting.
     fn take_over(&self, found: &Self) {
-        let keyspace = found.keyspace.lock().unwrap_or_else(PoisonError::into_inner).take();
-        *self.keyspace.lock().unwrap_or_else(PoisonError::into_inner) = keyspace;
+        let keyspace = lock(&found.keyspace).take();
+        *lock(&self.keyspace) = keyspace;
         *self.tail() = *found.tail();
         let bounds = found.bounds();
         self.live.send_modify(|live| *live = Live { bounds, stopped: false });
@@ -180,10 +181,11 @@ pub(super) struct Topics(RwLock<BTreeMap<TopicName, Arc<TopicState>>>);
 
 impl Topics {
     pub(super) fn read(&self) -> RwLockReadGuard<'_, BTreeMap<TopicName, Arc<TopicState>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.0)
     }
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<TopicName, Arc<TopicState>>> {
+        // only the writer does, and with a panic of it the log has failed
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
