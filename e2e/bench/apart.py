@@ -23,10 +23,11 @@ def halves() -> tuple[set[int], set[int]] | None:
 def keep_to(processes: Iterable[int], processors: set[int]) -> None:
     """All threads of these, and whatever they start, run on these processors only."""
     for process in processes:
-        for thread in Path(f"/proc/{process}/task").iterdir():
-            # it may have ended since
-            with suppress(ProcessLookupError):
-                os.sched_setaffinity(int(thread.name), processors)
+        # it may have ended since, and so may one of its threads
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for thread in list(Path(f"/proc/{process}/task").iterdir()):
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), processors)
 
 
 @contextmanager
@@ -38,4 +39,8 @@ def apart(servers: Servers, search: set[int], rest: set[int]) -> Iterator[None]:
         keep_to([*others, os.getpid()], rest)
         yield
     finally:
-        keep_to([*servers.processes(SEARCH), *others, os.getpid()], search | rest)
+        # this one first, whatever became of the servers: they may have ended, or been started anew
+        keep_to([os.getpid()], search | rest)
+        for name in ALL:
+            with suppress(FileNotFoundError):
+                keep_to(servers.processes(name), search | rest)

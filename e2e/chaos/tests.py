@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,13 +24,14 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 
 import common
+from apart import SEARCH, apart, halves, keep_to
 from back import EXCUSED_FOR_S, StepsBack, rows_of_index
 from faults import Fault, all_of
 from field import Field, Watcher
 from load import OFFSETS_AT_ONCE, Acknowledged, ends_of, rows_of, together, united
 from proxy import Proxy, content_length
 from server import Down, Server
-from servers import Servers
+from servers import ALL, Servers
 from stack import RECOMPUTE_EVERY, Run, verify
 
 ROWS = "chaos__orders__0007-abc__rows__orders_7e2__1__00000000000000002048"
@@ -41,6 +44,38 @@ def told(*records: tuple[str, int, int, str]) -> Acknowledged:
     for source, partition, offset, name in records:
         one.take((source, partition, offset), name)
     return one
+
+
+class ApartTest(unittest.TestCase):
+    def running(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        return process
+
+    def test_a_process_that_has_ended_is_passed_over(self) -> None:
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        keep_to([gone.pid, os.getpid()], os.sched_getaffinity(0))
+
+    def test_servers_that_ended_or_began_meanwhile_leave_nobody_on_half_of_the_processors(self) -> None:
+        processors = os.sched_getaffinity(0)
+        search, rest = halves() or (processors, processors)
+        listed: dict[str, list[int]] = {name: [self.running().pid] for name in ALL}
+
+        def processes(name: str) -> list[int]:
+            if name not in listed:
+                raise FileNotFoundError(name)
+            return listed[name]
+
+        with apart(SimpleNamespace(processes=processes), search, rest):
+            self.assertEqual(os.sched_getaffinity(0), rest)
+            self.assertEqual(os.sched_getaffinity(listed[SEARCH][0]), search)
+            again = self.running().pid
+            self.assertEqual(os.sched_getaffinity(again), rest)
+            listed["kafka"] = [again]
+            del listed["s3"]
+        for process in [0, again, listed[SEARCH][0]]:
+            self.assertEqual(os.sched_getaffinity(process), processors)
 
 
 class StepsBackTest(unittest.TestCase):

@@ -3,13 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tidemark_shared::error::{ErrorKind, chain};
 use tidemark_shared::lock;
 use tidemark_shared::position::LogPartition;
 
 use crate::retry::may_heal;
+
+/// Time after which what stays as it is, is said again.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
 
 /// What keeps a partition from going on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -103,6 +108,24 @@ impl Troubles {
     }
 }
 
+/// What was said lately of failures that come again and again, for whichever partition.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Mutex<BTreeMap<String, DateTime<Utc>>>);
+
+impl Said {
+    /// True if `text` is to be said at `now`: it is new, or was said a while ago.
+    pub(crate) fn is_news(&self, text: &str, now: DateTime<Utc>) -> bool {
+        let mut said = lock(&self.0);
+        // A clock that was set back says nothing of how long ago that was.
+        said.retain(|_, at| now.signed_duration_since(*at).to_std().is_ok_and(|ago| ago < SAID_AGAIN));
+        if said.contains_key(text) {
+            return false;
+        }
+        said.insert(text.to_owned(), now);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -151,6 +174,26 @@ mod tests {
         assert_eq!(troubles.of(&"t/1".parse().unwrap()), None);
         troubles.forget(&partition);
         assert_eq!((troubles.of(&partition), troubles.stopped(&partition)), (None, None));
+    }
+
+    #[test]
+    fn what_stays_as_it_is_is_said_now_and_then_and_what_is_new_at_once() {
+        let (said, begun) = (Said::default(), DateTime::<Utc>::UNIX_EPOCH);
+        for (after, text, is_news) in [
+            (0, "away", true),
+            (1, "away", false),
+            (2, "refused", true),
+            (3, "away", false),
+            (599, "away", false),
+            (600, "away", true),
+            (601, "refused", false),
+            (602, "refused", true),
+            (0, "refused", true),
+        ] {
+            let now = begun + Duration::from_secs(after);
+            assert_eq!(said.is_news(text, now), is_news, "{text}, after {after} s");
+        }
+        assert_eq!(lock(&said.0).len(), 1, "what was said a while ago is forgotten");
     }
 
     #[tokio::test]

@@ -78,17 +78,21 @@ pub(super) struct Running {
 }
 
 impl Stream {
-    /// Makes the topic, if it is new, and its archiver; nothing runs yet.
+    /// Makes the topic, if it is new, and its archiver; nothing runs yet. A topic that can't be followed is refused here, and nowhere
+    /// later: who looks which topic is there asks nothing else.
     pub(super) async fn open(parts: &Parts, applied: Registered) -> Result<Self, UpError> {
         let dataset = applied.definition.name.clone();
         let spec = applied.definition.stream.clone().expect("only datasets with a stream come here");
         let name = TopicName::new(&spec.topic)?;
         let topic = match parts.log.topic(&name).await? {
             None => parts.log.create_topic(&name, spec.partitions).await?,
-            Some(topic) if topic.partitions < spec.partitions => {
-                parts.log.add_partitions(&topic, spec.partitions).await?
-            }
             Some(topic) => topic,
+        };
+        // Also of one that another made at the same time.
+        parts.log.check_topic(&topic).await?;
+        let topic = match topic.partitions < spec.partitions {
+            true => parts.log.add_partitions(&topic, spec.partitions).await?,
+            false => topic,
         };
         let archive = Archive::new(parts.store.clone(), &dataset);
         let archiver = Archiver::open(

@@ -79,6 +79,10 @@ impl Log for TestLog {
         Ok(self.kafka.topic(&self.name(name)).await?.map(|topic| here(name, topic)))
     }
 
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        self.kafka.check_topic(&self.there(topic)).await
+    }
+
     async fn topics(&self) -> Result<Vec<Topic>, LogError> {
         let own = |topic: Topic| {
             let name = TopicName::new(topic.name.as_str().strip_suffix(&self.suffix)?).ok()?;

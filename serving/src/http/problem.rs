@@ -283,6 +283,10 @@ impl From<IntakeError> for Problem {
             IntakeError::Log(LogError::KeyReused { .. }) => {
                 told(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", &error)
             }
+            // Between its end and the next look: a topic that was made again is taken up, and then they are taken.
+            IntakeError::Log(LogError::Missing { .. } | LogError::Replaced { .. }) => {
+                told(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &error)
+            }
             IntakeError::Log(_) | IntakeError::Failed(_) => of_error(&error),
         }
     }
@@ -303,6 +307,7 @@ impl From<OutputError> for Problem {
 #[cfg(test)]
 mod tests {
     use tidemark_shared::live::LiveError;
+    use tidemark_shared::log::{TopicId, TopicName};
 
     use super::*;
     use crate::merge::view_failed;
@@ -318,6 +323,21 @@ mod tests {
 
         fn hint(&self) -> Option<String> {
             (self.0 == Kind::Corrupt).then(|| "remove it".to_owned())
+        }
+    }
+
+    #[test]
+    fn who_sends_to_a_topic_that_is_gone_or_another_comes_again() {
+        let topic = || TopicName::new("orders").expect("a name");
+        let id = |id: &str| TopicId::new(id);
+        for error in [
+            LogError::Missing { topic: topic() },
+            LogError::Replaced { topic: topic(), expected: id("a"), found: id("b") },
+        ] {
+            let told = error.to_string();
+            let problem = Problem::from(IntakeError::Log(error));
+            assert_eq!((problem.status, problem.code), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"), "{told}");
+            assert_eq!((problem.detail, problem.retry_after_s), (told, Some(1)));
         }
     }
 

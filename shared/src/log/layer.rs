@@ -21,6 +21,11 @@ pub trait LogLayer: Send + Sync + fmt::Debug {
     /// Where calls go.
     fn inner(&self) -> &Arc<dyn Log>;
 
+    /// [`Log::check_topic`].
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        self.inner().check_topic(topic).await
+    }
+
     /// [`Log::append`].
     async fn append(
         &self,
@@ -74,6 +79,10 @@ impl<L: LogLayer> Log for L {
 
     async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
         self.inner().topic(name).await
+    }
+
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        LogLayer::check_topic(self, topic).await
     }
 
     async fn topics(&self) -> Result<Vec<Topic>, LogError> {

@@ -239,6 +239,10 @@ impl Log for MemoryLog {
         Ok(self.open()?.topics.get(name).map(|found| found.described(name)))
     }
 
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        self.open()?.topic(topic).map(|_| ())
+    }
+
     async fn topics(&self) -> Result<Vec<Topic>, LogError> {
         Ok(self.open()?.topics.iter().map(|(name, found)| found.described(name)).collect())
     }

@@ -91,6 +91,13 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// The topic of that name as it is now, or `None`.
     async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError>;
 
+    /// Checks that a topic can be followed: that who reads it later finds what who reads it now does, but for what left at the
+    /// start. For who opens it: the other calls on a topic do not ask. One of which nobody can tell passes.
+    ///
+    /// # Errors
+    /// [`LogError::Invalid`] if it can't.
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError>;
+
     /// All topics, in order of name.
     async fn topics(&self) -> Result<Vec<Topic>, LogError>;
 

@@ -22,12 +22,13 @@
 //! - It appends by name: a topic that somebody deletes and makes again *while* records are on their way gets them, and the
 //!   caller is told [`LogError::Replaced`] nevertheless. With a key they are taken back: their transaction is aborted.
 //! - A record's time can't be 0 or before 1970: such a time goes in a header of ours ([`record`]), which readers here take off.
-//! - It removes records from the middle of a topic that is compacted: such a topic is refused when it is opened ([`policy`]).
+//! - It removes records from the middle of a topic that is compacted: such a topic is refused by [`Log::check_topic`] ([`policy`]).
 //! - While a process that died in the middle of an append with a key has its transaction open, readers get no later
 //!   records of those partitions: for 10 s, or until another append with a key ends it.
 //!
 //! [`LogError::Gone`]: tidemark_shared::log::LogError::Gone
 //! [`LogError::Replaced`]: tidemark_shared::log::LogError::Replaced
+//! [`Log::check_topic`]: tidemark_shared::log::Log::check_topic
 //! [`Log::retain`]: tidemark_shared::log::Log::retain
 
 mod clients;

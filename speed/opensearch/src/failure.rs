@@ -239,7 +239,7 @@ impl ErrorKind for Failure {
         let hint = match self {
             Self::Refused { status: 401, .. } => "check user and password in `live.url`",
             Self::AliasShared { .. } => {
-                "remove that alias from the other index, or that index; then it goes on by itself"
+                "remove that alias from the other index, or the other index; then it goes on by itself"
             }
             Self::Dropped { .. } => {
                 "set `index.default_pipeline` and `index.final_pipeline` of that index to `_none`; then it goes on by itself"

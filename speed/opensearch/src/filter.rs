@@ -63,9 +63,15 @@ impl Prefilter {
 }
 
 /// True if a request may have failed for the queries in it, and not for want of room, rights or an index: 400, and 500 where the
-/// cluster has met the bound after it took them.
+/// cluster has met its bound of clauses after it took them. Any other 500 says nothing of them.
 fn is_of_queries(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused { status: 400 | 500, .. }) && !failure.is_missing() && !failure.is_too_much()
+    let Failure::Refused { status, kind, .. } = failure else { return false };
+    let is_of_them = match status {
+        400 => true,
+        500 => matches!(kind.as_str(), "too_many_clauses" | "too_many_nested_clauses"),
+        _ => false,
+    };
+    is_of_them && !failure.is_missing() && !failure.is_too_much()
 }
 
 /// Queries that all rows pass which pass `filters`; empty if nothing of them can be asked for. What is one too many for a request is
@@ -303,6 +309,12 @@ mod tests {
             // `indices.query.bool.max_clause_count`
             (400, "too_many_nested_clauses", true),
             (500, "too_many_clauses", true),
+            (500, "too_many_nested_clauses", true),
+            // A defect, or a disk: nothing of them.
+            (500, "null_pointer_exception", false),
+            (500, "query_phase_execution_exception", false),
+            (500, "i_o_exception", false),
+            (500, "", false),
             (429, "rejected_execution_exception", false),
             (429, "circuit_breaking_exception", false),
             (500, "circuit_breaking_exception", false),

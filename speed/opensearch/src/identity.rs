@@ -35,17 +35,6 @@ pub(crate) struct Present {
     pub(crate) aliases: Vec<String>,
 }
 
-/// What an index that is there is to whoever has written another down under its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// The very one.
-    Meant,
-    /// The very one, and not to be reached: the alias that was written down with it was taken from it.
-    Unaliased,
-    /// Another, or one with other documents.
-    Another,
-}
-
 #[derive(Debug, Deserialize)]
 struct Stats {
     #[serde(default)]
@@ -78,15 +67,12 @@ impl Identity {
 }
 
 impl Present {
-    /// What it is to whoever wrote `index` down. Whose it is need not be read from its mapping: by its id it is known.
-    pub(crate) fn standing(&self, index: &IndexRef) -> Standing {
-        if self.identity.is_not(index) {
-            Standing::Another
-        } else if self.aliases.contains(&index.alias) {
-            Standing::Meant
-        } else {
-            Standing::Unaliased
-        }
+    /// True if it is the index that was written down, as it was. Whose it is need not be read from its mapping: by its id it is known.
+    ///
+    /// Without the alias that was written down with it, it is not: the alias may have led to another index for a while, and what was
+    /// written by it then is there, and counts, and is not here.
+    pub(crate) fn is_as(&self, index: &IndexRef) -> bool {
+        !self.identity.is_not(index) && self.aliases.contains(&index.alias)
     }
 }
 
@@ -277,25 +263,19 @@ mod tests {
     #[test]
     fn what_is_not_known_is_held_against_no_index() {
         let index = IndexRef::named("a");
-        let standing = |uuid: &str, history: Option<&str>, aliases: &[&str]| {
+        let is_as = |uuid: &str, history: Option<&str>, aliases: &[&str]| {
             let identity = Identity { uuid: uuid.to_owned(), history: history.map(str::to_owned) };
             let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
-            Present { identity, aliases }.standing(&index)
+            Present { identity, aliases }.is_as(&index)
         };
-        for (history, its, others) in [
-            (Some("history of a"), Standing::Meant, Standing::Another),
-            (None, Standing::Meant, Standing::Another),
-            (Some("another"), Standing::Another, Standing::Another),
-        ] {
-            assert_eq!(standing("id a", history, &["a.0", "a.1"]), its, "{history:?}");
-            assert_eq!(standing("another", history, &["a.1"]), others, "{history:?}");
-        }
-        // It has what was written to it, and nobody reaches it: by no alias, or by one that was given to it since.
         let none: &[&str] = &[];
-        for aliases in [none, &["a.2"]] {
-            assert_eq!(standing("id a", Some("history of a"), aliases), Standing::Unaliased, "{aliases:?}");
-            assert_eq!(standing("id a", None, aliases), Standing::Unaliased, "{aliases:?}");
-            assert_eq!(standing("id a", Some("another"), aliases), Standing::Another, "{aliases:?}");
+        for (history, wanted) in [(Some("history of a"), true), (None, true), (Some("another"), false)] {
+            assert_eq!(is_as("id a", history, &["a.0", "a.1"]), wanted, "{history:?}");
+            assert!(!is_as("another", history, &["a.1"]), "{history:?}");
+            // By no alias, or by one that was given to it since: nobody knows where the one that it had has led meanwhile.
+            for aliases in [none, &["a.2"]] {
+                assert!(!is_as("id a", history, aliases), "{history:?} {aliases:?}");
+            }
         }
     }
 }

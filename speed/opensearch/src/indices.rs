@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidemark_shared::backoff::Attempts;
+use tidemark_shared::error::chain;
 use tidemark_shared::live::ViewId;
 use tidemark_shared::position::LogPartition;
 
 use crate::calls::Call;
+use crate::client::{BUSY, Content};
 use crate::cluster::{Cluster, Handle};
 use crate::failure::Failure;
 use crate::names;
@@ -49,6 +52,29 @@ pub(crate) struct Shards {
     pub(crate) successful: u64,
     #[serde(default)]
     pub(crate) failed: u64,
+}
+
+/// What a request to remove an index has come to that was not answered with yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// It is not there.
+    Gone,
+    /// It stays for as long as a snapshot is made of it, which may be hours.
+    Kept,
+    /// It may go in a moment, or has gone.
+    Unsure,
+    /// It does not go.
+    Refused,
+}
+
+fn removal(failure: &Failure) -> Removal {
+    match failure {
+        failure if failure.is_missing() => Removal::Gone,
+        Failure::Refused { kind, .. } if kind == "snapshot_in_progress_exception" => Removal::Kept,
+        Failure::Unreachable { source, .. } if !source.is_timeout() => Removal::Unsure,
+        failure if failure.is_passing() => Removal::Unsure,
+        _ => Removal::Refused,
+    }
 }
 
 impl Cluster {
@@ -106,7 +132,7 @@ impl Cluster {
     }
 
     /// The index of a partition's rows from `start` on, made if there is none. What is in one that is there counts, for a row is
-    /// known by its position; but not in the one with the id `stale`, which is removed first.
+    /// known by its position; but not in the one with the id `stale`, which is removed first, if it can be.
     pub(crate) async fn ensure_row_index(
         &self,
         handle: &Handle,
@@ -138,32 +164,55 @@ impl Cluster {
     /// It goes whoever reads it. A statement that does is told so by the index's name, as it is by the one that was gone: it would
     /// wait for rows that are not coming back, and all who read this partition for it. Writers of other processes that still write
     /// to it are told the same, and find in the state that the position stepped back. Two that come to the same offset at once may
-    /// both remove it, one of them what the other has made: he is told, too, and makes it again.
+    /// both remove it, one of them what the other has made: he is told, too, and makes it again. That is between a look and the request
+    /// after it, and no longer: a request names no id, so none is sent a second time without a look.
+    ///
+    /// While a snapshot is made of it, it can't go, and its partition does not wait for that: it is written over, and may keep rows of
+    /// records that log and archive have no more. The position counts on it from then on, so that it is stale no longer.
     async fn remove_stale(&self, name: &str, uuid: &str) -> Result<(), Failure> {
-        if self.describe(name).await?.iter().any(|found| found.uuid == uuid) {
+        let mut attempts = Attempts::new(BUSY);
+        while self.describe(name).await?.iter().any(|found| found.uuid == uuid) {
             tracing::info!(index = name, "rows from before a step back are removed; they are indexed again");
-            self.remove_index(name).await?;
+            let answer = self.client.once(Call::IndexDropped, Method::Delete, name, Content::Json, None).await;
+            let Err(failure) = answer.and_then(|answer| answer.accepted()) else { return Ok(()) };
+            match removal(&failure) {
+                Removal::Gone => return Ok(()),
+                Removal::Kept => {
+                    let (error, what) = (
+                        chain(&failure),
+                        "a snapshot is made of rows from before a step back; they are written over and not removed",
+                    );
+                    tracing::warn!(index = name, error, "{what}");
+                    return Ok(());
+                }
+                Removal::Unsure => {
+                    if !attempts.again(self.ambient.random()).await {
+                        return Err(failure);
+                    }
+                }
+                Removal::Refused => return Err(failure),
+            }
         }
         Ok(())
     }
 
-    /// The alias by which an index of ours is reached, given to it if somebody took it. That is one that nobody had before: who
-    /// means the index by another may mean one that was here before this.
+    /// The alias by which an index of ours is reached, given to it if it has none. That is one that nobody had before: who means the
+    /// index by another may mean one that was here before this, and what was written by another while that led elsewhere is not here.
+    ///
+    /// So it is for indices of which nothing is taken for granted but what they hold: for a row index that no position counts on yet,
+    /// or that is to be written over, and for a state index. What that says is of the moment when its alias was taken. Positions and
+    /// floors that were written elsewhere since are not in it; rows above its positions are indexed again, and an index that it counts
+    /// on and that was removed or made anew meanwhile is known by its id.
     pub(crate) async fn ensure_alias(&self, found: &Described) -> Result<String, Failure> {
         if let Some(alias) = found.aliases.first() {
             return Ok(alias.clone());
         }
-        let alias = names::alias(&found.name, &self.ambient.unique_id());
-        self.give_alias(&found.name, &alias).await?;
-        Ok(alias)
-    }
-
-    /// Gives an index an alias that was taken from it.
-    pub(crate) async fn give_alias(&self, index: &str, alias: &str) -> Result<(), Failure> {
-        tracing::warn!(index, alias, "an alias was taken from an index; it gets it again");
+        let (index, alias) = (&found.name, names::alias(&found.name, &self.ambient.unique_id()));
+        tracing::warn!(index, alias, "an index has no alias; it gets a new one");
         let add = json!({"actions": [{"add": {"index": index, "alias": alias, "is_write_index": true}}]});
         let answer = self.send(Call::Other, Method::Post, "_aliases", Some(&add)).await?;
-        answer.accepted().map_err(|failure| failure.about(index))
+        answer.accepted().map_err(|failure| failure.about(index))?;
+        Ok(alias)
     }
 
     /// Makes all that was written to an index searchable, on every copy of it (H4).
@@ -231,4 +280,28 @@ pub(crate) fn aliases(indices: &[IndexRef]) -> String {
 /// Indices in portions that a path can name.
 pub(crate) fn portions<T>(indices: &[T]) -> impl Iterator<Item = &[T]> {
     indices.chunks(NAMED_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_can_not_be_removed_is_kept_only_where_a_snapshot_is_made_of_it() {
+        for (status, kind, wanted) in [
+            (404, "index_not_found_exception", Removal::Gone),
+            (400, "snapshot_in_progress_exception", Removal::Kept),
+            (429, "rejected_execution_exception", Removal::Unsure),
+            (503, "cluster_manager_not_discovered_exception", Removal::Unsure),
+            (503, "process_cluster_event_timeout_exception", Removal::Unsure),
+            (400, "illegal_argument_exception", Removal::Refused),
+            (403, "security_exception", Removal::Refused),
+            (403, "cluster_block_exception", Removal::Refused),
+            (500, "null_pointer_exception", Removal::Refused),
+        ] {
+            let failure = Failure::refused("DELETE /i", status, &format!(r#"{{"error": {{"type": "{kind}"}}}}"#));
+            assert_eq!(removal(&failure), wanted, "{status} {kind}");
+        }
+        assert_eq!(removal(&Failure::IndexGone { index: "i".to_owned() }), Removal::Gone);
+    }
 }

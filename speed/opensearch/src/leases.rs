@@ -52,6 +52,11 @@ impl Leases {
         lock(&self.state).doomed.remove(index);
     }
 
+    /// True if somebody reads the index.
+    pub(crate) fn is_held(&self, index: &str) -> bool {
+        lock(&self.state).held.get(index).is_some_and(|lease| lease.strong_count() > 0)
+    }
+
     /// True if any index is to go.
     pub(crate) fn has_doomed(&self) -> bool {
         !lock(&self.state).doomed.is_empty()
@@ -83,9 +88,11 @@ mod tests {
         leases.revive("c");
         assert_eq!(leases.take_free().await, ["b"]);
         drop(one);
+        assert!(leases.is_held("a") && !leases.is_held("b"));
         assert!(leases.take_free().await.is_empty());
         assert!(leases.has_doomed());
         drop(two);
+        assert!(!leases.is_held("a"));
         assert_eq!(leases.take_free().await, ["a"]);
         assert!(!leases.has_doomed());
     }

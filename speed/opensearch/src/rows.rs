@@ -27,11 +27,16 @@ impl Cluster {
         for _ in 0..OVERTAKEN_MAX {
             // Taken out: whoever is cut off in between reads it again.
             let (state, remembered) = match writer.take() {
-                Some(state) => (state, true),
-                None => (self.current(handle, partition, operation).await?, false),
+                // Of what is stale only the cluster tells: a release that knows nothing of that may have taken it up meanwhile.
+                Some(state) if state.stale.is_empty() => (state, true),
+                _ => (self.current(handle, partition, operation).await?, false),
             };
             let visible = state.visible;
             if batch.range.start > visible {
+                // Another process may have gone further.
+                if remembered {
+                    continue;
+                }
                 *writer = Some(state);
                 let (view, partition, start) = (handle.view.clone(), partition.clone(), batch.range.start);
                 return Err(LiveError::Gap { view, partition, visible, start });

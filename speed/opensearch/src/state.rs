@@ -17,7 +17,7 @@ use tidemark_shared::position::LogPartition;
 use crate::calls::Call;
 use crate::cluster::{Cluster, Handle};
 use crate::failure::{Failure, is_missing_index};
-use crate::names::{floor_id, position_id};
+use crate::names::{self, floor_id, position_id};
 use crate::rowless::Rowless;
 use crate::sizes::Sizes;
 
@@ -294,7 +294,9 @@ impl Cluster {
                 self.create(handle, &floor_id(partition), &json!(FloorDocument { floor: *floor })).await?;
                 // Who was first may have begun elsewhere: a position above its floor would say that there are rows between.
                 let got = self.get(handle, &[floor_id(partition)]).await?;
-                let begun = PartitionState::beginning(floor_of(handle, &got[0])?);
+                let mut begun = PartitionState::beginning(floor_of(handle, &got[0])?);
+                begun.stale = self.left_behind(handle, partition).await?;
+                begun.drop_indices_below(begun.floor, handle.range);
                 self.create(handle, &position_id(partition), &begun.document(partition)).await?;
                 listed.push(partition.clone());
             }
@@ -315,6 +317,16 @@ impl Cluster {
             }
         }
         Err(Failure::Contended { index: handle.state.clone() })
+    }
+
+    /// The ids of row indices of a partition that has no position yet, by where they begin. No position was ever written that counts
+    /// on them: they are of a view of the same name whose state index was lost. What this process still reads is none of them: a pin
+    /// keeps what it has, and such an index is written over.
+    async fn left_behind(&self, handle: &Handle, partition: &LogPartition) -> Result<BTreeMap<u64, String>, Failure> {
+        let of_partition = names::partition_prefix(&self.prefix, &handle.view, partition);
+        let found = self.describe(&format!("{of_partition}*")).await?.into_iter();
+        let unread = found.filter(|index| !self.leases.is_held(&index.name));
+        Ok(unread.filter_map(|index| Some((names::start_of(&of_partition, &index.name)?, index.uuid))).collect())
     }
 
     /// Makes a document unless it is there.

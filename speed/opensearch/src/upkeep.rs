@@ -9,14 +9,14 @@ use tidemark_shared::position::LogPartition;
 
 use crate::cluster::{Cluster, Handle};
 use crate::failure::Failure;
-use crate::identity::{Present, Standing};
+use crate::identity::Present;
 use crate::names;
 use crate::state::{IndexRef, OVERTAKEN_MAX, PartitionState, Put};
 
 impl Cluster {
     /// Finds out which indices of a partition are gone, and begins an epoch in which its position stands before the first of
     /// them: from there on it is indexed again. What was read of the rest stays right. Of those whose rows are curated, only the
-    /// floor tells, and nothing is indexed again. Those that only lack their alias get it again.
+    /// floor tells, and nothing is indexed again.
     pub(crate) async fn mend(&self, handle: &Arc<Handle>, partition: &LogPartition) -> Result<(), Failure> {
         for _ in 0..OVERTAKEN_MAX {
             let Some(state) = self.read_partition(handle, partition).await? else { return Ok(()) };
@@ -27,26 +27,13 @@ impl Cluster {
                 let _either = self.put_floor(handle, partition, end).await?;
                 continue;
             }
-            if let Some(next) = mended(&state, handle.range, &there) {
-                tracing::warn!(
-                    view = %handle.view, %partition, from = next.visible, to = state.visible,
-                    "rows were lost with their index; they are indexed again"
-                );
-                if self.put_position(handle, partition, &next).await? == Put::Done {
-                    return Ok(());
-                }
-                continue;
-            }
-            let unaliased = unaliased(&state, handle.range, &there);
-            if unaliased.is_empty() {
+            let Some(next) = mended(&state, handle.range, &there) else { return Ok(()) };
+            tracing::warn!(
+                view = %handle.view, %partition, from = next.visible, to = state.visible,
+                "rows were lost with their index; they are indexed again"
+            );
+            if self.put_position(handle, partition, &next).await? == Put::Done {
                 return Ok(());
-            }
-            for index in unaliased {
-                match self.give_alias(&index.name, &index.alias).await {
-                    // The next attempt finds it gone.
-                    Err(failure) if failure.is_missing() => {}
-                    outcome => outcome?,
-                }
             }
         }
         Err(Failure::Contended { index: handle.state.clone() })
@@ -78,7 +65,7 @@ impl Cluster {
         let states = self.read_state(handle).await?;
         let there = self.row_indices(&handle.view).await?;
         for (partition, state) in &states {
-            if is_amiss(state, handle.range, &there) {
+            if !gone(state, handle.range, &there).is_empty() {
                 let slot = handle.writer(partition);
                 let mut writer = slot.lock().await;
                 *writer = None;
@@ -126,34 +113,13 @@ impl Cluster {
     }
 }
 
-/// The indices of a partition that its position counts on, in order, each with what is there under its name.
-fn counted_on<'a>(
-    state: &'a PartitionState,
-    range: u64,
-    there: &'a BTreeMap<String, Present>,
-) -> impl Iterator<Item = (u64, &'a IndexRef, Option<Standing>)> {
-    let counts = move |start: u64| start.saturating_add(range) > state.floor && start < state.visible;
-    let all = state.indices.iter().filter(move |(start, _)| counts(**start));
-    all.map(move |(start, index)| (*start, index, there.get(&index.name).map(|found| found.standing(index))))
-}
-
-/// True if an index that a partition's position counts on is not there as it was.
-fn is_amiss(state: &PartitionState, range: u64, there: &BTreeMap<String, Present>) -> bool {
-    counted_on(state, range, there).any(|(_, _, standing)| standing != Some(Standing::Meant))
-}
-
-/// Where the indices of a partition begin that its position counts on and that are gone, or do not hold any more what was written to
-/// them, in order.
+/// Where the indices of a partition begin that its position counts on and that are gone, in order: they are not there, or not as they
+/// were written down ([`Present::is_as`]).
 fn gone(state: &PartitionState, range: u64, there: &BTreeMap<String, Present>) -> Vec<u64> {
-    let is_gone = |standing: Option<Standing>| matches!(standing, None | Some(Standing::Another));
-    let gone = counted_on(state, range, there).filter(|(_, _, standing)| is_gone(*standing));
-    gone.map(|(start, _, _)| start).collect()
-}
-
-/// The indices of a partition that its position counts on and that hold what was written to them, and lack their alias.
-fn unaliased(state: &PartitionState, range: u64, there: &BTreeMap<String, Present>) -> Vec<IndexRef> {
-    let some = counted_on(state, range, there).filter(|(_, _, standing)| *standing == Some(Standing::Unaliased));
-    some.map(|(_, index, _)| index.clone()).collect()
+    let counts = |start: u64| start.saturating_add(range) > state.floor && start < state.visible;
+    let is_there = |index: &IndexRef| there.get(&index.name).is_some_and(|found| found.is_as(index));
+    let gone = state.indices.iter().filter(|(start, index)| counts(**start) && !is_there(index));
+    gone.map(|(start, _)| *start).collect()
 }
 
 /// Up to where indices are gone whose rows all lie below `covered`, and so are curated; `None` if there are none.
@@ -210,7 +176,6 @@ mod tests {
     fn a_position_steps_back_to_the_first_index_that_is_gone() {
         let (state, all) = (state(), all());
         let of = |there: &BTreeMap<String, Present>| {
-            assert_eq!(is_amiss(&state, 10, there), mended(&state, 10, there).is_some(), "{there:?}");
             mended(&state, 10, there).map(|next| {
                 let bytes = next.bytes_in(&(0..u64::MAX));
                 (next.epoch, next.visible, next.indices.len(), next.rows_in(&(12..25)), bytes)
@@ -278,31 +243,24 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_only_lacks_its_alias_is_not_gone() {
+    fn an_index_without_its_alias_is_gone_and_what_it_holds_is_stale() {
         let state = state();
-        let names = |there: &BTreeMap<String, Present>| {
-            unaliased(&state, 10, there).into_iter().map(|index| index.name).collect::<Vec<_>>()
-        };
-        let without = |name: &str, aliases: &[&str]| {
-            let mut there = all();
-            let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
-            there.get_mut(name).expect("it is there").aliases = aliases;
-            there
-        };
-        for (there, wanted) in [
-            (all(), vec![]),
-            (without("b", &[]), vec!["b"]),
-            (without("c", &["c.2"]), vec!["c"]),
-            (without("c", &["c.0", "c.1"]), vec![]),
+        let id = |start: u64, name: &str| (start, format!("id {name}"));
+        for (name, aliases, wanted) in [
+            ("b", vec![], Some((12, vec![id(10, "b"), id(20, "c")]))),
+            // It was given another since.
+            ("c", vec!["c.2"], Some((20, vec![id(20, "c")]))),
+            ("c", vec!["c.0", "c.1"], None),
             // Nothing counts on what is below the floor.
-            (without("a", &[]), vec![]),
+            ("a", vec![], None),
         ] {
-            assert_eq!(names(&there), wanted);
-            assert_eq!(is_amiss(&state, 10, &there), !wanted.is_empty(), "{wanted:?}");
-            assert_eq!(mended(&state, 10, &there), None, "{wanted:?}");
+            let mut there = all();
+            there.get_mut(name).expect("it is there").aliases =
+                aliases.iter().map(|alias| (*alias).to_owned()).collect();
+            let next = mended(&state, 10, &there);
+            let found = next.map(|next| (next.visible, next.stale.into_iter().collect::<Vec<_>>()));
+            assert_eq!(found, wanted, "{name} has {aliases:?}");
+            assert_eq!(curated(&state, 10, 30, &there).is_some(), wanted.is_some(), "{name} has {aliases:?}");
         }
-        let mut there = without("b", &[]);
-        there.get_mut("b").expect("it is there").identity.uuid = "another".to_owned();
-        assert_eq!((names(&there), gone(&state, 10, &there)), (vec![], vec![10]), "it is another");
     }
 }

@@ -27,7 +27,7 @@ use tidemark_shared::log::{Bounds, Log, Partitions, ReadLimits, Retention, Topic
 use tidemark_shared::position::{Coverage, LogPartition, Source};
 use tidemark_shared::segment::Archive;
 
-use crate::trouble::{Trouble, Troubles};
+use crate::trouble::{Said, Trouble, Troubles};
 use partition::Partition;
 
 /// How an [`Archiver`] behaves.
@@ -45,7 +45,8 @@ pub struct ArchiverSettings {
     pub read: ReadLimits,
     /// What the log keeps beyond what is not archived yet. With the default nothing leaves the log.
     pub retention: Retention,
-    /// Longest time between two looks at how many partitions the topic has.
+    /// Longest time between two looks at how many partitions the topic has; and between two attempts to have a log let go of what
+    /// is archived that did not.
     pub partitions_refresh: Duration,
 }
 
@@ -116,6 +117,8 @@ pub struct Archiver {
     partitions: Mutex<BTreeMap<u32, Arc<tokio::sync::Mutex<Partition>>>>,
     known: Mutex<BTreeMap<LogPartition, Known>>,
     troubles: Troubles,
+    /// What was said of a log that keeps what is archived.
+    said: Said,
     /// Bytes gathered for all partitions together.
     gathered: AtomicUsize,
     /// Those that nobody else is to archive.
@@ -140,7 +143,7 @@ impl Archiver {
     ) -> Result<Self, ArchiverError> {
         let source = archive.source(&topic).await?.source;
         let (partitions, known, troubles) = (Mutex::default(), Mutex::default(), Troubles::new("archiving".to_owned()));
-        let (gathered, own) = (AtomicUsize::new(0), Mutex::new(Partitions::All));
+        let (gathered, own, said) = (AtomicUsize::new(0), Mutex::new(Partitions::All), Said::default());
         let (seen, is_gone) = (Mutex::default(), AtomicBool::new(false));
         Ok(Self {
             log,
@@ -152,6 +155,7 @@ impl Archiver {
             partitions,
             known,
             troubles,
+            said,
             gathered,
             own,
             seen,

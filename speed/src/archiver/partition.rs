@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tidemark_shared::error::chain;
+use tidemark_shared::error::{ErrorKind as _, chain};
 use tidemark_shared::lock;
 use tidemark_shared::log::{Fetched, LogError, OffsetRecord, Retention, check_partition};
 use tidemark_shared::position::LogPartition;
@@ -15,6 +15,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, info_span};
 
 use super::{Archiver, ArchiverError, ArchiverStep, Gathered, Seal, seal};
+use crate::retry::may_heal;
 
 /// What is known of a partition between steps. All of it can be found again.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(super) struct Partition {
     since: Option<DateTime<Utc>>,
     /// Up to where the archive is known to be durable, and its log's records may go.
     durable: u64,
+    /// When the log was to let go of what is archived last, where it did not.
+    kept_at: Option<DateTime<Utc>>,
 }
 
 impl Partition {
@@ -168,7 +171,10 @@ impl Archiver {
         }
         match records {
             Some(records) => Ok(ArchiverStep::Gathered(records)),
-            None => Ok(ArchiverStep::Idle { due_in: self.due_in(partition) }),
+            None => {
+                self.let_log_go_again(number, partition).await?;
+                Ok(ArchiverStep::Idle { due_in: self.due_in(partition) })
+            }
         }
     }
 
@@ -209,15 +215,36 @@ impl Archiver {
         Some(self.settings.segment_age_max.saturating_sub(self.age(partition)))
     }
 
-    /// Puts what was gathered as a segment, and lets the log drop it if it is to. That the log does not keeps nothing from the
-    /// archive: some brokers never do, as where it is not allowed.
+    /// Puts what was gathered as a segment, and lets the log drop it if it is to.
     async fn put(&self, number: u32, partition: &mut Partition, reason: Seal) -> Result<ArchiverStep, ArchiverError> {
         let step = self.put_gathered(number, partition, reason).await?;
         if matches!(step, ArchiverStep::Sealed(..)) {
-            let let_go = self.retain(number, partition).await;
-            self.note_kept(number, let_go.err());
+            self.let_log_go(number, partition).await?;
         }
         Ok(step)
+    }
+
+    /// Lets the log drop what is archived. That it does not keeps nothing from the archive: some brokers never do, as where it is
+    /// not allowed. That the archive is damaged, which is found on the way, ends the work on the partition.
+    async fn let_log_go(&self, number: u32, partition: &mut Partition) -> Result<(), ArchiverError> {
+        match self.retain(number, partition).await {
+            Err(error) if !may_heal(error.kind()) => Err(error),
+            let_go => {
+                self.note_kept(number, partition, let_go.err());
+                Ok(())
+            }
+        }
+    }
+
+    /// Does so again where the log did not, every so often: the next segment may be long in coming.
+    async fn let_log_go_again(&self, number: u32, partition: &mut Partition) -> Result<(), ArchiverError> {
+        let Some(at) = partition.kept_at else { return Ok(()) };
+        // A clock that was set back says nothing of how long ago that was.
+        let ago = self.ambient.now().signed_duration_since(at).to_std();
+        if ago.is_ok_and(|ago| ago < self.settings.partitions_refresh) {
+            return Ok(());
+        }
+        self.let_log_go(number, partition).await
     }
 
     /// Puts what was gathered as a segment (H1). The log is not asked.
@@ -332,20 +359,18 @@ impl Archiver {
         lock(&self.known).entry(self.log_partition(number)).or_default().archived = Some(end);
     }
 
-    /// Takes note of why the log keeps what is archived, if it was to let go of it and did not. It is to again after the next
-    /// segment, and a log that refuses does so for each: that is told once for all partitions, until none has such a trouble.
-    fn note_kept(&self, number: u32, error: Option<ArchiverError>) {
-        let name = self.log_partition(number);
+    /// Takes note of why the log keeps what is archived, if it was to let go of it and did not. A log that refuses does so again
+    /// and again, for all partitions: that is told now and then.
+    fn note_kept(&self, number: u32, partition: &mut Partition, error: Option<ArchiverError>) {
+        let (name, now) = (self.log_partition(number), self.ambient.now());
         let kept = error.map(|error| format!("the log keeps what is archived: {}", chain(&error)));
-        let told = {
-            let mut all = lock(&self.known);
-            let told = all.values().any(|known| known.kept.is_some());
-            all.entry(name.clone()).or_default().kept.clone_from(&kept);
-            told
-        };
-        if let Some(error) = kept.filter(|_| !told) {
-            tracing::warn!(partition = %name, error, "archiving goes on; the log is to let go again after the next segment");
+        if let Some(error) = kept.as_deref().filter(|error| self.said.is_news(error, now)) {
+            tracing::warn!(partition = %name, error, "archiving goes on; the log is to let go again later");
         }
+        // What others archive, they let go of. Nobody here would come to know that they did.
+        let kept = kept.filter(|_| self.owns(number));
+        partition.kept_at = kept.is_some().then_some(now);
+        lock(&self.known).entry(name).or_default().kept = kept;
     }
 
     /// Lets the log drop what is archived, if it is to drop anything; only what a power cut can't take back.

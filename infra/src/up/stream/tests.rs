@@ -1,15 +1,61 @@
 //! Archivers and the batch layer on one archive.
 
+use async_trait::async_trait;
 use tidemark_batch::report::quiet;
 use tidemark_batch::{Batch, BatchSettings};
 use tidemark_shared::ambient::System;
 use tidemark_shared::log::memory::MemoryLog;
-use tidemark_shared::log::{Log, Record, Retention, Routed, TopicId};
+use tidemark_shared::log::{Log, LogLayer, Record, Retention, Routed, TopicId};
 use tidemark_shared::store::{IfMissing, Store};
 use tidemark_speed::archiver::{ArchiverSettings, ArchiverStep};
 
 use super::*;
-use crate::up::testing::sources;
+use crate::up::testing::{parts, sources};
+
+/// A log whose topics can't be followed while it is told so.
+#[derive(Debug)]
+struct Refusing {
+    inner: Arc<dyn Log>,
+    refuses: AtomicBool,
+}
+
+#[async_trait]
+impl LogLayer for Refusing {
+    fn inner(&self) -> &Arc<dyn Log> {
+        &self.inner
+    }
+
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            let what = format!("topic `{}`", topic.name);
+            return Err(LogError::Invalid { what, reason: "it is compacted".to_owned() });
+        }
+        self.inner.check_topic(topic).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_can_not_be_followed_is_refused_where_its_stream_is_opened_and_not_where_it_is_looked_at() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::local(&folder.path().join("store"), IfMissing::Create).expect("a store");
+    registry::apply(&store, &sources("a", "a text")).await.expect("applied");
+    let applied = async || registry::latest(&store, "a").await.expect("it is read").expect("it is there");
+    let mut parts = parts(store.clone(), folder.path()).await;
+    let log = Arc::new(Refusing { inner: Arc::clone(&parts.log), refuses: AtomicBool::new(true) });
+    parts.log = Arc::clone(&log) as Arc<dyn Log>;
+    // whoever made it
+    parts.log.create_topic(&TopicName::new("a").expect("a name"), 1).await.expect("a topic");
+    let refused = Stream::open(&parts, applied().await).await.err().expect("it can't be followed");
+    assert!(matches!(&refused, UpError::Log(LogError::Invalid { .. })), "{refused:?}");
+
+    log.refuses.store(false, Ordering::Relaxed);
+    let stream = Stream::open(&parts, applied().await).await.expect("it can be followed now");
+    log.refuses.store(true, Ordering::Relaxed);
+    assert_eq!(stream.what_next().await.expect("it is there"), Next::GoesOn);
+    parts.log.delete_topic(&stream.topic).await.expect("deleted");
+    parts.log.create_topic(&stream.topic.name, 1).await.expect("made again");
+    assert_eq!(stream.what_next().await.expect("it is there"), Next::MadeAgain);
+}
 
 /// One that is deleted is waited for, also where its end has begun: who opened it then would make it.
 #[test]

@@ -126,8 +126,6 @@ impl Log for KafkaLog {
                 made => made?,
             },
         };
-        // also of one that another made at the same time
-        self.parts.policies.check(&found).await?;
         if found.partitions != partitions {
             return Err(LogError::Mismatch { topic: name.clone(), expected: partitions, found: found.partitions });
         }
@@ -162,15 +160,15 @@ impl Log for KafkaLog {
 
     async fn topic(&self, name: &TopicName) -> Result<Option<Topic>, LogError> {
         self.check_open()?;
-        while let Some(found) = self.parts.topics.current(name).await? {
-            match self.parts.policies.check(&found).await {
-                Ok(()) => return Ok(Some(found)),
-                // it went meanwhile
-                Err(LogError::Missing { .. } | LogError::Replaced { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        self.parts.topics.current(name).await
+    }
+
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        self.check_open()?;
+        let checked = self.parts.policies.check(topic).await;
+        // settings are asked for by name: what was said may be of the topic that was made again
+        self.parts.topics.expect(topic).await?;
+        checked
     }
 
     async fn topics(&self) -> Result<Vec<Topic>, LogError> {

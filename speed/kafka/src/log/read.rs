@@ -34,12 +34,14 @@ impl KafkaLog {
                 Ok(fetched)
             }
             Err(error) => {
-                if !stands(&error) {
+                // one whose records were taken out of it stands behind them
+                let is_there = reader.stands_at(&topic.id, from);
+                if !stands(&error, is_there) {
                     reader.reset();
                 }
                 let error = self.explained(topic, error).await;
                 // what comes of an incarnation that is gone is nobody's
-                if !stands(&error) {
+                if !stands(&error, is_there) {
                     reader.reset();
                 }
                 Err(error)
@@ -78,7 +80,7 @@ impl KafkaLog {
             let left = FETCH_MAX.saturating_sub(begun.elapsed());
             if tokio::time::timeout(left, came.notified()).await.is_err() {
                 if reader.is_out_of_patience() {
-                    self.stand_at(reader, topic, partition, from).await?;
+                    self.begin_anew(reader, topic, partition, from).await?;
                 }
                 return Err(failed("read records", RDKafkaErrorCode::OperationTimedOut));
             }
@@ -90,6 +92,12 @@ impl KafkaLog {
             fetched.bounds.end = reader.bounds().end;
         }
         Ok(fetched)
+    }
+
+    /// Has a reader begin anew at `from`; where that fails, the next read from there does.
+    async fn begin_anew(&self, reader: &mut Reader, topic: &Topic, partition: u32, from: u64) -> Result<(), LogError> {
+        reader.reset();
+        self.stand_at(reader, topic, partition, from).await
     }
 
     /// Moves a reader to `from`.
@@ -125,16 +133,35 @@ impl KafkaLog {
 
 /// True if a reader whose read failed so still stands where it did, and what is on its way to it is for the next read from
 /// there: a long transaction that was aborted gives nothing before all of it was fetched, which may take longer than a read
-/// waits. A reader that the broker refuses to send records has been reset for that already.
-fn stands(error: &LogError) -> bool {
-    matches!(error, LogError::Backend { .. })
+/// waits. A reader that the broker refuses to send records has been reset for that already. `is_there` says whether it would give
+/// what was asked for.
+fn stands(error: &LogError, is_there: bool) -> bool {
+    is_there && matches!(error, LogError::Backend { .. })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tidemark_shared::ambient::System;
     use tidemark_shared::log::{TopicId, TopicName};
 
     use super::*;
+    use crate::settings::KafkaSettings;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_that_can_not_begin_anew_now_does_so_at_the_next_read() {
+        // nobody listens there
+        let settings = KafkaSettings { brokers: "127.0.0.1:1".to_owned(), ..KafkaSettings::default() };
+        let log = KafkaLog::open(settings, Arc::new(System)).expect("settings that go together");
+        let topic = Topic { name: TopicName::new("t").expect("a name"), id: TopicId::new("1"), partitions: 1 };
+        let mut reader = log.readers.checkout(&topic, 0, 7).await.expect("it is open");
+        reader.seek(&topic, 0, 7, Bounds { start: 0, end: 9 }).expect("nobody is asked");
+        assert!(reader.stands_at(&topic.id, 7));
+        log.parts.offsets.close();
+        log.begin_anew(&mut reader, &topic, 0, 7).await.expect_err("nobody tells where the partition ends");
+        assert!(!reader.stands_at(&topic.id, 7), "it waits on where nothing came");
+    }
 
     #[test]
     fn a_reader_stands_after_what_passes_and_not_where_its_topic_is_another() {
@@ -148,7 +175,8 @@ mod tests {
             (LogError::Replaced { topic: topic(), expected: TopicId::new("a"), found: TopicId::new("b") }, false),
             (LogError::Closed, false),
         ] {
-            assert_eq!(stands(&error), stays, "{error:?}");
+            assert_eq!(stands(&error, true), stays, "{error:?}");
+            assert!(!stands(&error, false), "it would give what comes later: {error:?}");
         }
     }
 }

@@ -146,47 +146,81 @@ async fn real_opensearch_a_row_that_is_gone_is_an_error_and_is_indexed_again_wit
     one.close(&view).await.unwrap();
 }
 
-/// H4: an index whose alias was taken from it has lost nothing. It gets it again, whoever meets it first, and no position steps back.
+fn aliases(index: &str) -> Vec<String> {
+    let found = ask("GET", &format!("{index}/_alias"));
+    found[index]["aliases"].as_object().expect("aliases").keys().cloned().collect()
+}
+
+/// Takes its aliases from an index.
+fn take(index: &str) -> Vec<String> {
+    let had = aliases(index);
+    let remove = json!({"actions": [{"remove": {"index": index, "aliases": had}}]});
+    done(&tell("POST", "_aliases", &remove));
+    assert_eq!(aliases(index), Vec::<String>::new());
+    had
+}
+
+/// H4: what was written by an index's alias while that led to another one is there, and not here. Once it has no alias, an index is as
+/// one that is gone: its rows are indexed again, in an index that is made anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn real_opensearch_an_index_whose_alias_was_taken_gets_it_again() {
+async fn real_opensearch_an_index_whose_alias_was_taken_is_indexed_again() {
     let (one, two) = (views(64), views(64));
     let view = contract::view("unaliased");
     one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
     one.apply(&view, batch(&partition(0), 0..100)).await.unwrap();
     let before = two.pin(&view).await.unwrap().unwrap();
-    let aliases = |index: &str| {
-        let found = ask("GET", &format!("{index}/_alias"));
-        let aliases = found[index]["aliases"].as_object().expect("aliases");
-        aliases.keys().cloned().collect::<Vec<_>>()
-    };
-    let take = |index: &str| {
-        let had = aliases(index);
-        let remove = json!({"actions": [{"remove": {"index": index, "aliases": had}}]});
-        done(&tell("POST", "_aliases", &remove));
-        assert_eq!(aliases(index), Vec::<String>::new());
-        had
-    };
     let (all, end) = (indices(&view), coverage(&[64]));
-    let [first, second, state] = all.as_slice() else { panic!("two indices of rows and one of positions: {all:?}") };
+    let [first, second, _state] = all.as_slice() else { panic!("two indices of rows and one of positions: {all:?}") };
 
+    // Its alias leads elsewhere, and so do rows that are taken in.
+    let other = format!("other-{}", view.generation);
+    done(&tell("PUT", &other, &json!({"mappings": {"dynamic": false}})));
     let had = take(second);
-    let error = before.counts(&end).await.expect_err("an index is not reached");
-    assert!(chain(&error).contains(second.as_str()), "{}", chain(&error));
-    one.apply(&view, batch(&partition(0), 100..120)).await.expect("who writes to it gives it its alias");
-    assert_eq!(aliases(second), had);
-    let had = take(first);
+    let add = json!({"actions": [{"add": {"index": other, "alias": had[0], "is_write_index": true}}]});
+    done(&tell("POST", "_aliases", &add));
+    one.apply(&view, batch(&partition(0), 100..120)).await.expect("nothing tells yet");
+    let error = before.counts(&end).await.expect_err("what is read is another's");
+    assert!(chain(&error).contains(&other), "{}", chain(&error));
+    // Its alias is taken from there, too: nothing says any more where it led.
+    take(&other);
     two.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
-    assert_eq!(aliases(first), had);
-    check_moment(&before, &ranges(&[(0, 100)])).await;
-    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 120)])).await;
+    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 64)])).await;
+    one.apply(&view, batch(&partition(0), 64..120)).await.unwrap();
+    for views in [&one, &two] {
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 120)])).await;
+    }
+    assert!(aliases(second).len() == 1 && aliases(second) != had, "{:?}", aliases(second));
+    done(&ask("DELETE", &other));
 
-    // That of the state index fences off who knows an earlier one: it gets another.
-    let had = take(state);
+    // Who writes to one finds that it has none.
+    take(second);
+    let error = one.apply(&view, batch(&partition(0), 120..125)).await.expect_err("its rows are to come again");
+    assert!(matches!(error, LiveError::Gap { visible: 64, .. }), "{error:?}");
+    take(first);
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    check_moment(&two.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 0)])).await;
+    one.apply(&view, batch(&partition(0), 0..120)).await.unwrap();
+    for views in [&one, &two] {
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 120)])).await;
+    }
+    before.counts(&coverage(&[0])).await.expect_err("what it read was removed");
+    one.close(&view).await.unwrap();
+}
+
+/// H4: the alias of a state index fences off who knows an earlier one: it gets another, and what it says counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_a_state_index_whose_alias_was_taken_gets_another() {
+    let (one, two) = (views(64), views(64));
+    let view = contract::view("stateless");
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    one.apply(&view, batch(&partition(0), 0..120)).await.unwrap();
+    let state = indices(&view).into_iter().find(|name| name.ends_with("__state")).expect("a state index");
+    let had = take(&state);
     let error = one.apply(&view, batch(&partition(0), 120..130)).await.expect_err("the state index is not reached");
     assert!(matches!(error, LiveError::Missing { .. }), "{error:?}");
     one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
     one.apply(&view, batch(&partition(0), 120..130)).await.unwrap();
-    assert!(aliases(state).len() == 1 && aliases(state) != had, "{:?}", aliases(state));
+    assert!(aliases(&state).len() == 1 && aliases(&state) != had, "{:?}", aliases(&state));
     for views in [&one, &two] {
         check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 130)])).await;
     }

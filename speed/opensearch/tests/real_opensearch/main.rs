@@ -9,6 +9,7 @@ mod held;
 mod large;
 mod limits;
 mod proxy;
+mod stale;
 mod templates;
 mod writers;
 

@@ -29,9 +29,13 @@ pub(crate) enum Mode {
     Silent,
     /// There is no room for points in time.
     Pointless,
+    /// No index is removed: a snapshot is made of it.
+    Snapshot,
+    /// Indices are removed, and the answer says that the cluster is not there.
+    Unsaid,
 }
 
-const MODES: [Mode; 9] = [
+const MODES: [Mode; 11] = [
     Mode::Pass,
     Mode::Away,
     Mode::Busy,
@@ -41,6 +45,8 @@ const MODES: [Mode; 9] = [
     Mode::Tripped,
     Mode::Silent,
     Mode::Pointless,
+    Mode::Snapshot,
+    Mode::Unsaid,
 ];
 /// How often copies are silent.
 pub(crate) const SILENT: usize = 3;
@@ -128,6 +134,7 @@ async fn connection(
         Mode::Tripped => is_search,
         Mode::Silent => is_of("_stats/flush") && hits.load(Ordering::SeqCst) < SILENT,
         Mode::Pointless => head.starts_with("POST") && is_of("/_search/point_in_time?"),
+        Mode::Snapshot | Mode::Unsaid => head.starts_with("DELETE") && !is_of("/_search"),
     };
     if fault {
         hits.fetch_add(1, Ordering::SeqCst);
@@ -151,6 +158,10 @@ async fn connection(
     let mut response = Vec::new();
     upstream.read_to_end(&mut response).await?;
     largest.fetch_max(response.len(), Ordering::SeqCst);
+    if fault && mode == Mode::Unsaid {
+        let nobody = r#"{"error":{"type":"cluster_manager_not_discovered_exception","reason":"nobody leads"}}"#;
+        return answer(&mut client, "503 Service Unavailable", nobody).await;
+    }
     if !fault {
         // Whoever asks again makes a connection of his own.
         let line = response.windows(2).position(|two| two == b"\r\n").unwrap_or(0);
@@ -170,7 +181,7 @@ fn instead(mode: Mode, body: &[u8]) -> Option<(&'static str, String)> {
         format!("{{\"error\":{{\"root_cause\":[{cause}],{failed}}}}}")
     };
     match mode {
-        Mode::Pass | Mode::Away | Mode::Deaf => None,
+        Mode::Pass | Mode::Away | Mode::Deaf | Mode::Unsaid => None,
         Mode::Busy => Some((too_many, format!("{{\"error\":{busy}}}"))),
         Mode::BusyItems => {
             let count = body.split(|byte| *byte == b'\n').count() / 2;
@@ -182,6 +193,10 @@ fn instead(mode: Mode, body: &[u8]) -> Option<(&'static str, String)> {
         }
         Mode::Pointless => Some((too_many, of_search(busy))),
         Mode::Silent => Some((done, "{}".to_owned())),
+        Mode::Snapshot => {
+            let snapshot = r#"{"type":"snapshot_in_progress_exception","reason":"it is being snapshotted"}"#;
+            Some(("400 Bad Request", format!("{{\"error\":{snapshot}}}")))
+        }
     }
 }
 

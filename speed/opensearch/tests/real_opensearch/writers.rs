@@ -58,6 +58,23 @@ async fn real_opensearch_rows_that_another_process_found_gone_are_taken_in_again
     one.close(&view).await.unwrap();
 }
 
+/// H4: nor is it where another one has gone further: who took nothing in for a while is told of no gap that is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_rows_that_another_process_took_in_are_no_gap() {
+    let (one, two) = (views(64), views(64));
+    let view = contract::view("further");
+    one.open(&view, &contract::schema(), &coverage(&[0])).await.unwrap();
+    one.apply(&view, batch(&partition(0), 0..30)).await.unwrap();
+    two.apply(&view, batch(&partition(0), 30..70)).await.unwrap();
+    one.apply(&view, batch(&partition(0), 70..90)).await.expect("it has all below 70");
+    let error = one.apply(&view, batch(&partition(0), 95..100)).await.expect_err("a gap");
+    assert!(matches!(error, LiveError::Gap { visible: 90, start: 95, .. }), "{error:?}");
+    for views in [&one, &two] {
+        check_moment(&views.pin(&view).await.unwrap().unwrap(), &ranges(&[(0, 90)])).await;
+    }
+    one.close(&view).await.unwrap();
+}
+
 /// A writer that was away while the view was closed and opened anew finds the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_opensearch_a_late_writer_harms_no_view_of_the_same_name() {

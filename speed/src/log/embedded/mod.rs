@@ -215,6 +215,10 @@ impl Log for EmbeddedLog {
         Ok(self.shared.topics.read().get(name).map(|found| found.described()))
     }
 
+    async fn check_topic(&self, topic: &Topic) -> Result<(), LogError> {
+        self.find(topic).map(drop)
+    }
+
     async fn topics(&self) -> Result<Vec<Topic>, LogError> {
         self.shared.check_open()?;
         Ok(self.shared.topics.read().values().map(|found| found.described()).collect())

@@ -15,6 +15,7 @@ pub(super) async fn creating_is_idempotent(log: &Arc<dyn Log>) {
     assert_eq!((&made.name, made.partitions), (&name, 3));
     assert_eq!(log.create_topic(&name, 3).await.expect("create again"), made);
     assert_eq!(log.topic(&name).await.expect("describe"), Some(made.clone()));
+    log.check_topic(&made).await.expect("one that was made here can be followed");
     assert_eq!(log.bounds(&made).await.expect("bounds"), [Bounds::default(); 3]);
 
     let error = log.create_topic(&name, 4).await.expect_err("another number of partitions");
@@ -107,6 +108,7 @@ async fn check_refused(log: &Arc<dyn Log>, topic: &Topic, expected: fn(&LogError
         log.wait(topic, &beyond, Duration::ZERO).await.expect_err("wait"),
         log.retain(topic, 0, &Retention::default(), 0).await.expect_err("retain"),
         log.add_partitions(topic, 5).await.expect_err("add partitions"),
+        log.check_topic(topic).await.expect_err("check"),
     ];
     for error in errors {
         assert!(expected(&error), "{error:?}");
