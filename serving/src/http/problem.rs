@@ -336,7 +336,7 @@ mod tests {
         ] {
             let told = error.to_string();
             let problem = Problem::from(IntakeError::Log(error));
-            assert_eq!((problem.status, problem.code), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"), "{told}");
+            assert_eq!((problem.status, problem.code), (503, "unavailable"), "{told}");
             assert_eq!((problem.detail, problem.retry_after_s), (told, Some(1)));
         }
     }
