@@ -56,7 +56,7 @@ pub(crate) struct Shards {
 
 /// What a request to remove an index has come to that was not answered with yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Removal {
+pub(crate) enum Removal {
     /// It is not there.
     Gone,
     /// It stays for as long as a snapshot is made of it, which may be hours.
@@ -67,7 +67,7 @@ enum Removal {
     Refused,
 }
 
-fn removal(failure: &Failure) -> Removal {
+pub(crate) fn removal(failure: &Failure) -> Removal {
     match failure {
         failure if failure.is_missing() => Removal::Gone,
         Failure::Refused { kind, .. } if kind == "snapshot_in_progress_exception" => Removal::Kept,

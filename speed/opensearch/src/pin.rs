@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use tidemark_shared::counts::Counts;
-use tidemark_shared::error::chain;
 use tidemark_shared::live::{AggregateRequest, LiveAggregation, LiveError, LivePin, LiveRange};
 use tidemark_shared::position::{Coverage, LogPartition};
 use tidemark_shared::reject::Reject;
@@ -65,11 +64,7 @@ impl Drop for Pinned {
         self.leases.clear();
         if self.cluster.leases.has_doomed() {
             let cluster = Arc::clone(&self.cluster);
-            let sweeping = async move {
-                if let Err(failure) = cluster.sweep().await {
-                    tracing::warn!(error = %chain(&failure), "indices are removed later");
-                }
-            };
+            let sweeping = async move { cluster.sweep_if_possible().await };
             // What was to go waited for this pin. If the process ends first, the next look over the view finds it.
             drop(self.cluster.client.home().spawn(sweeping));
         }

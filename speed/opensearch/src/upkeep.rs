@@ -10,6 +10,7 @@ use tidemark_shared::position::LogPartition;
 use crate::cluster::{Cluster, Handle};
 use crate::failure::Failure;
 use crate::identity::Present;
+use crate::indices::{Removal, removal};
 use crate::names;
 use crate::state::{IndexRef, OVERTAKEN_MAX, PartitionState, Put};
 
@@ -56,7 +57,8 @@ impl Cluster {
                 self.leases.doom(index.name);
             }
         }
-        self.sweep().await.map(drop)
+        self.sweep_if_possible().await;
+        Ok(())
     }
 
     /// Looks whether all indices of a view are there that its positions count on, mends what is not, and dooms those that
@@ -86,30 +88,40 @@ impl Cluster {
                 }
             }
         }
-        self.sweep().await?;
+        self.sweep_if_possible().await;
         self.measure(&handle.view).await
     }
 
-    /// Removes the indices that are to go and that nobody reads. One that can't be removed is tried again the next time.
+    /// Removes what can be removed: whether something goes that nobody counts on is no condition for a view's opening.
+    pub(crate) async fn sweep_if_possible(&self) {
+        if let Err(failure) = self.sweep().await {
+            tracing::warn!(error = %chain(&failure), "indices are removed later");
+        }
+    }
+
+    /// Removes the indices that are to go and that nobody reads. One that can't be removed is tried again the next time; so is one
+    /// of which a snapshot is being made, which is no failure.
     pub(crate) async fn sweep(&self) -> Result<bool, Failure> {
         if !self.leases.has_doomed() {
             return Ok(false);
         }
         let _names = self.leases.names.write().await;
         let free = self.leases.take_free().await;
-        let mut free = free.into_iter();
-        let mut removed = false;
+        let (mut free, mut kept) = (free.into_iter(), Vec::new());
+        let mut swept = Ok(false);
         while let Some(index) = free.next() {
             match self.remove_index(&index).await {
-                Ok(()) => removed = true,
+                Ok(()) => swept = Ok(true),
+                Err(failure) if removal(&failure) == Removal::Kept => kept.push(index),
                 Err(failure) => {
-                    self.leases.doom(index);
-                    free.for_each(|index| self.leases.doom(index));
-                    return Err(failure);
+                    kept.push(index);
+                    swept = Err(failure);
+                    break;
                 }
             }
         }
-        Ok(removed)
+        kept.into_iter().chain(free).for_each(|index| self.leases.doom(index));
+        swept
     }
 }
 

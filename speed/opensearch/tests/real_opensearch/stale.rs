@@ -72,6 +72,24 @@ async fn real_opensearch_a_stale_index_of_which_a_snapshot_is_made_is_written_ov
     one.close(&view).await.unwrap();
 }
 
+/// H7: what is curated goes later where a snapshot is made of it; neither the keeper nor whoever opens the view fails over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_opensearch_a_curated_index_of_which_a_snapshot_is_made_goes_later() {
+    let (proxy, one, view, _) = stepped_back("curated").await;
+    one.apply(&view, batch(&partition(0), 40..120)).await.unwrap();
+    let rows = of_rows(&view);
+    proxy.set(Mode::Snapshot);
+    one.drop_below(&view, &coverage(&[80])).await.expect("it waits for no snapshot");
+    one.open(&view, &contract::schema(), &coverage(&[80])).await.expect("nor does who opens it");
+    assert!(proxy.hits() >= 2, "it is asked for in vain");
+    assert_eq!(of_rows(&view), rows);
+    check_moment(&one.pin(&view).await.unwrap().unwrap(), &ranges(&[(80, 120)])).await;
+    proxy.set(Mode::Pass);
+    one.drop_below(&view, &coverage(&[80])).await.unwrap();
+    assert_eq!(of_rows(&view), rows[2..]);
+    one.close(&view).await.unwrap();
+}
+
 /// The answer to a removal may say nothing of it. Whoever asks once more, without a look, may remove what another process has made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_opensearch_a_stale_index_that_is_gone_is_not_removed_again() {
