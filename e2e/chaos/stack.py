@@ -10,7 +10,8 @@ the curated table does.
 
 At the end: every record that a producer was told of is in the answer, once, at the position that it was told; what a fault took
 from the log is named as lost; every answer that was given meanwhile is what `tidemark audit` derives from the master dataset;
-no position went back but where an index was lost. Ends with exit code 1 if any of that does not hold.
+no position went back but where an index was lost. Ends with exit code 1 if any of that does not hold. SIGINT or SIGTERM ends the
+run early, with the verdict on what there was; a second one ends it at once.
 """
 
 from __future__ import annotations
@@ -135,6 +136,13 @@ class Run:
             print(f"      and nothing helps: {error}", flush=True)
             return False
         return True
+
+    def broken_off(self) -> None:
+        """Makes good what the fault that was under way did: the verdict is on what there was until then."""
+        print(f"  told to end, after {self.count} faults; once more, and there is no verdict", flush=True)
+        self.comes_back()
+        self.field.steps_back.end(time.monotonic())
+        self.field.direct.calm.set()
 
     def tidy(self) -> None:
         """What belongs between faults."""
@@ -284,7 +292,10 @@ def main() -> int:
         field.begin(arguments.rate)
         audits = Audits(field)
         run = Run(field, audits, Recomputer(field.ours.door, work))
-        play(field, run, arguments, random.Random(seed))
+        try:
+            play(field, run, arguments, random.Random(seed))
+        except KeyboardInterrupt:
+            run.broken_off()
         holds = finish(field, run, audits)
     finally:
         field.clean_up()

@@ -11,6 +11,8 @@ mod counts;
 mod coverage;
 mod doubles;
 mod instants;
+mod judged;
+mod monotone;
 mod note;
 mod numbers;
 mod ordered;
@@ -37,6 +39,7 @@ pub use coverage::{
     LAYOUT_TRANSACTION, STREAMS_TRANSACTION, Transactions, VACUUM_TRANSACTION, counts_transactions, lost_transaction,
     transaction_id,
 };
+pub(crate) use judged::{JudgedFiles, JudgedScans};
 pub use note::{Heads, NoteError, check_note, heads, note_answered};
 pub use pointer::{CurrentGeneration, Pointer, Published, current, has_table, pointer, publish};
 pub use reader::CuratedReader;

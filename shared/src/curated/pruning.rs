@@ -16,6 +16,8 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
+use super::judged::judged;
+
 /// True if `filter` can be decided for a file by the values of `partition_columns` alone.
 pub(super) fn decided_by_partition(filter: &Expr, partition_columns: &[String]) -> bool {
     // A constant is decided, too: the optimizer splits `p NOT IN ('a', NULL)` into `p <> 'a'` and a bare null after it
@@ -104,7 +106,8 @@ fn satisfied(
 }
 
 /// For each file, whether its bounds leave it possible that one of its rows satisfies all of `filters`. Statistics are
-/// over `schema`. A filter that can't be judged by bounds keeps every file.
+/// over `schema`. A filter that can't be judged by bounds keeps every file, and so does each part that must not be: see
+/// [`judged`].
 pub(super) fn possible_by_bounds(
     session: &dyn Session,
     filters: &[Expr],
@@ -118,6 +121,7 @@ pub(super) fn possible_by_bounds(
     for filter in filters {
         let judged = session
             .create_physical_expr(filter.clone(), &df_schema)
+            .and_then(|expr| judged(&expr, schema))
             .and_then(|expr| PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(expr))
             .and_then(|predicate| predicate.prune(&bounds));
         let Ok(judged) = judged else { continue };

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
+use super::judged::JudgedFiles;
 use super::pruning::{decided_by_partition, matching_partitions, possible_by_bounds, project};
 use super::version::{CuratedVersion, DataFile};
 
@@ -235,6 +236,7 @@ impl TableProvider for CuratedTable {
             .with_file_groups(groups.collect())
             .with_statistics(self.total(&files))
             .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(JudgedFiles)))
             .with_projection_indices(Some(columns))?
             .build();
         Ok(DataSourceExec::from_data_source(config))

@@ -21,6 +21,7 @@ use super::*;
 use crate::position::LogPartition;
 use crate::store::{IfMissing, Store};
 
+mod judged;
 mod numbers;
 mod reader;
 

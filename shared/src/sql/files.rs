@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::curated::JudgedFiles;
 use crate::error::Kind;
 use crate::secrets::shown_url;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -164,6 +165,8 @@ async fn open_url(state: &SessionState, table: &FileTable, url: ListingTableUrl)
     if table.format.is_none() {
         config = config.infer_partitions_from_path(state).await?;
     }
+    // Where a file's column is of another type than the table's, bounds decide only what they may.
+    config = config.with_expr_adapter_factory(Arc::new(JudgedFiles));
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
 

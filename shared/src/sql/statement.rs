@@ -7,7 +7,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, WriteOp};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{
-    JoinOperator, Query, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, Visit, Visitor,
+    Expr, JoinOperator, Query, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, Visit, Visitor,
+    visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -164,10 +165,24 @@ fn passed_over(statement: &Statement) -> Option<&'static str> {
     }
 
     match statement {
-        Statement::Statement(inner) => inner.visit(&mut PassedOver).break_value(),
+        Statement::Statement(inner) => {
+            inner.visit(&mut PassedOver).break_value().or_else(|| similar_to(inner.as_ref()))
+        }
         Statement::Explain(explain) => passed_over(&explain.statement),
         _ => None,
     }
+}
+
+/// What to write instead of a `SIMILAR TO` in `node`, if there is one: the engine takes its pattern for a regular expression that
+/// may be found anywhere.
+pub(crate) fn similar_to(node: &impl Visit) -> Option<&'static str> {
+    let found = visit_expressions(node, |expr| match expr {
+        Expr::SimilarTo { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found
+        .is_break()
+        .then_some("SIMILAR TO is not supported: write LIKE, or a regular expression, `regexp_like(x, '^(a|b)$')`")
 }
 
 /// A kind of join in the `FROM` of a query, those in brackets aside, that has another name here.

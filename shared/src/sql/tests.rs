@@ -25,6 +25,7 @@ const ROWS_PER_MONTH: i64 = 1000;
 
 mod answers;
 mod bounds;
+mod casts;
 mod files;
 mod fresh;
 mod intervals;

@@ -26,7 +26,7 @@ use super::sql::{
 use super::types::storable;
 use super::zone::zone_problems;
 use crate::dataset::is_name;
-use crate::sql::IntervalLengths;
+use crate::sql::{CastsInPlace, IntervalLengths};
 
 /// The name under which a condition sees the transform's output.
 pub(super) const OUTPUT: &str = "output";
@@ -186,7 +186,7 @@ fn names(schema: &SchemaRef) -> Vec<String> {
 }
 
 fn analyze(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    let mut rules = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
+    let mut rules = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new()), Arc::new(CastsInPlace)]);
     rules.add_function_rewrite(Arc::new(IntervalLengths));
     rules.execute_and_check(plan, Functions::get().options(), |_, _| {})
 }

@@ -14,6 +14,7 @@ use super::functions::Functions;
 use super::zone::zone_problems;
 use crate::dataset::nearest;
 use crate::misread::{misread, misread_number};
+use crate::sql::similar_to;
 
 /// Most tokens of one SQL text. With it the depth of what the parser builds is bounded.
 const TOKENS_MAX: usize = 8_000;
@@ -59,7 +60,7 @@ impl SqlProblem {
 pub(crate) fn parse_one(sql: &str) -> Result<Statement, SqlProblem> {
     let mut statements = parser(sql)?.parse_statements().map_err(|error| located(&error.to_string()))?;
     match (statements.pop(), statements.len()) {
-        (Some(statement), 0) => misread(&statement).map_or(Ok(statement), |message| Err(SqlProblem::new(message))),
+        (Some(statement), 0) => unread(&statement).map_or(Ok(statement), Err),
         (None, _) => Err(SqlProblem::new("there is no statement")),
         (Some(_), more) => Err(SqlProblem::new(format!("{} statements instead of one", more + 1))),
     }
@@ -73,7 +74,12 @@ pub(super) fn parse_condition(sql: &str) -> Result<Expr, SqlProblem> {
     if next.token != Token::EOF {
         return Err(SqlProblem::new(format!("unexpected `{}` after the condition", next.token)).at(next.span));
     }
-    misread(&expr).map_or(Ok(expr), |message| Err(SqlProblem::new(message)))
+    unread(&expr).map_or(Ok(expr), Err)
+}
+
+/// What the parser reads, and means something else.
+fn unread(node: &impl Visit) -> Option<SqlProblem> {
+    misread(node).or_else(|| similar_to(node).map(str::to_owned)).map(SqlProblem::new)
 }
 
 fn parser(sql: &str) -> Result<Parser<'static>, SqlProblem> {

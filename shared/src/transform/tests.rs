@@ -61,6 +61,7 @@ fn what_is_not_per_record_and_deterministic_is_refused_by_name() {
         ("SELECT $1 AS a FROM input", "`$1`"),
         ("SELECT nosuch(id) AS a FROM input", "unknown function `nosuch`"),
         ("SELECT id * 1_000 AS a FROM input", "`1_000` is no number"),
+        ("SELECT text SIMILAR TO 'a|b' AS a FROM input", "SIMILAR TO is not supported"),
         ("SELECT id, id FROM input", ""),
         ("SELECT id, amount AS id FROM input", ""),
         ("SELECT id + 1 FROM input", "can't name an output column"),
@@ -230,6 +231,26 @@ fn rules_see_output_and_input_and_the_first_true_one_names_the_reject() {
     assert_eq!(found, wanted.map(|(offset, code)| (offset, code.to_owned())));
     assert_eq!((result.offsets, result.filtered), (vec![110, 140], 1));
     assert_eq!(result.batch.num_columns(), 2);
+}
+
+#[test]
+fn a_cast_is_compared_as_what_it_makes() {
+    let rule = "[[reject]]\nname = \"minus_one\"\nwhen = \"CAST(m AS INT) = -1\"\n";
+    let half = "CAST(amount / 2 - 2 AS DECIMAL(10, 2))";
+    let sql = format!(
+        "SELECT {half} AS m, CAST({half} AS INT) = 1 AS is_one, CAST({half} AS INT) IN (1, 7) AS is_listed \
+         FROM input WHERE CAST({half} AS INT) <> 0"
+    );
+    // From -2.00 to 1.50.
+    let decoded = decoded(vec![Some(1); 8], &["a"], None);
+    let result = transform(&sql, rule).apply(&decoded);
+    adds_up(&decoded, &result);
+    let rejected: Vec<u64> = result.rejects.iter().map(|reject| reject.offset).collect();
+    assert_eq!((result.offsets, result.filtered, rejected), (vec![100, 160, 170], 3, vec![110, 120]));
+    for column in [1, 2] {
+        let found: Vec<Option<bool>> = result.batch.column(column).as_boolean().iter().collect();
+        assert_eq!(found, [Some(false), Some(true), Some(true)], "{column}");
+    }
 }
 
 #[test]

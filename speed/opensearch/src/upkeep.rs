@@ -109,7 +109,7 @@ impl Cluster {
         let free = self.leases.take_free().await;
         let (mut free, mut kept) = (free.into_iter(), Vec::new());
         let mut swept = Ok(false);
-        while let Some(index) = free.next() {
+        for index in free.by_ref() {
             match self.remove_index(&index).await {
                 Ok(()) => swept = Ok(true),
                 Err(failure) if removal(&failure) == Removal::Kept => kept.push(index),

@@ -256,7 +256,7 @@ fn is_constant(member: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// True if `expr` has the same value for each row.
-fn is_fixed(expr: &Expr) -> bool {
+pub(super) fn is_fixed(expr: &Expr) -> bool {
     let varies = expr.exists(|part| {
         let fixed = matches!(
             part,

@@ -1,8 +1,8 @@
 //! What mends DataFusion's answers, for the engine and for sessions beside it: what an answer is compared with must not be
 //! wrong itself.
 //!
-//! Wrong answers: [`names`], [`lists`], [`sums`], [`extremes`], [`zeros`], [`intervals`], [`dependent`]. Refusals of what is
-//! valid: [`truths`], [`distinct`], [`repeated`], and [`dependent`] again.
+//! Wrong answers: [`names`], [`lists`], [`casts`], [`sums`], [`extremes`], [`zeros`], [`intervals`], [`dependent`]. Refusals
+//! of what is valid: [`truths`], [`distinct`], [`repeated`], and [`dependent`] again.
 
 use std::sync::Arc;
 
@@ -22,10 +22,14 @@ use names::walled;
 use sums::WideSums;
 use truths::Truths;
 
+use crate::curated::JudgedScans;
+
+pub(crate) use casts::CastsInPlace;
 pub(super) use dependent::check_joined;
 pub(crate) use intervals::IntervalLengths;
 pub(super) use repeated::Repeated;
 
+mod casts;
 mod dependent;
 mod distinct;
 mod extremes;
@@ -61,8 +65,11 @@ impl Rules {
         self.analyzer.push(Arc::new(PlainLists));
         self.analyzer.push(Arc::new(WideSums));
         self.analyzer.push(Arc::new(Truths));
+        self.analyzer.push(Arc::new(CastsInPlace));
         self.optimizer = self.optimizer.into_iter().map(SameTypes::around).collect();
         self.physical = self.physical.into_iter().map(walled).map(all_groups).collect();
+        // Behind those that hand filters to scans.
+        self.physical.push(Arc::new(JudgedScans));
         self
     }
 

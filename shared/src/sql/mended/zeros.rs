@@ -24,7 +24,7 @@ pub(super) fn missing_zeros(constants: &[Expr], data_type: &DataType) -> Vec<Exp
 }
 
 /// What the optimizer will make of a constant; `None` if it leaves it as it is.
-fn value(constant: &Expr) -> Option<ScalarValue> {
+pub(super) fn value(constant: &Expr) -> Option<ScalarValue> {
     match constant {
         Expr::Literal(value, _) => return Some(value.clone()),
         // Lists may have thousands of these.

@@ -1,8 +1,11 @@
 //! Files in place: what their names say, and that opening them is counted.
 
+use arrow::array::TimestampMicrosecondArray;
+use arrow::datatypes::TimeUnit;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
+use parquet::arrow::ArrowWriter;
 
 use super::super::error::is_of_a_file;
 use super::*;
@@ -88,4 +91,76 @@ async fn a_record_of_another_width_lies_in_the_file_wherever_it_stands() {
     }
     // Other failures of the same kind do not.
     assert!(!is_of_a_file(&DataFusionError::Execution("Division by zero".to_owned())));
+}
+
+const HOUR: i64 = 3_600_000_000;
+/// The end of summer time in Berlin, 2024-10-27T01:00Z.
+const AUTUMN: i64 = 1_729_990_800_000_000;
+
+/// Three rows for each of three row groups; bounds of the first lie apart from what some casts make of its rows.
+fn row_groups() -> [RecordBatch; 3] {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+        Field::new("place", DataType::Timestamp(TimeUnit::Microsecond, Some("Europe/Berlin".into())), false),
+        Field::new("n", DataType::Int64, false),
+    ]));
+    let group = |first: i64, at: [i64; 3], place: [i64; 3], n: [i64; 3]| {
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(first..first + 3)),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(at)),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(place).with_timezone("Europe/Berlin")),
+            Arc::new(Int64Array::from_iter_values(n)),
+        ];
+        RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns of one length")
+    };
+    let halves = [AUTUMN - HOUR / 2, AUTUMN - 1, AUTUMN + HOUR / 12];
+    [
+        group(0, [23 * HOUR, 36 * HOUR + HOUR / 2, 49 * HOUR], halves, [-5, 0, 7]),
+        group(3, [100 * HOUR, 101 * HOUR, 102 * HOUR], [0, 1, 2], [i64::MIN, -4, -3]),
+        group(6, [200 * HOUR, 201 * HOUR, 202 * HOUR], [3, 4, 5], [1, 1 << 32, (1 << 32) + 9]),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_groups_are_left_out_only_by_what_keeps_their_order() {
+    let groups = row_groups();
+    let fixture = Fixture::new().await;
+    let path = fixture.folder.path().join("groups.parquet");
+    let file = std::fs::File::create(&path).expect("creates");
+    let mut writer = ArrowWriter::try_new(file, groups[0].schema(), None).expect("a writer");
+    for group in &groups {
+        writer.write(group).expect("writes");
+        writer.flush().expect("ends the row group");
+    }
+    assert_eq!(writer.close().expect("ends the file").num_row_groups(), groups.len());
+    let engine = fixture.engine(SqlConfig { files_in_place: true, ..SqlConfig::default() });
+    let ids = async |from: &str, condition: &str| {
+        let sql = format!("SELECT id FROM {from} WHERE {condition} ORDER BY id");
+        rows(&engine, &ask(&sql)).await.expect(condition).0
+    };
+    let whole = format!("'{}'", path.display());
+    // No filter goes below a limit.
+    let unpruned = format!("(SELECT * FROM {whole} LIMIT 1000)");
+    let conditions = [
+        ("at::time = TIME '12:30:00'", Some("1")),
+        ("TRY_CAST(at AS TIME) BETWEEN TIME '12:00:00' AND TIME '13:00:00'", Some("1")),
+        ("arrow_cast(at, 'Time64(Nanosecond)') IN (TIME '12:30:00', TIME '12:31:00')", Some("1")),
+        ("n::boolean IS FALSE", Some("1")),
+        ("-n < 0", Some("2\n3\n6\n7\n8")),
+        ("place::timestamp > TIMESTAMP '2024-10-27T02:40:00'", None),
+        ("arrow_cast(place, 'Timestamp(Microsecond, None)') = TIMESTAMP '2024-10-27T02:59:59.999999'", None),
+        ("TRY_CAST(n AS INT) IS NOT DISTINCT FROM NULL", None),
+        ("at::date = DATE '1970-01-02'", Some("1")),
+        ("n::double > 5", Some("2\n7\n8")),
+        ("at::time = TIME '12:30:00' AND n < 5", Some("1")),
+    ];
+    for (condition, known) in conditions {
+        let found = ids(&whole, condition).await;
+        assert_eq!(found, ids(&unpruned, condition).await, "{condition}");
+        assert!(known.is_none_or(|known| known == found), "{condition}: {found}");
+    }
+    // What a sort or a join learns as it runs prunes, too.
+    let first = format!("SELECT id FROM {whole} ORDER BY at::time DESC, id LIMIT 2");
+    assert_eq!(rows(&engine, &ask(&first)).await.expect("sorts").0, "0\n1");
 }

@@ -183,6 +183,8 @@ async fn what_is_not_read_is_refused_with_what_to_write_instead() {
     for (sql, instead) in [
         ("SELECT id * 1_000 FROM trips", "without `_`, `1000`"),
         ("SELECT id + 0x1F FROM trips", "in decimal, `31`"),
+        ("SELECT id FROM trips WHERE pickup_month SIMILAR TO 'a|b'", "regexp_like"),
+        ("SELECT id FROM trips ORDER BY pickup_month NOT SIMILAR TO '0%'", "LIKE"),
         ("SELECT a.id FROM trips a SEMI JOIN trips b ON a.id = b.id", "LEFT SEMI JOIN"),
         ("SELECT 1 UNION SELECT a.id FROM (trips a ANTI JOIN trips b ON a.id = b.id)", "LEFT ANTI JOIN"),
         ("SELECT * FROM trips PIVOT (sum(id) FOR pickup_month IN ('01', '02'))", "FILTER (WHERE"),
